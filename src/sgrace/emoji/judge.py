@@ -1,0 +1,73 @@
+"""The judge: an image classifier of class and style, trained apart from the generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import vocabulary
+
+
+class _Residual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if stride > 1 or inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Probabilities of the judge: ``classes`` ``(n, n_classes + 1)``, whose last column is "none of them", and ``styles`` ``(n, n_styles)``."""
+
+    classes: Tensor
+    styles: Tensor
+
+
+class Judge(nn.Module):
+    """Residual network with a class head and a style head.
+
+    Takes RGB pictures ``(n, 3, 64, 64)`` in -1..1.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 224)) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
+        self.blocks = nn.Sequential(*(_Residual(i, o, 1 if i == o else 2) for i, o in pairs))
+        self.class_head = nn.Linear(widths[-1], len(vocabulary.classes()) + 1)
+        self.style_head = nn.Linear(widths[-1], len(vocabulary.STYLES))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features ``(n, width)``."""
+        pooled: Tensor = self.blocks(self.stem(images)).mean((2, 3))
+        return pooled
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of class and style."""
+        features = self.features(images)
+        return self.class_head(features), self.style_head(features)
+
+    @torch.no_grad()
+    def judge(self, images: Tensor, batch: int = 128) -> Verdict:
+        """Probabilities for pictures ``(n, 3, 64, 64)`` in -1..1."""
+        logits = [self(chunk) for chunk in images.split(batch)]
+        return Verdict(torch.cat([c.softmax(1) for c, _ in logits]), torch.cat([s.softmax(1) for _, s in logits]))
+
+    @classmethod
+    def from_pretrained(cls, path: Path) -> Judge:
+        """Load ``judge.safetensors`` from a folder."""
+        judge = cls()
+        judge.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path / "judge.safetensors").items()})
+        return judge.eval()

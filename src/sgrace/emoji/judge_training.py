@@ -1,0 +1,60 @@
+"""Stage ``judge``: train the classifier on real art of every style under strong augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from .judge import Judge
+from .loop import Schedule, train
+from .training_data import EmojiData, augment, to_float
+
+OTHER_SHARE = 0.15  # of a batch shows art of no class
+BLUR = torch.tensor([1.0, 2.0, 1.0])
+
+
+def degrade(images: Tensor, generator: torch.Generator, autoencoder: AutoencoderTiny | None) -> Tensor:
+    """Blur a quarter of the pictures, pass another quarter through the autoencoder."""
+    kind = torch.randint(4, (len(images),), generator=generator)
+    out = images.clone()
+    kernel = (BLUR[:, None] * BLUR / 16).expand(3, 1, 3, 3)
+    if (blurred := kind == 0).any():
+        out[blurred] = F.conv2d(F.pad(images[blurred], (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    if autoencoder is not None and (rebuilt := kind == 1).any():
+        with torch.no_grad():
+            out[rebuilt] = autoencoder(images[rebuilt]).sample.clamp(-1, 1)
+    return out
+
+
+def train_judge(
+    data: EmojiData,
+    autoencoder: AutoencoderTiny | None,
+    work: Path,
+    schedule: Schedule,
+    seed: int,
+    left_out: Tensor | None = None,
+    batch: int = 96,
+) -> tuple[Judge, float]:
+    """Train on all pictures but those marked in ``left_out`` ``(n,)``."""
+    torch.manual_seed(seed)
+    judge = Judge().to(memory_format=torch.channels_last)
+    usable = torch.ones(len(data.label), dtype=torch.bool) if left_out is None else ~left_out
+    known = torch.nonzero(usable & (data.label < data.n_classes)).flatten()
+    other = torch.nonzero(data.label >= data.n_classes).flatten()
+    n_other = round(OTHER_SHARE * batch)
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        pictures = torch.cat([pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((known, batch - n_other), (other, n_other))])
+        images = degrade(to_float(data.images[pictures]), generator, autoencoder)
+        images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
+        classes, styles = judge(images.contiguous(memory_format=torch.channels_last))
+        class_loss = F.cross_entropy(classes, data.label[pictures].clamp(max=data.n_classes), label_smoothing=0.05)
+        return class_loss + 0.5 * F.cross_entropy(styles, data.style[pictures], ignore_index=-1)
+
+    loss = train("judge" if left_out is None else "judge-left-out", judge, loss_at, schedule, work)
+    return judge, loss
