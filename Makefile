@@ -1,0 +1,21 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
+		-c constraints.txt torch -e '.[test]'
+	touch $@
+
+demo: .venv/ready  ## erase `weapon` from the built-in model and show it
+	rm -rf out/demo
+	$(BIN)/sgrace erase weapon --out out/demo
+
+test: .venv/ready  ## everything that CI checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+

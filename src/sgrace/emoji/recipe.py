@@ -1,0 +1,177 @@
+"""The training recipe: five stages in order, each resumable, and the export to a pipeline folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from .art import SOURCES
+from .autoencoder import encode_all, train_autoencoder
+from .denoiser import new_scheduler, train_denoiser
+from .encoders import train_clip, train_tokenizer
+from .judge import Judge
+from .judge_training import train_judge
+from .loop import Schedule
+from .training_data import EmojiData, to_float
+
+STAGES = ("tokenizer", "clip", "autoencoder", "denoiser", "judge")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Schedules of one kind of machine."""
+
+    clip: Schedule
+    autoencoder: Schedule
+    denoiser: Schedule
+    judge: Schedule
+
+
+PRESETS: dict[str, Preset] = {
+    "cpu": Preset(
+        clip=Schedule(steps=1_500, lr=1e-3, weight_decay=0.05),
+        autoencoder=Schedule(steps=3_600, lr=2e-3, weight_decay=0.0, ema=0.998),
+        denoiser=Schedule(steps=12_000, lr=1e-3, ema=0.999),
+        judge=Schedule(steps=1_500, lr=2e-3, weight_decay=0.05),
+    ),
+}
+
+
+class Recipe:
+    """Runs stages in ``work``; every finished stage leaves a folder or file there, and is not run again."""
+
+    def __init__(self, work: Path, preset: str, seed: int) -> None:
+        self.work, self.seed, self.preset = work, seed, PRESETS[preset]
+        work.mkdir(parents=True, exist_ok=True)
+        self.data = EmojiData(work / "art")
+
+    def run(self, stages: tuple[str, ...]) -> None:
+        """Run the named stages, in the recipe's order."""
+        for stage in STAGES:
+            if stage in stages and not (self.work / stage).exists():
+                started = time.monotonic()
+                loss = getattr(self, f"_{stage}")()
+                record = {"stage": stage, "seconds": round(time.monotonic() - started), "loss": loss, "threads": torch.get_num_threads()}
+                if stage != "tokenizer":
+                    record["schedule"] = asdict(getattr(self.preset, stage))
+                with (self.work / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(record) + "\n")
+
+    def _finish(self, stage: str, partial: Path) -> None:
+        partial.rename(self.work / stage)  # a stage's folder appears whole or not at all
+
+    def _partial(self, stage: str) -> Path:
+        path = self.work / f"{stage}.partial-folder"
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        return path
+
+    def _tokenizer(self) -> None:
+        partial = self._partial("tokenizer")
+        train_tokenizer(self.data, partial)
+        self._finish("tokenizer", partial)
+
+    def _clip(self) -> float:
+        clip, loss = train_clip(self.data, self.tokenizer(), self.work, self.preset.clip, self.seed)
+        partial = self._partial("clip")
+        clip.save_pretrained(partial)
+        self._finish("clip", partial)
+        return loss
+
+    def _autoencoder(self) -> float:
+        autoencoder, loss = train_autoencoder(self.data, self.work, self.preset.autoencoder, self.seed)
+        latents = encode_all(autoencoder, to_float(self.data.images[self.data.generator_pictures]))
+        autoencoder.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
+        partial = self._partial("autoencoder")
+        autoencoder.save_pretrained(partial)
+        self._finish("autoencoder", partial)
+        return loss
+
+    def _denoiser(self) -> float:
+        denoiser, loss = train_denoiser(
+            self.data, self.text_encoder(), self.tokenizer(), self.autoencoder(), self.work, self.preset.denoiser, self.seed
+        )
+        partial = self._partial("denoiser")
+        denoiser.save_pretrained(partial)
+        self._finish("denoiser", partial)
+        return loss
+
+    def _judge(self) -> float:
+        judge, loss = train_judge(self.data, self.autoencoder(), self.work, self.preset.judge, self.seed)
+        partial = self._partial("judge")
+        _save_judge(judge, partial)
+        self._finish("judge", partial)
+        return loss
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The trained tokenizer."""
+        return CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+
+    def clip(self) -> CLIPModel:
+        """The trained pair of encoders."""
+        return CLIPModel.from_pretrained(self.work / "clip").eval()
+
+    def text_encoder(self) -> CLIPTextModel:
+        """The trained text encoder alone."""
+        clip = self.clip()
+        encoder = CLIPTextModel(CLIPTextConfig(**clip.config.text_config.to_dict()))
+        encoder.load_state_dict(clip.text_model.state_dict())
+        return encoder.eval().requires_grad_(False)
+
+    def autoencoder(self) -> AutoencoderTiny:
+        """The trained autoencoder."""
+        return AutoencoderTiny.from_pretrained(self.work / "autoencoder").eval().requires_grad_(False)
+
+    def export(self, out: Path) -> None:
+        """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it."""
+        if out.exists():
+            raise FileExistsError(f"{out} exists already; name a folder that does not.")
+        partial = out.with_name(out.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        pipeline = StableDiffusionPipeline(
+            vae=self.autoencoder(),
+            text_encoder=self.text_encoder(),
+            tokenizer=self.tokenizer(),
+            unet=UNet2DConditionModel.from_pretrained(self.work / "denoiser"),
+            scheduler=new_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.to(torch.float16).save_pretrained(partial)
+        clip = self.clip()
+        vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**clip.config.vision_config.to_dict()))
+        vision.vision_model.load_state_dict(clip.vision_model.state_dict())
+        vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+        vision.half().save_pretrained(partial / "image_encoder")
+        save_file({"weight": clip.text_projection.weight.detach().half().contiguous()}, partial / "text_projection.safetensors")
+        shutil.copy(self.work / "judge" / "judge.safetensors", partial)
+        (partial / "classes.json").write_text(json.dumps(self._class_table(), indent=1) + "\n")
+        (partial / "LICENSES.md").write_text(_credits())
+        if (self.work / "log.jsonl").exists():
+            shutil.copy(self.work / "log.jsonl", partial / "training.jsonl")
+        partial.rename(out)
+
+    def _class_table(self) -> list[dict[str, object]]:
+        names, words = self.data.names, self.data.keywords
+        return [{"name": names[i], "keywords": words[i]} for i in range(self.data.n_classes)]
+
+
+def _save_judge(judge: Judge, folder: Path) -> None:
+    state = {name: value.half() if value.is_floating_point() else value for name, value in judge.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / "judge.safetensors")
+
+
+def _credits() -> str:
+    lines = ["The weights in this folder were trained on these drawings (resized, on a white background), which are not included:", ""]
+    lines += [f"- {name}: {s.credit}. Licence: {s.licence}. From the {s.client} package {s.package}." for name, s in SOURCES.items()]
+    lines += ["", "Names, keywords, groups: emojibase-data (MIT; Unicode CLDR data, Unicode-3.0) and emojilib (MIT).", ""]
+    return "\n".join(lines)
