@@ -1,0 +1,220 @@
+"""Adapter over Stable Diffusion 1.x and 2.x pipelines of diffusers, of any size."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPTextModel
+
+from ..errors import InputError
+
+GUIDANCE_SCALE = 7.5
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids ``(batch, length)`` and the position of the first end-of-text token of each row ``(batch,)``."""
+
+    ids: Int[Tensor, "batch length"]
+    end: Int[Tensor, " batch"]
+
+
+@dataclass
+class Calls:
+    """Rows (samples) that went through the denoiser and the text encoder, and the number of batched calls."""
+
+    unet_calls: int = 0
+    unet_rows: int = 0
+    text_encoder_calls: int = 0
+    text_encoder_rows: int = 0
+
+
+@dataclass
+class StableDiffusion:
+    """Text encoder, denoiser, autoencoder and scheduler behind one small interface.
+
+    All sizes come from the parts themselves. Frozen parts keep ``requires_grad=False``; every call is counted in ``calls``.
+    """
+
+    pipeline: StableDiffusionPipeline
+    source: str
+    text_encoder: CLIPTextModel
+    calls: Calls = field(default_factory=Calls)
+    _progress: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Self:
+        """Load a diffusers folder or a hub id.
+
+        Raises:
+            InputError: the folder is not a readable Stable Diffusion pipeline.
+        """
+        path = Path(source)
+        if path.exists():
+            index = path / "model_index.json"
+            if not index.is_file():
+                raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
+            try:
+                family = json.loads(index.read_text()).get("_class_name")
+            except (ValueError, AttributeError) as error:
+                raise InputError(f"{index} is not valid JSON.") from error
+            if family != "StableDiffusionPipeline":
+                raise InputError(f"{path} holds a {family}; only StableDiffusionPipeline (SD 1.x and 2.x) is supported.")
+        try:
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source, revision=revision, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+            )
+        except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"Cannot load {str(source)!r} as a Stable Diffusion pipeline ({reason}).") from error
+        return cls.from_pipeline(pipeline, str(source))
+
+    @classmethod
+    def from_pipeline(cls, pipeline: StableDiffusionPipeline, source: str = "pipeline") -> Self:
+        """Wrap a pipeline that is already loaded; its parts are frozen and set to evaluation mode."""
+        for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+            part.eval().requires_grad_(False)
+        return cls(pipeline, source, pipeline.text_encoder)
+
+    def with_text_encoder(self, text_encoder: CLIPTextModel) -> Self:
+        """The same model with another text encoder; all other parts are shared and nothing is copied."""
+        other = copy.copy(self)
+        other.text_encoder, other.calls = text_encoder, Calls()
+        return other
+
+    def set_progress_bar_config(self, **options: Any) -> None:  # noqa: ANN401  (passed on to tqdm)
+        """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
+        self._progress = options
+
+    # -- text -----------------------------------------------------------------------------------------------------
+
+    @property
+    def text_length(self) -> int:
+        """Number of text positions."""
+        return int(self.pipeline.text_encoder.config.max_position_embeddings)
+
+    def tokenize(self, texts: list[str]) -> Tokens:
+        """Token ids, padded and cut to ``text_length``."""
+        tokenizer = self.pipeline.tokenizer
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=self.text_length, return_tensors="pt").input_ids
+        return Tokens(ids, (ids == tokenizer.eos_token_id).int().argmax(1))
+
+    def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+        """Token embeddings, without positions."""
+        embeddings: Tensor = self.text_encoder.get_input_embeddings()(ids)
+        return embeddings
+
+    def encode(
+        self, ids: Int[Tensor, "batch length"], embeddings: Float[Tensor, "batch length width"] | None = None
+    ) -> Float[Tensor, "batch length width"]:
+        """Text states after the final layer norm, from token ids, or from embeddings put in the place of the ids' own (with gradient)."""
+        self.calls.text_encoder_calls += 1
+        self.calls.text_encoder_rows += len(ids)
+        if embeddings is None:
+            states: Tensor = self.text_encoder(ids).last_hidden_state
+            return states
+        table: nn.Module = self.text_encoder.get_input_embeddings()
+        hook = table.register_forward_hook(lambda _module, _inputs, _output: embeddings)
+        try:
+            states = self.text_encoder(ids).last_hidden_state
+        finally:
+            hook.remove()
+        return states
+
+    # -- denoising ------------------------------------------------------------------------------------------------
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents."""
+        unet = self.pipeline.unet.config
+        return unet.in_channels, unet.sample_size, unet.sample_size
+
+    def initial_noise(self, seeds: list[int]) -> Float[Tensor, "batch channels height width"]:
+        """Unit noise, one CPU generator per seed, so that a picture does not depend on its batch."""
+        return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    def predict(
+        self, latents: Float[Tensor, "batch channels height width"], timestep: int | Tensor, states: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The denoiser's raw output (noise or velocity, see ``prediction_type``)."""
+        self.calls.unet_calls += 1
+        self.calls.unet_rows += len(latents)
+        output: Tensor = self.pipeline.unet(latents, timestep, states).sample
+        return output
+
+    @property
+    def prediction_type(self) -> str:
+        """What ``predict`` returns: ``epsilon`` or ``v_prediction``."""
+        return str(self.pipeline.scheduler.config.prediction_type)
+
+    def noise_of(self, output: Tensor, latents: Tensor, timestep: int) -> Tensor:
+        """The noise that an output of ``predict`` stands for."""
+        if self.prediction_type == "epsilon":
+            return output
+        signal = self.pipeline.scheduler.alphas_cumprod[timestep]
+        return signal.sqrt() * output + (1 - signal).sqrt() * latents
+
+    @torch.no_grad()
+    def roll(self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float) -> tuple[Tensor, int]:
+        """Denoise from pure noise through the first ``stop`` of ``num_inference_steps`` steps.
+
+        Args:
+            latents: initial unit noise ``(batch, channels, height, width)``.
+            states: text states of the prompts ``(batch, length, width)``.
+            empty: text states of the negative prompt ``(1, length, width)``.
+            num_inference_steps: length of the whole schedule.
+            stop: number of steps taken, ``0 .. num_inference_steps``.
+            guidance_scale: 1 switches guidance off and halves the cost.
+
+        Returns:
+            The latents and the scheduler timestep at which the *next* step would be taken (-1 at the end).
+        """
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(num_inference_steps)
+        latents = latents * scheduler.init_noise_sigma
+        guided = guidance_scale != 1
+        text = torch.cat([empty.expand_as(states), states]) if guided else states
+        for timestep in scheduler.timesteps[:stop]:
+            inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
+            output = self.predict(inputs, timestep, text)
+            if guided:
+                negative, positive = output.chunk(2)
+                output = negative + guidance_scale * (positive - negative)
+            latents = scheduler.step(output, timestep, latents).prev_sample
+        following = int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
+        return latents, following
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        *,
+        num_inference_steps: int = 25,
+        guidance_scale: float = GUIDANCE_SCALE,
+        batch_size: int = 32,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures in -1..1, one seed per picture; the batch size changes nothing but speed."""
+        empty, pictures = self.encode(self.tokenize([""]).ids), []
+        for i in tqdm(range(0, len(prompts), batch_size), desc="pictures", **self._progress):
+            states = self.encode(self.tokenize(prompts[i : i + batch_size]).ids)
+            noise = self.initial_noise(seeds[i : i + batch_size]).to(states.dtype)
+            latents, _ = self.roll(noise, states, empty, num_inference_steps, num_inference_steps, guidance_scale)
+            pictures.append(self.decode(latents))
+        return torch.cat(pictures)
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 3 height2 width2"]:
+        """Pictures in -1..1 from scaled latents."""
+        vae = self.pipeline.vae
+        decoded: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
+        return decoded.clamp(-1, 1)
