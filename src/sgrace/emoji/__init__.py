@@ -1,0 +1,6 @@
+"""The built-in model: a small latent diffusion pipeline that draws emoji, with an independent judge of its pictures."""
+
+from .concepts import ClassSet, keyword_table, knowledge, known_concepts, path, resolve
+from .judge import Judge, Verdict
+
+__all__ = ["ClassSet", "Judge", "Verdict", "keyword_table", "knowledge", "known_concepts", "path", "resolve"]

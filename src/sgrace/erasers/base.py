@@ -1,0 +1,107 @@
+"""What every eraser gives: an erasure that can be saved, loaded and applied."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..models import StableDiffusion
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    names = ("sgrace", "torch", "diffusers", "transformers", "safetensors", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A changed text encoder and the recipe that made it.
+
+    Attributes:
+        text_encoder: drop-in replacement for the model's own.
+        tokenizer: the model's tokenizer, saved beside it.
+        recipe: method, config, concepts, knowledge, base model, seed, cost and versions, ready for JSON.
+    """
+
+    text_encoder: CLIPTextModel
+    tokenizer: PreTrainedTokenizerBase
+    recipe: dict[str, Any]
+
+    def apply(self, model: StableDiffusion) -> StableDiffusion:
+        """The model with the concept erased; the given one is untouched."""
+        mine, theirs = self.text_encoder.config, model.pipeline.text_encoder.config
+        for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
+            if getattr(mine, name) != getattr(theirs, name):
+                raise InputError(f"This erasure was made for another model: its text encoder has {name} {getattr(mine, name)}.")
+        return model.with_text_encoder(self.text_encoder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``text_encoder/`` (with the tokenizer) and ``recipe.json``; the recipe comes last and holds the weights' hash.
+
+        Raises:
+            InputError: the folder exists and is not empty, or cannot be written.
+        """
+        target = check_new_folder(Path(folder))
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            self.text_encoder.save_pretrained(partial / "text_encoder")
+            self.tokenizer.save_pretrained(partial / "text_encoder")
+            recipe = {**self.recipe, "sha256": sha256(partial / "text_encoder" / "model.safetensors")}
+            (partial / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+            if target.exists():
+                target.rmdir()
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load a saved erasure.
+
+        Raises:
+            InputError: the folder is no erasure, or its weights are not the ones that the recipe names.
+        """
+        path = Path(folder)
+        try:
+            recipe = json.loads((path / "recipe.json").read_text())
+            digest = sha256(path / "text_encoder" / "model.safetensors")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is not an erasure: it needs recipe.json and text_encoder/model.safetensors.") from error
+        if not isinstance(recipe, dict) or digest != recipe.get("sha256"):
+            raise InputError(f"The weights in {path} differ from the ones that its recipe names: the file was changed or damaged.")
+        text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").eval().requires_grad_(False)
+        return cls(text_encoder, CLIPTokenizer.from_pretrained(path / "text_encoder"), recipe)
+
+
+def check_new_folder(path: Path) -> Path:
+    """The path, if a folder can be made there.
+
+    Raises:
+        InputError: it exists and is not an empty folder, or its parent cannot be written.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise InputError(f"{path} exists and is not empty; name a new folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.parent / f".{path.name}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"Cannot write to {path.parent}: {error.strerror}.") from error
+    return path

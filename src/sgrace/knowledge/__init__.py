@@ -1,0 +1,5 @@
+"""Words of a concept's space: what belongs to it, what must stay, and what may stand in its place."""
+
+from .words import Knowledge
+
+__all__ = ["Knowledge"]
