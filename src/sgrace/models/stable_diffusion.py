@@ -108,6 +108,26 @@ class StableDiffusion:
         ids = tokenizer(texts, padding="max_length", truncation=True, max_length=self.text_length, return_tensors="pt").input_ids
         return Tokens(ids, (ids == tokenizer.eos_token_id).int().argmax(1))
 
+    def assemble(self, contents: list[list[int]]) -> Tokens:
+        """Rows of given content tokens between the start and end tokens, padded; a content that is too long loses its end."""
+        tokenizer = self.pipeline.tokenizer
+        room = self.text_length - 2
+        rows = [[tokenizer.bos_token_id, *content[:room], tokenizer.eos_token_id] for content in contents]
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * (self.text_length - len(row)) for row in rows])
+        return Tokens(ids, torch.tensor([len(row) - 1 for row in rows]))
+
+    def content_tokens(self, text: str) -> list[int]:
+        """Token ids of a text without start and end tokens, not cut."""
+        ids: list[int] = self.pipeline.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def random_tokens(self, n: int, generator: torch.Generator) -> list[int]:
+        """Uniform token ids that are neither start nor end tokens."""
+        special = set(self.pipeline.tokenizer.all_special_ids)
+        ordinary = torch.tensor([i for i in range(len(self.pipeline.tokenizer)) if i not in special])
+        picks: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
+        return picks
+
     def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
         """Token embeddings, without positions."""
         embeddings: Tensor = self.text_encoder.get_input_embeddings()(ids)
@@ -156,11 +176,11 @@ class StableDiffusion:
         """What ``predict`` returns: ``epsilon`` or ``v_prediction``."""
         return str(self.pipeline.scheduler.config.prediction_type)
 
-    def noise_of(self, output: Tensor, latents: Tensor, timestep: int) -> Tensor:
+    def noise_of(self, output: Tensor, latents: Tensor, timesteps: Int[Tensor, " batch"]) -> Tensor:
         """The noise that an output of ``predict`` stands for."""
         if self.prediction_type == "epsilon":
             return output
-        signal = self.pipeline.scheduler.alphas_cumprod[timestep]
+        signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return signal.sqrt() * output + (1 - signal).sqrt() * latents
 
     @torch.no_grad()
