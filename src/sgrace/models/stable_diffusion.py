@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from diffusers import StableDiffusionPipeline
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel
@@ -48,8 +49,9 @@ class StableDiffusion:
     pipeline: StableDiffusionPipeline
     source: str
     text_encoder: CLIPTextModel
+    text_projection: Tensor | None = None  # (features, width); absent in most pipeline folders
     calls: Calls = field(default_factory=Calls)
-    _progress: dict[str, Any] = field(default_factory=dict)
+    progress_bar_options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Self:
@@ -76,7 +78,11 @@ class StableDiffusion:
         except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"Cannot load {str(source)!r} as a Stable Diffusion pipeline ({reason}).") from error
-        return cls.from_pipeline(pipeline, str(source))
+        model = cls.from_pipeline(pipeline, str(source))
+        projection = path / "text_projection.safetensors"
+        if projection.is_file():
+            model.text_projection = load_file(projection)["weight"].to(dtype)
+        return model
 
     @classmethod
     def from_pipeline(cls, pipeline: StableDiffusionPipeline, source: str = "pipeline") -> Self:
@@ -93,7 +99,7 @@ class StableDiffusion:
 
     def set_progress_bar_config(self, **options: Any) -> None:  # noqa: ANN401  (passed on to tqdm)
         """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
-        self._progress = options
+        self.progress_bar_options = options
 
     # -- text -----------------------------------------------------------------------------------------------------
 
@@ -149,6 +155,10 @@ class StableDiffusion:
         finally:
             hook.remove()
         return states
+
+    def project(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch features"]:
+        """Features in the space shared with pictures, where the folder has CLIP's text projection; else the states themselves."""
+        return pooled if self.text_projection is None else pooled @ self.text_projection.T
 
     # -- denoising ------------------------------------------------------------------------------------------------
 
@@ -225,7 +235,7 @@ class StableDiffusion:
     ) -> Float[Tensor, "batch 3 height width"]:
         """Pictures in -1..1, one seed per picture; the batch size changes nothing but speed."""
         empty, pictures = self.encode(self.tokenize([""]).ids), []
-        for i in tqdm(range(0, len(prompts), batch_size), desc="pictures", **self._progress):
+        for i in tqdm(range(0, len(prompts), batch_size), desc="pictures", **self.progress_bar_options):
             states = self.encode(self.tokenize(prompts[i : i + batch_size]).ids)
             noise = self.initial_noise(seeds[i : i + batch_size]).to(states.dtype)
             latents, _ = self.roll(noise, states, empty, num_inference_steps, num_inference_steps, guidance_scale)
