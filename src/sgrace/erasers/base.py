@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..files import new_folder
 from ..models import StableDiffusion
 
 
@@ -56,19 +56,11 @@ class Erasure:
         Raises:
             InputError: the folder exists and is not empty, or cannot be written.
         """
-        target = check_new_folder(Path(folder))
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
+        with new_folder(Path(folder)) as partial:
             self.text_encoder.save_pretrained(partial / "text_encoder")
             self.tokenizer.save_pretrained(partial / "text_encoder")
             recipe = {**self.recipe, "sha256": sha256(partial / "text_encoder" / "model.safetensors")}
             (partial / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -87,21 +79,3 @@ class Erasure:
             raise InputError(f"The weights in {path} differ from the ones that its recipe names: the file was changed or damaged.")
         text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").eval().requires_grad_(False)
         return cls(text_encoder, CLIPTokenizer.from_pretrained(path / "text_encoder"), recipe)
-
-
-def check_new_folder(path: Path) -> Path:
-    """The path, if a folder can be made there.
-
-    Raises:
-        InputError: it exists and is not an empty folder, or its parent cannot be written.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(f"{path} exists and is not empty; name a new folder.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.parent / f".{path.name}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"Cannot write to {path.parent}: {error.strerror}.") from error
-    return path

@@ -1,0 +1,103 @@
+"""Does the model still draw the concept, its neighbours and the rest? Counted by the judge."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..metrics import Share
+from ..models import StableDiffusion
+from . import vocabulary
+from .concepts import TEST_CONTEXT, ClassSet, keyword_table
+from .judge import Judge, Verdict
+
+GUIDANCE_SCALE = 5.0
+STEPS = 15
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Prompts whose pictures count as hits if the judge sees one of ``classes``, or ``style`` where no classes are given."""
+
+    prompts: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    style: tuple[str, ...]
+
+    def hits(self, verdict: Verdict) -> Tensor:
+        """Hit or not, per picture."""
+        names = (*vocabulary.classes(), "")
+        seen = [names[i] for i in verdict.classes.argmax(1).tolist()]
+        look = [vocabulary.STYLES[i] for i in verdict.styles.argmax(1).tolist()]
+        rows = zip(seen, look, self.classes, self.style, strict=True)
+        return torch.tensor([name in classes if classes else at == style for name, at, classes, style in rows])
+
+
+def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
+    """Prompts of the four questions: target by name, target by held-out synonym, neighbours, unrelated.
+
+    The pattern and the synonyms are never used in erasing.
+    """
+    rng = random.Random(f"{concept.name}/{seed}")  # noqa: S311  (prompts, not secrets)
+
+    def ask(words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()) -> Probe:
+        rows = [(rng.choice(words), rng.choice(styles)) for _ in range(n)]
+        found = [() if by_style else classes or (word,) for word, _ in rows]
+        return Probe(tuple(TEST_CONTEXT.format(style=s, name=w) for w, s in rows), tuple(found), tuple(s for _, s in rows))
+
+    if concept.style is not None:
+        synonyms = ask(concept.unrelated, concept.test_words, by_style=True)
+        return {
+            "target": ask(concept.unrelated, (concept.style,), by_style=True),
+            "synonyms": Probe(synonyms.prompts, synonyms.classes, (concept.style,) * n),
+            "neighbours": ask(concept.unrelated, concept.neighbours, by_style=True),
+            "unrelated": ask(concept.unrelated, concept.neighbours, by_style=False),
+        }
+    asked = {
+        "target": ask((*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets),
+        "neighbours": ask(concept.neighbours, vocabulary.STYLES, by_style=False),
+        "unrelated": ask(concept.unrelated, vocabulary.STYLES, by_style=False),
+    }
+    if concept.test_words:
+        carriers = tuple(label for label, words in keyword_table().items() if set(words) & set(concept.test_words))
+        asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=(*concept.targets, *carriers))
+    return asked
+
+
+def seeds_of(prompts: tuple[str, ...], seed: int) -> list[int]:
+    """One seed per picture, from the prompt and its position among equal prompts: never from a batch."""
+    count: dict[str, int] = {}
+    seeds = []
+    for prompt in prompts:
+        count[prompt] = count.get(prompt, 0) + 1
+        seeds.append(zlib.crc32(f"{seed}/{prompt}/{count[prompt]}".encode()))
+    return seeds
+
+
+def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed: int = 0) -> tuple[dict[str, Share], dict[str, Tensor]]:
+    """Shares of hits, and the pictures in -1..1, per question."""
+    shares, pictures = {}, {}
+    for question, probe in asked.items():
+        images = model.generate(list(probe.prompts), seeds_of(probe.prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+        pictures[question] = images
+        shares[question] = Share(int(probe.hits(judge.judge(images)).sum()), len(images))
+    return shares, pictures
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """``(3, h, w)`` in -1..1 -> RGB."""
+    return Image.fromarray(((picture.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy())
+
+
+def sheet(rows: list[Tensor], zoom: int = 1, gap: int = 4) -> Image.Image:
+    """Contact sheet; one row per tensor ``(n, 3, h, w)``."""
+    height, width = rows[0].shape[2:]
+    out = Image.new("RGB", (max(len(r) for r in rows) * (width + gap) + gap, len(rows) * (height + gap) + gap), "#dddddd")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            out.paste(to_image(picture), (gap + x * (width + gap), gap + y * (height + gap)))
+    return out.resize((out.width * zoom, out.height * zoom), Image.Resampling.NEAREST) if zoom > 1 else out

@@ -1,0 +1,49 @@
+"""Shares with intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+
+def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson, 1927).
+
+    Args:
+        hits: number of successes, ``0 .. n``.
+        n: number of trials, at least 1.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        ValueError: the counts are impossible.
+    """
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"{hits} hits of {n} trials is not a share.")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, weight = hits / n, z * z / n
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Share:
+    """``hits`` of ``n``, printed with its 95 % Wilson interval."""
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The share, in 0..1."""
+        return self.hits / self.n
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        low, high = wilson(self.hits, self.n)
+        return {"share": round(self.value, 4), "low": round(low, 4), "high": round(high, 4), "n": self.n}
+
+    def __str__(self) -> str:
+        low, high = wilson(self.hits, self.n)
+        return f"{self.value:6.1%}  [{low:.1%}, {high:.1%}]  n={self.n}"
