@@ -1,0 +1,26 @@
+"""Erase a concept from a text-to-image diffusion model so that it stays erased under attack, and prove it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from .concept import Concept
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .api import erase, load_model
+    from .erasers import Erasure
+
+__version__ = metadata.version("sgrace")
+__all__ = ["Concept", "Erasure", "InputError", "__version__", "erase", "load_model"]
+
+_LAZY = {"erase": "api", "load_model": "api", "Erasure": "erasers"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (torch takes seconds to import: only what is used is loaded)
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
