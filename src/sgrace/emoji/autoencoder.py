@@ -36,7 +36,10 @@ def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures = torch.cat(
-            [drawn[torch.randint(len(drawn), (n_drawn,), generator=generator)], torch.randint(len(data.label), (batch - n_drawn,), generator=generator)]
+            [
+                drawn[torch.randint(len(drawn), (n_drawn,), generator=generator)],
+                torch.randint(len(data.label), (batch - n_drawn,), generator=generator),
+            ]
         )
         images = augment(to_float(data.images[pictures]), generator, shift=0.05, scale=0.1, rotate=5)
         latents = autoencoder.encode(images.to(memory_format=torch.channels_last)).latents

@@ -69,7 +69,9 @@ def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Te
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def train_clip(data: EmojiData, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int, batch: int = 128) -> tuple[CLIPModel, float]:
+def train_clip(
+    data: EmojiData, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int, batch: int = 128
+) -> tuple[CLIPModel, float]:
     """Contrastive training in which every caption that is true of a picture counts as its positive."""
     torch.manual_seed(seed)
     clip = new_clip(tokenizer)
@@ -79,7 +81,9 @@ def train_clip(data: EmojiData, tokenizer: CLIPTokenizer, work: Path, schedule: 
     def loss_at(step: int) -> Tensor:
         rng, generator = random.Random(f"{seed}/{step}"), torch.Generator().manual_seed(seed * 1_000_003 + step)
         n_built_in = round(BUILT_IN_SHARE * batch)
-        chosen = [pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((built_in, n_built_in), (rest, batch - n_built_in))]
+        chosen = [
+            pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((built_in, n_built_in), (rest, batch - n_built_in))
+        ]
         pictures = torch.cat(chosen)
         captions = [data.caption(int(i), rng) for i in pictures]
         tokens = tokenizer([c.text for c in captions], padding=True, truncation=True, return_tensors="pt").input_ids

@@ -69,5 +69,7 @@ class Judge(nn.Module):
     def from_pretrained(cls, path: Path) -> Judge:
         """Load ``judge.safetensors`` from a folder."""
         judge = cls()
-        judge.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path / "judge.safetensors").items()})
+        judge.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in load_file(path / "judge.safetensors").items()}
+        )
         return judge.eval()

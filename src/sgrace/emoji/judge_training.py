@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from .judge import Judge
 from .loop import Schedule, train
@@ -41,7 +41,8 @@ def train_judge(
 ) -> tuple[Judge, float]:
     """Train on all pictures but those marked in ``left_out`` ``(n,)``."""
     torch.manual_seed(seed)
-    judge = Judge().to(memory_format=torch.channels_last)
+    judge = Judge()
+    nn.Module.to(judge, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its overloads
     usable = torch.ones(len(data.label), dtype=torch.bool) if left_out is None else ~left_out
     known = torch.nonzero(usable & (data.label < data.n_classes)).flatten()
     other = torch.nonzero(data.label >= data.n_classes).flatten()
@@ -49,7 +50,9 @@ def train_judge(
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        pictures = torch.cat([pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((known, batch - n_other), (other, n_other))])
+        pictures = torch.cat(
+            [pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((known, batch - n_other), (other, n_other))]
+        )
         images = degrade(to_float(data.images[pictures]), generator, autoencoder)
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
         classes, styles = judge(images.contiguous(memory_format=torch.channels_last))

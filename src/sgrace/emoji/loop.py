@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ def train(
     Returns:
         The loss, averaged over about the last 200 steps.
     """
-    trained = list(parameters if parameters is not None else model.parameters())
+    trained: list[Tensor] = list(parameters if parameters is not None else model.parameters())
     optimiser = torch.optim.AdamW(trained, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
     average = [p.detach().clone() for p in trained] if schedule.ema else []
     start, running = 0, 0.0
@@ -63,7 +62,7 @@ def train(
         partial = checkpoint.with_suffix(".partial")
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step, "loss": running}
         torch.save(state, partial)
-        os.replace(partial, checkpoint)
+        partial.replace(checkpoint)
 
     model.train()
     progress = trange(start, schedule.steps, initial=start, total=schedule.steps, desc=stage, mininterval=5)

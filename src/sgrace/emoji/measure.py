@@ -42,7 +42,7 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
 
     The pattern and the synonyms are never used in erasing.
     """
-    rng = random.Random(f"{concept.name}/{seed}")  # noqa: S311  (prompts, not secrets)
+    rng = random.Random(f"{concept.name}/{seed}")
 
     def ask(words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()) -> Probe:
         rows = [(rng.choice(words), rng.choice(styles)) for _ in range(n)]
@@ -82,7 +82,9 @@ def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed:
     """Shares of hits, and the pictures in -1..1, per question."""
     shares, pictures = {}, {}
     for question, probe in asked.items():
-        images = model.generate(list(probe.prompts), seeds_of(probe.prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+        images = model.generate(
+            list(probe.prompts), seeds_of(probe.prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE
+        )
         pictures[question] = images
         shares[question] = Share(int(probe.hits(judge.judge(images)).sum()), len(images))
     return shares, pictures

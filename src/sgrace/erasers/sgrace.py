@@ -92,11 +92,15 @@ class SGrace:
         started = time.monotonic()
         run = _Run(self.config, model, concepts, knowledge, seed)
         run.train()
-        return Erasure(run.student.text_encoder, model.pipeline.tokenizer, {**run.recipe(), "seconds": round(time.monotonic() - started, 1)})
+        return Erasure(
+            run.student.text_encoder, model.pipeline.tokenizer, {**run.recipe(), "seconds": round(time.monotonic() - started, 1)}
+        )
 
 
 class _Run:
-    def __init__(self, config: SGraceConfig, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], seed: int) -> None:
+    def __init__(
+        self, config: SGraceConfig, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], seed: int
+    ) -> None:
         self.config, self.seed = config, seed
         self.rng, self.generator = random.Random(seed), torch.Generator().manual_seed(seed)  # noqa: S311  (not a secret)
         self.teacher = model.with_text_encoder(model.text_encoder)  # same weights, own count of calls
@@ -248,7 +252,9 @@ class _Run:
         """All rounds: new samples, attack, erase."""
         config = self.config
         samples: list[_Samples | None] = [None] * len(self.targets)
-        with tqdm(total=config.rounds * (config.attack_steps * len(self.targets) + config.edit_steps), desc="erase", **self.progress) as bar:
+        with tqdm(
+            total=config.rounds * (config.attack_steps * len(self.targets) + config.edit_steps), desc="erase", **self.progress
+        ) as bar:
             for _ in range(config.rounds):
                 fresh = []
                 for target, previous in zip(self.targets, samples, strict=True):
@@ -300,7 +306,9 @@ class _Run:
     def _goals(self, samples: list[_Samples], ends: Tensor) -> Tensor:
         """Per sample: the concept's feature to be left, or the surrogate's to be reached."""
         if self.config.erase_target != "surrogate":
-            return torch.cat([t.feature[None].expand(len(s.tokens.ids), *t.feature.shape) for t, s in zip(self.targets, samples, strict=True)])
+            return torch.cat(
+                [t.feature[None].expand(len(s.tokens.ids), *t.feature.shape) for t, s in zip(self.targets, samples, strict=True)]
+            )
         states = torch.cat([s.goal for s in samples])
         return states if self.config.match_positions == "all" else self._pooled(states, ends)
 

@@ -194,7 +194,9 @@ class StableDiffusion:
         return signal.sqrt() * output + (1 - signal).sqrt() * latents
 
     @torch.no_grad()
-    def roll(self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float) -> tuple[Tensor, int]:
+    def roll(
+        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float
+    ) -> tuple[Tensor, int]:
         """Denoise from pure noise through the first ``stop`` of ``num_inference_steps`` steps.
 
         Args:
