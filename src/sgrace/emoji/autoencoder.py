@@ -16,7 +16,7 @@ LATENT_CHANNELS = 8
 
 
 def new_autoencoder(scaling_factor: float = 1.0) -> AutoencoderTiny:
-    """An untrained autoencoder of 0.5 M parameters, with no block at full resolution (it would be half of the cost); its latents are about unit variance times ``1 / scaling_factor``."""
+    """An untrained autoencoder of 0.5 M parameters, with no block at full resolution: it would be half of the cost."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(32, 32, 32, 32), latent_channels=LATENT_CHANNELS,
         num_encoder_blocks=(0, 2, 3, 3), num_decoder_blocks=(3, 3, 2, 0), scaling_factor=scaling_factor,

@@ -29,7 +29,7 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Probabilities of the judge: ``classes`` ``(n, n_classes + 1)``, whose last column is "none of them", and ``styles`` ``(n, n_styles)``."""
+    """Probabilities: ``classes`` ``(n, n_classes + 1)``, whose last column is "none of them", and ``styles`` ``(n, n_styles)``."""
 
     classes: Tensor
     styles: Tensor

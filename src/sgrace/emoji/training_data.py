@@ -105,11 +105,16 @@ def to_float(images: Tensor) -> Tensor:
 def augment(
     images: Tensor, generator: torch.Generator, *, shift: float, scale: float, rotate: float, flip: bool = True, noise: float = 0.0
 ) -> Tensor:
-    """Random shift (part of the side), scale (log range), rotation (degrees), mirror and noise, filled with white.
+    """Random moves, filled with white.
 
     Args:
         images: ``(n, 3, h, w)`` in -1..1.
         generator: source of the randomness.
+        shift: reach of the shift, as a part of the side.
+        scale: reach of the logarithm of the scale.
+        rotate: reach of the rotation, in degrees.
+        flip: mirror half of the pictures.
+        noise: highest standard deviation of added noise.
     """
     n = len(images)
 

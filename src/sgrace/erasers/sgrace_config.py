@@ -17,7 +17,8 @@ class SGraceConfig(BaseModel):
 
     Switches (published value first):
         samples: adversarial samples start from comma-joined ``word_lists`` or from ``prompts`` that use one word each.
-        latent_timestep: ``count_from_noise`` gives the denoiser a nearly clean latent with a high timestep; ``matched`` gives the latent's own.
+        latent_timestep: ``count_from_noise`` gives the denoiser a nearly clean latent with a high timestep; ``matched`` gives the
+            latent's own.
         attack_target: the attack imitates the ``initial_noise``, or the ``frozen_prediction`` of the original model for the concept.
         n_pairs: number of (latent, timestep) pairs.
         feature_position: text features are read at the ``last_content`` token, or at the ``first_eot`` token.

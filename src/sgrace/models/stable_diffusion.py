@@ -73,7 +73,7 @@ class StableDiffusion:
                 raise InputError(f"{path} holds a {family}; only StableDiffusionPipeline (SD 1.x and 2.x) is supported.")
         try:
             pipeline = StableDiffusionPipeline.from_pretrained(
-                source, revision=revision, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                source, revision=revision, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
             )
         except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
             reason = " ".join(str(error).split())[:160]

@@ -1,0 +1,67 @@
+"""A real Stable Diffusion pipeline of other sizes than any known one, with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sgrace.knowledge import Knowledge
+from sgrace.models import StableDiffusion
+
+WORDS = ["church", "chapel", "house", "dog", "tree", "boat", "a", "of", "photo", "picture", "an", "image", ","]
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + [","]
+    vocab = [*letters, *(f"{c}</w>" for c in letters)]
+    merges = []
+    for word in WORDS:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            if pair not in merges:
+                merges.append(pair)
+                vocab.append("".join(pair))
+            pieces = ["".join(pair), *pieces[2:]]
+    vocab += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={w: i for i, w in enumerate(dict.fromkeys(vocab))}, merges=merges, model_max_length=20)
+
+
+def tiny_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    encoder = CLIPTextModel(text)
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight.mul_(30)  # random words must differ as much as learned ones do
+    unet = UNet2DConditionModel(
+        sample_size=4, in_channels=3, out_channels=3, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=24, attention_head_dim=2,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8), latent_channels=3, norm_num_groups=2, scaling_factor=0.7,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False, steps_offset=1)
+    return StableDiffusionPipeline(
+        vae=vae, text_encoder=encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["epsilon", "v_prediction"])
+def model(request: pytest.FixtureRequest) -> StableDiffusion:
+    adapter = StableDiffusion.from_pipeline(tiny_pipeline(request.param))
+    adapter.set_progress_bar_config(disable=True)
+    return adapter
+
+
+@pytest.fixture
+def words() -> Knowledge:
+    return Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), surrogates=("house", "boat"))
