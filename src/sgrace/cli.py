@@ -214,9 +214,10 @@ def emoji() -> None:
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of art, checkpoints and finished stages.")
 @click.option("--stage", "stages", multiple=True, help="Run only these stages (all, if none is named).")
 @click.option("--preset", default="cpu", show_default=True)
+@click.option("--start-from", type=click.Path(path_type=Path, exists=True), help="Pipeline folder whose parts count as finished stages.")
 @click.option("--seed", default=0, show_default=True)
 @_user_errors
-def train(work: Path, stages: tuple[str, ...], preset: str, seed: int) -> None:
+def train(work: Path, stages: tuple[str, ...], preset: str, start_from: Path | None, seed: int) -> None:
     """Train the built-in model's parts; the same command again goes on where it was."""
     from .emoji.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
     from .errors import unknown  # noqa: PLC0415
@@ -225,7 +226,10 @@ def train(work: Path, stages: tuple[str, ...], preset: str, seed: int) -> None:
         raise unknown("preset", preset, PRESETS)
     if bad := [stage for stage in stages if stage not in STAGES]:
         raise unknown("stage", bad[0], STAGES)
-    Recipe(work, preset, seed).run(stages or STAGES)
+    recipe = Recipe(work, preset, seed)
+    if start_from is not None:
+        recipe.adopt(start_from)
+    recipe.run(stages or STAGES)
 
 
 @emoji.command()

@@ -16,6 +16,7 @@ from .loop import Schedule, train
 from .training_data import Caption, EmojiData, augment, to_float
 
 TEXT_LENGTH = 32
+PROJECTION = 128  # width of the space that texts and pictures share
 VOCABULARY_SIZE = 3072
 BUILT_IN_SHARE = 0.85  # of the training pictures; the rest of the art widens the vocabulary
 
@@ -52,12 +53,18 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
-        max_position_embeddings=TEXT_LENGTH, projection_dim=128, bos_token_id=bos, eos_token_id=eos, pad_token_id=eos,
+        max_position_embeddings=TEXT_LENGTH, projection_dim=PROJECTION, bos_token_id=bos, eos_token_id=eos, pad_token_id=eos,
     )  # fmt: skip
     vision = CLIPVisionConfig(
-        hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, image_size=64, patch_size=8, projection_dim=128
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=8,
+        projection_dim=PROJECTION,
     )
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION))
 
 
 def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Tensor:

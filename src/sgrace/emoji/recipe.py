@@ -10,13 +10,21 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import save_file
-from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from .art import SOURCES
 from .autoencoder import encode_all, train_autoencoder
 from .denoiser import new_scheduler, train_denoiser
-from .encoders import train_clip, train_tokenizer
+from .encoders import PROJECTION, train_clip, train_tokenizer
 from .judge import Judge
 from .judge_training import train_judge
 from .loop import Schedule
@@ -40,7 +48,7 @@ PRESETS: dict[str, Preset] = {
         clip=Schedule(steps=1_500, lr=1e-3, weight_decay=0.05),
         autoencoder=Schedule(steps=3_600, lr=2e-3, weight_decay=0.0, ema=0.998),
         denoiser=Schedule(steps=12_000, lr=1e-3, ema=0.999),
-        judge=Schedule(steps=1_500, lr=2e-3, weight_decay=0.05),
+        judge=Schedule(steps=1_200, lr=2e-3, weight_decay=0.05),
     ),
 }
 
@@ -110,6 +118,25 @@ class Recipe:
         _save_judge(judge, partial)
         self._finish("judge", partial)
         return loss
+
+    def adopt(self, pipeline: Path) -> None:
+        """Take the parts of an exported pipeline as finished stages, where this work folder has none, to train the rest on them."""
+        folders = {"tokenizer": "tokenizer", "autoencoder": "vae", "denoiser": "unet"}
+        for stage, folder in folders.items():
+            if not (self.work / stage).exists() and (pipeline / folder).is_dir():
+                shutil.copytree(pipeline / folder, self.work / stage)
+        if not (self.work / "clip").exists():
+            text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
+            vision = CLIPVisionModelWithProjection.from_pretrained(pipeline / "image_encoder", dtype=torch.float32)
+            clip = CLIPModel(
+                CLIPConfig(text_config=text.config.to_dict(), vision_config=vision.config.to_dict(), projection_dim=PROJECTION)
+            )
+            clip.text_model.load_state_dict(text.state_dict())
+            clip.vision_model.load_state_dict(vision.vision_model.state_dict())
+            clip.visual_projection.load_state_dict(vision.visual_projection.state_dict())
+            projection = load_file(pipeline / "text_projection.safetensors")["weight"]
+            clip.text_projection.weight.data.copy_(projection)
+            clip.save_pretrained(self.work / "clip")
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""
