@@ -101,7 +101,10 @@ def erase(
     settings = _settings(pairs)
 
     from . import api  # noqa: PLC0415
+    from .erasers import SGraceConfig  # noqa: PLC0415
     from .knowledge import Knowledge  # noqa: PLC0415
+
+    SGraceConfig.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
 
     knowledge = [Knowledge.from_file(path) for path in files] if files else None
     loaded = _load(model, quiet=as_json)
