@@ -24,7 +24,8 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     share, weight = hits / n, z * z / n
     centre = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # at the ends the formula is exact only up to rounding
+    return 0.0 if hits == 0 else centre - half, 1.0 if hits == n else centre + half
 
 
 @dataclass(frozen=True)
