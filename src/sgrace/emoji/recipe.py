@@ -180,6 +180,12 @@ class Recipe:
         vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
         vision.half().save_pretrained(partial / "image_encoder")
         save_file({"weight": clip.text_projection.weight.detach().half().contiguous()}, partial / "text_projection.safetensors")
+        for config in partial.glob("*/config.json"):
+            settings = json.loads(config.read_text())
+            settings.pop("_name_or_path", None)  # a path of the machine that trained
+            if settings.get("_class_name") == "AutoencoderTiny":
+                del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
+            config.write_text(json.dumps(settings, indent=2) + "\n")
         shutil.copy(self.work / "judge" / "judge.safetensors", partial)
         (partial / "classes.json").write_text(json.dumps(self._class_table(), indent=1) + "\n")
         (partial / "LICENSES.md").write_text(_credits())

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sgrace import emoji
+from sgrace.emoji import vocabulary
+from sgrace.emoji.measure import probes, seeds_of
+from sgrace.errors import InputError
+from sgrace.metrics import wilson
+
+
+@pytest.mark.parametrize("name", ["weapon", "church", "line art", "fish", "building", "gun"])
+def test_a_concept_splits_the_classes(name: str) -> None:
+    found = emoji.resolve(name)
+    if found.style is None:
+        groups = (found.targets, found.neighbours, found.unrelated)
+        assert sorted(label for group in groups for label in group) == sorted(vocabulary.classes())
+        assert all(groups)
+    assert not set(found.train_words) & set(found.test_words)
+    words = emoji.knowledge(name)
+    assert not set(found.test_words) & {*words.related, *words.unrelated}, "words held out for evaluation are never used in erasing"
+    assert words.overlap == ()
+
+
+def test_weapon_has_tools_as_neighbours() -> None:
+    found = emoji.resolve("weapon")
+    assert {"dagger", "bomb"} <= set(found.targets)
+    assert {"hammer", "scissors"} <= set(found.neighbours)
+
+
+def test_an_unknown_concept_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'church'"):
+        emoji.resolve("churhc")
+
+
+@pytest.mark.parametrize("name", ["weapon", "church", "line art"])
+def test_evaluation_prompts_are_never_used_in_erasing(name: str) -> None:
+    words = emoji.knowledge(name)
+    used = {c.format(w) for c in words.contexts for w in words.related}
+    used |= {c.format(w) for c in words.unrelated_contexts for w in words.unrelated}
+    asked = probes(emoji.resolve(name), n=30, seed=0)
+    assert {"target", "synonyms", "neighbours", "unrelated"} == set(asked)
+    for probe in asked.values():
+        assert len(probe.prompts) == len(probe.classes) == len(probe.style) == 30
+        assert not used & set(probe.prompts)
+
+
+def test_a_seed_depends_on_the_prompt_not_on_its_place() -> None:
+    prompts = ("a", "b", "a")
+    seeds = dict(zip(prompts[:2], seeds_of(prompts, 0), strict=False))
+    assert seeds_of(("b", "a"), 0) == [seeds["b"], seeds["a"]]
+    assert len(set(seeds_of(prompts, 0))) == 3
+
+
+def test_shipped_parts_load_offline_and_fit_each_other() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(emoji.path() / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(emoji.path() / "text_encoder", dtype=torch.float32)
+    tokens = tokenizer(["a line art picture of church"], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    assert tokens.shape == (1, 32)
+    assert torch.isfinite(encoder(tokens).last_hidden_state).all()
+    autoencoder = AutoencoderTiny.from_pretrained(emoji.path() / "vae", dtype=torch.float32)
+    assert autoencoder.encode(torch.zeros(1, 3, 64, 64)).latents.shape == (1, 8, 8, 8)
+    verdict = emoji.Judge.from_pretrained(emoji.path()).judge(torch.zeros(2, 3, 64, 64))
+    torch.testing.assert_close(verdict.classes.sum(1), torch.ones(2))
+    assert verdict.styles.shape == (2, len(vocabulary.STYLES))
+
+
+def test_wilson_interval_against_the_score_equation() -> None:
+    for hits, n in ((0, 10), (3, 50), (25, 50), (50, 50)):
+        low, high = wilson(hits, n)
+        assert 0 <= low <= hits / n <= high <= 1
+        for bound in (low, high):
+            if 0 < bound < 1:
+                z = (hits / n - bound) / (bound * (1 - bound) / n) ** 0.5
+                assert abs(abs(z) - 1.959964) < 1e-4
+    with pytest.raises(ValueError, match="not a share"):
+        wilson(3, 2)
