@@ -130,14 +130,12 @@ def erase(
 def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[str], folder: Path) -> dict[str, Any]:
     """Pictures of both models; on the built-in model also the judge's shares."""
     from . import api, emoji  # noqa: PLC0415
-    from .emoji.measure import sheet  # noqa: PLC0415
+    from .emoji.measure import measure, probes, sheet  # noqa: PLC0415
 
     if not api.is_built_in(before):
         prompts, seeds = [f"a picture of {name}" for name in names], list(range(len(names)))
         sheet([m.generate(prompts, seeds) for m in (before, after)]).save(folder / "before_after.png")
         return {}
-    from .emoji.measure import measure, probes  # noqa: PLC0415
-
     judge, scores, rows = emoji.Judge.from_pretrained(emoji.path()), {}, []
     for name in names:
         concept: ClassSet = emoji.resolve(name)

@@ -185,22 +185,22 @@ def _font(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
     from fontTools.pens.svgPathPen import SVGPathPen  # noqa: PLC0415  (only training needs it)
     from fontTools.ttLib import TTFont  # noqa: PLC0415
 
-    outlines: dict[int, tuple[str, int, int]] = {}
+    outlines: dict[int, tuple[str, int]] = {}
     for name, read in _members(archive).items():
         if re.fullmatch(r"files/noto-emoji-.*-400-normal\.woff2", name):
             font = TTFont(io.BytesIO(read()))
-            glyphs, head, line = font.getGlyphSet(), font["head"], font["hhea"]
+            glyphs, em = font.getGlyphSet(), font["head"].unitsPerEm
             for code, glyph in font.getBestCmap().items():
                 pen = SVGPathPen(glyphs)
                 glyphs[glyph].draw(pen)
-                outlines[code] = (pen.getCommands(), head.unitsPerEm, line.ascent)
+                outlines[code] = (pen.getCommands(), em)
 
     def get(concept: dict[str, Any]) -> Image.Image | None:
         codes = [int(part, 16) for part in codepoint_key(concept["codepoint"]).split("-")]
         if len(codes) != 1 or codes[0] not in outlines or not outlines[codes[0]][0]:
             return None
-        path, em, _ = outlines[codes[0]]
-        # a canvas twice the em on every side; `square` crops to the ink
+        path, em = outlines[codes[0]]
+        # room beyond the em on every side; `square` crops to the ink
         return _render_svg(
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-em // 4} {-em * 5 // 4} {em * 7 // 4} {em * 7 // 4}">'
             f'<path transform="scale(1 -1)" d="{path}"/></svg>'

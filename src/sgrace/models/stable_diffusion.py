@@ -129,6 +129,8 @@ class StableDiffusion:
 
     def random_tokens(self, n: int, generator: torch.Generator) -> list[int]:
         """Uniform token ids that are neither start nor end tokens."""
+        if n == 0:
+            return []  # listing a large vocabulary for nothing would cost more than the sample
         special = set(self.pipeline.tokenizer.all_special_ids)
         ordinary = torch.tensor([i for i in range(len(self.pipeline.tokenizer)) if i not in special])
         picks: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
