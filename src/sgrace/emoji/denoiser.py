@@ -30,8 +30,9 @@ def new_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def new_denoiser(cross_attention_dim: int) -> UNet2DConditionModel:
+def new_denoiser(cross_attention_dim: int, seed: int) -> UNet2DConditionModel:
     """An untrained UNet: widths 64, 128, 192 at 8x8, 4x4, 2x2; text is read at the low resolutions, where weights cost least."""
+    torch.manual_seed(seed)
     return UNet2DConditionModel(
         sample_size=8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=(64, 128, 192), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -52,6 +53,7 @@ def encode_texts(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: l
 
 def train_denoiser(
     data: EmojiData,
+    denoiser: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     autoencoder: AutoencoderTiny,
@@ -71,8 +73,7 @@ def train_denoiser(
     empty = encode_texts(text_encoder, tokenizer, [""])
     signal = new_scheduler().alphas_cumprod
 
-    torch.manual_seed(seed)
-    denoiser = new_denoiser(text_encoder.config.hidden_size).to(memory_format=torch.channels_last)
+    denoiser = denoiser.to(memory_format=torch.channels_last)
 
     def loss_at(step: int) -> Tensor:
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -48,8 +48,9 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+def new_clip(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
     """Untrained text encoder (192 wide, 4 layers, 32 positions) and image encoder (128 wide, 8-pixel patches)."""
+    torch.manual_seed(seed)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
@@ -77,11 +78,9 @@ def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Te
 
 
 def train_clip(
-    data: EmojiData, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int, batch: int = 128
+    data: EmojiData, clip: CLIPModel, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int, batch: int = 128
 ) -> tuple[CLIPModel, float]:
     """Contrastive training in which every caption that is true of a picture counts as its positive."""
-    torch.manual_seed(seed)
-    clip = new_clip(tokenizer)
     built_in = torch.nonzero(data.label < data.n_classes).flatten()
     rest = torch.nonzero(data.label >= data.n_classes).flatten()
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from . import vocabulary
 from .judge import Judge
 from .loop import Schedule, train
 from .training_data import EmojiData, augment, to_float
@@ -30,6 +31,13 @@ def degrade(images: Tensor, generator: torch.Generator, autoencoder: Autoencoder
     return out
 
 
+def left_out_pairs(data: EmojiData) -> Tensor:
+    """Drawings ``(n,)`` to keep from a judge that is to be tested on them: every other class in one style, in turn."""
+    order, wanted = data.generator_pictures, data.style[data.generator_pictures]
+    label = data.label[order]
+    return order[(label % 2 == 0) & (wanted == (label // 2) % len(vocabulary.STYLES))]
+
+
 def train_judge(
     data: EmojiData,
     autoencoder: AutoencoderTiny | None,
@@ -39,11 +47,13 @@ def train_judge(
     left_out: Tensor | None = None,
     batch: int = 96,
 ) -> tuple[Judge, float]:
-    """Train on all pictures but those marked in ``left_out`` ``(n,)``."""
+    """Train on all pictures but those whose indices are in ``left_out``."""
     torch.manual_seed(seed)
     judge = Judge()
     nn.Module.to(judge, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its overloads
-    usable = torch.ones(len(data.label), dtype=torch.bool) if left_out is None else ~left_out
+    usable = torch.ones(len(data.label), dtype=torch.bool)
+    if left_out is not None:
+        usable[left_out] = False
     known = torch.nonzero(usable & (data.label < data.n_classes)).flatten()
     other = torch.nonzero(data.label >= data.n_classes).flatten()
     n_other = round(OTHER_SHARE * batch)

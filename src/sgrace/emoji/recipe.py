@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -23,13 +25,15 @@ from transformers import (
 
 from .art import SOURCES
 from .autoencoder import encode_all, train_autoencoder
-from .denoiser import new_scheduler, train_denoiser
-from .encoders import PROJECTION, train_clip, train_tokenizer
+from .denoiser import new_denoiser, new_scheduler, train_denoiser
+from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
 from .judge import Judge
-from .judge_training import train_judge
+from .judge_training import left_out_pairs, train_judge
 from .loop import Schedule
 from .training_data import EmojiData, to_float
 
+INITIAL = "initial"  # subfolder of networks from which a stage starts
+RETRAINABLE = ("clip", "denoiser")
 STAGES = ("tokenizer", "clip", "autoencoder", "denoiser", "judge")
 
 
@@ -45,7 +49,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(
-        clip=Schedule(steps=1_500, lr=1e-3, weight_decay=0.05),
+        clip=Schedule(steps=4_000, lr=1e-3, weight_decay=0.05),
         autoencoder=Schedule(steps=3_600, lr=2e-3, weight_decay=0.0, ema=0.998),
         denoiser=Schedule(steps=12_000, lr=1e-3, ema=0.999),
         judge=Schedule(steps=1_200, lr=2e-3, weight_decay=0.05),
@@ -56,8 +60,10 @@ PRESETS: dict[str, Preset] = {
 class Recipe:
     """Runs stages in ``work``; every finished stage leaves a folder or file there, and is not run again."""
 
-    def __init__(self, work: Path, preset: str, seed: int) -> None:
+    def __init__(self, work: Path, preset: str, seed: int, steps: int | None = None) -> None:
         self.work, self.seed, self.preset = work, seed, PRESETS[preset]
+        if steps is not None:
+            self.preset = Preset(**{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)})
         work.mkdir(parents=True, exist_ok=True)
         self.data = EmojiData(work / "art")
 
@@ -88,7 +94,8 @@ class Recipe:
         self._finish("tokenizer", partial)
 
     def _clip(self) -> float:
-        clip, loss = train_clip(self.data, self.tokenizer(), self.work, self.preset.clip, self.seed)
+        initial = CLIPModel.from_pretrained(start) if (start := self._initial("clip")) else new_clip(self.tokenizer(), self.seed)
+        clip, loss = train_clip(self.data, initial, self.tokenizer(), self.work, self.preset.clip, self.seed)
         partial = self._partial("clip")
         clip.save_pretrained(partial)
         self._finish("clip", partial)
@@ -104,8 +111,11 @@ class Recipe:
         return loss
 
     def _denoiser(self) -> float:
+        text_encoder, width = self.text_encoder(), self.clip().config.text_config.hidden_size
+        start = self._initial("denoiser")
+        initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
         denoiser, loss = train_denoiser(
-            self.data, self.text_encoder(), self.tokenizer(), self.autoencoder(), self.work, self.preset.denoiser, self.seed
+            self.data, initial, text_encoder, self.tokenizer(), self.autoencoder(), self.work, self.preset.denoiser, self.seed
         )
         partial = self._partial("denoiser")
         denoiser.save_pretrained(partial)
@@ -119,13 +129,35 @@ class Recipe:
         self._finish("judge", partial)
         return loss
 
-    def adopt(self, pipeline: Path) -> None:
-        """Take the parts of an exported pipeline as finished stages, where this work folder has none, to train the rest on them."""
+    def left_out_judge(self) -> tuple[Judge, Tensor]:
+        """A judge that never saw some of the drawings, and their indices; trained on the first call."""
+        left_out, folder = left_out_pairs(self.data), self.work / "judge-left-out"
+        if not folder.exists():
+            judge, _ = train_judge(self.data, self.autoencoder(), self.work, self.preset.judge, self.seed, left_out)
+            partial = self._partial(folder.name)
+            _save_judge(judge, partial)
+            self._finish(folder.name, partial)
+        return Judge.from_pretrained(folder), left_out
+
+    def _initial(self, stage: str) -> Path | None:
+        folder = self.work / INITIAL / stage
+        return folder if folder.is_dir() else None
+
+    def adopt(self, pipeline: Path, retrain: Collection[str] = ()) -> None:
+        """Take the parts of an exported pipeline, where this work folder has none.
+
+        Parts count as finished stages, so that the rest is trained on them; the networks of the stages in ``retrain``
+        (``clip``, ``denoiser``) are where their training starts instead.
+        """
+        places = {s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES}
         folders = {"tokenizer": "tokenizer", "autoencoder": "vae", "denoiser": "unet"}
         for stage, folder in folders.items():
-            if not (self.work / stage).exists() and (pipeline / folder).is_dir():
-                shutil.copytree(pipeline / folder, self.work / stage)
-        if not (self.work / "clip").exists():
+            if not places[stage].exists() and (pipeline / folder).is_dir():
+                shutil.copytree(pipeline / folder, places[stage])
+        if not (self.work / "judge").exists():
+            (self.work / "judge").mkdir()
+            shutil.copy(pipeline / "judge.safetensors", self.work / "judge")
+        if not places["clip"].exists():
             text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
             vision = CLIPVisionModelWithProjection.from_pretrained(pipeline / "image_encoder", dtype=torch.float32)
             clip = CLIPModel(
@@ -136,7 +168,7 @@ class Recipe:
             clip.visual_projection.load_state_dict(vision.visual_projection.state_dict())
             projection = load_file(pipeline / "text_projection.safetensors")["weight"]
             clip.text_projection.weight.data.copy_(projection)
-            clip.save_pretrained(self.work / "clip")
+            clip.save_pretrained(places["clip"])
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""

@@ -1,0 +1,171 @@
+"""What the built-in model and its judge can do, in figures: printed by ``sgrace emoji validate``."""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..metrics import Share
+from ..models import StableDiffusion
+from . import vocabulary
+from .clip import Clip
+from .concepts import TEST_CONTEXT, keyword_table
+from .judge import Judge
+from .measure import GUIDANCE_SCALE, STEPS, seeds_of, sheet, to_image
+from .training_data import EmojiData, to_float
+
+LONG_STEPS = 25  # sampling steps of the generator's validation; everything else uses the shorter default
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured share and the bar it should reach (none: reported only)."""
+
+    name: str
+    share: Share
+    bar: float | None = None
+
+    def __str__(self) -> str:
+        verdict = "" if self.bar is None else f"  bar {self.bar:.0%}: {'reached' if self.share.value >= self.bar else 'MISSED'}"
+        return f"{self.name:62s} {self.share}{verdict}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"name": self.name, **self.share.as_dict(), "bar": self.bar}
+
+
+def _shear(images: Tensor, reach: float = 0.25) -> Tensor:
+    n, generator = len(images), torch.Generator().manual_seed(1)
+    matrix = torch.eye(2, 3).repeat(n, 1, 1)
+    matrix[:, 0, 1] = (torch.rand(n, generator=generator) * 2 - 1) * reach
+    return F.grid_sample(images - 1, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False) + 1
+
+
+def _tint(images: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    gain = 0.75 + 0.25 * torch.rand(len(images), 3, 1, 1, generator=generator)
+    return (images + 1) * gain - 1
+
+
+def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
+    out = []
+    for picture in images:
+        file = io.BytesIO()
+        to_image(picture).save(file, "JPEG", quality=quality)
+        out.append(np.asarray(Image.open(file)))
+    return to_float(torch.from_numpy(np.stack(out)))
+
+
+def _cut_out(images: Tensor, side: int = 14) -> Tensor:
+    generator, out = torch.Generator().manual_seed(3), images.clone()
+    for picture, (y, x) in zip(out, torch.randint(8, 56 - side, (len(images), 2), generator=generator).tolist(), strict=True):
+        picture[:, y : y + side, x : x + side] = 0
+    return out
+
+
+#: Changes that the judge's training never makes.
+UNSEEN_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "shear": _shear,
+    "colour tint": _tint,
+    "JPEG, quality 30": _jpeg,
+    "cut-out": _cut_out,
+}
+
+
+def _agree(found: Tensor, wanted: Tensor) -> Share:
+    return Share(int((found == wanted).sum()), len(wanted))
+
+
+def validate_judge(judge: Judge, model: StableDiffusion, data: EmojiData) -> list[Figure]:
+    """The judge on the real drawings that the generator learns, on changed ones, and on a drawing set that nothing was trained on."""
+    pictures = data.generator_pictures
+    images, label, style = to_float(data.images[pictures]), data.label[pictures], data.style[pictures]
+    vae = model.pipeline.vae
+    with torch.no_grad():
+        rebuilt = torch.cat([vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)])
+    variants = {"as they are": images, "after the autoencoder": rebuilt, **{k: change(images) for k, change in UNSEEN_CHANGES.items()}}
+    figures = []
+    for name, variant in variants.items():
+        verdict = judge.judge(variant)
+        figures.append(Figure(f"judge, concept, real drawings, {name}", _agree(verdict.classes.argmax(1), label), 0.97))
+        figures.append(Figure(f"judge, style, real drawings, {name}", _agree(verdict.styles.argmax(1), style)))
+    known = data.unseen_label < data.n_classes
+    unseen = judge.judge(to_float(data.unseen_images[known]))
+    figures.append(Figure("judge, concept, drawing set never trained on", _agree(unseen.classes.argmax(1), data.unseen_label[known])))
+    return figures
+
+
+def validate_left_out(judge: Judge, left_out: Tensor, data: EmojiData) -> Figure:
+    """A judge trained without the (concept, style) pairs of ``left_out`` on exactly these pairs."""
+    verdict = judge.judge(to_float(data.images[left_out]))
+    return Figure(
+        "judge, concept, (concept, style) pairs left out of training", _agree(verdict.classes.argmax(1), data.label[left_out]), 0.70
+    )
+
+
+def validate_generator(model: StableDiffusion, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500) -> list[Figure]:
+    """Random prompts of name and style, and prompts made only of a keyword, drawn and judged."""
+    rng = random.Random("validate")
+    classes, styles = vocabulary.classes(), vocabulary.STYLES
+    asked = [(rng.randrange(len(classes)), rng.randrange(len(styles))) for _ in range(n)]
+    prompts = tuple(TEST_CONTEXT.format(style=styles[s], name=classes[c]) for c, s in asked)
+    label, style = torch.tensor(asked).T
+
+    def draw(texts: tuple[str, ...], steps: int) -> Tensor:
+        return model.generate(list(texts), seeds_of(texts, 0), num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE)
+
+    figures = []
+    for steps in (LONG_STEPS, STEPS):
+        images = draw(prompts, steps)
+        verdict = judge.judge(images)
+        figures.append(Figure(f"generator, concept, {steps} steps", _agree(verdict.classes.argmax(1), label), 0.85))
+        figures.append(Figure(f"generator, style, {steps} steps", _agree(verdict.styles.argmax(1), style), 0.95))
+    by_clip_class, by_clip_style = clip.classify(images[: n // 2])
+    figures.append(
+        Figure("agreement of judge and CLIP zero-shot on generated, concept", _agree(verdict.classes[: n // 2].argmax(1), by_clip_class))
+    )
+    figures.append(
+        Figure("agreement of judge and CLIP zero-shot on generated, style", _agree(verdict.styles[: n // 2].argmax(1), by_clip_style))
+    )
+
+    table = keyword_table()
+    carriers: dict[str, set[int]] = {}
+    for i, name in enumerate(classes):
+        for word in table[name]:
+            carriers.setdefault(word, set()).add(i)
+    words = tuple(rng.choice(sorted(carriers)) for _ in range(n_keyword))
+    seen = judge.judge(draw(words, LONG_STEPS)).classes.argmax(1).tolist()
+    hits = sum(found in carriers[word] for found, word in zip(seen, words, strict=True))
+    figures.append(Figure("generator, keyword alone, a concept that carries it", Share(hits, n_keyword), 0.70))
+    return figures
+
+
+def seconds_per_picture(model: StableDiffusion, n: int = 96) -> float:
+    """Wall-clock seconds per picture at the default steps, in batches, on all threads that torch uses."""
+    prompts = [TEST_CONTEXT.format(style="flat", name=name) for name in vocabulary.classes()[:n]]
+    settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
+    model.generate(prompts[:32], list(range(32)), **settings)  # type: ignore[arg-type]  # warm-up
+    started = time.perf_counter()
+    model.generate(prompts, list(range(n)), **settings)  # type: ignore[arg-type]
+    return (time.perf_counter() - started) / n
+
+
+def contact_sheet(model: StableDiffusion, data: EmojiData, n: int = 64, columns: int = 8) -> Image.Image:
+    """Random generations, each with the real drawing of its class and style on its right."""
+    rng = random.Random("contact sheet")
+    chosen = rng.sample(data.generator_pictures.tolist(), n)
+    labels, styles = data.label[chosen].tolist(), data.style[chosen].tolist()
+    prompts = tuple(TEST_CONTEXT.format(style=vocabulary.STYLES[s], name=data.names[c]) for c, s in zip(labels, styles, strict=True))
+    drawn = model.generate(list(prompts), seeds_of(prompts, 0), num_inference_steps=LONG_STEPS, guidance_scale=GUIDANCE_SCALE)
+    pairs = torch.stack([drawn, to_float(data.images[chosen])], 1).flatten(0, 1)
+    return sheet(list(pairs.split(2 * columns)))
