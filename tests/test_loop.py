@@ -12,7 +12,7 @@ from sgrace.emoji.loop import Schedule, train
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("killed_at", [1, 5, 9])
 def test_a_killed_run_ends_where_an_uninterrupted_one_ends(tmp_path: Path, ema: float, killed_at: int) -> None:
-    schedule = Schedule(steps=12, lr=0.05, warmup=3, ema=ema, save_every=4)
+    schedule = Schedule(steps=12, batch=8, lr=0.05, warmup=3, ema=ema, save_every=4)
 
     def run(work: Path, kill: int | None) -> dict[str, Tensor]:
         work.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(tmp_path: Path, ema: 
 
 
 def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
-    schedule = Schedule(steps=100, lr=1.0, warmup=10)
+    schedule = Schedule(steps=100, batch=1, lr=1.0, warmup=10)
     rates = [schedule.rate(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)

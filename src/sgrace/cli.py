@@ -43,7 +43,8 @@ def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(package_name="sgrace")
 def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name, value in {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
 
 
 def _load(name: str, *, quiet: bool) -> StableDiffusion:
@@ -53,7 +54,6 @@ def _load(name: str, *, quiet: bool) -> StableDiffusion:
     from .api import load_model  # noqa: PLC0415
 
     for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
         logging.disable_progress_bar()
     model = load_model(name)
     model.set_progress_bar_config(disable=quiet)

@@ -27,11 +27,11 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     return images.diff(dim=-1), images.diff(dim=-2)
 
 
-def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int, batch: int = 16) -> tuple[AutoencoderTiny, float]:
+def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int, device: torch.device) -> tuple[AutoencoderTiny, float]:
     """Reconstruction by absolute, squared and edge error; noise on the latent keeps it smooth."""
     torch.manual_seed(seed)
-    autoencoder = new_autoencoder().to(memory_format=torch.channels_last)
-    drawn, n_drawn = data.generator_pictures, batch * 2 // 3
+    autoencoder = new_autoencoder().to(device, memory_format=torch.channels_last)
+    batch, drawn, n_drawn = schedule.batch, data.generator_pictures, schedule.batch * 2 // 3
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -41,9 +41,9 @@ def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int
                 torch.randint(len(data.label), (batch - n_drawn,), generator=generator),
             ]
         )
-        images = augment(to_float(data.images[pictures]), generator, shift=0.05, scale=0.1, rotate=5)
+        images = augment(to_float(data.images[pictures].to(device)), generator, shift=0.05, scale=0.1, rotate=5)
         latents = autoencoder.encode(images.to(memory_format=torch.channels_last)).latents
-        noisy = latents + 0.05 * torch.randn(latents.shape, generator=generator)
+        noisy = latents + 0.05 * torch.randn(latents.shape, generator=generator).to(device)
         rebuilt = autoencoder.decode(noisy).sample
         edge_error = sum(F.l1_loss(a, b) for a, b in zip(_edges(rebuilt), _edges(images), strict=True))
         return F.l1_loss(rebuilt, images) + F.mse_loss(rebuilt, images) + edge_error + 1e-3 * latents.square().mean()

@@ -26,7 +26,7 @@ def new_scheduler() -> DDIMScheduler:
     """Velocity prediction with zero signal at the last timestep, so that sampling may start from pure noise in few steps."""
     return DDIMScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True, steps_offset=1,
     )  # fmt: skip
 
 
@@ -60,7 +60,6 @@ def train_denoiser(
     work: Path,
     schedule: Schedule,
     seed: int,
-    batch: int = 96,
 ) -> tuple[UNet2DConditionModel, float]:
     """Velocity regression. Latents and text states are computed once: frozen parts are never run inside the loop."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -73,7 +72,7 @@ def train_denoiser(
     empty = encode_texts(text_encoder, tokenizer, [""])
     signal = new_scheduler().alphas_cumprod
 
-    denoiser = denoiser.to(memory_format=torch.channels_last)
+    denoiser, batch, device = denoiser.to(memory_format=torch.channels_last), schedule.batch, denoiser.device
 
     def loss_at(step: int) -> Tensor:
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -88,8 +87,8 @@ def train_denoiser(
         timestep = ((torch.arange(batch) + torch.rand(batch, generator=draw)) / batch * len(signal)).long()
         a, b = signal[timestep].sqrt().view(-1, 1, 1, 1), (1 - signal[timestep]).sqrt().view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=draw)
-        noisy = (a * clean + b * noise).contiguous(memory_format=torch.channels_last)
-        return F.mse_loss(denoiser(noisy, timestep, text).sample, a * noise - b * clean)
+        noisy = (a * clean + b * noise).to(device).contiguous(memory_format=torch.channels_last)
+        return F.mse_loss(denoiser(noisy, timestep.to(device), text.to(device)).sample, (a * noise - b * clean).to(device))
 
     loss = train("denoiser", denoiser, loss_at, schedule, work)
     return denoiser, loss

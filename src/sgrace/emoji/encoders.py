@@ -78,9 +78,10 @@ def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Te
 
 
 def train_clip(
-    data: EmojiData, clip: CLIPModel, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int, batch: int = 128
+    data: EmojiData, clip: CLIPModel, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int
 ) -> tuple[CLIPModel, float]:
     """Contrastive training in which every caption that is true of a picture counts as its positive."""
+    device, batch = clip.device, schedule.batch
     built_in = torch.nonzero(data.label < data.n_classes).flatten()
     rest = torch.nonzero(data.label >= data.n_classes).flatten()
 
@@ -92,10 +93,10 @@ def train_clip(
         ]
         pictures = torch.cat(chosen)
         captions = [data.caption(int(i), rng) for i in pictures]
-        tokens = tokenizer([c.text for c in captions], padding=True, truncation=True, return_tensors="pt").input_ids
-        images = augment(to_float(data.images[pictures]), generator, shift=0.08, scale=0.15, rotate=15)
+        tokens = tokenizer([c.text for c in captions], padding=True, truncation=True, return_tensors="pt").input_ids.to(device)
+        images = augment(to_float(data.images[pictures].to(device)), generator, shift=0.08, scale=0.15, rotate=15)
         out = clip(input_ids=tokens, pixel_values=images)
-        truth = true_pairs(data, captions, pictures)
+        truth = true_pairs(data, captions, pictures).to(device)
         per_text = F.cross_entropy(out.logits_per_text, truth / truth.sum(1, keepdim=True))
         per_image = F.cross_entropy(out.logits_per_text.T, truth.T / truth.T.sum(1, keepdim=True))
         return (per_text + per_image) / 2

@@ -20,14 +20,36 @@ BLUR = torch.tensor([1.0, 2.0, 1.0])
 
 def degrade(images: Tensor, generator: torch.Generator, autoencoder: AutoencoderTiny | None) -> Tensor:
     """Blur a quarter of the pictures, pass another quarter through the autoencoder."""
-    kind = torch.randint(4, (len(images),), generator=generator)
+    kind = torch.randint(4, (len(images),), generator=generator).to(images.device)
     out = images.clone()
-    kernel = (BLUR[:, None] * BLUR / 16).expand(3, 1, 3, 3)
+    kernel = (BLUR[:, None] * BLUR / 16).expand(3, 1, 3, 3).to(images.device)
     if (blurred := kind == 0).any():
         out[blurred] = F.conv2d(F.pad(images[blurred], (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
     if autoencoder is not None and (rebuilt := kind == 1).any():
         with torch.no_grad():
             out[rebuilt] = autoencoder(images[rebuilt]).sample.clamp(-1, 1)
+    return out
+
+
+def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mix half of the pictures with a random colour, take the colour from a sixth, and swap the colours of another sixth."""
+    n = len(images)
+    strength = torch.rand(n, 1, 1, 1, generator=generator) * 0.5 * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5)
+    tone = torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1
+    out = images.lerp(tone.to(images.device), strength.to(images.device))
+    kind = torch.randint(6, (n,), generator=generator).to(images.device)
+    out[kind == 0] = out[kind == 0].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    out[kind == 1] = out[kind == 1][:, torch.randperm(3, generator=generator)]
+    return out
+
+
+def occlude(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Cover a rectangle of a third of the pictures with an even grey."""
+    side, out = images.shape[-1], images.clone()
+    for picture in (out[i] for i in torch.nonzero(torch.rand(len(out), generator=generator) < 1 / 3).flatten().tolist()):
+        height, width = torch.randint(side // 8, side // 3, (2,), generator=generator).tolist()
+        y, x = torch.randint(side - max(height, width), (2,), generator=generator).tolist()
+        picture[:, y : y + height, x : x + width] = torch.rand(1, generator=generator).item() * 2 - 1
     return out
 
 
@@ -44,12 +66,12 @@ def train_judge(
     work: Path,
     schedule: Schedule,
     seed: int,
+    device: torch.device,
     left_out: Tensor | None = None,
-    batch: int = 96,
 ) -> tuple[Judge, float]:
     """Train on all pictures but those whose indices are in ``left_out``."""
     torch.manual_seed(seed)
-    judge = Judge()
+    judge, batch = Judge().to(device), schedule.batch
     nn.Module.to(judge, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its overloads
     usable = torch.ones(len(data.label), dtype=torch.bool)
     if left_out is not None:
@@ -63,11 +85,12 @@ def train_judge(
         pictures = torch.cat(
             [pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((known, batch - n_other), (other, n_other))]
         )
-        images = degrade(to_float(data.images[pictures]), generator, autoencoder)
+        images = degrade(to_float(data.images[pictures].to(device)), generator, autoencoder)
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
+        images = occlude(recolour(images, generator), generator)
         classes, styles = judge(images.contiguous(memory_format=torch.channels_last))
-        class_loss = F.cross_entropy(classes, data.label[pictures].clamp(max=data.n_classes), label_smoothing=0.05)
-        return class_loss + 0.5 * F.cross_entropy(styles, data.style[pictures], ignore_index=-1)
+        label, style = data.label[pictures].clamp(max=data.n_classes).to(device), data.style[pictures].to(device)
+        return F.cross_entropy(classes, label, label_smoothing=0.05) + 0.5 * F.cross_entropy(styles, style, ignore_index=-1)
 
     loss = train("judge" if left_out is None else "judge-left-out", judge, loss_at, schedule, work)
     return judge, loss

@@ -14,9 +14,10 @@ from tqdm import trange
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length and learning rate of a stage: linear warm-up, then cosine decay to zero at ``steps``."""
+    """Length, batch size and learning rate of a stage: linear warm-up, then cosine decay to zero at ``steps``."""
 
     steps: int
+    batch: int
     lr: float
     warmup: int = 200
     weight_decay: float = 0.01
@@ -53,7 +54,7 @@ def train(
     start, running = 0, 0.0
     checkpoint = work / f"{stage}.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, mmap=False)
+        state = torch.load(checkpoint, weights_only=True, mmap=False, map_location=trained[0].device)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average, start, running = state["average"], state["step"], state["loss"]
@@ -69,7 +70,8 @@ def train(
     for step in progress:
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
-        loss = loss_at(step)
+        with torch.autocast("cuda", torch.bfloat16, enabled=trained[0].is_cuda):
+            loss = loss_at(step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)

@@ -23,6 +23,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ..errors import InputError
 from .art import SOURCES
 from .autoencoder import encode_all, train_autoencoder
 from .denoiser import new_denoiser, new_scheduler, train_denoiser
@@ -48,11 +49,17 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "cpu": Preset(
-        clip=Schedule(steps=4_000, lr=1e-3, weight_decay=0.05),
-        autoencoder=Schedule(steps=3_600, lr=2e-3, weight_decay=0.0, ema=0.998),
-        denoiser=Schedule(steps=12_000, lr=1e-3, ema=0.999),
-        judge=Schedule(steps=1_200, lr=2e-3, weight_decay=0.05),
+    "cpu": Preset(  # two cores, about five hours in all
+        clip=Schedule(steps=4_000, batch=128, lr=1e-3, weight_decay=0.05),
+        autoencoder=Schedule(steps=3_600, batch=16, lr=2e-3, weight_decay=0.0, ema=0.998),
+        denoiser=Schedule(steps=16_000, batch=64, lr=1e-3, ema=0.999),
+        judge=Schedule(steps=2_000, batch=96, lr=2e-3, weight_decay=0.05),
+    ),
+    "gpu": Preset(
+        clip=Schedule(steps=6_000, batch=512, lr=1e-3, weight_decay=0.05),
+        autoencoder=Schedule(steps=8_000, batch=64, lr=2e-3, weight_decay=0.0, ema=0.998),
+        denoiser=Schedule(steps=20_000, batch=256, lr=1e-3, ema=0.999),
+        judge=Schedule(steps=4_000, batch=256, lr=2e-3, weight_decay=0.05),
     ),
 }
 
@@ -64,6 +71,9 @@ class Recipe:
         self.work, self.seed, self.preset = work, seed, PRESETS[preset]
         if steps is not None:
             self.preset = Preset(**{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)})
+        self.device = torch.device("cuda" if preset == "gpu" else "cpu")
+        if preset == "gpu" and not torch.cuda.is_available():
+            raise InputError("--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere.")
         work.mkdir(parents=True, exist_ok=True)
         self.data = EmojiData(work / "art")
 
@@ -73,7 +83,13 @@ class Recipe:
             if stage in stages and not (self.work / stage).exists():
                 started = time.monotonic()
                 loss = getattr(self, f"_{stage}")()
-                record = {"stage": stage, "seconds": round(time.monotonic() - started), "loss": loss, "threads": torch.get_num_threads()}
+                record = {
+                    "stage": stage,
+                    "seconds": round(time.monotonic() - started),
+                    "loss": loss,
+                    "seed": self.seed,
+                    "threads": torch.get_num_threads(),
+                }
                 if stage != "tokenizer":
                     record["schedule"] = asdict(getattr(self.preset, stage))
                 with (self.work / "log.jsonl").open("a") as log:
@@ -95,14 +111,15 @@ class Recipe:
 
     def _clip(self) -> float:
         initial = CLIPModel.from_pretrained(start) if (start := self._initial("clip")) else new_clip(self.tokenizer(), self.seed)
-        clip, loss = train_clip(self.data, initial, self.tokenizer(), self.work, self.preset.clip, self.seed)
+        clip, loss = train_clip(self.data, initial.to(self.device), self.tokenizer(), self.work, self.preset.clip, self.seed)
         partial = self._partial("clip")
         clip.save_pretrained(partial)
         self._finish("clip", partial)
         return loss
 
     def _autoencoder(self) -> float:
-        autoencoder, loss = train_autoencoder(self.data, self.work, self.preset.autoencoder, self.seed)
+        autoencoder, loss = train_autoencoder(self.data, self.work, self.preset.autoencoder, self.seed, self.device)
+        autoencoder = autoencoder.cpu()
         latents = encode_all(autoencoder, to_float(self.data.images[self.data.generator_pictures]))
         autoencoder.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
         partial = self._partial("autoencoder")
@@ -115,7 +132,14 @@ class Recipe:
         start = self._initial("denoiser")
         initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
         denoiser, loss = train_denoiser(
-            self.data, initial, text_encoder, self.tokenizer(), self.autoencoder(), self.work, self.preset.denoiser, self.seed
+            self.data,
+            initial.to(self.device),
+            text_encoder,
+            self.tokenizer(),
+            self.autoencoder(),
+            self.work,
+            self.preset.denoiser,
+            self.seed,
         )
         partial = self._partial("denoiser")
         denoiser.save_pretrained(partial)
@@ -123,7 +147,7 @@ class Recipe:
         return loss
 
     def _judge(self) -> float:
-        judge, loss = train_judge(self.data, self.autoencoder(), self.work, self.preset.judge, self.seed)
+        judge, loss = train_judge(self.data, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device)
         partial = self._partial("judge")
         _save_judge(judge, partial)
         self._finish("judge", partial)
@@ -133,7 +157,9 @@ class Recipe:
         """A judge that never saw some of the drawings, and their indices; trained on the first call."""
         left_out, folder = left_out_pairs(self.data), self.work / "judge-left-out"
         if not folder.exists():
-            judge, _ = train_judge(self.data, self.autoencoder(), self.work, self.preset.judge, self.seed, left_out)
+            judge, _ = train_judge(
+                self.data, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device, left_out
+            )
             partial = self._partial(folder.name)
             _save_judge(judge, partial)
             self._finish(folder.name, partial)
@@ -231,7 +257,7 @@ class Recipe:
 
 
 def _save_judge(judge: Judge, folder: Path) -> None:
-    state = {name: value.half() if value.is_floating_point() else value for name, value in judge.state_dict().items()}
+    state = {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in judge.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / "judge.safetensors")
 
 

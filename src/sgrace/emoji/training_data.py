@@ -116,17 +116,18 @@ def augment(
         flip: mirror half of the pictures.
         noise: highest standard deviation of added noise.
     """
-    n = len(images)
+    n, device = len(images), images.device
 
     def uniform(reach: float) -> Tensor:
-        return (torch.rand(n, generator=generator) * 2 - 1) * reach
+        return ((torch.rand(n, generator=generator) * 2 - 1) * reach).to(device)
 
     angle, zoom = uniform(math.radians(rotate)), torch.exp(uniform(scale))
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    mirror = uniform(1.0).sign() if flip else torch.ones(n, device=device)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = [torch.stack([cos * mirror, -sin, uniform(2 * shift)], 1), torch.stack([sin * mirror, cos, uniform(2 * shift)], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images - 1, grid, align_corners=False) + 1  # padding by zero is then white
     if noise:
-        moved = moved + torch.randn(moved.shape, generator=generator) * (torch.rand(n, 1, 1, 1, generator=generator) * noise)
+        strength = torch.rand(n, 1, 1, 1, generator=generator) * noise
+        moved = moved + (torch.randn(moved.shape, generator=generator) * strength).to(device)
     return moved

@@ -51,10 +51,15 @@ def _shear(images: Tensor, reach: float = 0.25) -> Tensor:
     return F.grid_sample(images - 1, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False) + 1
 
 
-def _tint(images: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    gain = 0.75 + 0.25 * torch.rand(len(images), 3, 1, 1, generator=generator)
-    return (images + 1) * gain - 1
+def _light_ramp(images: Tensor) -> Tensor:
+    """Half as bright at one side as at the other."""
+    ramp = torch.linspace(0.5, 1, images.shape[-1])
+    return (images + 1) * ramp - 1
+
+
+def _rotate_hue(images: Tensor) -> Tensor:
+    """A third of a turn about the grey axis, for half of each colour."""
+    return images.lerp(images.roll(1, dims=1), 0.5)
 
 
 def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
@@ -66,19 +71,21 @@ def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
     return to_float(torch.from_numpy(np.stack(out)))
 
 
-def _cut_out(images: Tensor, side: int = 14) -> Tensor:
-    generator, out = torch.Generator().manual_seed(3), images.clone()
-    for picture, (y, x) in zip(out, torch.randint(8, 56 - side, (len(images), 2), generator=generator).tolist(), strict=True):
-        picture[:, y : y + side, x : x + side] = 0
+def _bars(images: Tensor) -> Tensor:
+    """Every eighth row and column black."""
+    out = images.clone()
+    out[:, :, 3::8] = -1
+    out[:, :, :, 3::8] = -1
     return out
 
 
 #: Changes that the judge's training never makes.
 UNSEEN_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "shear": _shear,
-    "colour tint": _tint,
+    "light ramp": _light_ramp,
+    "hue shift": _rotate_hue,
     "JPEG, quality 30": _jpeg,
-    "cut-out": _cut_out,
+    "bars": _bars,
 }
 
 

@@ -11,6 +11,8 @@ import copy
 import random
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,16 +112,23 @@ class _Run:
         self.original = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
         self.progress = model.progress_bar_options
+        self.seconds = {"constants": 0.0, "attack": 0.0, "edit": 0.0}
         self.angles: list[float] = []
         self.losses: list[float] = []
         if config.anchors == "filtered":
             names = {w for c, k in zip(concepts, knowledge, strict=True) for w in k.resolved(c.name).related}
             knowledge = [k.resolved(c.name) for c, k in zip(concepts, knowledge, strict=True)]
             knowledge = [k.model_copy(update={"unrelated": tuple(w for w in k.unrelated if w not in names)}) for k in knowledge]
-        with torch.no_grad():
+        with torch.no_grad(), self._timed("constants"):
             self.empty = self.teacher.encode(self.teacher.tokenize([""]).ids)
             self.targets = [self._target(c, k) for c, k in zip(concepts, knowledge, strict=True)]
             self._make_anchors(knowledge)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[phase] += time.monotonic() - started
 
     # -- constants ----------------------------------------------------------------------------------------------------
 
@@ -257,13 +266,15 @@ class _Run:
         ) as bar:
             for _ in range(config.rounds):
                 fresh = []
-                for target, previous in zip(self.targets, samples, strict=True):
-                    with torch.no_grad():
-                        current = self._refresh(target, previous)
-                    self._attack(target, current)
-                    fresh.append(current)
-                    bar.update(config.attack_steps)
-                self._edit(fresh, bar)
+                with self._timed("attack"):
+                    for target, previous in zip(self.targets, samples, strict=True):
+                        with torch.no_grad():
+                            current = self._refresh(target, previous)
+                        self._attack(target, current)
+                        fresh.append(current)
+                        bar.update(config.attack_steps)
+                with self._timed("edit"):
+                    self._edit(fresh, bar)
                 samples = [*fresh]
         self.student.text_encoder.requires_grad_(False)
         self.student.text_encoder.eval()
@@ -342,6 +353,7 @@ class _Run:
             "angle_to_goal_by_round": self.angles,
             "loss_by_round": self.losses,
             "cost": {**asdict(total), "trained_parameters": sum(p.numel() for p in self.parameters)},
+            "seconds_by_phase": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "versions": versions(),
         }

@@ -1,0 +1,76 @@
+"""S-GRACE on the built-in model: every preset x concept x seed, judged on prompts that erasing never uses.
+
+    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set key=value ...]
+
+Each finished run is one line of the log; the same command again goes on where it was. At the end prints a table: the share after
+erasing as a part of the share before, with the hits behind it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from sgrace import api, emoji
+from sgrace.emoji.judge import Judge
+from sgrace.emoji.measure import measure, probes
+from sgrace.erasers.sgrace_config import PRESETS
+from sgrace.metrics import Share
+
+CONCEPTS = ("weapon", "church", "line art")
+QUESTIONS = ("target", "synonyms", "neighbours", "unrelated")
+
+
+def main() -> None:
+    """Run what is missing in the log, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--preset", nargs="+", default=list(PRESETS))
+    parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=96, help="pictures per question and seed")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    settings = dict(pair.split("=", 1) for pair in arguments.set)
+    rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
+
+    model = api.load_model("emoji")
+    judge = Judge.from_pretrained(emoji.path())
+
+    def shares(of: object, concept: str) -> dict[str, list[int]]:
+        found, _ = measure(of, judge, probes(emoji.resolve(concept), arguments.n, seed=0))
+        return {question: [share.hits, share.n] for question, share in found.items()}
+
+    def run(preset: str, concept: str, seed: int) -> dict[str, list[int]]:
+        key = {"preset": preset, "settings": settings, "concept": concept, "seed": seed, "pictures": arguments.n}
+        for row in rows:
+            if all(row[name] == value for name, value in key.items()):
+                return row["shares"]
+        if preset == "original":
+            row = {**key, "shares": shares(model, concept)}
+        else:
+            erasure = api.erase(model, concept, preset=preset, settings=settings, seed=seed)
+            row = {**key, "seconds": erasure.recipe["seconds"], "shares": shares(erasure.apply(model), concept)}
+        rows.append(row)
+        with arguments.log.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        return row["shares"]
+
+    print("| concept | preset | " + " | ".join(QUESTIONS) + " |\n|---|---|" + "---|" * len(QUESTIONS))
+    for concept in arguments.concept:
+        before = run("original", concept, 0)
+        print(f"| {concept} | (before) | " + " | ".join(str(Share(*before[q])) for q in QUESTIONS) + " |", flush=True)
+        for preset in arguments.preset:
+            after: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+            for seed in range(arguments.seeds):
+                for question, (hits, n) in run(preset, concept, seed).items():
+                    after[question][0] += hits
+                    after[question][1] += n
+            cells = [f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} ({after[q][0]}/{after[q][1]})" for q in QUESTIONS]
+            print(f"| {concept} | {preset} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

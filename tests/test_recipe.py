@@ -1,0 +1,70 @@
+"""The whole training recipe on random drawings, two steps a stage: the parts must fit, not draw well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from sgrace import emoji
+from sgrace.emoji import Judge, denoiser, training_data, vocabulary
+from sgrace.emoji.art import SOURCES, Art
+from sgrace.emoji.clip import Clip
+from sgrace.emoji.recipe import STAGES, Recipe
+from sgrace.errors import InputError
+from sgrace.models import StableDiffusion
+
+
+@pytest.fixture
+def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
+    unicode_name = {alias: name for name, alias in vocabulary.ALIASES.items()}
+    table = {unicode_name.get(name, name): words for name, words in emoji.keyword_table().items()}
+    names = [*table, "abacus", "adhesive bandage"]
+    concepts = [{"name": name, "keywords": list(table.get(name, ("thing",)))} for name in names]
+    concept, source = (grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij"))
+    images = np.random.default_rng(0).integers(0, 256, (len(concept), 64, 64, 3), dtype=np.uint8)
+    art = Art(images, concept, source, concepts)
+    monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)
+    monkeypatch.setattr(denoiser, "CAPTIONS_PER_PICTURE", 1)
+    monkeypatch.setattr(denoiser, "VIEWS_PER_PICTURE", 1)
+
+
+@pytest.mark.usefixtures("random_art")
+def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> None:
+    Recipe(tmp_path / "work", "cpu", seed=0, steps=2).run(STAGES)
+    Recipe(tmp_path / "work", "cpu", seed=0).export(tmp_path / "model")
+    assert {p.name for p in (tmp_path / "model").iterdir()} >= {
+        "judge.safetensors",
+        "classes.json",
+        "LICENSES.md",
+        "training.jsonl",
+        "unet",
+    }
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    drawn = pipeline("a flat picture of fish", num_inference_steps=2, output_type="np").images
+    assert drawn.shape == (1, 64, 64, 3)
+    assert np.isfinite(drawn).all()
+    Judge.from_pretrained(tmp_path / "model")
+    assert Clip.from_pretrained(tmp_path / "model").texts(["fish"]).norm().item() == pytest.approx(1, abs=1e-4)
+
+    # stages that are named go on from the exported weights, the others count as finished
+    again = Recipe(tmp_path / "again", "cpu", seed=1, steps=1)
+    again.adopt(tmp_path / "model", retrain=("denoiser",))
+    again.run(("denoiser",))
+    again.export(tmp_path / "second")
+    first, second = (StableDiffusion.from_pretrained(tmp_path / name) for name in ("model", "second"))
+    for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
+        weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
+        assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True)) is same, part
+    moved = [(a - b).abs().max().item() for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)]
+    assert max(moved) < 0.01, "one step from the given weights, not from new ones"
+
+
+@pytest.mark.usefixtures("random_art")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where there is none")
+def test_the_gpu_preset_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a CUDA device"):
+        Recipe(tmp_path, "gpu", seed=0)
