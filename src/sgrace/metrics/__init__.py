@@ -1,5 +1,5 @@
-"""Pure functions of stored scores."""
+"""Pure functions of stored scores and features."""
 
-from .intervals import Share, wilson
+from .intervals import Share, bootstrap, wilson
 
-__all__ = ["Share", "wilson"]
+__all__ = ["Share", "bootstrap", "wilson"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+
+import torch
+from torch import Tensor
 
 
 def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -48,3 +52,22 @@ class Share:
     def __str__(self) -> str:
         low, high = wilson(self.hits, self.n)
         return f"{self.value:6.1%}  [{low:.1%}, {high:.1%}]  n={self.n}"
+
+
+def bootstrap(
+    statistic: Callable[[Tensor], float], n: int, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval.
+
+    Args:
+        statistic: indices into the n observations, drawn with replacement -> value.
+        n: number of observations, at least 1.
+        confidence: coverage, in (0, 1).
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.tensor([statistic(torch.randint(n, (n,), generator=generator)) for _ in range(resamples)], dtype=torch.float64)
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

@@ -1,0 +1,69 @@
+"""Distance between sets of pictures, on features of any extractor ``(n, d)``, in float64. Lower is better unless said otherwise."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CMMD_WIDTH = 10.0
+
+
+def fid(real: Tensor, generated: Tensor) -> float:
+    """Fréchet distance of two Gaussians fitted to the features (Heusel et al., arXiv 1706.08500).
+
+    Biased upwards for few pictures: below some thousand compare :func:`kid` instead.
+    """
+    (mean_r, cov_r), (mean_g, cov_g) = ((x.double().mean(0), torch.cov(x.double().T)) for x in (real, generated))
+    values, vectors = torch.linalg.eigh(cov_r)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # the trace of (cov_r cov_g)^(1/2) by a symmetric matrix with the same eigenvalues
+    trace = torch.linalg.eigvalsh(root @ cov_g @ root).clamp(min=0).sqrt().sum()
+    return ((mean_r - mean_g).square().sum() + cov_r.trace() + cov_g.trace() - 2 * trace).item()
+
+
+def kid(real: Tensor, generated: Tensor) -> float:
+    """Unbiased squared MMD with the kernel ``(x.y / d + 1)^3`` (Bińkowski et al., arXiv 1801.01401); may be slightly negative."""
+    real, generated = real.double(), generated.double()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: Tensor) -> Tensor:
+        gram = kernel(a, a)
+        return (gram.sum() - gram.trace()) / (len(a) * (len(a) - 1))
+
+    return (within(real) + within(generated) - 2 * kernel(real, generated).mean()).item()
+
+
+def cmmd(real: Tensor, generated: Tensor) -> float:
+    """1000 times the biased squared MMD of unit features, Gaussian of width 10 (Jayasumana et al., arXiv 2401.09603).
+
+    On unit vectors this is nearly the squared distance of the means: it does not see missing modes.
+    """
+    a, b = (F.normalize(x.double(), dim=1) for x in (real, generated))
+
+    def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
+        return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_WIDTH**2)).mean()
+
+    return 1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b)).item()
+
+
+def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float, float]:
+    """Share of generated pictures within the real manifold, and of real ones within the generated (Kynkäänniemi et al., 1904.06991).
+
+    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`) do not suffer from that.
+    """
+    real, generated = real.double(), generated.double()
+
+    def within(points: Tensor, manifold: Tensor) -> float:
+        # the nearest point of a set to itself is itself: k + 1
+        radii = torch.cdist(manifold, manifold).kthvalue(k + 1, dim=1).values
+        return (torch.cdist(points, manifold) <= radii).any(1).double().mean().item()
+
+    return within(generated, real), within(real, generated)
+
+
+def clip_score(pictures: Tensor, texts: Tensor) -> float:
+    """100 times the mean cosine of paired picture and text features, cut at 0 (Hessel et al., arXiv 2104.08718). Higher is better."""
+    return 100 * F.cosine_similarity(pictures.double(), texts.double(), dim=1).clamp(min=0).mean().item()
