@@ -8,6 +8,7 @@ their text states. Only the text encoder's transformer layers change.
 from __future__ import annotations
 
 import copy
+import math
 import random
 import resource
 import time
@@ -159,11 +160,7 @@ class _Run:
         if self.config.surrogate is not None or self.config.erase_target == "opposite":
             return self.config.surrogate or "", []
         candidates = [w for w in dict.fromkeys(knowledge.surrogates or knowledge.unrelated) if w not in {concept.name, *knowledge.related}]
-        tokens = self.teacher.tokenize([concept.name, *candidates])
-        states = self._states([concept.name, *candidates])
-        pooled = self.teacher.project(states[torch.arange(len(states)), tokens.end])
-        cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
-        ranking = sorted(zip(candidates, (round(c, 4) for c in cosines), strict=True), key=lambda pair: -pair[1])
+        ranking = self._similarity(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= self.config.surrogate_ceiling), None)
         if chosen is None:
             raise InputError(f"No surrogate for {concept.name!r} is below the similarity ceiling; set one with --set surrogate=WORD.")
@@ -171,8 +168,13 @@ class _Run:
 
     def _make_anchors(self, knowledge: list[Knowledge]) -> None:
         """Unrelated prompts and their text states under the original encoder, encoded once."""
-        pairs = [(c, w) for k in knowledge for c in k.unrelated_contexts for w in k.unrelated]
-        prompts = [c.format(w) for c, w in self.rng.sample(pairs, min(len(pairs), self.config.anchor_pool))]
+        prompts = []
+        for target, words in zip(self.targets, knowledge, strict=True):
+            n = self.config.anchor_pool // len(knowledge)
+            n_near = round(n * self.config.near_anchor_share)
+            for group, size in ((self._nearest(target, words.unrelated) if n_near else (), n_near), (words.unrelated, n - n_near)):
+                pairs = [(context, word) for context in words.unrelated_contexts for word in group]
+                prompts += [context.format(word) for context, word in self.rng.sample(pairs, min(len(pairs), size))]
         if self.config.erase_target == "surrogate":
             prompts += [c.format(t.surrogate) for t in self.targets for c in t.knowledge.contexts[:32]]
         prompts.append("")  # guidance uses it in every picture
@@ -182,6 +184,18 @@ class _Run:
             ends = self.teacher.tokenize(prompts).end
             features = self._features(self.anchor_states, ends)
             self.ceilings = [F.cosine_similarity(features, t.feature[None], dim=-1).mean().item() for t in self.targets]
+
+    def _nearest(self, target: _Target, words: tuple[str, ...]) -> list[str]:
+        """The quarter of the words that is nearest to the concept: the ones that erasing it puts at risk."""
+        ranking = self._similarity(target.concept.name, list(words))
+        return [word for word, _ in ranking[: math.ceil(len(words) / 4)]]
+
+    def _similarity(self, name: str, words: list[str]) -> list[tuple[str, float]]:
+        """Words with the cosine of their pooled text feature to that of the name, nearest first."""
+        states = self._states([name, *words])
+        pooled = self.teacher.project(states[torch.arange(len(states)), self.teacher.tokenize([name, *words]).end])
+        cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
+        return sorted(zip(words, (round(c, 4) for c in cosines), strict=True), key=lambda pair: -pair[1])
 
     def _states(self, texts: list[str]) -> Tensor:
         ids = self.teacher.tokenize(texts).ids

@@ -36,7 +36,8 @@ class SGraceConfig(BaseModel):
         update_chance: probability that a carried sample is drawn anew. attack_lr: step size; the radius is four steps.
         attack_feature_weight: weight of the alignment with the concept's own feature in the attack.
         lr: Adam step size on the text encoder. weight_*: weights of the loss terms. n_anchors: unrelated prompts per update.
-        anchor_pool: unrelated prompts drawn once, from which the anchors come.
+        anchor_pool: unrelated prompts drawn once, from which the anchors come. near_anchor_share: part of them that is drawn from the
+            quarter of the unrelated words nearest to the concept.
         surrogate: fixed surrogate name; chosen automatically if absent. surrogate_ceiling: highest allowed cosine to the concept.
         num_inference_steps, guidance_scale, timestep_low, timestep_high: of the partial sampling that gives the latents.
     """
@@ -73,6 +74,7 @@ class SGraceConfig(BaseModel):
     weight_anchor: float = Field(6.0, ge=0)
     n_anchors: int = Field(36, ge=1, le=1024)
     anchor_pool: int = Field(768, ge=1, le=100_000)
+    near_anchor_share: float = Field(0.5, ge=0, le=1)
     surrogate: str | None = None
     surrogate_ceiling: float = Field(0.95, gt=0, le=1)
     num_inference_steps: int = Field(50, ge=1, le=1000)
@@ -107,7 +109,7 @@ class SGraceConfig(BaseModel):
 
 _V1: dict[str, Any] = {
     "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8, "attack_lr": 0.005,
-    "weight_erase": 1.0, "n_anchors": 8,
+    "weight_erase": 1.0, "n_anchors": 8, "near_anchor_share": 0.0,
 }  # fmt: skip
 
 #: What the published configurations set per kind of concept (church, Van Gogh, nudity).
