@@ -9,6 +9,15 @@ from typing import Any
 from .errors import unknown
 
 _BUILT_IN: dict[str, dict[str, str]] = {
+    "detectors": {
+        "always": "sgrace.detectors.constant:Always",
+        "clip_zero_shot": "sgrace.detectors.clip_zero_shot:ClipZeroShot",
+        "emoji_judge": "sgrace.detectors.emoji_judge:EmojiJudge",
+        "image_classifier": "sgrace.detectors.image_classifier:ImageClassifier",
+        "never": "sgrace.detectors.constant:Never",
+        "nudenet": "sgrace.detectors.nudenet:NudeNet",
+        "q16": "sgrace.detectors.q16:Q16",
+    },
     "erasers": {"sgrace": "sgrace.erasers.sgrace:SGrace"},
     "models": {"emoji": "sgrace.emoji:path"},
 }

@@ -23,15 +23,18 @@ class Clip:
     text: CLIPTextModel
     image: CLIPVisionModelWithProjection
     projection: Tensor
+    logit_scale: float  # learned factor of the cosines
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
         """Load the encoders of a built-in pipeline folder."""
+        shared = load_file(path / "text_projection.safetensors")
         return cls(
             CLIPTokenizer.from_pretrained(path / "tokenizer"),
             CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32).eval(),
             CLIPVisionModelWithProjection.from_pretrained(path / "image_encoder", dtype=torch.float32).eval(),
-            load_file(path / "text_projection.safetensors")["weight"].float(),
+            shared["weight"].float(),
+            shared["logit_scale"].exp().item(),
         )
 
     @torch.no_grad()

@@ -192,8 +192,9 @@ class Recipe:
             clip.text_model.load_state_dict(text.state_dict())
             clip.vision_model.load_state_dict(vision.vision_model.state_dict())
             clip.visual_projection.load_state_dict(vision.visual_projection.state_dict())
-            projection = load_file(pipeline / "text_projection.safetensors")["weight"]
-            clip.text_projection.weight.data.copy_(projection)
+            shared = load_file(pipeline / "text_projection.safetensors")
+            clip.text_projection.weight.data.copy_(shared["weight"])
+            clip.logit_scale.data.copy_(shared.get("logit_scale", clip.logit_scale))
             clip.save_pretrained(places["clip"])
 
     def tokenizer(self) -> CLIPTokenizer:
@@ -237,7 +238,8 @@ class Recipe:
         vision.vision_model.load_state_dict(clip.vision_model.state_dict())
         vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
         vision.half().save_pretrained(partial / "image_encoder")
-        save_file({"weight": clip.text_projection.weight.detach().half().contiguous()}, partial / "text_projection.safetensors")
+        shared = {"weight": clip.text_projection.weight.detach().half().contiguous(), "logit_scale": clip.logit_scale.detach()}
+        save_file(shared, partial / "text_projection.safetensors")
         for config in partial.glob("*/config.json"):
             settings = json.loads(config.read_text())
             settings.pop("_name_or_path", None)  # a path of the machine that trained

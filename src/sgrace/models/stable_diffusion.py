@@ -241,10 +241,23 @@ class StableDiffusion:
         empty, pictures = self.encode(self.tokenize([""]).ids), []
         for i in tqdm(range(0, len(prompts), batch_size), desc="pictures", **self.progress_bar_options):
             states = self.encode(self.tokenize(prompts[i : i + batch_size]).ids)
-            noise = self.initial_noise(seeds[i : i + batch_size]).to(states.dtype)
-            latents, _ = self.roll(noise, states, empty, num_inference_steps, num_inference_steps, guidance_scale)
-            pictures.append(self.decode(latents))
+            noise = self.initial_noise(seeds[i : i + batch_size])
+            pictures.append(self.draw(states, noise, empty, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale))
         return torch.cat(pictures)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        states: Float[Tensor, "batch length width"],
+        noise: Float[Tensor, "batch channels height width"],
+        empty: Float[Tensor, "1 length width"],
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+    ) -> Float[Tensor, "batch 3 height2 width2"]:
+        """Pictures in -1..1 from text states, whatever they were made of, unit noise, and the empty prompt's states; one batch."""
+        latents, _ = self.roll(noise.to(states.dtype), states, empty, num_inference_steps, num_inference_steps, guidance_scale)
+        return self.decode(latents)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 3 height2 width2"]:

@@ -1,0 +1,5 @@
+"""``python -m sgrace``: the command line."""
+
+from .cli import main
+
+main()

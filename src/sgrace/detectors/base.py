@@ -1,0 +1,84 @@
+"""What a detector is and how it says who it is: a rate of detections means nothing without it."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides a detector's verdicts.
+
+    Attributes:
+        name: plug-in name.
+        version: of the package or model that holds the network.
+        weights: SHA-256 of the weights, or of what stands for them.
+        classes: outputs that count as the concept.
+        threshold: score from which a picture counts, in 0..1.
+        colour_order: in which the network gets its pictures.
+        validation: measured accuracy on known positives and negatives, with the source of each figure.
+    """
+
+    name: str
+    version: str
+    weights: str
+    classes: tuple[str, ...]
+    threshold: float
+    colour_order: str = "RGB"
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Detector(ABC):
+    """Scores pictures for one concept.
+
+    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be swept for free.
+    """
+
+    name: ClassVar[str]
+    identity: Identity
+
+    @classmethod
+    @abstractmethod
+    def for_concept(cls, concept: str) -> Self:
+        """The detector of a concept.
+
+        Raises:
+            InputError: the detector cannot know this concept.
+        """
+
+    @abstractmethod
+    def scores(self, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, " n"]:
+        """Scores in 0..1, higher where the concept is seen, of RGB pictures in -1..1."""
+
+    def detect(self, scores: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Verdicts at the detector's threshold."""
+        return scores >= self.identity.threshold
+
+    def at(self, threshold: float) -> Self:
+        """The same detector at another threshold."""
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"A threshold is in 0..1, not {threshold}.")
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.identity = replace(self.identity, threshold=threshold)
+        return other
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the content of files, in the order of their names."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(file.read_bytes())
+    return total.hexdigest()

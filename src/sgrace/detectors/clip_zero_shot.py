@@ -1,0 +1,99 @@
+"""Any CLIP as a detector: the concept's prompt against prompts of other things (Radford et al., arXiv 2103.00020)."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Detector, Identity, digest
+
+TEMPLATE = "a picture of {}"
+
+
+class ClipLike(Protocol):
+    """Unit features of texts and pictures in one space."""
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor of the cosines."""
+
+    def texts(self, texts: list[str]) -> Tensor:
+        """``(n, features)``."""
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """``(n, features)`` of RGB pictures in -1..1."""
+
+
+class HubClip:
+    """A CLIP model of transformers, from a folder or a hub id."""
+
+    def __init__(self, source: str) -> None:
+        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # noqa: PLC0415  (only where it is asked for)
+
+        try:
+            self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
+            self.tokenizer = CLIPTokenizer.from_pretrained(source)
+            self.processor = CLIPImageProcessorPil.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]}).") from error
+        self.logit_scale = self.model.logit_scale.detach().exp().item()
+
+    @torch.no_grad()
+    def texts(self, texts: list[str]) -> Tensor:
+        """``(n, features)``."""
+        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        return F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=1)
+
+    @torch.no_grad()
+    def pictures(self, images: Tensor) -> Tensor:
+        """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
+        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        pixels = self.processor(list(arrays), return_tensors="pt").pixel_values
+        return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
+
+
+class ClipZeroShot(Detector):
+    """Probability of the concept among the concept and the alternatives."""
+
+    name = "clip_zero_shot"
+
+    def __init__(self, concept: tuple[str, ...], alternatives: tuple[str, ...], clip: ClipLike, *, version: str, weights: str) -> None:
+        if not concept or not alternatives:
+            raise InputError("A zero-shot detector needs words of the concept and words of other things.")
+        self.clip, self.n_concept = clip, len(concept)
+        self.text = clip.texts([TEMPLATE.format(word) for word in (*concept, *alternatives)])
+        self.identity = Identity(self.name, version, weights, concept, 0.5)
+
+    @classmethod
+    def for_concept(cls, concept: str) -> Self:
+        """A concept of the built-in model, read by its own CLIP, against its other classes (for a style, the other styles)."""
+        from .. import emoji  # noqa: PLC0415
+        from ..emoji.clip import Clip  # noqa: PLC0415
+
+        found, path = emoji.resolve(concept), emoji.path()
+        files = [path / "text_projection.safetensors", *(p for part in ("text_encoder", "image_encoder") for p in _weights(path / part))]
+        words, others = (
+            (found.targets, (*found.neighbours, *found.unrelated)) if found.style is None else ((found.style,), found.neighbours)
+        )
+        return cls(words, others, Clip.from_pretrained(path), version=metadata.version("sgrace"), weights=digest(files))
+
+    @classmethod
+    def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
+        """A CLIP folder or hub id, with the words of the concept and of what else a picture may show."""
+        weights = digest(_weights(Path(source))) if Path(source).is_dir() else source
+        return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Pictures of any size the model takes."""
+        logits = self.clip.logit_scale * self.clip.pictures(images) @ self.text.T
+        return logits.softmax(1)[:, : self.n_concept].sum(1)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))

@@ -1,0 +1,67 @@
+"""A Hugging Face image classifier as a detector: classes by id, never by a part of their name."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Detector, Identity, digest
+
+#: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
+IMAGENET_IDS = {
+    "tench": 0, "english springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "french horn": 566,
+    "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
+}  # fmt: skip
+RESNET_50 = "microsoft/resnet-50"
+
+
+class ImageClassifier(Detector):
+    """Detects by the rank of the concept's best class, as the literature does, or by its probability.
+
+    Args:
+        source: folder or hub id of an image-classification model.
+        class_ids: outputs that show the concept.
+        top_k: with a number, the score is 1 where one of the classes is among the ``top_k`` best, else 0; without, it is their
+            probability together.
+    """
+
+    name = "image_classifier"
+
+    def __init__(self, source: str, class_ids: tuple[int, ...], *, top_k: int | None = 1) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification  # noqa: PLC0415  (only where it is asked for)
+
+        try:
+            self.model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True).eval()
+            self.processor = AutoImageProcessor.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]}).") from error
+        labels = self.model.config.id2label
+        if bad := [i for i in class_ids if i not in labels]:
+            raise InputError(f"{source} has classes 0 to {len(labels) - 1}, not {bad[0]}.")
+        self.class_ids, self.top_k = list(class_ids), top_k
+        names = tuple(f"{i}: {labels[i]}" for i in class_ids)
+        weights = digest(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
+        rule = f"top {top_k}" if top_k else "probability"
+        self.identity = Identity(self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5)
+
+    @classmethod
+    def for_concept(cls, concept: str) -> Self:
+        """An ImageNet class of the literature, by ResNet-50, top 1."""
+        if concept not in IMAGENET_IDS:
+            raise InputError(f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}.")
+        return cls(RESNET_50, (IMAGENET_IDS[concept],))
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """Pictures of any size; the model's own processor resizes them."""
+        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        logits = self.model(**self.processor(list(arrays), return_tensors="pt")).logits
+        if self.top_k is None:
+            return logits.softmax(1)[:, self.class_ids].sum(1).clamp(max=1)
+        best = logits.topk(self.top_k, dim=1).indices
+        return torch.isin(best, torch.tensor(self.class_ids)).any(1).float()

@@ -1,0 +1,55 @@
+"""NudeNet v3 (extra ``nudenet``; the package is under AGPL-3.0 and is never part of sgrace)."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Detector, Identity, digest
+
+EXPLICIT = (
+    "FEMALE_BREAST_EXPOSED",
+    "FEMALE_GENITALIA_EXPOSED",
+    "MALE_BREAST_EXPOSED",
+    "MALE_GENITALIA_EXPOSED",
+    "BUTTOCKS_EXPOSED",
+    "ANUS_EXPOSED",
+)
+#: The nine classes that UnlearnDiffAtk and others count: beachwear is flagged too.
+UDATK9 = (*EXPLICIT, "FEET_EXPOSED", "BELLY_EXPOSED", "ARMPITS_EXPOSED")
+
+
+class NudeNet(Detector):
+    """Highest score of the given classes; the package's own floor is 0.2.
+
+    Pictures go in as RGB arrays: given a file path, version 3.4.2 feeds the network BGR, so figures made that way are not comparable.
+    """
+
+    name = "nudenet"
+
+    def __init__(self, classes: tuple[str, ...] = EXPLICIT, threshold: float = 0.45) -> None:
+        try:
+            import nudenet  # noqa: PLC0415  (an extra)
+        except ImportError as error:
+            raise InputError("NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0).") from error
+        self.detector, self.classes = nudenet.NudeDetector(), set(classes)
+        weights = digest(Path(nudenet.__file__).parent.glob("*.onnx"))
+        self.identity = Identity(self.name, metadata.version("nudenet"), weights, classes, threshold)
+
+    @classmethod
+    def for_concept(cls, concept: str) -> Self:
+        """Knows one concept."""
+        if concept != "nudity":
+            raise InputError(f"NudeNet sees nudity, not {concept!r}.")
+        return cls()
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Pictures of any size."""
+        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        best = [max((box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0) for a in arrays]
+        return torch.tensor(best)

@@ -1,0 +1,52 @@
+"""Q16 (Schramowski et al., arXiv 2202.06675): a CLIP picture feature against two learned vectors."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Detector, Identity, digest
+from .clip_zero_shot import ClipLike, HubClip
+
+CLIP = "openai/clip-vit-large-patch14"
+
+
+class Q16(Detector):
+    """Probability of "inappropriate".
+
+    Args:
+        vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a pickle; convert it once.
+        clip: the CLIP whose features the vectors were learned on.
+    """
+
+    name = "q16"
+
+    def __init__(self, vectors: Path, clip: ClipLike | None = None) -> None:
+        try:
+            prompts = load_file(vectors)["prompts"].float()
+        except (OSError, KeyError, SafetensorError) as error:
+            raise InputError(f"{vectors} is not a safetensors file with the two vectors of Q16 under `prompts`.") from error
+        if prompts.shape[0] != 2:
+            raise InputError(f"Q16 has two vectors; {vectors} holds {prompts.shape[0]}.")
+        self.clip, self.prompts = clip or HubClip(CLIP), F.normalize(prompts, dim=1)
+        self.identity = Identity(self.name, metadata.version("transformers"), digest([vectors]), ("inappropriate",), 0.5)
+
+    @classmethod
+    def for_concept(cls, concept: str) -> Self:
+        """Needs a file, so it cannot be made from a name alone."""
+        raise InputError(f"Q16 for {concept!r} needs its vectors; make it in Python with Q16(Path('vectors.safetensors')).")
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Pictures of any size."""
+        features = self.clip.pictures(images)
+        if features.shape[1] != self.prompts.shape[1]:
+            raise InputError(f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}.")
+        return torch.softmax(100 * features @ self.prompts.T, 1)[:, 1]

@@ -1,0 +1,117 @@
+"""Contract of every detector that needs no download, and the real networks at small size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
+
+from sgrace import registry
+from sgrace.detectors import Detector
+from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
+from sgrace.detectors.image_classifier import ImageClassifier
+from sgrace.detectors.q16 import Q16
+from sgrace.errors import InputError
+
+from .conftest import tiny_tokenizer
+
+PICTURES = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP and a ResNet of small size with random weights, saved as the hub has them."""
+    torch.manual_seed(0)
+    root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8)
+    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(root / "clip")
+    tokenizer.save_pretrained(root / "clip")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / "clip")
+    resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=6)
+    ResNetForImageClassification(resnet).save_pretrained(root / "resnet")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / "resnet")
+    save_file({"prompts": torch.randn(2, 8)}, root / "q16.safetensors")
+    return root
+
+
+def make(name: str, folders: Path) -> Detector:
+    if name == "clip_from_hub":
+        return ClipZeroShot.from_hub(("church",), ("dog", "tree"), str(folders / "clip"))
+    if name == "image_classifier":
+        return ImageClassifier(str(folders / "resnet"), (2, 4), top_k=None)
+    if name == "image_classifier_top_2":
+        return ImageClassifier(str(folders / "resnet"), (2,), top_k=2)
+    if name == "q16":
+        return Q16(folders / "q16.safetensors", HubClip(str(folders / "clip")))
+    return registry.load("detectors", name).for_concept("church")
+
+
+@pytest.mark.parametrize(
+    "name", ["emoji_judge", "clip_zero_shot", "clip_from_hub", "image_classifier", "image_classifier_top_2", "q16", "always", "never"]
+)
+def test_contract(name: str, folders: Path) -> None:
+    detector = make(name, folders)
+    scores = detector.scores(PICTURES)
+    assert scores.shape == (5,)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    torch.testing.assert_close(detector.scores(PICTURES[2:3]), scores[2:3], atol=1e-5, rtol=1e-4)  # a picture's score is its own
+    identity = detector.identity
+    assert identity.name == detector.name
+    assert identity.version
+    assert identity.colour_order == "RGB"
+    if name not in {"always", "never"}:
+        assert identity.weights
+        assert identity.classes
+    lower, higher = (detector.at(t).detect(scores) for t in (0.0, 1.0))
+    assert lower.all()
+    assert (higher <= lower).all()
+    assert detector.identity is identity, "a sweep leaves the detector as it is"
+
+
+def test_the_judge_reads_its_own_concepts(folders: Path) -> None:
+    white = torch.ones(1, 3, 64, 64)
+    assert make("emoji_judge", folders).scores(white).item() < 0.5
+    assert registry.load("detectors", "emoji_judge").for_concept("line art").identity.classes == ("line art",)
+    assert "dagger" in registry.load("detectors", "emoji_judge").for_concept("weapon").identity.classes
+
+
+def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> None:
+    for name, message in (("emoji_judge", "Unknown concept"), ("image_classifier", "No ImageNet class"), ("q16", "needs its vectors")):
+        with pytest.raises(InputError, match=message):
+            registry.load("detectors", name).for_concept("zeppelin hangar")
+    with pytest.raises(InputError, match="classes 0 to 5, not 9"):
+        ImageClassifier(str(folders / "resnet"), (9,))
+    (tmp_path / "q16.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        Q16(tmp_path / "q16.safetensors", HubClip(str(folders / "clip")))
+    with pytest.raises(InputError, match="Cannot load"):
+        HubClip(str(tmp_path))
+
+
+def test_nudenet_gets_rgb() -> None:
+    nudenet = pytest.importorskip("nudenet", reason="an extra")
+    detector = registry.load("detectors", "nudenet").for_concept("nudity")
+    seen = []
+    detector.detector = type("Spy", (), {"detect": lambda _self, array: seen.append(array) or []})()
+    red = torch.full((1, 3, 8, 8), -1.0)
+    red[:, 0] = 1
+    assert detector.scores(red).tolist() == [0.0]
+    assert seen[0][0, 0].tolist() == [255, 0, 0]
+    assert nudenet.NudeDetector is not None
+    with pytest.raises(InputError, match="sees nudity"):
+        registry.load("detectors", "nudenet").for_concept("church")
