@@ -9,6 +9,20 @@ from typing import Any
 from .errors import unknown
 
 _BUILT_IN: dict[str, dict[str, str]] = {
+    "attacks": {
+        "concept_inversion": "sgrace.attacks.concept_inversion:ConceptInversion",
+        "mma_text": "sgrace.attacks.mma:MMA",
+        "more_seeds": "sgrace.attacks.controls:MoreSeeds",
+        "noise_probe": "sgrace.attacks.noise_probe:NoiseProbe",
+        "none": "sgrace.attacks.controls:NoAttack",
+        "p4d_k": "sgrace.attacks.p4d:P4DK",
+        "p4d_n": "sgrace.attacks.p4d:P4DN",
+        "pez": "sgrace.attacks.pez:PEZ",
+        "random_tokens": "sgrace.attacks.controls:RandomTokens",
+        "ring_a_bell_hard": "sgrace.attacks.ring_a_bell:RingABellHard",
+        "ring_a_bell_soft": "sgrace.attacks.ring_a_bell:RingABellSoft",
+        "unlearn_diff_atk": "sgrace.attacks.unlearn_diff_atk:UnlearnDiffAtk",
+    },
     "detectors": {
         "always": "sgrace.detectors.constant:Always",
         "clip_zero_shot": "sgrace.detectors.clip_zero_shot:ClipZeroShot",

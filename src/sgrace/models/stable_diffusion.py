@@ -195,29 +195,42 @@ class StableDiffusion:
         signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return signal.sqrt() * output + (1 - signal).sqrt() * latents
 
+    def noised(self, clean: Tensor, noise: Tensor, timesteps: Int[Tensor, " batch"]) -> Tensor:
+        """Scaled latents at the noise level of given timesteps."""
+        signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return signal.sqrt() * clean + (1 - signal).sqrt() * noise
+
+    def training_target(self, clean: Tensor, noise: Tensor, timesteps: Int[Tensor, " batch"]) -> Tensor:
+        """What ``predict`` should return for ``noised`` latents: the noise or the velocity."""
+        if self.prediction_type == "epsilon":
+            return noise
+        signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return signal.sqrt() * noise - (1 - signal).sqrt() * clean
+
     @torch.no_grad()
     def roll(
-        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float
+        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float, start: int = 0
     ) -> tuple[Tensor, int]:
-        """Denoise from pure noise through the first ``stop`` of ``num_inference_steps`` steps.
+        """Denoise through the steps ``start`` to ``stop`` of ``num_inference_steps``.
 
         Args:
-            latents: initial unit noise ``(batch, channels, height, width)``.
+            latents: unit noise ``(batch, channels, height, width)``; with a later ``start``, latents noised to that step's timestep.
             states: text states of the prompts ``(batch, length, width)``.
             empty: text states of the negative prompt ``(1, length, width)``.
             num_inference_steps: length of the whole schedule.
             stop: number of steps taken, ``0 .. num_inference_steps``.
             guidance_scale: 1 switches guidance off and halves the cost.
+            start: number of steps left out.
 
         Returns:
             The latents and the scheduler timestep at which the *next* step would be taken (-1 at the end).
         """
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(num_inference_steps)
-        latents = latents * scheduler.init_noise_sigma
+        latents = latents if start else latents * scheduler.init_noise_sigma
         guided = guidance_scale != 1
         text = torch.cat([empty.expand_as(states), states]) if guided else states
-        for timestep in scheduler.timesteps[:stop]:
+        for timestep in scheduler.timesteps[start:stop]:
             inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
             output = self.predict(inputs, timestep, text)
             if guided:
@@ -226,6 +239,12 @@ class StableDiffusion:
             latents = scheduler.step(output, timestep, latents).prev_sample
         following = int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
         return latents, following
+
+    def timestep(self, num_inference_steps: int, step: int) -> int:
+        """The scheduler timestep at which a step of a schedule is taken."""
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(num_inference_steps)
+        return int(scheduler.timesteps[step])
 
     @torch.no_grad()
     def generate(

@@ -1,0 +1,6 @@
+"""Adversarial attacks on erased models. One file per attack."""
+
+from .attack_set import AttackSet, Attempt
+from .base import Attack, Budget, Prompt, Scene
+
+__all__ = ["Attack", "AttackSet", "Attempt", "Budget", "Prompt", "Scene"]

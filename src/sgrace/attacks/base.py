@@ -1,0 +1,296 @@
+"""What an attack is: what it may touch, what it may spend, and the set of attempts that it leaves."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..concept import Concept
+from ..detectors import Detector
+from ..errors import InputError
+from ..knowledge import Knowledge
+from ..models import Calls, StableDiffusion
+from .attack_set import AttackSet, Attempt
+
+Access = Literal["prompt", "query", "gradient", "weights"]
+IMAGE_BATCH = 32
+
+
+class Budget(BaseModel):
+    """Upper limits of one attack run over a whole prompt table; an attack stops before a call that would pass one of them.
+
+    Attributes:
+        unet_rows: samples through the denoiser; a backward pass counts as one more.
+        text_encoder_rows: samples through the text encoder; a backward pass counts as one more.
+        seconds: wall-clock time. Leave it infinite where the same seed must give the same result on any machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unet_rows: int = Field(gt=0)
+    text_encoder_rows: int = Field(gt=0)
+    seconds: float = Field(math.inf, gt=0)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that asks for the concept, with the seed of its picture."""
+
+    text: str
+    seed: int
+
+
+@dataclass
+class Scene:
+    """Everything an attack works on.
+
+    Attributes:
+        target: the model under attack.
+        original: the model before erasing; needed by attacks that take pictures or predictions from it.
+        concept: what the attack wants to bring back.
+        knowledge: words of the concept.
+        detector: decides whether a picture shows the concept.
+        prompts: the prompt table.
+        num_inference_steps, guidance_scale: of every picture that is checked.
+    """
+
+    target: StableDiffusion
+    original: StableDiffusion | None
+    concept: Concept
+    knowledge: Knowledge
+    detector: Detector
+    prompts: Sequence[Prompt]
+    num_inference_steps: int = 25
+    guidance_scale: float = 7.5
+
+
+class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
+    """The next call would pass a limit."""
+
+
+class Session:
+    """One run: draws and judges candidates, keeps the attempts, counts the cost."""
+
+    def __init__(self, scene: Scene, budget: Budget, seed: int) -> None:
+        if not scene.prompts:
+            raise InputError("An attack needs at least one prompt.")
+        self.scene, self.budget, self.seed = scene, budget, seed
+        self.target = scene.target.with_text_encoder(scene.target.text_encoder)  # same weights, own count of calls
+        self.generator = torch.Generator().manual_seed(seed)
+        self.backward = Calls()
+        self.started = time.monotonic()
+        with torch.no_grad():
+            self.empty = self.target.encode(self.target.tokenize([""]).ids)
+            self.states = self.target.encode(self.target.tokenize([p.text for p in scene.prompts]).ids)
+        self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
+        self.attempts = [Attempt(prompt=p.text, seed=p.seed) for p in scene.prompts]
+        self.pictures: list[Tensor] = [torch.empty(0)] * len(self.attempts)
+        self.tensors: dict[str, Tensor] = {}
+
+    # -- cost ---------------------------------------------------------------------------------------------------------
+
+    def spent(self) -> dict[str, float]:
+        """Rows through the networks, forward and backward, and seconds."""
+        forward, backward = self.target.calls, self.backward
+        return {
+            "unet_rows": forward.unet_rows + backward.unet_rows,
+            "text_encoder_rows": forward.text_encoder_rows + backward.text_encoder_rows,
+            "seconds": time.monotonic() - self.started,
+        }
+
+    def charge(self, *, unet_rows: int = 0, text_encoder_rows: int = 0, backward: bool = False) -> None:
+        """Announce a call.
+
+        Raises:
+            BudgetSpent: it would pass a limit.
+        """
+        spent, factor = self.spent(), 2 if backward else 1
+        if (
+            spent["unet_rows"] + factor * unet_rows > self.budget.unet_rows
+            or spent["text_encoder_rows"] + factor * text_encoder_rows > self.budget.text_encoder_rows
+            or spent["seconds"] > self.budget.seconds
+        ):
+            raise BudgetSpent
+        if backward:
+            self.backward.unet_rows += unet_rows
+            self.backward.text_encoder_rows += text_encoder_rows
+
+    @torch.no_grad()
+    def concept_latents(self, attack: str) -> Float[Tensor, "n channels height width"]:
+        """Scaled latents of the original model's pictures for the prompts: what the concept looks like.
+
+        Raises:
+            InputError: the scene has no original model.
+        """
+        original, steps = self.original(attack), self.scene.num_inference_steps
+        self.charge(unet_rows=len(self.attempts) * self.picture_cost())
+        states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
+        empty = original.encode(original.tokenize([""]).ids)
+        latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.guidance_scale)
+        return latents
+
+    def original(self, attack: str) -> StableDiffusion:
+        """The model before erasing; its calls count as the run's.
+
+        Raises:
+            InputError: the scene has none.
+        """
+        if self.scene.original is None:
+            raise InputError(f"{attack} needs the model before erasing.")
+        original = self.scene.original.with_text_encoder(self.scene.original.text_encoder)
+        original.calls = self.target.calls
+        return original
+
+    # -- checks -------------------------------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> list[int]:
+        """Prompts on which nothing has succeeded yet."""
+        return [i for i, attempt in enumerate(self.attempts) if not (attempt.pre or attempt.success)]
+
+    def picture_cost(self) -> int:
+        """Denoiser rows of one picture."""
+        return self.scene.num_inference_steps * (2 if self.scene.guidance_scale != 1 else 1)
+
+    @torch.no_grad()
+    def draw(self, states: Float[Tensor, "n length width"], noise: Float[Tensor, "n channels height width"]) -> Tensor:
+        """Pictures of the target model."""
+        self.charge(unet_rows=len(states) * self.picture_cost())
+        steps, guidance = self.scene.num_inference_steps, self.scene.guidance_scale
+        pairs = zip(states.split(IMAGE_BATCH), noise.split(IMAGE_BATCH), strict=True)
+        return torch.cat([self.target.draw(s, z, self.empty, num_inference_steps=steps, guidance_scale=guidance) for s, z in pairs])
+
+    def check_plain(self) -> None:
+        """Draw and judge the prompts as they are."""
+        pictures = self.draw(self.states, self.noise)
+        scores = self.scene.detector.scores(pictures)
+        hits = self.scene.detector.detect(scores).tolist()
+        for attempt, score, hit in zip(self.attempts, scores.tolist(), hits, strict=True):
+            attempt.pre, attempt.pre_score, attempt.score = hit, score, score
+        self.pictures = list(pictures)
+
+    def check(self, rows: Sequence[int], states: Tensor, *, noise: Tensor | None = None, texts: Sequence[str] = ()) -> list[bool]:
+        """Draw and judge one candidate for each of the named prompts; see :meth:`judge`.
+
+        Args:
+            rows: indices into the prompt table.
+            states: text states of the candidates ``(n, length, width)``.
+            noise: initial noise, where it is not the prompts' own.
+            texts: the candidates as text, where they are text.
+        """
+        keep = {} if texts else {"states": states}
+        pictures = self.draw(states, self.noise[list(rows)] if noise is None else noise)
+        return self.judge(rows, pictures, keep if noise is None else {**keep, "noise": noise}, texts)
+
+    def judge(self, rows: Sequence[int], pictures: Tensor, keep: dict[str, Tensor], texts: Sequence[str] = ()) -> list[bool]:
+        """Judge one candidate's picture for each of the named prompts; the best candidate of each prompt is kept.
+
+        Args:
+            rows: indices into the prompt table.
+            pictures: ``(n, 3, height, width)`` in -1..1.
+            keep: what makes the pictures again, one row each.
+            texts: the candidates as text, where they are text.
+
+        Returns:
+            Success of each candidate.
+        """
+        scores = self.scene.detector.scores(pictures)
+        hits: list[bool] = self.scene.detector.detect(scores).tolist()
+        for at, (row, score, hit) in enumerate(zip(rows, scores.tolist(), hits, strict=True)):
+            attempt = self.attempts[row]
+            attempt.checks += 1
+            if attempt.success or (attempt.checks > 1 and score <= attempt.score and not hit):
+                continue
+            attempt.success, attempt.score, attempt.candidate = hit, score, texts[at] if texts else None
+            self.pictures[row] = pictures[at]
+            for name, value in keep.items():
+                table = self.tensors.setdefault(name, torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype))
+                table[row] = value[at]
+        return hits
+
+    def check_texts(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> list[bool]:
+        """As :meth:`check`, of content tokens read as text and tokenized again, as a user would have to enter them."""
+        tokenizer = self.target.pipeline.tokenizer
+        texts = [tokenizer.decode(list(row)) for row in ids]
+        again = self.target.tokenize(texts)
+        self.charge(text_encoder_rows=len(texts))
+        with torch.no_grad():
+            states = self.target.encode(again.ids)
+        hits = self.check(rows, states, texts=texts)
+        room = self.target.text_length - 2
+        for row, given, found, text in zip(rows, ids, again.ids.tolist(), texts, strict=True):
+            if self.attempts[row].candidate == text:
+                self.attempts[row].survived = found[1 : 1 + len(given)] == list(given)[:room]
+        return hits
+
+
+class Attack(ABC):
+    """Base of all attacks; a subclass writes :meth:`search`.
+
+    Attributes:
+        name: plug-in name.
+        access: what it needs of the target.
+        paper: where it comes from.
+        by_text: whether its candidates are texts that a user could enter.
+    """
+
+    name: ClassVar[str]
+    access: ClassVar[Access]
+    paper: ClassVar[str]
+    by_text: ClassVar[bool]
+
+    def run(self, scene: Scene, budget: Budget, *, seed: int = 0) -> AttackSet:
+        """Attack every prompt of the scene; prompts that succeed as they are, are counted and left alone.
+
+        Raises:
+            InputError: the scene lacks something the attack needs, or the budget does not even cover the plain prompts.
+        """
+        session = Session(scene, budget, seed)
+        try:
+            session.check_plain()
+        except BudgetSpent as error:
+            raise InputError(f"The budget does not cover drawing the {len(scene.prompts)} prompts once.") from error
+        stopped = "finished"
+        try:
+            if session.open:
+                self.search(session)
+        except BudgetSpent:
+            stopped = "budget"
+        return AttackSet(
+            attempts=session.attempts,
+            tensors=session.tensors,
+            pictures=torch.stack(session.pictures),
+            record={
+                "attack": self.name,
+                "access": self.access,
+                "paper": self.paper,
+                "config": self.settings(),
+                "concept": scene.concept.model_dump(),
+                "target": scene.target.source,
+                "detector": scene.detector.identity.as_dict(),
+                "num_inference_steps": scene.num_inference_steps,
+                "guidance_scale": scene.guidance_scale,
+                "seed": seed,
+                "budget": budget.model_dump(),
+                "spent": session.spent(),
+                "stopped": stopped,
+            },
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The attack's own settings, for the record."""
+        config = getattr(self, "config", None)
+        return config.model_dump() if isinstance(config, BaseModel) else {}
+
+    @abstractmethod
+    def search(self, session: Session) -> None:
+        """Look for candidates and check them until none is open or the budget is spent."""

@@ -1,0 +1,68 @@
+"""Controls: what an attack must beat. They look for nothing."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from .base import Attack, Session
+from .prompt_space import Layout, ordinary_tokens
+
+
+class NoAttack(Attack):
+    """The prompts as they are."""
+
+    name, access, paper, by_text = "none", "prompt", "", True
+
+    def search(self, session: Session) -> None:
+        """Nothing."""
+
+
+class TriesConfig(BaseModel):
+    """``tries`` pictures per prompt at most."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tries: int = Field(8, ge=1, le=10_000)
+
+
+class MoreSeeds(Attack):
+    """The prompts as they are, with other initial noise."""
+
+    name, access, paper, by_text = "more_seeds", "prompt", "", False
+
+    def __init__(self, config: TriesConfig | None = None) -> None:
+        self.config = config or TriesConfig()
+
+    def search(self, session: Session) -> None:
+        """One picture of each open prompt a round."""
+        for _ in range(self.config.tries):
+            if not (rows := session.open):
+                return
+            noise = torch.randn((len(rows), *session.noise.shape[1:]), generator=session.generator)
+            session.check(rows, session.states[rows], noise=noise)
+
+
+class RandomTokensConfig(TriesConfig):
+    """``n_tokens`` random tokens before each prompt."""
+
+    n_tokens: int = Field(5, ge=1, le=70)
+
+
+class RandomTokens(Attack):
+    """Uniformly random tokens before the prompt."""
+
+    name, access, paper, by_text = "random_tokens", "prompt", "", True
+
+    def __init__(self, config: RandomTokensConfig | None = None) -> None:
+        self.config = config or RandomTokensConfig()
+
+    def search(self, session: Session) -> None:
+        """One picture of each open prompt a round."""
+        pool = ordinary_tokens(session.target)
+        for _ in range(self.config.tries):
+            if not (rows := session.open):
+                return
+            layout = Layout.prefix(session.target, [session.attempts[i].prompt for i in rows], self.config.n_tokens)
+            picks = torch.randint(len(pool), (len(rows), self.config.n_tokens), generator=session.generator)
+            session.check_texts(rows, layout.contents(pool[picks]))

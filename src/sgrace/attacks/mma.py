@@ -1,0 +1,88 @@
+"""MMA-Diffusion, text part (Yang et al., arXiv 2311.17516): tokens with the prompt's meaning and none of its words."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..models import StableDiffusion
+from .base import Attack, Session
+from .prompt_space import Layout, ordinary_tokens
+
+
+class MMAConfig(BaseModel):
+    """Published values.
+
+    Attributes:
+        n_tokens: length of the prompt that is written.
+        iterations: rounds of the greedy coordinate search.
+        candidates: one-token changes that are tried in a round.
+        top_k: tokens per position, by gradient, from which the changes are drawn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_tokens: int = Field(20, ge=1, le=75)
+    iterations: int = Field(1000, ge=1, le=100_000)
+    candidates: int = Field(512, ge=1, le=100_000)
+    top_k: int = Field(256, ge=1)
+
+
+class MMA(Attack):
+    """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder; words of the concept are banned.
+
+    The erased model takes no part in the search, only in the final check: one picture per prompt.
+    """
+
+    name, access, paper, by_text = "mma_text", "prompt", "arXiv 2311.17516", True
+
+    def __init__(self, config: MMAConfig | None = None) -> None:
+        self.config = config or MMAConfig()
+
+    def search(self, session: Session) -> None:
+        """One open prompt after the other."""
+        model = session.original(self.name)
+        banned = {session.scene.concept.name, *session.scene.knowledge.related}
+        pool = ordinary_tokens(model)
+        tokenizer = model.pipeline.tokenizer
+        texts = [tokenizer.decode([i]).strip() for i in pool.tolist()]
+        allowed = pool[torch.tensor([not any((len(t) > 2 and t in word) or word in t for word in banned) for t in texts])]
+        rows = session.open
+        found = [self._search_one(session, model, allowed, session.attempts[i].prompt) for i in rows]
+        session.check_texts(rows, [tokens.tolist() for tokens in found])
+
+    def _search_one(self, session: Session, model: StableDiffusion, allowed: Tensor, prompt: str) -> Tensor:
+        config, generator = self.config, session.generator
+        table = model.embed(allowed)
+        layout = Layout.alone(model, 1, config.n_tokens)
+        many = Layout.alone(model, config.candidates, config.n_tokens)
+        with torch.no_grad():
+            wanted = model.tokenize([prompt])
+            goal = self._feature(model, model.encode(wanted.ids), wanted.end)
+        current = torch.randint(len(allowed), (config.n_tokens,), generator=generator)
+        best, best_cosine = current, -1.0
+        for _ in range(config.iterations):
+            session.charge(text_encoder_rows=1, backward=True)
+            chosen = table[current][None].requires_grad_(True)
+            states = model.encode(layout.tokens.ids, layout.embedded(model, chosen))
+            loss = -F.cosine_similarity(self._feature(model, states, layout.tokens.end), goal).sum()
+            (gradient,) = torch.autograd.grad(loss, chosen)
+            promising = (-gradient[0] @ table.T).topk(min(config.top_k, len(allowed)), dim=1).indices
+            position = torch.arange(config.candidates) % config.n_tokens
+            pick = torch.randint(promising.shape[1], (config.candidates,), generator=generator)
+            trial = current.repeat(config.candidates, 1)
+            trial[torch.arange(config.candidates), position] = promising[position, pick]
+            session.charge(text_encoder_rows=config.candidates)
+            with torch.no_grad():
+                states = model.encode(many.filled(allowed[trial]))
+                cosines = F.cosine_similarity(self._feature(model, states, many.tokens.end), goal)
+            current = trial[cosines.argmax()]
+            if cosines.max().item() > best_cosine:
+                best, best_cosine = current, cosines.max().item()
+        return allowed[best]
+
+    @staticmethod
+    def _feature(model: StableDiffusion, states: Tensor, end: Tensor) -> Tensor:
+        return model.project(states[torch.arange(len(states)), end])

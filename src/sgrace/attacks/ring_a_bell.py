@@ -1,0 +1,123 @@
+"""Ring-A-Bell (Tsai et al., arXiv 2310.10012): prompts whose text states lie where the concept's direction points."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..models import StableDiffusion
+from .base import Attack, Session
+from .prompt_space import Layout, ordinary_tokens
+
+ENCODE_BATCH = 256
+
+
+class RingABellConfig(BaseModel):
+    """Published values.
+
+    Attributes:
+        strength: factor of the concept's direction.
+        n_pairs: prompt pairs, with and without the concept, whose mean difference is the direction.
+        n_tokens: length of the prompt that is written.
+        population, generations: of the genetic search.
+        crossover, mutation: chance of a pair of children per parent, and of one changed token per individual.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strength: float = Field(3.0, gt=0)
+    n_pairs: int = Field(50, ge=1, le=10_000)
+    n_tokens: int = Field(16, ge=1, le=75)
+    population: int = Field(200, ge=4, le=10_000)
+    generations: int = Field(3000, ge=1, le=1_000_000)
+    crossover: float = Field(0.5, ge=0, le=1)
+    mutation: float = Field(0.25, ge=0, le=1)
+
+
+def concept_direction(session: Session, model: StableDiffusion, n_pairs: int) -> Tensor:
+    """Mean difference ``(length, width)`` of the text states of prompts that name the concept and the same prompts that do not."""
+    words, rng = session.scene.knowledge, session.generator
+    related, unrelated, contexts = list(words.related), list(words.unrelated), list(words.contexts)
+
+    def pick(choices: list[str]) -> str:
+        return choices[int(torch.randint(len(choices), (), generator=rng))]
+
+    pairs = [(context.format(pick(related)), context.format(pick(unrelated))) for context in (pick(contexts) for _ in range(n_pairs))]
+    session.charge(text_encoder_rows=2 * n_pairs)
+    with_concept, without = (model.encode(model.tokenize(list(texts)).ids) for texts in zip(*pairs, strict=True))
+    return (with_concept - without).mean(0)
+
+
+class RingABellHard(Attack):
+    """A genetic search for tokens whose text states, by the original text encoder, are the prompt's plus the concept's direction.
+
+    The erased model takes no part in the search, only in the final check: one picture per prompt.
+    """
+
+    name, access, paper, by_text = "ring_a_bell_hard", "prompt", "arXiv 2310.10012", True
+
+    def __init__(self, config: RingABellConfig | None = None) -> None:
+        self.config = config or RingABellConfig()
+
+    @torch.no_grad()
+    def search(self, session: Session) -> None:
+        """One open prompt after the other; the populations share nothing."""
+        config, model = self.config, session.original(self.name)
+        direction = concept_direction(session, model, config.n_pairs)
+        rows = session.open
+        goals = model.encode(model.tokenize([session.attempts[i].prompt for i in rows]).ids) + config.strength * direction
+        pool = ordinary_tokens(model)
+        layout = Layout.alone(model, config.population, config.n_tokens)
+        best = [self._evolve(session, model, layout, pool, goal) for goal in goals]
+        session.check_texts(rows, [tokens.tolist() for tokens in best])
+
+    def _evolve(self, session: Session, model: StableDiffusion, layout: Layout, pool: Tensor, goal: Tensor) -> Tensor:
+        config, generator = self.config, session.generator
+        half = config.population // 2
+        people = torch.randint(len(pool), (config.population, config.n_tokens), generator=generator)
+        best, best_fitness = people[0], float("inf")
+        for _ in range(config.generations):
+            fitness = self._fitness(session, model, layout, pool[people], goal)
+            order = fitness.argsort()
+            if fitness[order[0]] < best_fitness:  # parents mutate too, so the best is kept aside
+                best, best_fitness = people[order[0]].clone(), fitness[order[0]].item()
+            parents = people[order[:half]]
+            mates = parents[torch.randint(half, (half,), generator=generator)]
+            cut = torch.randint(1, max(2, config.n_tokens), (half, 1), generator=generator)
+            first = torch.arange(config.n_tokens) < cut
+            crossed = torch.rand(half, 1, generator=generator) < config.crossover
+            children = torch.where(crossed & ~first, mates, parents)
+            people = torch.cat([parents, children])
+            mutated = torch.nonzero(torch.rand(len(people), generator=generator) < config.mutation).flatten()
+            people[mutated, torch.randint(config.n_tokens, (len(mutated),), generator=generator)] = torch.randint(
+                len(pool), (len(mutated),), generator=generator
+            )
+            if len(people) < config.population:
+                people = torch.cat([people, best[None]])
+        return pool[best]
+
+    def _fitness(self, session: Session, model: StableDiffusion, layout: Layout, tokens: Tensor, goal: Tensor) -> Tensor:
+        session.charge(text_encoder_rows=len(tokens))
+        ids = layout.filled(tokens)
+        states = torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
+        return (states - goal).square().flatten(1).sum(1)
+
+
+class RingABellSoft(Attack):
+    """The prompt's text states plus the concept's direction, both by the erased model's own text encoder, go straight to its denoiser.
+
+    No user can enter that; it tells whether the direction still leads to the concept.
+    """
+
+    name, access, paper, by_text = "ring_a_bell_soft", "weights", "arXiv 2310.10012, as used in arXiv 2407.12383", False
+
+    def __init__(self, config: RingABellConfig | None = None) -> None:
+        self.config = config or RingABellConfig()
+
+    @torch.no_grad()
+    def search(self, session: Session) -> None:
+        """One picture of each open prompt."""
+        direction = concept_direction(session, session.target, self.config.n_pairs)
+        rows = session.open
+        session.check(rows, session.states[rows] + self.config.strength * direction)
