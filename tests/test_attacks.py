@@ -39,11 +39,7 @@ LARGE = Budget(unet_rows=10**6, text_encoder_rows=10**6)
 
 
 def attack_of(name: str):
-    kind = registry.load("attacks", name)
-    if not SHORT[name]:
-        return kind()
-    config = kind().config
-    return kind(type(config)(**SHORT[name]))
+    return registry.load("attacks", name).preset("full", SHORT[name])
 
 
 def scene_of(model: StableDiffusion, words: Knowledge, detector=None, original: bool = True) -> Scene:

@@ -9,13 +9,14 @@ from .concept import Concept
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .api import erase, load_model
+    from .api import attack, erase, load_model
+    from .attacks import AttackSet
     from .erasers import Erasure
 
 __version__ = metadata.version("sgrace")
-__all__ = ["Concept", "Erasure", "InputError", "__version__", "erase", "load_model"]
+__all__ = ["AttackSet", "Concept", "Erasure", "InputError", "__version__", "attack", "erase", "load_model"]
 
-_LAZY = {"erase": "api", "load_model": "api", "Erasure": "erasers"}
+_LAZY = {"AttackSet": "attacks", "attack": "api", "erase": "api", "load_model": "api", "Erasure": "erasers"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (torch takes seconds to import: only what is used is loaded)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import registry
+from .attacks import AttackSet, Budget, Prompt, Scene
 from .concept import Concept
+from .detectors import Detector
 from .erasers import Erasure, SGraceConfig
 from .erasers.sgrace_config import DEFAULT_PRESET, Kind
 from .errors import InputError, unknown
 from .knowledge import Knowledge
 from .models import StableDiffusion
+
+UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
+N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}  # of the built-in model's own prompt tables
 
 
 def load_model(name: str = "emoji") -> StableDiffusion:
@@ -22,7 +28,9 @@ def load_model(name: str = "emoji") -> StableDiffusion:
     """
     known = registry.names("models")
     if name in known:
-        return StableDiffusion.from_pretrained(registry.load("models", name)())
+        model = StableDiffusion.from_pretrained(registry.load("models", name)())
+        model.source = name  # not the path it has on this machine
+        return model
     if not Path(name).exists() and "/" not in name:
         raise unknown("model", name, [*known, "a diffusers folder", "a hub id such as owner/name"])
     return StableDiffusion.from_pretrained(name)
@@ -43,7 +51,92 @@ def is_built_in(model: StableDiffusion) -> bool:
     """Whether the model is the one in the package."""
     from . import emoji  # noqa: PLC0415
 
-    return Path(model.source) == emoji.path()
+    return model.source == "emoji" or Path(model.source) == emoji.path()
+
+
+def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Erasure | None]:
+    """A model to be attacked: an erasure's folder (applied to its base model), or any model by name.
+
+    Returns:
+        The target, the model before erasing, and the erasure, the last two where they are known.
+
+    Raises:
+        InputError: there is no such model, or it cannot be read.
+    """
+    if not (Path(name) / "recipe.json").is_file():
+        return load_model(name), None, None
+    erasure = Erasure.from_pretrained(name)
+    original = load_model(str(erasure.recipe["base_model"]))
+    return erasure.apply(original), original, erasure
+
+
+def attack(
+    target: StableDiffusion,
+    concept: str,
+    name: str,
+    *,
+    original: StableDiffusion | None = None,
+    length: str = "standard",
+    settings: dict[str, str] | None = None,
+    budget: Budget | None = None,
+    prompts: Sequence[Prompt] | None = None,
+    knowledge: Knowledge | None = None,
+    detector: Detector | None = None,
+    kind: Kind | None = None,
+    seed: int = 0,
+) -> AttackSet:
+    """Try to bring a concept back.
+
+    Args:
+        target: the model under attack; it is untouched.
+        concept: name of the concept.
+        name: name of the attack.
+        original: the model before erasing, which most attacks need.
+        length: ``quick``, ``standard``, or ``full``, the paper's own.
+        settings: single settings of the attack as text.
+        budget: hard limits; none, if absent.
+        prompts: prompt table; may be left out for the built-in model.
+        knowledge: words of the concept; may be left out for the built-in model.
+        detector: decides success; the built-in model's judge, if absent.
+        kind: kind of the concept.
+        seed: same seed, same candidates.
+
+    Raises:
+        InputError: an unknown name or setting, or something the attack needs is missing.
+    """
+    attacker = registry.load("attacks", name).preset(length, settings)
+    scene = scene_of(target, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind)
+    found: AttackSet = attacker.run(scene, budget or UNLIMITED, seed=seed)
+    return found
+
+
+def scene_of(
+    target: StableDiffusion,
+    concept: str,
+    *,
+    original: StableDiffusion | None = None,
+    length: str = "standard",
+    prompts: Sequence[Prompt] | None = None,
+    knowledge: Knowledge | None = None,
+    detector: Detector | None = None,
+    kind: Kind | None = None,
+) -> Scene:
+    """What attacks work on, with the built-in model's own prompts, words and judge where none are given; see :func:`attack`."""
+    parsed = Concept.parse(concept, kind or kind_of(target, concept))
+    if is_built_in(target):
+        from . import emoji  # noqa: PLC0415  (only for its own model)
+        from .emoji.measure import GUIDANCE_SCALE, STEPS, probes, seeds_of  # noqa: PLC0415
+
+        if prompts is None:
+            texts = probes(emoji.resolve(parsed.name), N_PROMPTS[length], seed=1)["target"].prompts
+            prompts = [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, 1), strict=True)]
+        knowledge = knowledge or emoji.knowledge(parsed.name)
+        detector = detector or registry.load("detectors", "emoji_judge").for_concept(parsed.name)
+        return Scene(target, original, parsed, knowledge, detector, prompts, STEPS, GUIDANCE_SCALE)
+    missing = [n for n, v in {"--prompts": prompts, "--knowledge": knowledge, "--detector": detector}.items() if v is None]
+    if prompts is None or knowledge is None or detector is None:
+        raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
+    return Scene(target, original, parsed, knowledge, detector, prompts)
 
 
 def erase(

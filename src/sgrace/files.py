@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -25,6 +27,25 @@ def check_new_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(f"Cannot write to {path.parent}: {error.strerror}.") from error
+    return path
+
+
+REQUEST = "request.json"
+
+
+def resumable_folder(path: Path, request: dict[str, Any]) -> Path:
+    """A folder that a long run fills piece by piece; the same request again goes on in it.
+
+    Raises:
+        InputError: the folder holds something else, another request's results, or cannot be written.
+    """
+    wanted, note = json.dumps(request, indent=2, sort_keys=True) + "\n", path / REQUEST
+    if note.is_file():
+        if note.read_text() != wanted:
+            raise InputError(f"{path} holds the results of another request; name a new folder.")
+        return path
+    with new_folder(path) as partial:
+        (partial / REQUEST).write_text(wanted)
     return path
 
 

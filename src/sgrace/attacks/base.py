@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ..concept import Concept
 from ..detectors import Detector
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..knowledge import Knowledge
 from ..models import Calls, StableDiffusion
 from .attack_set import AttackSet, Attempt
 
 Access = Literal["prompt", "query", "gradient", "weights"]
 IMAGE_BATCH = 32
+LENGTHS = ("quick", "standard", "full")
 
 
 class Budget(BaseModel):
@@ -241,12 +242,38 @@ class Attack(ABC):
         access: what it needs of the target.
         paper: where it comes from.
         by_text: whether its candidates are texts that a user could enter.
+        presets: settings of the lengths ``quick`` and ``standard``; ``full`` is the paper's.
     """
 
     name: ClassVar[str]
     access: ClassVar[Access]
     paper: ClassVar[str]
     by_text: ClassVar[bool]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def preset(cls, name: str, settings: Mapping[str, str] | None = None) -> Self:
+        """The attack at a named length (``quick``, ``standard``, ``full``), with single settings given as text.
+
+        Raises:
+            InputError: unknown length or setting, or a value out of range.
+        """
+        if name not in LENGTHS:
+            raise unknown("budget", name, LENGTHS)
+        kind: type[BaseModel] | None = get_type_hints(cls).get("config")
+        if kind is None:
+            if settings:
+                raise InputError(f"The attack {cls.name} has no settings.")
+            return cls()
+        for key in settings or {}:
+            if key not in kind.model_fields:
+                raise unknown(f"setting of {cls.name}", key, kind.model_fields)
+        try:
+            config = kind(**{**cls.presets.get(name, {}), **(settings or {})})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']} (given {first['input']!r}).") from error
+        return cls(config)  # type: ignore[call-arg]  # every attack with a config takes it
 
     def run(self, scene: Scene, budget: Budget, *, seed: int = 0) -> AttackSet:
         """Attack every prompt of the scene; prompts that succeed as they are, are counted and left alone.
@@ -288,8 +315,8 @@ class Attack(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The attack's own settings, for the record."""
-        config = getattr(self, "config", None)
-        return config.model_dump() if isinstance(config, BaseModel) else {}
+        config: BaseModel | None = getattr(self, "config", None)
+        return {} if config is None else config.model_dump()
 
     @abstractmethod
     def search(self, session: Session) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +38,9 @@ class ConceptInversion(Attack):
 
     name, access, paper, by_text = "concept_inversion", "weights", "arXiv 2308.01508", False
     templates = ("{}", "a picture of {}", "a photo of a {}", "a drawing of {}", "an image of the {}")
+
+    presets: ClassVar = {"quick": {"iterations": 40, "n_checks": 2}, "standard": {"iterations": 200}}
+    config: ConceptInversionConfig
 
     def __init__(self, config: ConceptInversionConfig | None = None) -> None:
         self.config = config or ConceptInversionConfig()

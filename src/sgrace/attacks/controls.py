@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +33,9 @@ class MoreSeeds(Attack):
 
     name, access, paper, by_text = "more_seeds", "prompt", "", False
 
+    presets: ClassVar = {"quick": {"tries": 2}}
+    config: TriesConfig
+
     def __init__(self, config: TriesConfig | None = None) -> None:
         self.config = config or TriesConfig()
 
@@ -53,6 +58,9 @@ class RandomTokens(Attack):
     """Uniformly random tokens before the prompt."""
 
     name, access, paper, by_text = "random_tokens", "prompt", "", True
+
+    presets: ClassVar = {"quick": {"tries": 2}}
+    config: RandomTokensConfig
 
     def __init__(self, config: RandomTokensConfig | None = None) -> None:
         self.config = config or RandomTokensConfig()

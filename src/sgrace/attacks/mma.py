@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +39,9 @@ class MMA(Attack):
     """
 
     name, access, paper, by_text = "mma_text", "prompt", "arXiv 2311.17516", True
+
+    presets: ClassVar = {"quick": {"iterations": 4, "candidates": 64}, "standard": {"iterations": 15, "candidates": 96}}
+    config: MMAConfig
 
     def __init__(self, config: MMAConfig | None = None) -> None:
         self.config = config or MMAConfig()

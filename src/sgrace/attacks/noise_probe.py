@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +31,9 @@ class NoiseProbe(Attack):
     """
 
     name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2411.18428", False
+
+    presets: ClassVar = {"quick": {"tries": 2}}
+    config: NoiseProbeConfig
 
     def __init__(self, config: NoiseProbeConfig | None = None) -> None:
         self.config = config or NoiseProbeConfig()

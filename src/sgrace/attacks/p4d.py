@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -37,6 +39,9 @@ class P4DN(Attack):
     """
 
     name, access, paper, by_text = "p4d_n", "gradient", "arXiv 2309.06135", True
+
+    presets: ClassVar = {"quick": {"iterations": 40, "check_every": 20}, "standard": {"iterations": 150, "check_every": 25}}
+    config: P4DConfig
 
     def __init__(self, config: P4DConfig | None = None) -> None:
         self.config = config or P4DConfig()

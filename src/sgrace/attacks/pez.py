@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +37,9 @@ class PEZ(Attack):
     """
 
     name, access, paper, by_text = "pez", "prompt", "arXiv 2302.03668", True
+
+    presets: ClassVar = {"quick": {"iterations": 40}, "standard": {"iterations": 300}}
+    config: PEZConfig
 
     def __init__(self, config: PEZConfig | None = None) -> None:
         self.config = config or PEZConfig()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -57,6 +59,9 @@ class RingABellHard(Attack):
 
     name, access, paper, by_text = "ring_a_bell_hard", "prompt", "arXiv 2310.10012", True
 
+    presets: ClassVar = {"quick": {"population": 20, "generations": 10}, "standard": {"population": 40, "generations": 40}}
+    config: RingABellConfig
+
     def __init__(self, config: RingABellConfig | None = None) -> None:
         self.config = config or RingABellConfig()
 
@@ -111,6 +116,8 @@ class RingABellSoft(Attack):
     """
 
     name, access, paper, by_text = "ring_a_bell_soft", "weights", "arXiv 2310.10012, as used in arXiv 2407.12383", False
+
+    config: RingABellConfig
 
     def __init__(self, config: RingABellConfig | None = None) -> None:
         self.config = config or RingABellConfig()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +38,9 @@ class UnlearnDiffAtk(Attack):
     """
 
     name, access, paper, by_text = "unlearn_diff_atk", "gradient", "arXiv 2310.11868", True
+
+    presets: ClassVar = {"quick": {"n_timesteps": 3, "iterations": 10}, "standard": {"n_timesteps": 10, "iterations": 15}}
+    config: UnlearnDiffAtkConfig
 
     def __init__(self, config: UnlearnDiffAtkConfig | None = None) -> None:
         self.config = config or UnlearnDiffAtkConfig()
