@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from . import registry
 from .attacks import AttackSet, Budget, Prompt, Scene
@@ -68,6 +71,16 @@ def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Era
     erasure = Erasure.from_pretrained(name)
     original = load_model(str(erasure.recipe["base_model"]))
     return erasure.apply(original), original, erasure
+
+
+def fingerprint(model: StableDiffusion) -> str:
+    """SHA-256 of the weights that decide a model's pictures."""
+    total = hashlib.sha256()
+    for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae):
+        for name, value in part.state_dict().items():
+            total.update(name.encode())
+            total.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def attack(

@@ -1,0 +1,84 @@
+"""``sgrace emoji``: train, export and validate the built-in model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ..errors import InputError
+from .common import JSON, load, user_errors
+
+
+@click.group()
+def emoji() -> None:
+    """Train, export and validate the built-in model."""
+
+
+@emoji.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of art, checkpoints and finished stages.")
+@click.option("--stage", "stages", multiple=True, help="Run only these stages (all, if none is named).")
+@click.option("--preset", default="cpu", show_default=True)
+@click.option("--steps", type=click.IntRange(1), help="Training steps of every network stage that runs, in place of the preset's.")
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path, exists=True),
+    help="Pipeline folder whose parts count as finished stages; the ones that --stage names go on from its weights.",
+)
+@click.option("--seed", default=0, show_default=True)
+@user_errors
+def train(work: Path, stages: tuple[str, ...], preset: str, steps: int | None, start_from: Path | None, seed: int) -> None:
+    """Train the built-in model's parts; the same command again goes on where it was."""
+    from ..emoji.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
+    from ..errors import unknown  # noqa: PLC0415
+
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    if bad := [stage for stage in stages if stage not in STAGES]:
+        raise unknown("stage", bad[0], STAGES)
+    recipe = Recipe(work, preset, seed, steps)
+    if start_from is not None:
+        recipe.adopt(start_from, retrain=stages)
+    recipe.run(stages or STAGES)
+
+
+@emoji.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@user_errors
+def export(work: Path, out: Path) -> None:
+    """Write the finished stages as a diffusers pipeline folder in fp16."""
+    from ..emoji.recipe import Recipe  # noqa: PLC0415
+
+    Recipe(work, "cpu", 0).export(out)
+
+
+@emoji.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of the art (fetched if missing).")
+@click.option("--sheet", type=click.Path(path_type=Path), help="PNG file for 64 random pictures beside the real drawings.")
+@JSON
+@user_errors
+def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
+    """Measure the built-in model and its judge. Trains a second judge in WORK, to be tested on drawings it never saw."""
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise InputError(f"{sheet} must be a .png file.")
+    from .. import emoji as built_in  # noqa: PLC0415
+    from ..emoji import validate as v  # noqa: PLC0415
+    from ..emoji.clip import Clip  # noqa: PLC0415
+    from ..emoji.recipe import Recipe  # noqa: PLC0415
+
+    model = load("emoji", quiet=as_json)
+    judge, recipe = built_in.Judge.from_pretrained(built_in.path()), Recipe(work, "cpu", 0)
+    recipe.adopt(built_in.path())
+    figures = v.validate_judge(judge, model, recipe.data)
+    figures.append(v.validate_left_out(*recipe.left_out_judge(), recipe.data))
+    figures += v.validate_generator(model, judge, Clip.from_pretrained(built_in.path()))
+    seconds = v.seconds_per_picture(model)
+    if sheet is not None:
+        v.contact_sheet(model, recipe.data).save(sheet)
+    if as_json:
+        click.echo(json.dumps({"figures": [f.as_dict() for f in figures], "seconds_per_picture": seconds}))
+        return
+    click.echo("\n".join(map(str, figures)))
+    click.echo(f"{'seconds per picture at the default steps':62s} {seconds:.3f}")

@@ -1,0 +1,125 @@
+"""``sgrace erase`` and ``sgrace generate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import registry
+from ..errors import InputError
+from .common import JSON, load, settings_of, user_errors
+
+if TYPE_CHECKING:
+    from ..emoji import ClassSet
+    from ..models import StableDiffusion
+
+
+@click.command()
+@click.argument("concepts", nargs=-1, required=True)
+@click.option("--model", default="emoji", show_default=True, help="`emoji`, a diffusers folder, or a hub id.")
+@click.option("--method", default="sgrace", show_default=True)
+@click.option("--preset", default="surrogate", show_default=True)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the method; may be repeated.")
+@click.option("--knowledge", "files", multiple=True, type=click.Path(path_type=Path), help="Word file, one per concept.")
+@click.option("--kind", type=click.Choice(["object", "style", "harmful"]), help="Kind of the concepts, for a model other than `emoji`.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for the result.")
+@JSON
+@user_errors
+def erase(
+    concepts: tuple[str, ...],
+    model: str,
+    method: str,
+    preset: str,
+    pairs: tuple[str, ...],
+    files: tuple[Path, ...],
+    kind: Any,  # noqa: ANN401  (one of the choices)
+    seed: int,
+    out: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Erase CONCEPTS from a model and write the safe text encoder, the recipe and a before/after picture."""
+    from ..concept import Concept  # noqa: PLC0415
+    from ..files import check_new_folder, new_folder  # noqa: PLC0415
+
+    check_new_folder(out)
+    registry.load("erasers", method)  # cheap checks first
+    names = [Concept.parse(name).name for name in concepts]
+    settings = settings_of(pairs)
+
+    from .. import api  # noqa: PLC0415
+    from ..erasers import SGraceConfig  # noqa: PLC0415
+    from ..knowledge import Knowledge  # noqa: PLC0415
+
+    SGraceConfig.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
+
+    knowledge = [Knowledge.from_file(path) for path in files] if files else None
+    loaded = load(model, quiet=as_json)
+    erasure = api.erase(loaded, names, method=method, preset=preset, settings=settings, knowledge=knowledge, kind=kind, seed=seed)
+    with new_folder(out) as partial:
+        erasure.save_pretrained(partial / "erasure")
+        for item in (partial / "erasure").iterdir():
+            item.rename(partial / item.name)
+        (partial / "erasure").rmdir()
+        scores = _before_after(loaded, erasure.apply(loaded), names, partial)
+        (partial / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "scores": scores, "seconds": erasure.recipe["seconds"], "cost": erasure.recipe["cost"]}))
+        return
+    for name, questions in scores.items():
+        click.echo(f"\n{name}: share of pictures that the judge names right, with 95 % intervals")
+        for question, row in questions.items():
+            before, after = (f"{row[k]['share']:6.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("before", "after"))
+            click.echo(f"  {question:11s} before {before}   after {after}   n={row['after']['n']}")
+    click.echo(f"\nErased in {erasure.recipe['seconds']} s. Text encoder: {out}/text_encoder   Pictures: {out}/before_after.png")
+
+
+def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[str], folder: Path) -> dict[str, Any]:
+    """Pictures of both models; on the built-in model also the judge's shares."""
+    from .. import api, emoji  # noqa: PLC0415
+    from ..emoji.measure import measure, probes, sheet  # noqa: PLC0415
+
+    if not api.is_built_in(before):
+        prompts, seeds = [f"a picture of {name}" for name in names], list(range(len(names)))
+        sheet([m.generate(prompts, seeds) for m in (before, after)]).save(folder / "before_after.png")
+        return {}
+    judge, scores, rows = emoji.Judge.from_pretrained(emoji.path()), {}, []
+    for name in names:
+        concept: ClassSet = emoji.resolve(name)
+        asked = probes(concept, n=48, seed=0)
+        shares, pictures = zip(*(measure(m, judge, asked) for m in (before, after)), strict=True)
+        scores[name] = {q: {"before": shares[0][q].as_dict(), "after": shares[1][q].as_dict()} for q in asked}
+        rows += [pictures[i][q][:12] for q in ("target", "neighbours", "unrelated") for i in (0, 1)]
+    sheet(rows).save(folder / "before_after.png")
+    return scores
+
+
+@click.command()
+@click.argument("prompts", nargs=-1, required=True)
+@click.option("--model", default="emoji", show_default=True)
+@click.option("--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model.")
+@click.option("--steps", default=25, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--guidance-scale", default=5.0, show_default=True, type=click.FloatRange(1, 50))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG file; the prompts' pictures stand side by side.")
+@user_errors
+def generate(prompts: tuple[str, ...], model: str, erasure: Path | None, steps: int, guidance_scale: float, seed: int, out: Path) -> None:
+    """Draw PROMPTS."""
+    if out.exists() or out.suffix.lower() != ".png":
+        raise InputError(f"{out} must be a .png file that does not exist yet.")
+    from ..emoji.measure import sheet  # noqa: PLC0415
+    from ..erasers import Erasure  # noqa: PLC0415
+
+    loaded = load(model, quiet=False)
+    if erasure is not None:
+        loaded = Erasure.from_pretrained(erasure).apply(loaded)
+    pictures = loaded.generate(
+        list(prompts), [seed + i for i in range(len(prompts))], num_inference_steps=steps, guidance_scale=guidance_scale
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet([pictures]).save(out)
+    click.echo(str(out))

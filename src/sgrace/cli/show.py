@@ -1,0 +1,43 @@
+"""``sgrace list`` and ``sgrace env``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .. import registry
+from .common import JSON, user_errors
+
+
+@click.command(name="list")
+@JSON
+@user_errors
+def list_(*, as_json: bool) -> None:
+    """Show the erasers, models, and concepts that the built-in model's judge can count."""
+    from .. import emoji  # noqa: PLC0415
+    from ..erasers.sgrace_config import PRESETS  # noqa: PLC0415
+
+    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "models")}
+    found["presets of sgrace"] = list(PRESETS)
+    everything = {**found, "concepts of emoji": emoji.known_concepts()}
+    if as_json:
+        click.echo(json.dumps(everything, indent=2))
+        return
+    for family, members in everything.items():
+        click.echo(f"{family}: {', '.join(members)}")
+
+
+@click.command()
+@JSON
+@user_errors
+def env(*, as_json: bool) -> None:
+    """Versions and machine, for bug reports."""
+    import platform  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415
+
+    from ..erasers.base import versions  # noqa: PLC0415
+
+    facts = {**versions(), "platform": platform.platform(), "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
+    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
