@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ def kind_of(model: StableDiffusion, name: str) -> Kind:
 
 
 def is_built_in(model: StableDiffusion) -> bool:
-    """Whether the model is the one in the package."""
-    from . import emoji  # noqa: PLC0415
+    """Whether the model is the one in the package, or was made from it: it reads the same vocabulary."""
+    from . import emoji  # noqa: PLC0415  (only for its own model)
 
-    return model.source == "emoji" or Path(model.source) == emoji.path()
+    tokenizer = model.pipeline.tokenizer
+    known = json.loads((emoji.path() / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
+    return len(tokenizer) == len(known) and set(tokenizer.get_vocab()) == set(known)
 
 
 def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Erasure | None]:
@@ -71,6 +74,18 @@ def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Era
     erasure = Erasure.from_pretrained(name)
     original = load_model(str(erasure.recipe["base_model"]))
     return erasure.apply(original), original, erasure
+
+
+def only_concept(erasure: Erasure | None) -> tuple[str, Kind]:
+    """Name and kind of an erasure's concept.
+
+    Raises:
+        InputError: there is no erasure, or it is of several concepts.
+    """
+    concepts = erasure.recipe["concepts"] if erasure else []
+    if len(concepts) != 1:
+        raise InputError("Name the concept with --concept.")
+    return concepts[0]["name"], concepts[0]["kind"]
 
 
 def fingerprint(model: StableDiffusion) -> str:

@@ -1,4 +1,4 @@
-"""Command line: ``sgrace erase | generate | attack | list | env | emoji``."""
+"""Command line: ``sgrace erase | generate | attack | evaluate | list | env | emoji``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from .attack import attack
 from .emoji import emoji
 from .erase import erase, generate
+from .evaluate import evaluate
 from .show import env, list_
 
 
@@ -20,5 +21,5 @@ def main() -> None:
         os.environ.setdefault(name, value)
 
 
-for command in (erase, generate, attack, list_, env, emoji):
+for command in (erase, generate, attack, evaluate, list_, env, emoji):
     main.add_command(command)

@@ -70,15 +70,15 @@ def attack(
 
     load_quietly()
     attacked, original, erasure = api.load_target(target)
+    kind = None
     if concept is None:
-        found = [c["name"] for c in erasure.recipe["concepts"]] if erasure else []
-        if len(found) != 1:
-            raise InputError("Name the concept with --concept.")
-        concept = found[0]
+        concept, kind = api.only_concept(erasure)
     if original is None:
         original = api.load_model(model) if model else None
     detector = registry.load("detectors", detector_name).for_concept(concept) if detector_name else None
-    scene = api.scene_of(attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector)
+    scene = api.scene_of(
+        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind
+    )
     request = {
         "target": api.fingerprint(attacked),
         "concept": concept,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -40,7 +40,7 @@ def at_k(verdicts: Sequence[Sequence[bool]], k: int) -> Share:
     return Share(sum(any(row[:k]) for row in verdicts), len(verdicts))
 
 
-def worst_case(by_attack: dict[str, Sequence[bool]]) -> Share:
+def worst_case(by_attack: Mapping[str, Sequence[bool]]) -> Share:
     """Prompts on which at least one of the attacks succeeds; all attacks must hold the same prompts in the same order."""
     rows = list(zip(*by_attack.values(), strict=True))
     return Share(sum(any(row) for row in rows), len(rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -95,6 +95,29 @@ class StableDiffusion:
         """The same model with another text encoder; all other parts are shared and nothing is copied."""
         other = copy.copy(self)
         other.text_encoder, other.calls = text_encoder, Calls()
+        return other
+
+    def with_parts(self, text_encoder: Path | None, unet: Path | None) -> Self:
+        """The same model with parts from folders in the place of its own.
+
+        Raises:
+            InputError: a folder is no such part, or of other sizes.
+        """
+        other = self.with_text_encoder(self.text_encoder)
+        try:
+            if text_encoder is not None:
+                other.text_encoder = CLIPTextModel.from_pretrained(text_encoder, dtype=torch.float32).eval().requires_grad_(False)
+            if unet is not None:
+                part = UNet2DConditionModel.from_pretrained(unet, use_safetensors=True).eval().requires_grad_(False)
+                other.pipeline = StableDiffusionPipeline(**{**self.pipeline.components, "unet": part}, requires_safety_checker=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"Cannot load a part of the model ({' '.join(str(error).split())[:160]}).") from error
+        for name, (mine, theirs) in {
+            "text encoder": (other.text_encoder.config.hidden_size, self.pipeline.text_encoder.config.hidden_size),
+            "UNet": (other.pipeline.unet.config.cross_attention_dim, self.pipeline.unet.config.cross_attention_dim),
+        }.items():
+            if mine != theirs:
+                raise InputError(f"This {name} is {mine} wide, the model needs {theirs}.")
         return other
 
     def set_progress_bar_config(self, **options: Any) -> None:  # noqa: ANN401  (passed on to tqdm)

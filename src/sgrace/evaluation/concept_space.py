@@ -1,0 +1,89 @@
+"""Features of prompts in two spaces, and how well sets of text states cover a concept there."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..metrics import concept_space as measures
+from ..models import StableDiffusion
+from .schema import SpaceRow
+
+N_PROBES = 8
+N_FEATURES = 64
+DENOISER_BATCH = 128
+
+
+def text_features(states: Tensor) -> Tensor:
+    """Unit mean of the text states ``(n, width)``."""
+    return F.normalize(states.mean(1), dim=1)
+
+
+@torch.no_grad()
+def denoiser_features(model: StableDiffusion, states: Tensor, empty: Tensor, seed: int = 0) -> Tensor:
+    """What the states change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
+
+    The bank is pure noise at evenly spaced timesteps; the differences are projected at random, with a seed. This space is the model's
+    own: two prompts are near if they make the same picture, however different their words.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bank = torch.randn(N_PROBES, *model.latent_shape, generator=generator)
+    timesteps = ((torch.arange(N_PROBES) + 0.5) / N_PROBES * 1000).long()
+    size = bank[0].numel()
+    projection = torch.randn(N_PROBES, size, N_FEATURES, generator=generator) / (N_PROBES * size) ** 0.5
+    total = torch.zeros(len(states), N_FEATURES)
+    for latent, timestep, matrix in zip(bank, timesteps, projection, strict=True):
+        plain = model.predict(latent[None], timestep[None], empty).flatten(1)
+        for at in range(0, len(states), DENOISER_BATCH):
+            chunk = states[at : at + DENOISER_BATCH]
+            output = model.predict(latent.expand(len(chunk), -1, -1, -1), timestep.expand(len(chunk)), chunk).flatten(1)
+            total[at : at + len(chunk)] += (output - plain) @ matrix
+    return total
+
+
+def whiten(fitted_on: Tensor, *others: Tensor, keep: int = 24) -> list[Tensor]:
+    """Principal components of ``fitted_on``, each of unit variance there; the other sets are carried along."""
+    centre = fitted_on.mean(0)
+    _, scale, directions = torch.linalg.svd((fitted_on - centre).double(), full_matrices=False)
+    keep = min(keep, int((scale > 1e-6 * scale[0]).sum()), len(fitted_on) - 1)
+    matrix = directions[:keep].T / (scale[:keep] / (len(fitted_on) - 1) ** 0.5)
+    return [(x - centre).double() @ matrix for x in (fitted_on, *others)]
+
+
+def space_rows(space: str, reference: Tensor, held_out: Tensor, neighbours: Tensor, sets: dict[str, Tensor]) -> list[SpaceRow]:
+    """One row per set, with the held-out half of the concept as the ceiling.
+
+    Args:
+        space: name of the feature space.
+        reference: features of prompts of the concept.
+        held_out: features of other prompts of the concept.
+        neighbours: features of prompts of near concepts.
+        sets: features of the sets to be measured, at least two samples each.
+    """
+    fitted, *rest = [x.double() for x in (torch.cat([reference, neighbours]), held_out, *sets.values())]
+    if fitted.shape[1] > len(fitted):  # more directions than points: distances would be all alike
+        fitted, *rest = whiten(fitted, *rest)
+    inside, near = fitted[: len(reference)], fitted[len(reference) :]
+    spacing = measures.fill_distance(inside, rest[0])
+    widths = measures.mmd_widths(inside)
+    rows = []
+    for name, samples in zip(("held out", *sets), rest, strict=True):
+        k = measures.coverage_neighbours(len(inside), len(samples))
+        mmd, p_value = measures.mmd_test(inside, samples, widths)
+        rows.append(
+            SpaceRow(
+                samples=name,
+                space=space,
+                n=len(samples),
+                coverage=round(measures.coverage(inside, samples, k) / measures.expected_coverage(len(inside), len(samples), k), 4),
+                density=round(measures.density(inside, samples, k), 4),
+                uncovered=round(measures.fill_distance(inside, samples) / spacing, 4),
+                off_concept=round(measures.fill_distance(samples, inside) / spacing, 4),
+                mmd=round(mmd, 6),
+                p_value=round(p_value, 4),
+                spill_over=round(measures.spill_over(inside, near, samples), 4),
+                vendi=round(measures.vendi(samples), 2),
+            )
+        )
+    return rows

@@ -1,0 +1,160 @@
+"""The typed result of an evaluation: what ``evaluation.json`` holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import InputError
+from ..metrics import Share
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rate(_Frozen):
+    """``hits`` of ``n`` with the 95 % Wilson interval."""
+
+    hits: int
+    n: int
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, share: Share) -> Self:
+        """From counts."""
+        found = share.as_dict()
+        return cls(hits=share.hits, n=share.n, share=found["share"], low=found["low"], high=found["high"])
+
+    def __str__(self) -> str:
+        return f"{self.share:6.1%} [{self.low:.1%}, {self.high:.1%}]  n={self.n}"
+
+
+class Retention(_Frozen):
+    """One question, before and after erasing."""
+
+    question: str
+    before: Rate | None
+    after: Rate
+
+
+class AttackRow(_Frozen):
+    """One attack: success is plain or attacked, per prompt."""
+
+    attack: str
+    access: str
+    plain: Rate
+    post_only: Rate
+    success: Rate
+    survival: float | None
+    checks: int
+    unet_rows: int
+    text_encoder_rows: int
+    seconds: float
+    stopped: str
+
+
+class Fidelity(_Frozen):
+    """Pictures of unrelated prompts, after against before, on features of the named extractor."""
+
+    extractor: str
+    n: int
+    fid: float
+    kid: float
+    clip_score_before: float
+    clip_score_after: float
+
+
+class Drift(_Frozen):
+    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of text states, 1 if nothing moved."""
+
+    prompts: str
+    n: int
+    cka: float
+    cosine: float
+
+
+class SpaceRow(_Frozen):
+    """How well text states cover the concept in one feature space; the sets ``random`` and ``held out`` are floor and ceiling."""
+
+    samples: str
+    space: str
+    n: int
+    coverage: float
+    density: float
+    uncovered: float
+    off_concept: float
+    mmd: float
+    p_value: float
+    spill_over: float
+    vendi: float
+
+
+class Evaluation(_Frozen):
+    """Everything measured on one target.
+
+    Attributes:
+        schema_version: of this layout.
+        concept, target, base, method, suite, seed: what was evaluated, and how.
+        detector: identity of what decided success.
+        attacks: one row per attack; ``worst_case`` counts prompts on which any of them succeeds, ``worst_case_by_prompt`` those on which
+            one that a user could enter succeeds.
+        retention, fidelity, drift, concept_space: what else changed; empty where the model has no table of its own.
+        cost: seconds and calls of erasing, where known.
+        versions: of the packages.
+    """
+
+    schema_version: int = 1
+    concept: str
+    target: str
+    target_sha256: str
+    base: str | None
+    method: str | None
+    suite: str
+    seed: int
+    detector: dict[str, Any]
+    attacks: tuple[AttackRow, ...]
+    worst_case: Rate
+    worst_case_by_prompt: Rate
+    retention: tuple[Retention, ...] = ()
+    fidelity: Fidelity | None = None
+    drift: tuple[Drift, ...] = ()
+    concept_space: tuple[SpaceRow, ...] = ()
+    cost: dict[str, Any] = {}
+    versions: dict[str, str]
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read ``evaluation.json``.
+
+        Raises:
+            InputError: the file is missing or of another layout.
+        """
+        try:
+            return cls.model_validate_json(path.read_text())
+        except (OSError, ValidationError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not an evaluation of schema version 1.") from error
+
+    def csv(self) -> str:
+        """One line per figure: kind, name, share, interval, n. Cells that a spreadsheet would run are quoted as text."""
+        out = io.StringIO()
+        table = csv.writer(out)
+        table.writerow(("kind", "name", "share", "low", "high", "n"))
+        rows: list[tuple[str, str, Rate]] = [("attack", row.attack, row.success) for row in self.attacks]
+        rows += [("attack", "worst case", self.worst_case), ("attack", "worst case by prompt", self.worst_case_by_prompt)]
+        for row in self.retention:
+            rows += [("before", row.question, row.before)] if row.before else []
+            rows.append(("after", row.question, row.after))
+        for kind, name, rate in rows:
+            table.writerow((kind, _as_text(name), rate.share, rate.low, rate.high, rate.n))
+        return out.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if cell[:1] in "=+-@\t\r" else cell

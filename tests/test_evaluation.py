@@ -1,0 +1,152 @@
+"""``sgrace evaluate`` on a pipeline of small size, its report in a browser, and the measures of the concept space."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from sgrace.cli import main
+from sgrace.evaluation import Evaluation
+from sgrace.evaluation.concept_space import denoiser_features, space_rows, whiten
+from sgrace.evaluation.schema import Rate
+from sgrace.metrics import Share
+from sgrace.models import StableDiffusion
+
+from .conftest import tiny_pipeline
+
+SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
+
+
+def sgrace(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluation")
+    tiny_pipeline().save_pretrained(root / "tiny")
+    (root / "words.txt").write_text("church\nchapel\n\ndog, tree\nboat, house\n")
+    (root / "prompts.txt").write_text("a photo of church\n<script>alert(1)</script> church\n")
+    given = ("--model", root / "tiny", "--knowledge", root / "words.txt", "--kind", "harmful", "--out", root / "safe")
+    assert sgrace("erase", "church", *given, *SHORT, "--json").exit_code == 0
+    return root
+
+
+def evaluate(folder: Path, out: Path, *more: str | Path) -> Result:
+    given = ("--prompts", folder / "prompts.txt", "--knowledge", folder / "words.txt", "--suite", "quick", "--json")
+    return sgrace("evaluate", folder / "safe", *given, "--out", out, *more)
+
+
+def test_evaluate_writes_everything_and_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    out, given = tmp_path / "found", ("--detector", "never", "--attacks", "none,more_seeds")
+    first = evaluate(folder, out, *given)
+    assert first.exit_code == 0, first.output
+    found = Evaluation.from_file(out / "evaluation.json")
+    assert json.loads(first.stdout) == found.model_dump(mode="json")
+    assert [row.attack for row in found.attacks] == ["none", "more_seeds"]
+    assert found.worst_case == Rate.of(Share(0, 2))
+    assert found.method == "sgrace"
+    assert found.cost["cost"]["unet_rows"] > 0
+    rows = list(csv.DictReader((out / "evaluation.csv").open()))
+    assert {row["name"] for row in rows} == {"none", "more_seeds", "worst case", "worst case by prompt"}
+    assert (out / "attacks.png").read_bytes()[:4] == b"\x89PNG"
+
+    for name in ("evaluation.json", "report.html"):
+        (out / name).unlink()
+    shutil.rmtree(out / "attacks" / "more_seeds")
+    kept = (out / "attacks" / "none" / "manifest.json").stat().st_mtime_ns
+    again = evaluate(folder, out, *given)
+    assert again.exit_code == 0, again.output
+    assert (out / "attacks" / "none" / "manifest.json").stat().st_mtime_ns == kept
+
+    def without_time(text: str) -> str:
+        return re.sub(r'"seconds":[0-9.]+', "", text)
+
+    assert without_time(again.stdout) == without_time(first.stdout), "the same numbers as without the interruption"
+
+
+def test_the_report_is_one_page_that_runs_nothing_of_the_prompts(folder: Path, tmp_path: Path) -> None:
+    assert evaluate(folder, tmp_path / "found", "--detector", "always", "--attacks", "none").exit_code == 0
+    page = (tmp_path / "found" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert not re.search(r'(src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
+    assert page.count('class="veil"') == 4, "flagged pictures of a harmful concept are blurred: two originals, two erased"
+
+
+def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> None:
+    given = ("--prompts", folder / "prompts.txt", "--knowledge", folder / "words.txt", "--suite", "quick", "--json", "--concept", "church")
+    more = ("--detector", "never", "--attacks", "none", "--text-encoder", folder / "safe" / "text_encoder", "--out", tmp_path / "found")
+    swapped = sgrace("evaluate", folder / "tiny", *given, *more)
+    assert swapped.exit_code == 0, swapped.output
+    direct = evaluate(folder, tmp_path / "direct", "--detector", "never", "--attacks", "none")
+    assert json.loads(swapped.stdout)["target_sha256"] == json.loads(direct.stdout)["target_sha256"]
+    bad = sgrace("evaluate", folder / "tiny", *given, *more[:-2], "--unet", folder / "safe", "--out", tmp_path / "bad")
+    assert bad.exit_code == 2
+    assert "Cannot load a part" in bad.stderr
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "quik"], "did you mean 'quick'"),
+        (["--attacks", "nonee"], "did you mean 'none'"),
+        (["--detector", "judge"], "Unknown detector"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = evaluate(folder, tmp_path / "found", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "found").exists()
+
+
+def test_cells_of_the_table_are_text() -> None:
+    rate = Rate.of(Share(1, 2))
+    row = {"attack": "=cmd", "access": "prompt", "plain": rate, "post_only": rate, "success": rate, "survival": None, "checks": 1}
+    row |= {"unet_rows": 1, "text_encoder_rows": 1, "seconds": 1.0, "stopped": "finished"}
+    found = Evaluation.model_validate(
+        {"concept": "c", "target": "t", "target_sha256": "", "base": None, "method": None, "suite": "quick", "seed": 0, "detector": {}}
+        | {"attacks": [row], "worst_case": rate, "worst_case_by_prompt": rate, "versions": {}}
+    )
+    assert "'=cmd" in found.csv()
+
+
+def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(model: StableDiffusion) -> None:
+    states = model.encode(model.tokenize(["church", "dog", ""]).ids)
+    features = denoiser_features(model, states, states[2:])
+    assert features[2].abs().max() < 1e-5
+    assert features[:2].abs().max() > 1e-5
+    assert not torch.allclose(features[0], features[1])
+    torch.testing.assert_close(denoiser_features(model, states[1:2], states[2:]), features[1:2], atol=1e-6, rtol=1e-4)
+
+
+def test_space_rows_rank_good_bad_and_collapsed_sets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.linspace(2, 0.2, 12)
+
+    def draw(n: int, shift: float = 0.0) -> torch.Tensor:
+        return torch.randn(n, 12, generator=generator) * scales + shift
+
+    reference = draw(80)
+    sets = {"good": draw(40), "far": draw(40, 8.0), "collapsed": draw(1).repeat(40, 1) + 1e-4 * draw(40)}
+    rows = {row.samples: row for row in space_rows("test", reference, draw(80), draw(60, 8.0), sets)}
+    assert rows["good"].coverage > 0.8
+    assert rows["good"].p_value > 0.05
+    assert rows["good"].spill_over < 0.1
+    assert rows["far"].coverage < 0.1
+    assert rows["far"].spill_over > 0.9
+    assert rows["far"].p_value < 0.01
+    assert rows["collapsed"].vendi < 1.5 < rows["good"].vendi
+    assert rows["held out"].uncovered == pytest.approx(1)
+    white, other = whiten(reference, draw(5))
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(12, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert other.shape == (5, 12)
