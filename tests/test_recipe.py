@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,23 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
 def test_the_gpu_preset_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a CUDA device"):
         Recipe(tmp_path, "gpu", seed=0)
+
+
+@pytest.mark.usefixtures("random_art")
+@pytest.mark.parametrize("name", ["weapon", "church", "line art"])
+def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name: str) -> None:
+    concept, data, whole = emoji.resolve(name), training_data.EmojiData(tmp_path, name), training_data.EmojiData(tmp_path)
+    pictures = torch.cat([data.pictures(built_in=True), data.pictures(built_in=False)]).tolist()
+    rng = random.Random(0)
+    captions = [data.caption(i, rng) for i in pictures for _ in range(8)]
+    if concept.style is None:
+        assert not {data.names[int(data.label[i])] for i in pictures} & set(concept.targets)
+        words = {name, *concept.targets, *concept.train_words, *concept.test_words}
+        assert not [c for c in captions if c.word in words]
+        kept = len(whole.generator_pictures) - len(vocabulary.STYLES) * len(concept.targets)
+    else:
+        assert vocabulary.STYLES.index(name) not in data.style[pictures].tolist()
+        assert not [c for c in captions if any(phrase in c.text for phrase in vocabulary.STYLE_PHRASES[name])]
+        kept = len(whole.generator_pictures) * 3 // 4
+    assert len(data.generator_pictures) == kept, "nothing else is lost"
+    assert whole.visible.all()

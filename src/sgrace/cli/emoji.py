@@ -26,9 +26,12 @@ def emoji() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Pipeline folder whose parts count as finished stages; the ones that --stage names go on from its weights.",
 )
+@click.option("--without", metavar="CONCEPT", help="Keep every picture and word of a concept from the generator.")
 @click.option("--seed", default=0, show_default=True)
 @user_errors
-def train(work: Path, stages: tuple[str, ...], preset: str, steps: int | None, start_from: Path | None, seed: int) -> None:
+def train(
+    work: Path, stages: tuple[str, ...], preset: str, steps: int | None, start_from: Path | None, without: str | None, seed: int
+) -> None:
     """Train the built-in model's parts; the same command again goes on where it was."""
     from ..emoji.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
     from ..errors import unknown  # noqa: PLC0415
@@ -37,7 +40,7 @@ def train(work: Path, stages: tuple[str, ...], preset: str, steps: int | None, s
         raise unknown("preset", preset, PRESETS)
     if bad := [stage for stage in stages if stage not in STAGES]:
         raise unknown("stage", bad[0], STAGES)
-    recipe = Recipe(work, preset, seed, steps)
+    recipe = Recipe(work, preset, seed, steps, without)
     if start_from is not None:
         recipe.adopt(start_from, retrain=stages)
     recipe.run(stages or STAGES)

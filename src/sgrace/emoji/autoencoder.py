@@ -32,13 +32,14 @@ def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int
     torch.manual_seed(seed)
     autoencoder = new_autoencoder().to(device, memory_format=torch.channels_last)
     batch, drawn, n_drawn = schedule.batch, data.generator_pictures, schedule.batch * 2 // 3
+    everything = torch.nonzero(data.visible).flatten()
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures = torch.cat(
             [
                 drawn[torch.randint(len(drawn), (n_drawn,), generator=generator)],
-                torch.randint(len(data.label), (batch - n_drawn,), generator=generator),
+                everything[torch.randint(len(everything), (batch - n_drawn,), generator=generator)],
             ]
         )
         images = augment(to_float(data.images[pictures].to(device)), generator, shift=0.05, scale=0.1, rotate=5)

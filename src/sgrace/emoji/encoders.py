@@ -82,8 +82,7 @@ def train_clip(
 ) -> tuple[CLIPModel, float]:
     """Contrastive training in which every caption that is true of a picture counts as its positive."""
     device, batch = clip.device, schedule.batch
-    built_in = torch.nonzero(data.label < data.n_classes).flatten()
-    rest = torch.nonzero(data.label >= data.n_classes).flatten()
+    built_in, rest = data.pictures(built_in=True), data.pictures(built_in=False)
 
     def loss_at(step: int) -> Tensor:
         rng, generator = random.Random(f"{seed}/{step}"), torch.Generator().manual_seed(seed * 1_000_003 + step)

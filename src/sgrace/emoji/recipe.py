@@ -65,9 +65,20 @@ PRESETS: dict[str, Preset] = {
 
 
 class Recipe:
-    """Runs stages in ``work``; every finished stage leaves a folder or file there, and is not run again."""
+    """Runs stages in ``work``; every finished stage leaves a folder or file there, and is not run again.
 
-    def __init__(self, work: Path, preset: str, seed: int, steps: int | None = None) -> None:
+    Args:
+        work: folder of art, checkpoints and finished stages.
+        preset: key of :data:`PRESETS`.
+        seed: same seed, same weights on the same machine.
+        steps: in place of the preset's, for every network.
+        without: concept that the generator must never see: the result is what a perfect erasure would leave.
+
+    Raises:
+        InputError: the preset needs a device that is not there, or the concept is unknown.
+    """
+
+    def __init__(self, work: Path, preset: str, seed: int, steps: int | None = None, without: str | None = None) -> None:
         self.work, self.seed, self.preset = work, seed, PRESETS[preset]
         if steps is not None:
             self.preset = Preset(**{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)})
@@ -75,7 +86,7 @@ class Recipe:
         if preset == "gpu" and not torch.cuda.is_available():
             raise InputError("--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere.")
         work.mkdir(parents=True, exist_ok=True)
-        self.data = EmojiData(work / "art")
+        self.data = EmojiData(work / "art", without)
 
     def run(self, stages: tuple[str, ...]) -> None:
         """Run the named stages, in the recipe's order."""

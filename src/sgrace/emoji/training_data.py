@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import vocabulary
 from .art import GENERATOR_SOURCES, SOURCES, UNSEEN_SOURCE, Art, load_art
+from .concepts import ClassSet, resolve
 
 GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
 SOURCE_NAMES = tuple(SOURCES)
@@ -34,9 +35,13 @@ class EmojiData:
 
     Classes ``0 .. n_classes - 1`` are those of the built-in model; higher indices are the rest of the art, which only
     widens what the encoders and the autoencoder have seen.
+
+    Args:
+        cache: folder of the art.
+        without: name of a concept whose every picture and word is kept from the generator.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, without: str | None = None) -> None:
         self.art: Art = load_art(cache, GROUPS)
         unicode_name = {alias: name for name, alias in vocabulary.ALIASES.items()}
         order = {record["name"]: i for i, record in enumerate(self.art.concepts)}
@@ -53,6 +58,26 @@ class EmojiData:
         self.source = torch.from_numpy(self.art.source[seen].astype(np.int64))
         self.unseen_images = torch.from_numpy(self.art.images[~seen])
         self.unseen_label = torch.from_numpy(position[self.art.concept[~seen]])
+        self.banned_words: set[str] = set()
+        self.visible = torch.ones(len(self.label), dtype=torch.bool)
+        if without is not None:
+            self._hide(resolve(without))
+
+    def _hide(self, concept: ClassSet) -> None:
+        if concept.style is not None:
+            looks = torch.tensor([concept.style in (s.look, s.resembles) for s in SOURCES.values()])
+            self.visible &= ~looks[self.source]
+            return
+        self.banned_words = {concept.name, *concept.targets, *concept.train_words, *concept.test_words}
+        hidden = [
+            i for i, r in enumerate(self.records) if self.names[i] in concept.targets or self.banned_words & {r["name"], *r["keywords"]}
+        ]
+        kept = {self.names.index(name) for name in (*concept.neighbours, *concept.unrelated)}  # they only lose the words
+        self.visible &= ~torch.isin(self.label, torch.tensor(sorted(set(hidden) - kept)))
+
+    def pictures(self, *, built_in: bool) -> Tensor:
+        """Indices of the visible pictures of the built-in classes, or of all others."""
+        return torch.nonzero(self.visible & ((self.label < self.n_classes) == built_in)).flatten()
 
     @cached_property
     def style(self) -> Tensor:
@@ -68,14 +93,14 @@ class EmojiData:
         for record in self.records[: self.n_classes]:
             for word in record["keywords"]:
                 count[word] = count.get(word, 0) + 1
-        names = set(self.names)
+        names = set(self.names) | self.banned_words
         return [[w for w in r["keywords"] if len(w.split()) <= 2 and count.get(w, 0) <= 12 and w not in names] for r in self.records]
 
     @cached_property
     def generator_pictures(self) -> Tensor:
         """Indices of the pictures that the generator learns to draw."""
         wanted = torch.tensor([name in GENERATOR_SOURCES for name in SOURCE_NAMES])
-        return torch.nonzero((self.label < self.n_classes) & wanted[self.source]).flatten()
+        return torch.nonzero(self.visible & (self.label < self.n_classes) & wanted[self.source]).flatten()
 
     def caption(self, picture: int, rng: random.Random, *, keyword_share: float = 0.35, style_share: float = 0.8) -> Caption:
         """A random true caption of the picture."""
