@@ -13,7 +13,7 @@ from torch import Tensor
 from ..metrics import Share
 from ..models import StableDiffusion
 from . import vocabulary
-from .concepts import TEST_CONTEXT, ClassSet, keyword_table
+from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
 
 GUIDANCE_SCALE = 5.0
@@ -63,8 +63,7 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
         "unrelated": ask(concept.unrelated, vocabulary.STYLES, by_style=False),
     }
     if concept.test_words:
-        carriers = tuple(label for label, words in keyword_table().items() if set(words) & set(concept.test_words))
-        asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=(*concept.targets, *carriers))
+        asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets)
     return asked
 
 
