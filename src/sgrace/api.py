@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from . import registry
 from .attacks import AttackSet, Budget, Prompt, Scene
-from .concept import Concept
+from .concept import Concept, Kind
 from .detectors import Detector
-from .erasers import Erasure, SGraceConfig
-from .erasers.sgrace_config import DEFAULT_PRESET, Kind
+from .erasers import Erasure
 from .errors import InputError, unknown
 from .knowledge import Knowledge
 from .models import StableDiffusion
@@ -172,7 +170,7 @@ def erase(
     concepts: str | list[str],
     *,
     method: str = "sgrace",
-    preset: str = DEFAULT_PRESET,
+    preset: str | None = None,
     settings: dict[str, str] | None = None,
     knowledge: list[Knowledge] | None = None,
     kind: Kind | None = None,
@@ -184,7 +182,7 @@ def erase(
         model: a loaded model, or its name for :func:`load_model`.
         concepts: names; with several, all are erased together.
         method: name of an eraser.
-        preset: the method's preset.
+        preset: the method's preset; its default, if absent.
         settings: single settings as text, on top of the preset.
         knowledge: word lists, one per concept; may be left out for the built-in model, which has its own.
         kind: kind of the concepts, which decides their prompts; known by itself for the built-in model.
@@ -206,5 +204,7 @@ def erase(
 
         knowledge = [emoji.knowledge(name) for name in parsed]
     kinds = [kind or kind_of(loaded, name) for name in parsed]
-    config: Any = SGraceConfig.preset(preset, kinds[0], settings)
-    return eraser(config).erase(loaded, [Concept.parse(n, k) for n, k in zip(parsed, kinds, strict=True)], knowledge, seed=seed)
+    erasure: Erasure = eraser.preset(preset, kinds[0], settings).erase(
+        loaded, [Concept.parse(n, k) for n, k in zip(parsed, kinds, strict=True)], knowledge, seed=seed
+    )
+    return erasure

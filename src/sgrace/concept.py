@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from .errors import InputError
 
 MAX_LENGTH = 80
+Kind = Literal["object", "style", "harmful"]
 _TEMPLATES = {"object": "a photo of {}", "style": "a picture of {}", "harmful": "{}"}
 
 
@@ -24,7 +25,7 @@ class Concept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["object", "style", "harmful"] = "object"
+    kind: Kind = "object"
 
     @field_validator("name")
     @classmethod
@@ -35,7 +36,7 @@ class Concept(BaseModel):
         return folded
 
     @classmethod
-    def parse(cls, name: str, kind: Literal["object", "style", "harmful"] = "object") -> Self:
+    def parse(cls, name: str, kind: Kind = "object") -> Self:
         """Build from user input.
 
         Raises:

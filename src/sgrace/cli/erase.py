@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("concepts", nargs=-1, required=True)
 @click.option("--model", default="emoji", show_default=True, help="`emoji`, a diffusers folder, or a hub id.")
 @click.option("--method", default="sgrace", show_default=True)
-@click.option("--preset", default="surrogate", show_default=True)
+@click.option("--preset", help="Named settings of the method; its default, if absent.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the method; may be repeated.")
 @click.option("--knowledge", "files", multiple=True, type=click.Path(path_type=Path), help="Word file, one per concept.")
 @click.option("--kind", type=click.Choice(["object", "style", "harmful"]), help="Kind of the concepts, for a model other than `emoji`.")
@@ -33,7 +33,7 @@ def erase(
     concepts: tuple[str, ...],
     model: str,
     method: str,
-    preset: str,
+    preset: str | None,
     pairs: tuple[str, ...],
     files: tuple[Path, ...],
     kind: Any,  # noqa: ANN401  (one of the choices)
@@ -47,15 +47,14 @@ def erase(
     from ..files import check_new_folder, new_folder  # noqa: PLC0415
 
     check_new_folder(out)
-    registry.load("erasers", method)  # cheap checks first
+    eraser = registry.load("erasers", method)  # cheap checks first
     names = [Concept.parse(name).name for name in concepts]
     settings = settings_of(pairs)
 
     from .. import api  # noqa: PLC0415
-    from ..erasers import SGraceConfig  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
-    SGraceConfig.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
+    eraser.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
 
     knowledge = [Knowledge.from_file(path) for path in files] if files else None
     loaded = load(model, quiet=as_json)

@@ -1,7 +1,7 @@
 """Erasers: one file per method."""
 
-from .base import Erasure
+from .base import Eraser, Erasure
 from .sgrace import SGrace
 from .sgrace_config import SGraceConfig
 
-__all__ = ["Erasure", "SGrace", "SGraceConfig"]
+__all__ = ["Eraser", "Erasure", "SGrace", "SGraceConfig"]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
+from ..concept import Concept, Kind
 from ..errors import InputError
 from ..files import new_folder
+from ..knowledge import Knowledge
 from ..models import StableDiffusion
 
 
@@ -26,6 +30,45 @@ def versions() -> dict[str, str]:
     """Versions of the packages that decide a result."""
     names = ("sgrace", "torch", "diffusers", "transformers", "safetensors", "numpy")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+class Eraser(ABC):
+    """Base of all methods.
+
+    Attributes:
+        name: plug-in name.
+        paper: where it comes from.
+        trains: which parameters it changes.
+        default_preset: the preset that measures best on the built-in model.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    trains: ClassVar[str]
+    default_preset: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
+        """The method with a named preset's settings for a kind of concept, and single settings given as text.
+
+        Raises:
+            InputError: unknown preset or setting, or a value out of range.
+        """
+
+    @abstractmethod
+    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+        """Erase a set of concepts; the given model is untouched.
+
+        Args:
+            model: the model to protect.
+            concepts: one or more concepts.
+            knowledge: word lists, one per concept.
+            seed: same seed, same weights.
+
+        Raises:
+            InputError: no concept, or lists of different length.
+        """
 
 
 @dataclass(frozen=True)

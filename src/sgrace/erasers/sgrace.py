@@ -12,23 +12,23 @@ import math
 import random
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..concept import Concept
+from ..concept import Concept, Kind
 from ..errors import InputError
 from ..knowledge import Knowledge
 from ..models import Calls, StableDiffusion, Tokens
-from .base import Erasure, versions
+from .base import Eraser, Erasure, versions
 from .embedding_attack import attack_embeddings
-from .sgrace_config import SGraceConfig
+from .sgrace_config import DEFAULT_PRESET, SGraceConfig
 
 PAPER = "arXiv 2510.27285"
 ENCODE_BATCH = 128
@@ -64,7 +64,7 @@ def expected_calls(config: SGraceConfig, n_concepts: int = 1) -> dict[str, int]:
     return {"unet_calls": attack, "text_encoder_calls": attack + config.rounds * (config.edit_steps + (config.weight_similarity > 0))}
 
 
-class SGrace:
+class SGrace(Eraser):
     """The eraser.
 
     Args:
@@ -74,22 +74,18 @@ class SGrace:
     name = "sgrace"
     trains = "text encoder layers"
     paper = PAPER
+    default_preset = DEFAULT_PRESET
 
     def __init__(self, config: SGraceConfig | None = None) -> None:
         self.config = config or SGraceConfig()
 
+    @classmethod
+    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
+        """See :meth:`SGraceConfig.preset`."""
+        return cls(SGraceConfig.preset(name or cls.default_preset, kind, settings))
+
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """Erase a set of concepts; the given model is untouched.
-
-        Args:
-            model: the model to protect.
-            concepts: one or more concepts.
-            knowledge: word lists, one per concept.
-            seed: same seed, same weights.
-
-        Raises:
-            InputError: no concept, or lists of different length.
-        """
+        """As the paper and the chosen preset have it; see :meth:`Eraser.erase`."""
         if not concepts or len(concepts) != len(knowledge):
             raise InputError("Give at least one concept, and word lists for each.")
         started = time.monotonic()

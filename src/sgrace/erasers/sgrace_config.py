@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..concept import Kind
 from ..errors import InputError, unknown
 from .embedding_attack import Optimizer, Projection
-
-Kind = Literal["object", "style", "harmful"]
 
 
 class SGraceConfig(BaseModel):
@@ -89,7 +89,7 @@ class SGraceConfig(BaseModel):
         return self
 
     @classmethod
-    def preset(cls, name: str, kind: Kind, settings: dict[str, str] | None = None) -> Self:
+    def preset(cls, name: str, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
         """A named preset for a kind of concept, with single settings given as text (``{"lr": "1e-4"}``).
 
         Raises:
