@@ -248,6 +248,7 @@ class _Run:
         config, n = self.config, len(samples.tokens.ids)
         positions = torch.arange(samples.tokens.ids.shape[1])
         mask = ((positions > 0) & (positions < samples.tokens.end[:, None])).unsqueeze(-1).float()
+        mask[n - round(config.clean_share * n) :] = 0
         concept_feature = target.feature
         if config.match_positions == "all":  # the attack aligns the pooled feature in every case
             concept_feature = self.teacher.project(target.feature[self.teacher.tokenize([target.concept.name]).end[0]])

@@ -32,7 +32,8 @@ class SGraceConfig(BaseModel):
 
     Other fields:
         rounds, attack_steps, edit_steps: length; ``rounds`` times ``edit_steps`` updates in all.
-        n_adversarial: samples per concept. words_min, words_max, random_ids: make-up of a word list.
+        n_adversarial: samples per concept. clean_share: part of them that is erased as drawn, without an attack. words_min, words_max,
+            random_ids: make-up of a word list.
         update_chance: probability that a carried sample is drawn anew. attack_lr: step size; the radius is four steps.
         attack_feature_weight: weight of the alignment with the concept's own feature in the attack.
         lr: Adam step size on the text encoder. weight_*: weights of the loss terms. n_anchors: unrelated prompts per update.
@@ -60,7 +61,8 @@ class SGraceConfig(BaseModel):
     rounds: int = Field(6, ge=0, le=1000)
     attack_steps: int = Field(10, ge=0, le=10_000)
     edit_steps: int = Field(50, ge=0, le=100_000)
-    n_adversarial: int = Field(12, ge=1, le=512)
+    n_adversarial: int = Field(16, ge=1, le=512)
+    clean_share: float = Field(0.5, ge=0, lt=1)
     words_min: int = Field(3, ge=1, le=75)
     words_max: int = Field(10, ge=1, le=75)
     random_ids: int = Field(0, ge=0, le=60)
@@ -108,7 +110,7 @@ class SGraceConfig(BaseModel):
 
 
 _V1: dict[str, Any] = {
-    "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8, "attack_lr": 0.005,
+    "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8, "clean_share": 0.0, "attack_lr": 0.005,
     "weight_erase": 1.0, "n_anchors": 8, "near_anchor_share": 0.0,
 }  # fmt: skip
 
