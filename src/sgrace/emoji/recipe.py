@@ -191,7 +191,7 @@ class Recipe:
         for stage, folder in folders.items():
             if not places[stage].exists() and (pipeline / folder).is_dir():
                 shutil.copytree(pipeline / folder, places[stage])
-        if not (self.work / "judge").exists():
+        if "judge" not in retrain and not (self.work / "judge").exists():
             (self.work / "judge").mkdir()
             shutil.copy(pipeline / "judge.safetensors", self.work / "judge")
         if not places["clip"].exists():
