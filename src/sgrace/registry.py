@@ -32,7 +32,11 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "nudenet": "sgrace.detectors.nudenet:NudeNet",
         "q16": "sgrace.detectors.q16:Q16",
     },
-    "erasers": {"sgrace": "sgrace.erasers.sgrace:SGrace"},
+    "erasers": {
+        "rece": "sgrace.erasers.rece:RECE",
+        "sgrace": "sgrace.erasers.sgrace:SGrace",
+        "uce": "sgrace.erasers.uce:UCE",
+    },
     "models": {"emoji": "sgrace.emoji:path"},
 }
 

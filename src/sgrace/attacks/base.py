@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..concept import Concept
@@ -19,6 +19,7 @@ from ..detectors import Detector
 from ..errors import InputError, unknown
 from ..knowledge import Knowledge
 from ..models import Calls, StableDiffusion
+from ..settings import config_from
 from .attack_set import AttackSet, Attempt
 
 Access = Literal["prompt", "query", "gradient", "weights"]
@@ -265,14 +266,7 @@ class Attack(ABC):
             if settings:
                 raise InputError(f"The attack {cls.name} has no settings.")
             return cls()
-        for key in settings or {}:
-            if key not in kind.model_fields:
-                raise unknown(f"setting of {cls.name}", key, kind.model_fields)
-        try:
-            config = kind(**{**cls.presets.get(name, {}), **(settings or {})})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']} (given {first['input']!r}).") from error
+        config = config_from(kind, cls.presets.get(name, {}), settings, f"setting of {cls.name}")
         return cls(config)  # type: ignore[call-arg]  # every attack with a config takes it
 
     def run(self, scene: Scene, budget: Budget, *, seed: int = 0) -> AttackSet:

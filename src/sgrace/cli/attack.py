@@ -102,20 +102,11 @@ def attack(
 
 
 def _budget(limits: dict[str, str]) -> Budget:
-    from pydantic import ValidationError  # noqa: PLC0415
-
     from ..api import UNLIMITED  # noqa: PLC0415
     from ..attacks import Budget  # noqa: PLC0415
-    from ..errors import unknown  # noqa: PLC0415
+    from ..settings import config_from  # noqa: PLC0415
 
-    for name in limits:
-        if name not in Budget.model_fields:
-            raise unknown("limit", name, Budget.model_fields)
-    try:
-        return Budget(**{**UNLIMITED.model_dump(), **limits})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"Limit {first['loc'][0]}: {first['msg']} (given {first['input']!r}).") from error
+    return config_from(Budget, UNLIMITED.model_dump(), limits, "limit")
 
 
 def _row(name: str, found: AttackSet) -> dict[str, Any]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import resource
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from ..concept import Concept, Kind
@@ -19,6 +24,7 @@ from ..errors import InputError
 from ..files import new_folder
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
+from ..models.parts import shared_copy
 
 
 def sha256(path: Path) -> str:
@@ -39,13 +45,16 @@ class Eraser(ABC):
         name: plug-in name.
         paper: where it comes from.
         trains: which parameters it changes.
-        default_preset: the preset that measures best on the built-in model.
+        presets: named settings; default_preset: the one that is used where none is named.
+        config: the settings, a frozen pydantic model.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     trains: ClassVar[str]
     default_preset: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    config: Any
 
     @classmethod
     @abstractmethod
@@ -71,39 +80,106 @@ class Eraser(ABC):
         """
 
 
+def check_concepts(concepts: list[Concept], knowledge: list[Knowledge]) -> None:
+    """Raise InputError where there is no concept, or not one word list for each."""
+    if not concepts or len(concepts) != len(knowledge):
+        raise InputError("Give at least one concept, and word lists for each.")
+
+
+def facts(
+    eraser: Eraser,
+    model: StableDiffusion,
+    concepts: list[Concept],
+    knowledge: list[Knowledge],
+    seed: int,
+    *,
+    trained: int,
+    started: float,
+    **more: Any,  # noqa: ANN401  (ready for JSON)
+) -> dict[str, Any]:
+    """The recipe: everything needed to repeat and to judge a run.
+
+    Args:
+        eraser: has the config.
+        model: the run's own adapter, whose count of calls is the run's.
+        concepts: as given.
+        knowledge: as given.
+        seed: as given.
+        trained: number of changed parameters.
+        started: ``time.monotonic()`` at the start.
+        more: fields of the method.
+    """
+    config: BaseModel = eraser.config
+    return {
+        "method": eraser.name,
+        "paper": eraser.paper,
+        "config": config.model_dump(),
+        "concepts": [concept.model_dump() for concept in concepts],
+        "knowledge": [{**words.model_dump(), "overlap": words.overlap} for words in knowledge],
+        **more,
+        "base_model": model.source,
+        "seed": seed,
+        "cost": {**asdict(model.calls), "trained_parameters": trained},
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "versions": versions(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+RECIPE, UNET = "recipe.json", "unet.safetensors"
+TEXT_ENCODER = "text_encoder/model.safetensors"
+
+
 @dataclass(frozen=True)
 class Erasure:
-    """A changed text encoder and the recipe that made it.
+    """What an eraser changed, and the recipe that made it.
 
     Attributes:
-        text_encoder: drop-in replacement for the model's own.
-        tokenizer: the model's tokenizer, saved beside it.
         recipe: method, config, concepts, knowledge, base model, seed, cost and versions, ready for JSON.
+        tokenizer: the model's tokenizer, saved beside a changed text encoder.
+        text_encoder: drop-in replacement for the model's own, if it was changed.
+        unet: changed tensors of the denoiser by name, if any was.
     """
 
-    text_encoder: CLIPTextModel
-    tokenizer: PreTrainedTokenizerBase
     recipe: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase | None
+    text_encoder: CLIPTextModel | None = None
+    unet: Mapping[str, Tensor] = field(default_factory=dict)
 
     def apply(self, model: StableDiffusion) -> StableDiffusion:
-        """The model with the concept erased; the given one is untouched."""
-        mine, theirs = self.text_encoder.config, model.pipeline.text_encoder.config
-        for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
-            if getattr(mine, name) != getattr(theirs, name):
-                raise InputError(f"This erasure was made for another model: its text encoder has {name} {getattr(mine, name)}.")
-        return model.with_text_encoder(self.text_encoder)
+        """The model with the concept erased; the given one is untouched, and all that is not changed is shared with it.
+
+        Raises:
+            InputError: the erasure was made for a model of other sizes.
+        """
+        if self.text_encoder is not None:
+            mine, theirs = self.text_encoder.config, model.pipeline.text_encoder.config
+            for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
+                if getattr(mine, name) != getattr(theirs, name):
+                    raise InputError(f"This erasure was made for another model: its text encoder has {name} {getattr(mine, name)}.")
+            model = model.with_text_encoder(self.text_encoder)
+        if self.unet:
+            try:
+                model = model.with_unet(shared_copy(model.pipeline.unet, self.unet))
+            except (KeyError, ValueError) as error:
+                raise InputError(f"This erasure was made for another model: its denoiser differs ({error}).") from error
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``text_encoder/`` (with the tokenizer) and ``recipe.json``; the recipe comes last and holds the weights' hash.
+        """Write what changed (``text_encoder/`` with the tokenizer, ``unet.safetensors``) and, last, ``recipe.json`` with their hashes.
 
         Raises:
             InputError: the folder exists and is not empty, or cannot be written.
         """
         with new_folder(Path(folder)) as partial:
-            self.text_encoder.save_pretrained(partial / "text_encoder")
-            self.tokenizer.save_pretrained(partial / "text_encoder")
-            recipe = {**self.recipe, "sha256": sha256(partial / "text_encoder" / "model.safetensors")}
-            (partial / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+            if self.text_encoder is not None:
+                self.text_encoder.save_pretrained(partial / "text_encoder")
+                if self.tokenizer is not None:
+                    self.tokenizer.save_pretrained(partial / "text_encoder")
+            if self.unet:
+                save_file({name: value.contiguous() for name, value in self.unet.items()}, partial / UNET)
+            hashes = {name: sha256(partial / name) for name in (TEXT_ENCODER, UNET) if (partial / name).exists()}
+            (partial / RECIPE).write_text(json.dumps({**self.recipe, "sha256": hashes}, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -114,11 +190,15 @@ class Erasure:
         """
         path = Path(folder)
         try:
-            recipe = json.loads((path / "recipe.json").read_text())
-            digest = sha256(path / "text_encoder" / "model.safetensors")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is not an erasure: it needs recipe.json and text_encoder/model.safetensors.") from error
-        if not isinstance(recipe, dict) or digest != recipe.get("sha256"):
+            recipe = json.loads((path / RECIPE).read_text())
+            wanted = {name: str(value) for name, value in recipe["sha256"].items() if name in (TEXT_ENCODER, UNET)}
+            found = {name: sha256(path / name) for name in wanted or [TEXT_ENCODER]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is not an erasure: it needs {RECIPE} and the weights that it names.") from error
+        if found != wanted:
             raise InputError(f"The weights in {path} differ from the ones that its recipe names: the file was changed or damaged.")
-        text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").eval().requires_grad_(False)
-        return cls(text_encoder, CLIPTokenizer.from_pretrained(path / "text_encoder"), recipe)
+        text_encoder = None
+        if TEXT_ENCODER in wanted:
+            text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").eval().requires_grad_(False)
+        tokenizer = CLIPTokenizer.from_pretrained(path / "text_encoder") if text_encoder is not None else None
+        return cls(recipe, tokenizer, text_encoder, load_file(path / UNET) if UNET in wanted else {})

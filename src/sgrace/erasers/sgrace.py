@@ -28,7 +28,7 @@ from ..knowledge import Knowledge
 from ..models import Calls, StableDiffusion, Tokens
 from .base import Eraser, Erasure, versions
 from .embedding_attack import attack_embeddings
-from .sgrace_config import DEFAULT_PRESET, SGraceConfig
+from .sgrace_config import DEFAULT_PRESET, PRESETS, SGraceConfig
 
 PAPER = "arXiv 2510.27285"
 ENCODE_BATCH = 128
@@ -75,6 +75,7 @@ class SGrace(Eraser):
     trains = "text encoder layers"
     paper = PAPER
     default_preset = DEFAULT_PRESET
+    presets = PRESETS
 
     def __init__(self, config: SGraceConfig | None = None) -> None:
         self.config = config or SGraceConfig()
@@ -91,9 +92,8 @@ class SGrace(Eraser):
         started = time.monotonic()
         run = _Run(self.config, model, concepts, knowledge, seed)
         run.train()
-        return Erasure(
-            run.student.text_encoder, model.pipeline.tokenizer, {**run.recipe(), "seconds": round(time.monotonic() - started, 1)}
-        )
+        recipe = {**run.recipe(), "seconds": round(time.monotonic() - started, 1)}
+        return Erasure(recipe, model.pipeline.tokenizer, text_encoder=run.student.text_encoder)
 
 
 class _Run:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..concept import Kind
-from ..errors import InputError, unknown
+from ..errors import InputError
+from ..settings import config_from, preset_values
 from .embedding_attack import Optimizer, Projection
 
 
@@ -97,16 +98,8 @@ class SGraceConfig(BaseModel):
         Raises:
             InputError: unknown preset or setting, or a value out of range.
         """
-        if name not in PRESETS:
-            raise unknown("preset", name, PRESETS)
-        for key in settings or {}:
-            if key not in cls.model_fields:
-                raise unknown("setting", key, cls.model_fields)
-        try:
-            return cls(**{**PRESETS[name], **(_PUBLISHED_BY_KIND[kind] if name != "surrogate" else {}), **(settings or {})})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']} (given {first['input']!r}).") from error
+        values = preset_values(PRESETS, name)
+        return config_from(cls, {**values, **(_PUBLISHED_BY_KIND[kind] if name != "surrogate" else {})}, settings)
 
 
 _V1: dict[str, Any] = {

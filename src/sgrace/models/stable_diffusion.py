@@ -97,6 +97,12 @@ class StableDiffusion:
         other.text_encoder, other.calls = text_encoder, Calls()
         return other
 
+    def with_unet(self, unet: UNet2DConditionModel) -> Self:
+        """The same model with another denoiser; all other parts are shared and nothing is copied."""
+        other = self.with_text_encoder(self.text_encoder)
+        other.pipeline = StableDiffusionPipeline(**{**self.pipeline.components, "unet": unet}, requires_safety_checker=False)
+        return other
+
     def with_parts(self, text_encoder: Path | None, unet: Path | None) -> Self:
         """The same model with parts from folders in the place of its own.
 
@@ -105,11 +111,10 @@ class StableDiffusion:
         """
         other = self.with_text_encoder(self.text_encoder)
         try:
+            if unet is not None:
+                other = self.with_unet(UNet2DConditionModel.from_pretrained(unet, use_safetensors=True).eval().requires_grad_(False))
             if text_encoder is not None:
                 other.text_encoder = CLIPTextModel.from_pretrained(text_encoder, dtype=torch.float32).eval().requires_grad_(False)
-            if unet is not None:
-                part = UNet2DConditionModel.from_pretrained(unet, use_safetensors=True).eval().requires_grad_(False)
-                other.pipeline = StableDiffusionPipeline(**{**self.pipeline.components, "unet": part}, requires_safety_checker=False)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"Cannot load a part of the model ({' '.join(str(error).split())[:160]}).") from error
         for name, (mine, theirs) in {

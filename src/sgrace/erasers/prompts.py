@@ -1,0 +1,38 @@
+"""Text states of concepts in several phrasings: what methods that edit by examples read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..concept import Kind
+from ..models import StableDiffusion
+
+PHRASINGS: dict[Kind, tuple[str, ...]] = {
+    "object": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
+    "style": ("{}", "a picture in {} style", "{} drawing", "a {} picture", "style of {}"),
+    "harmful": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
+}
+
+
+@torch.no_grad()
+def last_word_states(model: StableDiffusion, texts: Sequence[str]) -> Float[Tensor, "n width"]:
+    """The state at the last content token of each text; of the empty text, at the start token."""
+    tokens = model.tokenize(list(texts))
+    return model.encode(tokens.ids)[torch.arange(len(texts)), (tokens.end - 1).clamp(min=0)]
+
+
+@torch.no_grad()
+def tail_states(model: StableDiffusion, texts: Sequence[str], others: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """States of pairs of texts from their last content token on, cut to equal length and joined: ``(rows, width)`` twice."""
+    left, right = model.tokenize(list(texts)), model.tokenize(list(others))
+    a, b = model.encode(left.ids), model.encode(right.ids)
+    rows = []
+    for i, (at_a, at_b) in enumerate(zip(left.end.tolist(), right.end.tolist(), strict=True)):
+        start_a, start_b = max(at_a - 1, 0), max(at_b - 1, 0)
+        n = model.text_length - max(start_a, start_b)
+        rows.append((a[i, start_a : start_a + n], b[i, start_b : start_b + n]))
+    return torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])

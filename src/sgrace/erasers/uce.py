@@ -1,0 +1,106 @@
+"""UCE, Unified Concept Editing (Gandikota et al., arXiv 2308.14761): a closed-form edit of the cross-attention keys and values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..concept import Concept, Kind
+from ..knowledge import Knowledge
+from ..models import StableDiffusion
+from ..models.parts import group_names
+from ..settings import config_from, preset_values
+from .base import Eraser, Erasure, check_concepts, facts
+from .closed_form import Wish, edit_matrices
+from .prompts import PHRASINGS, last_word_states, tail_states
+
+
+class UCEConfig(BaseModel):
+    """Settings; defaults are those of the 2025 release.
+
+    Attributes:
+        guide: text that the concept shall mean; empty for none in particular.
+        rows: ``last`` edits the state of the last content token, ``tail`` all states from there on (release of 2023).
+        erase_weight, preserve_weight, ridge: weights of the erased and of the kept prompts, and pull towards the original.
+        words: erase the concept's name only, or its related words too.
+        n_preserve: unrelated words that are kept, the first of the list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guide: str = ""
+    rows: Literal["last", "tail"] = "last"
+    erase_weight: float = Field(1.0, gt=0)
+    preserve_weight: float = Field(1.0, ge=0)
+    ridge: float = Field(0.5, gt=0)
+    words: Literal["name", "related"] = "name"
+    n_preserve: int = Field(0, ge=0, le=100_000)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper-sd14-object": {},
+    "paper-sd14-nudity": {},
+    "paper-sd14-style": {"guide": "art", "n_preserve": 1000},
+    "release-2023": {"rows": "tail", "guide": " ", "preserve_weight": 0.1},
+    "emoji": {"words": "related", "n_preserve": 200, "rows": "tail"},
+}
+
+
+class UCE(Eraser):
+    """One linear solve for all key and value matrices; no images, no gradients. Several concepts go into one solve."""
+
+    name = "uce"
+    paper = "arXiv 2308.14761"
+    trains = "denoiser: cross-attention keys and values"
+    default_preset = "paper-sd14-object"
+    presets: ClassVar = PRESETS
+
+    def __init__(self, config: UCEConfig | None = None) -> None:
+        self.config = config or UCEConfig()
+
+    @classmethod
+    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
+        """A named preset; the kind decides nothing."""
+        del kind
+        return cls(config_from(UCEConfig, preset_values(PRESETS, name or cls.default_preset), settings))
+
+    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+        """See :meth:`Eraser.erase`; the result does not depend on the seed."""
+        check_concepts(concepts, knowledge)
+        started = time.monotonic()
+        model = model.with_text_encoder(model.text_encoder)  # own count of calls
+        edited = edit_once(model, self.config, concepts, knowledge)
+        recipe = facts(self, model, concepts, knowledge, seed, trained=sum(m.numel() for m in edited.values()), started=started)
+        return Erasure(recipe, None, unet=edited)
+
+
+def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> list[Wish]:
+    """The concept's phrasings should answer like the guide's, unrelated words like themselves."""
+    erased, guides = [], []
+    for concept, words in zip(concepts, knowledge, strict=True):
+        names = [concept.name] if config.words == "name" else list(dict.fromkeys((concept.name, *words.resolved(concept.name).related)))
+        for phrasing in PHRASINGS[concept.kind]:
+            erased += [phrasing.format(name) for name in names]
+            guides += [phrasing.format(config.guide) if config.guide.strip() else config.guide] * len(names)
+    if config.rows == "last":
+        inputs, like = last_word_states(model, erased), last_word_states(model, guides)
+    else:
+        inputs, like = tail_states(model, erased, guides)
+    wishes = [Wish(inputs, like, config.erase_weight)]
+    taken = {concept.name for concept in concepts} | {w for k in knowledge for w in k.related}
+    kept = list(dict.fromkeys(w for k in knowledge for w in k.unrelated if w not in taken))[: config.n_preserve]
+    if kept and config.preserve_weight:
+        states = last_word_states(model, kept)
+        wishes.append(Wish(states, states, config.preserve_weight))
+    return wishes
+
+
+def edit_once(model: StableDiffusion, config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> dict[str, Tensor]:
+    """Edited key and value matrices by name."""
+    names = group_names(model.pipeline.unet, "cross_attention_kv")
+    matrices = [model.pipeline.unet.get_parameter(name).detach() for name in names]
+    return dict(zip(names, edit_matrices(matrices, wishes_of(model, config, concepts, knowledge), config.ridge), strict=True))

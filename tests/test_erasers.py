@@ -1,0 +1,211 @@
+"""Contract of every eraser on a real pipeline of small size; closed forms against an independent float64 reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sgrace import registry
+from sgrace.concept import Concept
+from sgrace.erasers import Eraser, Erasure
+from sgrace.erasers.closed_form import Wish, edit_matrices
+from sgrace.erasers.prompts import last_word_states, tail_states
+from sgrace.erasers.rece import recovering_states
+from sgrace.errors import InputError
+from sgrace.knowledge import Knowledge
+from sgrace.models import StableDiffusion
+from sgrace.models.parts import GROUPS, group_names, shared_copy
+
+#: Settings that make a run short, and settings under which nothing may change.
+SHORT: dict[str, dict[str, str]] = {
+    "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
+    "uce": {},
+    "rece": {"epochs": "2"},
+}
+NOTHING: dict[str, dict[str, str]] = {
+    "sgrace": {"rounds": "0"},
+    "uce": {"ridge": "1e9"},
+    "rece": {"ridge": "1e9", "epochs": "0"},
+}
+GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv"}
+CHURCH = Concept(name="church")
+
+
+def eraser_of(name: str, settings: dict[str, str]) -> Eraser:
+    return registry.load("erasers", name).preset(None, "object", settings)
+
+
+def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
+    parts = {"text_encoder": model.text_encoder, "unet": model.pipeline.unet, "vae": model.pipeline.vae}
+    return {f"{part}.{name}": value.clone() for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+def changed(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 0.0) -> set[str]:
+    return {name for name in a if (a[name] - b[name]).abs().max() > tolerance}
+
+
+def pictures(model: StableDiffusion) -> torch.Tensor:
+    return model.generate(["a photo of church", "dog"], [1, 2], num_inference_steps=3, guidance_scale=2.0)
+
+
+def test_every_eraser_is_tested() -> None:
+    assert set(SHORT) == set(registry.names("erasers"))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path: Path) -> None:
+    before, drawn = state(model), pictures(model)
+    erasure = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words], seed=1)
+    assert not changed(before, state(model)), "the base model is untouched"
+    safe = erasure.apply(model)
+    assert not changed(before, state(model)), "applying leaves it untouched too"
+    difference = changed(before, state(safe))
+    assert difference
+    if name in GROUP_OF:
+        allowed = {f"unet.{n}" for n in group_names(model.pipeline.unet, GROUP_OF[name])}
+        assert difference <= allowed, "only the declared parameters change"
+    else:
+        assert all(n.startswith("text_encoder.") and "embeddings." not in n for n in difference)
+    again = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words], seed=1).apply(model)
+    assert not changed(state(safe), state(again)), "same seed, same bytes"
+    assert (pictures(safe) - drawn).abs().max() > 1e-4
+
+    recipe = erasure.recipe
+    assert recipe["method"] == name
+    assert recipe["paper"].startswith("arXiv")
+    assert recipe["cost"]["trained_parameters"] > 0
+    assert recipe["cost"]["text_encoder_rows"] > 0
+    assert recipe["seconds"] >= 0
+    erasure.save_pretrained(tmp_path / "safe")
+    loaded = Erasure.from_pretrained(tmp_path / "safe").apply(model)
+    assert not changed(state(safe), state(loaded)), "save, load, apply: the same weights"
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_no_strength_changes_nothing(model: StableDiffusion, words: Knowledge, name: str) -> None:
+    safe = eraser_of(name, {**SHORT[name], **NOTHING[name]}).erase(model, [CHURCH], [words]).apply(model)
+    assert not changed(state(model), state(safe), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge, name: str) -> None:
+    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), surrogates=("tree",))
+    both = eraser_of(name, SHORT[name]).erase(model, [CHURCH, Concept(name="boat")], [words, boats])
+    assert [c["name"] for c in both.recipe["concepts"]] == ["church", "boat"]
+    one = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words])
+    assert changed(state(one.apply(model)), state(both.apply(model)))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_bad_input_is_told(model: StableDiffusion, words: Knowledge, name: str) -> None:
+    with pytest.raises(InputError, match="Unknown preset"):
+        registry.load("erasers", name).preset("nonsense", "object")
+    with pytest.raises(InputError, match="Unknown setting"):
+        registry.load("erasers", name).preset(None, "object", {"nonsense": "1"})
+    with pytest.raises(InputError, match="at least one concept"):
+        eraser_of(name, SHORT[name]).erase(model, [], [])
+    with pytest.raises(InputError, match="word lists for each"):
+        eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words, words])
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_every_preset_can_be_made(name: str) -> None:
+    kind = registry.load("erasers", name)
+    for preset in kind.presets:
+        assert kind.preset(preset, "object").config is not None
+
+
+def test_closed_form_minimises_its_objective() -> None:
+    rng = np.random.default_rng(0)
+    inputs, like, kept = (torch.tensor(rng.normal(size=(n, 6))) for n in (5, 5, 9))
+    matrices = [torch.tensor(rng.normal(size=(m, 6))) for m in (4, 3)]
+    edited = edit_matrices(matrices, [Wish(inputs, like, 2.0), Wish(kept, kept, 0.5)], ridge=0.3)
+    for before, after in zip(matrices, edited, strict=True):
+        # an ordinary least-squares problem: weighted rows, the ridge as six more
+        rows = np.vstack([np.sqrt(2.0) * inputs.numpy(), np.sqrt(0.5) * kept.numpy(), np.sqrt(0.3) * np.eye(6)])
+        wanted = np.vstack(
+            [np.sqrt(2.0) * (like @ before.T).numpy(), np.sqrt(0.5) * (kept @ before.T).numpy(), np.sqrt(0.3) * before.T.numpy()]
+        )
+        reference = np.linalg.lstsq(rows, wanted, rcond=None)[0].T
+        np.testing.assert_allclose(after.numpy(), reference, atol=1e-10)
+
+
+def test_an_ill_conditioned_edit_is_told() -> None:
+    inputs = torch.ones(1, 4, dtype=torch.float64) * 1e8
+    with pytest.raises(InputError, match="ill-conditioned"):
+        edit_matrices([torch.eye(4)], [Wish(inputs, 0 * inputs, 1.0)], ridge=1e-9)
+
+
+def test_recovering_states_are_the_best_answer() -> None:
+    rng = np.random.default_rng(1)
+    before, after = ([torch.tensor(rng.normal(size=(m, 5))) for m in (4, 7)] for _ in range(2))
+    states = torch.tensor(rng.normal(size=(3, 5)))
+    found = recovering_states(before, after, states, ridge=0.2)
+    rows = np.vstack([*(a.numpy() for a in after), np.sqrt(0.2) * np.eye(5)])
+    for state_, answer in zip(states.numpy(), found.numpy(), strict=True):
+        wanted = np.concatenate([*(b.numpy() @ state_ for b in before), np.zeros(5)])
+        np.testing.assert_allclose(answer, np.linalg.lstsq(rows, wanted, rcond=None)[0], atol=1e-10)
+
+
+def test_uce_makes_the_concept_answer_like_the_guide(model: StableDiffusion, words: Knowledge) -> None:
+    settings = {"guide": "dog", "ridge": "1e-3", "n_preserve": "4"}
+    safe = eraser_of("uce", settings).erase(model, [CHURCH], [words]).apply(model)
+    name = group_names(model.pipeline.unet, "cross_attention_kv")[0]
+    old, new = (m.pipeline.unet.get_parameter(name) for m in (model, safe))
+    church, dog, tree = last_word_states(model, ["church", "dog", "tree"])
+    assert (new @ church - old @ dog).norm() < 0.1 * (old @ church - old @ dog).norm()
+    assert (new @ tree - old @ tree).norm() < 0.5 * (old @ church - old @ dog).norm()
+
+
+def test_tail_states_line_up(model: StableDiffusion) -> None:
+    left, right = tail_states(model, ["church", "a church"], ["a photo of dog", "dog"])
+    assert left.shape == right.shape
+    whole = model.encode(model.tokenize(["church"]).ids)[0]
+    other = model.tokenize(["a photo of dog"])
+    start = int(other.end[0]) - 1
+    n = model.text_length - start
+    torch.testing.assert_close(left[:n], whole[int(model.tokenize(["church"]).end[0]) - 1 :][:n])
+    torch.testing.assert_close(right[:n], model.encode(other.ids)[0, start:])
+
+
+def test_a_shared_copy_holds_only_what_changes(model: StableDiffusion) -> None:
+    unet = model.pipeline.unet
+    name = group_names(unet, "cross_attention_kv")[0]
+    value = torch.zeros_like(unet.get_parameter(name))
+    clone = shared_copy(unet, {name: value})
+    assert clone.get_parameter(name).data_ptr() == value.data_ptr()
+    shared = [
+        a.data_ptr() == b.data_ptr() for (n, a), (_, b) in zip(unet.named_parameters(), clone.named_parameters(), strict=True) if n != name
+    ]
+    assert all(shared)
+    assert unet.get_parameter(name).abs().sum() > 0
+    with pytest.raises(ValueError, match="has the shape"):
+        shared_copy(unet, {name: torch.zeros(1)})
+    with pytest.raises(KeyError):
+        shared_copy(unet, {"nonsense": value})
+
+
+def test_parameter_groups(model: StableDiffusion) -> None:
+    unet = model.pipeline.unet
+    groups = {name: set(group_names(unet, name)) for name in GROUPS}
+    assert groups["cross_attention_kv"] < groups["cross_attention"]
+    assert groups["cross_attention"] | groups["not_cross_attention"] == groups["all"]
+    assert not groups["self_attention"] & groups["cross_attention"]
+    assert groups["all"] == set(dict(unet.named_parameters()))
+    with pytest.raises(InputError, match="did you mean 'cross_attention'"):
+        group_names(unet, "cross_atention")
+
+
+def test_an_erasure_of_another_model_is_told(model: StableDiffusion, words: Knowledge, tmp_path: Path) -> None:
+    erasure = eraser_of("uce", {}).erase(model, [CHURCH], [words])
+    wrong = Erasure(erasure.recipe, None, unet={"nonsense": torch.zeros(2)})
+    with pytest.raises(InputError, match="made for another model"):
+        wrong.apply(model)
+    erasure.save_pretrained(tmp_path / "safe")
+    file = tmp_path / "safe" / "unet.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="changed or damaged"):
+        Erasure.from_pretrained(tmp_path / "safe")
