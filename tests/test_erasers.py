@@ -126,9 +126,8 @@ def test_closed_form_minimises_its_objective() -> None:
     for before, after in zip(matrices, edited, strict=True):
         # an ordinary least-squares problem: weighted rows, the ridge as six more
         rows = np.vstack([np.sqrt(2.0) * inputs.numpy(), np.sqrt(0.5) * kept.numpy(), np.sqrt(0.3) * np.eye(6)])
-        wanted = np.vstack(
-            [np.sqrt(2.0) * (like @ before.T).numpy(), np.sqrt(0.5) * (kept @ before.T).numpy(), np.sqrt(0.3) * before.T.numpy()]
-        )
+        answers = [2.0**0.5 * like @ before.T, 0.5**0.5 * kept @ before.T, 0.3**0.5 * before.T]
+        wanted = np.vstack([answer.numpy() for answer in answers])
         reference = np.linalg.lstsq(rows, wanted, rcond=None)[0].T
         np.testing.assert_allclose(after.numpy(), reference, atol=1e-10)
 
@@ -177,10 +176,8 @@ def test_a_shared_copy_holds_only_what_changes(model: StableDiffusion) -> None:
     value = torch.zeros_like(unet.get_parameter(name))
     clone = shared_copy(unet, {name: value})
     assert clone.get_parameter(name).data_ptr() == value.data_ptr()
-    shared = [
-        a.data_ptr() == b.data_ptr() for (n, a), (_, b) in zip(unet.named_parameters(), clone.named_parameters(), strict=True) if n != name
-    ]
-    assert all(shared)
+    pairs = zip(unet.named_parameters(), clone.parameters(), strict=True)
+    assert all(a.data_ptr() == b.data_ptr() for (n, a), b in pairs if n != name)
     assert unet.get_parameter(name).abs().sum() > 0
     with pytest.raises(ValueError, match="has the shape"):
         shared_copy(unet, {name: torch.zeros(1)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field
@@ -63,7 +63,7 @@ class RECE(Eraser):
     paper = "arXiv 2407.12383"
     trains = "denoiser: cross-attention keys and values"
     default_preset = "paper-sd14-object"
-    presets: ClassVar = PRESETS
+    presets = PRESETS
 
     def __init__(self, config: RECEConfig | None = None) -> None:
         self.config = config or RECEConfig()

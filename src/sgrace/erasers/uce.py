@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -57,7 +57,7 @@ class UCE(Eraser):
     paper = "arXiv 2308.14761"
     trains = "denoiser: cross-attention keys and values"
     default_preset = "paper-sd14-object"
-    presets: ClassVar = PRESETS
+    presets = PRESETS
 
     def __init__(self, config: UCEConfig | None = None) -> None:
         self.config = config or UCEConfig()
