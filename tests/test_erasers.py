@@ -24,13 +24,15 @@ SHORT: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
     "uce": {},
     "rece": {"epochs": "2"},
+    "esd": {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
     "uce": {"ridge": "1e9"},
     "rece": {"ridge": "1e9", "epochs": "0"},
+    "esd": {"iterations": "0"},
 }
-GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv"}
+GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv", "esd": "cross_attention"}
 CHURCH = Concept(name="church")
 
 
@@ -206,3 +208,36 @@ def test_an_erasure_of_another_model_is_told(model: StableDiffusion, words: Know
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="changed or damaged"):
         Erasure.from_pretrained(tmp_path / "safe")
+
+
+@pytest.mark.parametrize("sample_from", ["frozen", "edited"])
+def test_esd_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, sample_from: str) -> None:
+    settings = {"iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "sample_from": sample_from}
+    cost = eraser_of("esd", settings).erase(model, [CHURCH], [words]).recipe["cost"]
+    assert cost["text_encoder_calls"] == 2
+    drawn = 4 if sample_from == "frozen" else 3 * 2
+    fixed = 3 * 2 + 2 * drawn  # student steps, and two outputs of the teacher for each sample
+    assert fixed <= cost["unet_rows"] <= fixed + 2 * 3 * drawn, "a sample stops before its fourth guided step"
+
+
+def test_both_forms_of_esd_agree_where_they_should(model: StableDiffusion, words: Knowledge) -> None:
+    common = {**SHORT["esd"], "group": "x-strict"}
+    a = eraser_of("esd", {**common, "form": "A", "strength": "1"}).erase(model, [CHURCH], [words])
+    b = eraser_of("esd", {**common, "form": "B", "strength": "2"}).erase(model, [CHURCH], [words])
+    for name, value in a.unet.items():
+        torch.testing.assert_close(value, b.unet[name], atol=2e-5, rtol=1e-3)
+
+
+def test_rolling_each_row_to_its_own_stop(model: StableDiffusion) -> None:
+    states, empty = model.encode(model.tokenize(["church", "dog", "tree"]).ids), model.encode(model.tokenize([""]).ids)
+    noise = model.initial_noise([1, 2, 3])
+    stops = [2, 0, 5]
+    rows, timesteps = model.roll_each(noise, states, empty, 5, stops, 2.0)
+    for i, stop in enumerate(stops):
+        alone, following = model.roll(noise[i : i + 1], states[i : i + 1], empty, 5, stop, 2.0)
+        torch.testing.assert_close(rows[i : i + 1], alone, atol=1e-5, rtol=1e-4)
+        if following >= 0:
+            assert timesteps[i] == following
+    model.calls.unet_rows = 0
+    model.roll_each(noise, states, empty, 5, stops, 2.0)
+    assert model.calls.unet_rows == 2 * sum(stops)

@@ -33,6 +33,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "q16": "sgrace.detectors.q16:Q16",
     },
     "erasers": {
+        "esd": "sgrace.erasers.esd:ESD",
         "rece": "sgrace.erasers.rece:RECE",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "uce": "sgrace.erasers.uce:UCE",

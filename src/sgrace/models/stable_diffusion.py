@@ -268,6 +268,44 @@ class StableDiffusion:
         following = int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
         return latents, following
 
+    @torch.no_grad()
+    def roll_each(
+        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stops: list[int], guidance_scale: float
+    ) -> tuple[Tensor, Int[Tensor, " batch"]]:
+        """As :meth:`roll`, with a stop of its own for each row: at every step only the rows that go further are run.
+
+        Schedulers that remember outputs of earlier steps are given all rows of a batch at once, so rows are run in groups of equal stop.
+
+        Returns:
+            The latents, and the timestep of each row's next step (of the last step, for rows that went through all).
+        """
+        out = torch.empty_like(latents)
+        timesteps = torch.empty(len(stops), dtype=torch.long)
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(num_inference_steps)
+        memoryless = type(scheduler).__name__.startswith("DDIM")
+        groups = [list(range(len(stops)))] if memoryless else [[i for i, s in enumerate(stops) if s == stop] for stop in sorted(set(stops))]
+        guided = guidance_scale != 1
+        for group in groups:
+            scheduler.set_timesteps(num_inference_steps)
+            current, rows = latents[group] * scheduler.init_noise_sigma, list(group)
+            for step, timestep in enumerate([*scheduler.timesteps, None]):
+                going = [k for k, row in enumerate(rows) if stops[row] > step and timestep is not None]
+                for k in set(range(len(rows))) - set(going):
+                    out[rows[k]] = current[k]
+                    timesteps[rows[k]] = int(scheduler.timesteps[min(stops[rows[k]], num_inference_steps - 1)])
+                if not going or timestep is None:
+                    break
+                current, rows = current[going], [rows[k] for k in going]
+                inputs = scheduler.scale_model_input(torch.cat([current, current]) if guided else current, timestep)
+                text = states[rows]
+                output = self.predict(inputs, timestep, torch.cat([empty.expand_as(text), text]) if guided else text)
+                if guided:
+                    negative, positive = output.chunk(2)
+                    output = negative + guidance_scale * (positive - negative)
+                current = scheduler.step(output, timestep, current).prev_sample
+        return out, timesteps
+
     def timestep(self, num_inference_steps: int, step: int) -> int:
         """The scheduler timestep at which a step of a schedule is taken."""
         scheduler = copy.deepcopy(self.pipeline.scheduler)

@@ -1,0 +1,149 @@
+"""ESD, Erased Stable Diffusion (Gandikota et al., arXiv 2303.07345): the denoiser learns to steer away from the concept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from tqdm import tqdm
+
+from ..concept import Concept, Kind
+from ..knowledge import Knowledge
+from ..models import StableDiffusion
+from ..models.parts import group_names, shared_copy
+from ..settings import config_from, preset_values
+from .base import Eraser, Erasure, check_concepts, facts
+
+GROUPS = {
+    "x": "cross_attention",
+    "x-strict": "cross_attention_kv",
+    "u": "not_cross_attention",
+    "self-attention": "self_attention",
+    "all": "all",
+}
+
+
+class ESDConfig(BaseModel):
+    """Settings; defaults are those of the diffusers release for SD 1.4.
+
+    Attributes:
+        group: which parameters are trained.
+        form: ``A`` steers from the empty prompt, ``B`` from the concept itself; equal if B's ``strength`` is A's plus one.
+        strength: how far the target lies on the other side.
+        sample_from: partial samples come from the ``frozen`` model (then drawn once, with their targets) or from the ``edited`` one.
+        pool: number of partial samples, where they are drawn once.
+        iterations, batch, lr: of Adam.
+        num_inference_steps, guidance_scale: of the partial samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Literal["x", "x-strict", "u", "self-attention", "all"] = "x"
+    form: Literal["A", "B"] = "B"
+    strength: float = Field(2.0, gt=0)
+    sample_from: Literal["frozen", "edited"] = "frozen"
+    pool: int = Field(200, ge=1, le=100_000)
+    iterations: int = Field(200, ge=0, le=1_000_000)
+    batch: int = Field(1, ge=1, le=1024)
+    lr: float = Field(5e-5, gt=0, le=1)
+    num_inference_steps: int = Field(50, ge=1, le=1000)
+    guidance_scale: float = Field(3.0, ge=1, le=50)
+
+
+_COMPVIS: dict[str, Any] = {"form": "A", "strength": 1.0, "sample_from": "edited", "iterations": 1000, "lr": 1e-5}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper-sd14-style": {**_COMPVIS, "group": "x"},
+    "paper-sd14-nudity": {**_COMPVIS, "group": "u"},
+    "paper-sd14-object": {**_COMPVIS, "group": "u"},
+    "release-2025": {},
+    "emoji": {"iterations": 150, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15},
+}
+
+
+class ESD(Eraser):
+    """Regression of the model's own output for the concept onto a mixture of the original's outputs.
+
+    The mixture has weights that sum to one, so it is exact for noise and velocity. Of several concepts one is drawn for each sample.
+    """
+
+    name = "esd"
+    paper = "arXiv 2303.07345"
+    trains = "denoiser: the chosen group"
+    default_preset = "release-2025"
+    presets = PRESETS
+
+    def __init__(self, config: ESDConfig | None = None) -> None:
+        self.config = config or ESDConfig()
+
+    @classmethod
+    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
+        """A named preset; the kind decides nothing."""
+        del kind
+        return cls(config_from(ESDConfig, preset_values(PRESETS, name or cls.default_preset), settings))
+
+    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+        """See :meth:`Eraser.erase`; needs the concepts' names only."""
+        check_concepts(concepts, knowledge)
+        config, started = self.config, time.monotonic()
+        teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
+        names = group_names(model.pipeline.unet, GROUPS[config.group])
+        student = teacher.with_unet(shared_copy(model.pipeline.unet, {n: model.pipeline.unet.get_parameter(n).clone() for n in names}))
+        student.calls = teacher.calls
+        trained = [student.pipeline.unet.get_parameter(n).requires_grad_(True) for n in names]
+        optimizer = torch.optim.Adam(trained, lr=config.lr)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
+            empty = teacher.encode(teacher.tokenize([""]).ids)
+        sampler = _Samples(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
+        pool = sampler.draw(min(config.pool, config.iterations * config.batch)) if config.sample_from == "frozen" else None
+        for _ in tqdm(range(config.iterations), desc="erase", **model.progress_bar_options):
+            if pool is None:
+                latents, timesteps, states, targets = sampler.draw(config.batch)
+            else:
+                picks = torch.randint(len(pool[0]), (config.batch,), generator=generator)
+                latents, timesteps, states, targets = (part[picks] for part in pool)
+            loss = F.mse_loss(student.predict(latents, timesteps, states), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        changed = {n: p.detach() for n, p in zip(names, trained, strict=True)}
+        recipe = facts(self, teacher, concepts, knowledge, seed, trained=sum(p.numel() for p in trained), started=started)
+        return Erasure(recipe, None, unet=changed)
+
+
+class _Samples:
+    """Partial samples of the concepts, with the output that the student shall learn there."""
+
+    def __init__(
+        self,
+        config: ESDConfig,
+        teacher: StableDiffusion,
+        source: StableDiffusion,
+        shown: Tensor,
+        empty: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        self.config, self.teacher, self.source = config, teacher, source
+        self.shown, self.empty, self.generator = shown, empty, generator
+
+    @torch.no_grad()
+    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents, timesteps, text states and targets of ``n`` new samples."""
+        if n == 0:
+            return torch.empty(0), torch.empty(0), torch.empty(0), torch.empty(0)
+        config, steps = self.config, self.config.num_inference_steps
+        states = self.shown[torch.randint(len(self.shown), (n,), generator=self.generator)]
+        stops = torch.randint(steps, (n,), generator=self.generator).tolist()
+        noise = torch.randn(n, *self.teacher.latent_shape, generator=self.generator)
+        latents, timesteps = self.source.roll_each(noise, states, self.empty, steps, stops, config.guidance_scale)
+        text = torch.cat([states, self.empty.expand_as(states)])
+        concept, nothing = self.teacher.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), text).chunk(2)
+        start = nothing if config.form == "A" else concept
+        return latents, timesteps, states, start - config.strength * (concept - nothing)
