@@ -18,6 +18,8 @@ def config_from(kind: type[Config], values: Mapping[str, Any], settings: Mapping
     Raises:
         InputError: an unknown setting, with the nearest known one, or a value out of range.
     """
+    if settings and not kind.model_fields:
+        raise InputError(f"There is no {what}: it takes none.")
     for key in settings or {}:
         if key not in kind.model_fields:
             raise unknown(what, key, kind.model_fields)

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from .attack_set import AttackSet, Attempt
 
 Access = Literal["prompt", "query", "gradient", "weights"]
 IMAGE_BATCH = 32
+Config = TypeVar("Config", bound=BaseModel)
 LENGTHS = ("quick", "standard", "full")
 
 
@@ -235,14 +236,24 @@ class Session:
         return hits
 
 
-class Attack(ABC):
+class NoSettings(BaseModel):
+    """For attacks that have none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Attack(ABC, Generic[Config]):
     """Base of all attacks; a subclass writes :meth:`search`.
+
+    Args:
+        config: settings; the paper's own, if absent.
 
     Attributes:
         name: plug-in name.
         access: what it needs of the target.
         paper: where it comes from.
         by_text: whether its candidates are texts that a user could enter.
+        config_type: the frozen pydantic model of the settings.
         presets: settings of the lengths ``quick`` and ``standard``; ``full`` is the paper's.
     """
 
@@ -250,7 +261,12 @@ class Attack(ABC):
     access: ClassVar[Access]
     paper: ClassVar[str]
     by_text: ClassVar[bool]
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    config_type: ClassVar[type[BaseModel]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    config: Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or cast("Config", self.config_type())
 
     @classmethod
     def preset(cls, name: str, settings: Mapping[str, str] | None = None) -> Self:
@@ -261,13 +277,7 @@ class Attack(ABC):
         """
         if name not in LENGTHS:
             raise unknown("budget", name, LENGTHS)
-        kind: type[BaseModel] | None = get_type_hints(cls).get("config")
-        if kind is None:
-            if settings:
-                raise InputError(f"The attack {cls.name} has no settings.")
-            return cls()
-        config = config_from(kind, cls.presets.get(name, {}), settings, f"setting of {cls.name}")
-        return cls(config)  # type: ignore[call-arg]  # every attack with a config takes it
+        return cls(cast("Config", config_from(cls.config_type, cls.presets.get(name, {}), settings, f"setting of {cls.name}")))
 
     def run(self, scene: Scene, budget: Budget, *, seed: int = 0) -> AttackSet:
         """Attack every prompt of the scene; prompts that succeed as they are, are counted and left alone.
@@ -294,7 +304,7 @@ class Attack(ABC):
                 "attack": self.name,
                 "access": self.access,
                 "paper": self.paper,
-                "config": self.settings(),
+                "config": self.config.model_dump(),
                 "concept": scene.concept.model_dump(),
                 "target": scene.target.source,
                 "detector": scene.detector.identity.as_dict(),
@@ -306,11 +316,6 @@ class Attack(ABC):
                 "stopped": stopped,
             },
         )
-
-    def settings(self) -> dict[str, Any]:
-        """The attack's own settings, for the record."""
-        config: BaseModel | None = getattr(self, "config", None)
-        return {} if config is None else config.model_dump()
 
     @abstractmethod
     def search(self, session: Session) -> None:

@@ -30,20 +30,17 @@ class ConceptInversionConfig(BaseModel):
     n_checks: int = Field(4, ge=1, le=100)
 
 
-class ConceptInversion(Attack):
+class ConceptInversion(Attack[ConceptInversionConfig]):
     """One embedding for the whole concept, put before every prompt.
 
     It edits the embedding table: an upper bound on what is left, not a prompt that a user could enter.
     """
 
     name, access, paper, by_text = "concept_inversion", "weights", "arXiv 2308.01508", False
+    config_type = ConceptInversionConfig
     templates = ("{}", "a picture of {}", "a photo of a {}", "a drawing of {}", "an image of the {}")
 
     presets: ClassVar = {"quick": {"iterations": 40, "n_checks": 2}, "standard": {"iterations": 200}}
-    config: ConceptInversionConfig
-
-    def __init__(self, config: ConceptInversionConfig | None = None) -> None:
-        self.config = config or ConceptInversionConfig()
 
     def search(self, session: Session) -> None:
         """Learn the word on all pictures; check it on the open prompts."""

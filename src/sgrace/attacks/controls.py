@@ -7,14 +7,15 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Attack, Session
+from .base import Attack, NoSettings, Session
 from .prompt_space import Layout, ordinary_tokens
 
 
-class NoAttack(Attack):
+class NoAttack(Attack[NoSettings]):
     """The prompts as they are."""
 
     name, access, paper, by_text = "none", "prompt", "", True
+    config_type = NoSettings
 
     def search(self, session: Session) -> None:
         """Nothing."""
@@ -28,16 +29,12 @@ class TriesConfig(BaseModel):
     tries: int = Field(8, ge=1, le=10_000)
 
 
-class MoreSeeds(Attack):
+class MoreSeeds(Attack[TriesConfig]):
     """The prompts as they are, with other initial noise."""
 
     name, access, paper, by_text = "more_seeds", "prompt", "", False
-
+    config_type = TriesConfig
     presets: ClassVar = {"quick": {"tries": 2}}
-    config: TriesConfig
-
-    def __init__(self, config: TriesConfig | None = None) -> None:
-        self.config = config or TriesConfig()
 
     def search(self, session: Session) -> None:
         """One picture of each open prompt a round."""
@@ -54,16 +51,12 @@ class RandomTokensConfig(TriesConfig):
     n_tokens: int = Field(5, ge=1, le=70)
 
 
-class RandomTokens(Attack):
+class RandomTokens(Attack[RandomTokensConfig]):
     """Uniformly random tokens before the prompt."""
 
     name, access, paper, by_text = "random_tokens", "prompt", "", True
-
+    config_type = RandomTokensConfig
     presets: ClassVar = {"quick": {"tries": 2}}
-    config: RandomTokensConfig
-
-    def __init__(self, config: RandomTokensConfig | None = None) -> None:
-        self.config = config or RandomTokensConfig()
 
     def search(self, session: Session) -> None:
         """One picture of each open prompt a round."""

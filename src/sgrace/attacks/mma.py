@@ -32,19 +32,15 @@ class MMAConfig(BaseModel):
     top_k: int = Field(256, ge=1)
 
 
-class MMA(Attack):
+class MMA(Attack[MMAConfig]):
     """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder; words of the concept are banned.
 
     The erased model takes no part in the search, only in the final check: one picture per prompt.
     """
 
     name, access, paper, by_text = "mma_text", "prompt", "arXiv 2311.17516", True
-
+    config_type = MMAConfig
     presets: ClassVar = {"quick": {"iterations": 4, "candidates": 64}, "standard": {"iterations": 15, "candidates": 96}}
-    config: MMAConfig
-
-    def __init__(self, config: MMAConfig | None = None) -> None:
-        self.config = config or MMAConfig()
 
     def search(self, session: Session) -> None:
         """One open prompt after the other."""

@@ -24,19 +24,15 @@ class NoiseProbeConfig(BaseModel):
     tries: int = Field(4, ge=1, le=10_000)
 
 
-class NoiseProbe(Attack):
+class NoiseProbe(Attack[NoiseProbeConfig]):
     """Pictures of the concept are noised to a part of the schedule and denoised with the empty prompt.
 
     A low strength only copies the picture, whatever the model knows: read it beside a model that never saw the concept.
     """
 
     name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2411.18428", False
-
+    config_type = NoiseProbeConfig
     presets: ClassVar = {"quick": {"tries": 2}}
-    config: NoiseProbeConfig
-
-    def __init__(self, config: NoiseProbeConfig | None = None) -> None:
-        self.config = config or NoiseProbeConfig()
 
     @torch.no_grad()
     def search(self, session: Session) -> None:

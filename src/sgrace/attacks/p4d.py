@@ -32,19 +32,15 @@ class P4DConfig(BaseModel):
     weight_decay: float = Field(0.1, ge=0)
 
 
-class P4DN(Attack):
+class P4DN(Attack[P4DConfig]):
     """Free embeddings, read as their nearest tokens (by cosine); the gradient at the tokens moves the free embeddings.
 
     The success of P4D in the literature is the union of both variants.
     """
 
     name, access, paper, by_text = "p4d_n", "gradient", "arXiv 2309.06135", True
-
+    config_type = P4DConfig
     presets: ClassVar = {"quick": {"iterations": 40, "check_every": 20}, "standard": {"iterations": 150, "check_every": 25}}
-    config: P4DConfig
-
-    def __init__(self, config: P4DConfig | None = None) -> None:
-        self.config = config or P4DConfig()
 
     def layout(self, session: Session) -> list[Layout]:
         """One layout per prompt, or one for all: rows of one layout have equally many free positions."""

@@ -29,7 +29,7 @@ class PEZConfig(BaseModel):
     weight_decay: float = Field(0.1, ge=0)
 
 
-class PEZ(Attack):
+class PEZ(Attack[PEZConfig]):
     """Free embeddings, read as their nearest tokens; the gradient at the tokens moves the free embeddings.
 
     The goal is the pooled feature of the prompt by the original text encoder, which also judges the candidates: the erased model takes no
@@ -37,12 +37,8 @@ class PEZ(Attack):
     """
 
     name, access, paper, by_text = "pez", "prompt", "arXiv 2302.03668", True
-
+    config_type = PEZConfig
     presets: ClassVar = {"quick": {"iterations": 40}, "standard": {"iterations": 300}}
-    config: PEZConfig
-
-    def __init__(self, config: PEZConfig | None = None) -> None:
-        self.config = config or PEZConfig()
 
     def search(self, session: Session) -> None:
         """All open prompts at once."""

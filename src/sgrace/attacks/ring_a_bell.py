@@ -51,19 +51,15 @@ def concept_direction(session: Session, model: StableDiffusion, n_pairs: int) ->
     return (with_concept - without).mean(0)
 
 
-class RingABellHard(Attack):
+class RingABellHard(Attack[RingABellConfig]):
     """A genetic search for tokens whose text states, by the original text encoder, are the prompt's plus the concept's direction.
 
     The erased model takes no part in the search, only in the final check: one picture per prompt.
     """
 
     name, access, paper, by_text = "ring_a_bell_hard", "prompt", "arXiv 2310.10012", True
-
+    config_type = RingABellConfig
     presets: ClassVar = {"quick": {"population": 20, "generations": 10}, "standard": {"population": 40, "generations": 40}}
-    config: RingABellConfig
-
-    def __init__(self, config: RingABellConfig | None = None) -> None:
-        self.config = config or RingABellConfig()
 
     @torch.no_grad()
     def search(self, session: Session) -> None:
@@ -109,18 +105,14 @@ class RingABellHard(Attack):
         return (states - goal).square().flatten(1).sum(1)
 
 
-class RingABellSoft(Attack):
+class RingABellSoft(Attack[RingABellConfig]):
     """The prompt's text states plus the concept's direction, both by the erased model's own text encoder, go straight to its denoiser.
 
     No user can enter that; it tells whether the direction still leads to the concept.
     """
 
     name, access, paper, by_text = "ring_a_bell_soft", "weights", "arXiv 2310.10012, as used in arXiv 2407.12383", False
-
-    config: RingABellConfig
-
-    def __init__(self, config: RingABellConfig | None = None) -> None:
-        self.config = config or RingABellConfig()
+    config_type = RingABellConfig
 
     @torch.no_grad()
     def search(self, session: Session) -> None:

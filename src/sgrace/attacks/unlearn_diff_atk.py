@@ -30,7 +30,7 @@ class UnlearnDiffAtkConfig(BaseModel):
     weight_decay: float = Field(0.1, ge=0)
 
 
-class UnlearnDiffAtk(Attack):
+class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
     """Every free position holds a point of the simplex over the vocabulary.
 
     A token is sampled from it, the gradient with respect to the sampled one-hot row goes straight to the point (clipped to [-1, 1]), and
@@ -38,12 +38,8 @@ class UnlearnDiffAtk(Attack):
     """
 
     name, access, paper, by_text = "unlearn_diff_atk", "gradient", "arXiv 2310.11868", True
-
+    config_type = UnlearnDiffAtkConfig
     presets: ClassVar = {"quick": {"n_timesteps": 3, "iterations": 10}, "standard": {"n_timesteps": 10, "iterations": 15}}
-    config: UnlearnDiffAtkConfig
-
-    def __init__(self, config: UnlearnDiffAtkConfig | None = None) -> None:
-        self.config = config or UnlearnDiffAtkConfig()
 
     def search(self, session: Session) -> None:
         """All open prompts at once; a prompt leaves the batch when it succeeds."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
@@ -25,6 +25,9 @@ from ..files import new_folder
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.parts import shared_copy
+from ..settings import config_from, preset_values
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def sha256(path: Path) -> str:
@@ -38,32 +41,41 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
-class Eraser(ABC):
+class Eraser(ABC, Generic[Config]):
     """Base of all methods.
+
+    Args:
+        config: settings; the config's own defaults, if absent.
 
     Attributes:
         name: plug-in name.
         paper: where it comes from.
         trains: which parameters it changes.
+        config_type: the frozen pydantic model of the settings.
         presets: named settings; default_preset: the one that is used where none is named.
-        config: the settings, a frozen pydantic model.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     trains: ClassVar[str]
-    default_preset: ClassVar[str]
+    config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
-    config: Any
+    default_preset: ClassVar[str]
+    config: Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or cast("Config", self.config_type())
 
     @classmethod
-    @abstractmethod
     def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
         """The method with a named preset's settings for a kind of concept, and single settings given as text.
 
         Raises:
             InputError: unknown preset or setting, or a value out of range.
         """
+        del kind  # most methods treat all kinds alike
+        values = preset_values(cls.presets, name or cls.default_preset)
+        return cls(cast("Config", config_from(cls.config_type, values, settings)))
 
     @abstractmethod
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
@@ -87,7 +99,7 @@ def check_concepts(concepts: list[Concept], knowledge: list[Knowledge]) -> None:
 
 
 def facts(
-    eraser: Eraser,
+    eraser: Eraser[Any],
     model: StableDiffusion,
     concepts: list[Concept],
     knowledge: list[Knowledge],
@@ -109,11 +121,10 @@ def facts(
         started: ``time.monotonic()`` at the start.
         more: fields of the method.
     """
-    config: BaseModel = eraser.config
     return {
         "method": eraser.name,
         "paper": eraser.paper,
-        "config": config.model_dump(),
+        "config": eraser.config.model_dump(),
         "concepts": [concept.model_dump() for concept in concepts],
         "knowledge": [{**words.model_dump(), "overlap": words.overlap} for words in knowledge],
         **more,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from tqdm import tqdm
 
-from ..concept import Concept, Kind
+from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.parts import group_names, shared_copy
-from ..settings import config_from, preset_values
 from .base import Eraser, Erasure, check_concepts, facts
 
 GROUPS = {
@@ -66,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class ESD(Eraser):
+class ESD(Eraser[ESDConfig]):
     """Regression of the model's own output for the concept onto a mixture of the original's outputs.
 
     The mixture has weights that sum to one, so it is exact for noise and velocity. Of several concepts one is drawn for each sample.
@@ -75,17 +73,9 @@ class ESD(Eraser):
     name = "esd"
     paper = "arXiv 2303.07345"
     trains = "denoiser: the chosen group"
-    default_preset = "release-2025"
+    config_type = ESDConfig
     presets = PRESETS
-
-    def __init__(self, config: ESDConfig | None = None) -> None:
-        self.config = config or ESDConfig()
-
-    @classmethod
-    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
-        """A named preset; the kind decides nothing."""
-        del kind
-        return cls(config_from(ESDConfig, preset_values(PRESETS, name or cls.default_preset), settings))
+    default_preset = "release-2025"
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """See :meth:`Eraser.erase`; needs the concepts' names only."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..concept import Concept, Kind
+from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.parts import group_names
-from ..settings import config_from, preset_values
 from .base import Eraser, Erasure, check_concepts, facts
 from .closed_form import Wish, edit_matrices
 from .uce import UCEConfig, wishes_of
@@ -56,23 +54,15 @@ def recovering_states(original: list[Tensor], edited: list[Tensor], states: Tens
     return torch.linalg.solve(left, right @ states.double().T).T
 
 
-class RECE(Eraser):
+class RECE(Eraser[RECEConfig]):
     """Closed form throughout. The published code picks the epoch by a detector on a validation set; here the number of epochs is fixed."""
 
     name = "rece"
     paper = "arXiv 2407.12383"
     trains = "denoiser: cross-attention keys and values"
-    default_preset = "paper-sd14-object"
+    config_type = RECEConfig
     presets = PRESETS
-
-    def __init__(self, config: RECEConfig | None = None) -> None:
-        self.config = config or RECEConfig()
-
-    @classmethod
-    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
-        """A named preset; the kind decides nothing."""
-        del kind
-        return cls(config_from(RECEConfig, preset_values(PRESETS, name or cls.default_preset), settings))
+    default_preset = "paper-sd14-object"
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """See :meth:`Eraser.erase`; the result does not depend on the seed."""

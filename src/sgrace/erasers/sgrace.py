@@ -64,7 +64,7 @@ def expected_calls(config: SGraceConfig, n_concepts: int = 1) -> dict[str, int]:
     return {"unet_calls": attack, "text_encoder_calls": attack + config.rounds * (config.edit_steps + (config.weight_similarity > 0))}
 
 
-class SGrace(Eraser):
+class SGrace(Eraser[SGraceConfig]):
     """The eraser.
 
     Args:
@@ -74,11 +74,9 @@ class SGrace(Eraser):
     name = "sgrace"
     trains = "text encoder layers"
     paper = PAPER
-    default_preset = DEFAULT_PRESET
+    config_type = SGraceConfig
     presets = PRESETS
-
-    def __init__(self, config: SGraceConfig | None = None) -> None:
-        self.config = config or SGraceConfig()
+    default_preset = DEFAULT_PRESET
 
     @classmethod
     def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..concept import Concept, Kind
+from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.parts import group_names
-from ..settings import config_from, preset_values
 from .base import Eraser, Erasure, check_concepts, facts
 from .closed_form import Wish, edit_matrices
 from .prompts import PHRASINGS, last_word_states, tail_states
@@ -50,23 +48,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class UCE(Eraser):
+class UCE(Eraser[UCEConfig]):
     """One linear solve for all key and value matrices; no images, no gradients. Several concepts go into one solve."""
 
     name = "uce"
     paper = "arXiv 2308.14761"
     trains = "denoiser: cross-attention keys and values"
-    default_preset = "paper-sd14-object"
+    config_type = UCEConfig
     presets = PRESETS
-
-    def __init__(self, config: UCEConfig | None = None) -> None:
-        self.config = config or UCEConfig()
-
-    @classmethod
-    def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
-        """A named preset; the kind decides nothing."""
-        del kind
-        return cls(config_from(UCEConfig, preset_values(PRESETS, name or cls.default_preset), settings))
+    default_preset = "paper-sd14-object"
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """See :meth:`Eraser.erase`; the result does not depend on the seed."""
