@@ -12,6 +12,7 @@ from sgrace import registry
 from sgrace.concept import Concept
 from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
+from sgrace.erasers.esd import Samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
 from sgrace.errors import InputError
@@ -19,25 +20,29 @@ from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.parts import GROUPS, group_names, shared_copy
 
+ESD_SHORT = {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"}
 #: Settings that make a run short, and settings under which nothing may change.
 SHORT: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
     "uce": {},
     "rece": {"epochs": "2"},
-    "esd": {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"},
+    "esd": ESD_SHORT,
+    "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
     "uce": {"ridge": "1e9"},
     "rece": {"ridge": "1e9", "epochs": "0"},
     "esd": {"iterations": "0"},
+    "race": {"iterations": "0"},
 }
-GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv", "esd": "cross_attention"}
+GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv", "esd": "cross_attention", "race": "cross_attention"}
 CHURCH = Concept(name="church")
 
 
 def eraser_of(name: str, settings: dict[str, str]) -> Eraser:
-    return registry.load("erasers", name).preset(None, "object", settings)
+    group = {"group": "x"} if name in {"esd", "race"} else {}
+    return registry.load("erasers", name).preset(None, "object", {**group, **settings})
 
 
 def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -241,3 +246,21 @@ def test_rolling_each_row_to_its_own_stop(model: StableDiffusion) -> None:
     model.calls.unet_rows = 0
     model.roll_each(noise, states, empty, 5, stops, 2.0)
     assert model.calls.unet_rows == 2 * sum(stops)
+
+
+def test_race_attacks_within_its_box_and_lowers_the_noise_error(model: StableDiffusion) -> None:
+    race = eraser_of("race", {"plain_iterations": "0", "attack_steps": "8", "radius": "0.2"})
+    states = model.encode(model.tokenize(["church", "dog"]).ids)
+    noise = model.initial_noise([1, 2])
+    timesteps = torch.tensor([500, 700])
+    samples = Samples(model.noised(torch.zeros_like(noise), noise, timesteps), timesteps, states, noise, noise)
+    attacked = race.condition(model, samples, 0, torch.Generator().manual_seed(0))
+    assert (attacked - states).abs().max() <= 0.2 + 1e-6
+    assert attacked.amax((1, 2)).le(states.amax((1, 2)) + 1e-6).all()
+
+    def error(text: torch.Tensor) -> float:
+        found = model.noise_of(model.predict(samples.latents, timesteps, text), samples.latents, timesteps)
+        return (found - noise).square().mean().item()
+
+    assert error(attacked) < error(states)
+    assert race.condition(model, samples, 0, torch.Generator().manual_seed(0)).equal(attacked)

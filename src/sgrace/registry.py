@@ -34,6 +34,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "erasers": {
         "esd": "sgrace.erasers.esd:ESD",
+        "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "uce": "sgrace.erasers.uce:UCE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -64,6 +65,28 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Partial samples of the concepts; all with the same number of rows.
+
+    Attributes:
+        latents, timesteps: where the student is trained.
+        states: text states of the concept's prompt.
+        targets: output that the student shall give there.
+        noise: unit noise from which the samples came.
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    states: Tensor
+    targets: Tensor
+    noise: Tensor
+
+    def rows(self, picks: Tensor) -> Samples:
+        """Some of the samples."""
+        return Samples(*(getattr(self, f.name)[picks] for f in fields(self)))
+
+
 class ESD(Eraser[ESDConfig]):
     """Regression of the model's own output for the concept onto a mixture of the original's outputs.
 
@@ -91,15 +114,16 @@ class ESD(Eraser[ESDConfig]):
         with torch.no_grad():
             shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
             empty = teacher.encode(teacher.tokenize([""]).ids)
-        sampler = _Samples(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
-        pool = sampler.draw(min(config.pool, config.iterations * config.batch)) if config.sample_from == "frozen" else None
-        for _ in tqdm(range(config.iterations), desc="erase", **model.progress_bar_options):
+        sampler = _Sampler(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
+        once = config.sample_from == "frozen" and config.iterations > 0
+        pool = sampler.draw(min(config.pool, config.iterations * config.batch)) if once else None
+        for step in tqdm(range(config.iterations), desc="erase", **model.progress_bar_options):
             if pool is None:
-                latents, timesteps, states, targets = sampler.draw(config.batch)
+                samples = sampler.draw(config.batch)
             else:
-                picks = torch.randint(len(pool[0]), (config.batch,), generator=generator)
-                latents, timesteps, states, targets = (part[picks] for part in pool)
-            loss = F.mse_loss(student.predict(latents, timesteps, states), targets)
+                samples = pool.rows(torch.randint(len(pool.latents), (config.batch,), generator=generator))
+            states = self.condition(student, samples, step, generator)
+            loss = F.mse_loss(student.predict(samples.latents, samples.timesteps, states), samples.targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -107,9 +131,14 @@ class ESD(Eraser[ESDConfig]):
         recipe = facts(self, teacher, concepts, knowledge, seed, trained=sum(p.numel() for p in trained), started=started)
         return Erasure(recipe, None, unet=changed)
 
+    def condition(self, student: StableDiffusion, samples: Samples, step: int, generator: torch.Generator) -> Tensor:
+        """Text states under which the student is trained: the concept's prompt as it is."""
+        del student, step, generator
+        return samples.states
 
-class _Samples:
-    """Partial samples of the concepts, with the output that the student shall learn there."""
+
+class _Sampler:
+    """Draws partial samples of the concepts, with the output that the student shall learn there."""
 
     def __init__(
         self,
@@ -124,10 +153,8 @@ class _Samples:
         self.shown, self.empty, self.generator = shown, empty, generator
 
     @torch.no_grad()
-    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents, timesteps, text states and targets of ``n`` new samples."""
-        if n == 0:
-            return torch.empty(0), torch.empty(0), torch.empty(0), torch.empty(0)
+    def draw(self, n: int) -> Samples:
+        """``n`` new samples, all rolled together."""
         config, steps = self.config, self.config.num_inference_steps
         states = self.shown[torch.randint(len(self.shown), (n,), generator=self.generator)]
         stops = torch.randint(steps, (n,), generator=self.generator).tolist()
@@ -136,4 +163,4 @@ class _Samples:
         text = torch.cat([states, self.empty.expand_as(states)])
         concept, nothing = self.teacher.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), text).chunk(2)
         start = nothing if config.form == "A" else concept
-        return latents, timesteps, states, start - config.strength * (concept - nothing)
+        return Samples(latents, timesteps, states, start - config.strength * (concept - nothing), noise)
