@@ -74,7 +74,7 @@ def erase(
         for question, row in questions.items():
             before, after = (f"{row[k]['share']:6.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("before", "after"))
             click.echo(f"  {question:11s} before {before}   after {after}   n={row['after']['n']}")
-    click.echo(f"\nErased in {erasure.recipe['seconds']} s. Text encoder: {out}/text_encoder   Pictures: {out}/before_after.png")
+    click.echo(f"\nErased in {erasure.recipe['seconds']} s. Result: {out}   Pictures: {out}/before_after.png")
 
 
 def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[str], folder: Path) -> dict[str, Any]:
@@ -102,23 +102,29 @@ def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[s
 @click.option("--model", default="emoji", show_default=True)
 @click.option("--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model.")
 @click.option("--steps", default=25, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--guidance-scale", default=5.0, show_default=True, type=click.FloatRange(1, 50))
+@click.option("--guidance-scale", type=click.FloatRange(1, 50), help="2.5 for the built-in model, 7.5 for others, if absent.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG file; the prompts' pictures stand side by side.")
 @user_errors
-def generate(prompts: tuple[str, ...], model: str, erasure: Path | None, steps: int, guidance_scale: float, seed: int, out: Path) -> None:
+def generate(
+    prompts: tuple[str, ...], model: str, erasure: Path | None, steps: int, guidance_scale: float | None, seed: int, out: Path
+) -> None:
     """Draw PROMPTS."""
     if out.exists() or out.suffix.lower() != ".png":
         raise InputError(f"{out} must be a .png file that does not exist yet.")
+    from .. import api  # noqa: PLC0415
+    from ..emoji.measure import GUIDANCE_SCALE as BUILT_IN_GUIDANCE  # noqa: PLC0415
     from ..emoji.measure import sheet  # noqa: PLC0415
     from ..erasers import Erasure  # noqa: PLC0415
+    from ..models.stable_diffusion import GUIDANCE_SCALE as DEFAULT_GUIDANCE  # noqa: PLC0415
 
     loaded = load(model, quiet=False)
     if erasure is not None:
         loaded = Erasure.from_pretrained(erasure).apply(loaded)
-    pictures = loaded.generate(
-        list(prompts), [seed + i for i in range(len(prompts))], num_inference_steps=steps, guidance_scale=guidance_scale
-    )
+    if guidance_scale is None:
+        guidance_scale = BUILT_IN_GUIDANCE if api.is_built_in(loaded) else DEFAULT_GUIDANCE
+    seeds = [seed + i for i in range(len(prompts))]
+    pictures = loaded.generate(list(prompts), seeds, num_inference_steps=steps, guidance_scale=guidance_scale)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet([pictures]).save(out)
     click.echo(str(out))

@@ -35,29 +35,33 @@ class Verdict:
     styles: Tensor
 
 
-class Judge(nn.Module):
-    """Residual network with a class head and a style head.
-
-    Takes RGB pictures ``(n, 3, 64, 64)`` in -1..1.
-    """
-
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 224)) -> None:
+class _Network(nn.Module):
+    def __init__(self, outputs: int, widths: tuple[int, ...] = (32, 64, 128, 224)) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.blocks = nn.Sequential(*(_Residual(i, o, 1 if i == o else 2) for i, o in pairs))
-        self.class_head = nn.Linear(widths[-1], len(vocabulary.classes()) + 1)
-        self.style_head = nn.Linear(widths[-1], len(vocabulary.STYLES))
+        self.head = nn.Linear(widths[-1], outputs)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pooled features ``(n, width)``."""
-        pooled: Tensor = self.blocks(self.stem(images)).mean((2, 3))
-        return pooled
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(images)).mean((2, 3)))
+        return logits
+
+
+class Judge(nn.Module):
+    """One residual network for the class, which must not mind colour, and one for the style, of which colour is a part.
+
+    Takes RGB pictures ``(n, 3, 64, 64)`` in -1..1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.concept = _Network(len(vocabulary.classes()) + 1)
+        self.style = _Network(len(vocabulary.STYLES))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of class and style."""
-        features = self.features(images)
-        return self.class_head(features), self.style_head(features)
+        return self.concept(images), self.style(images)
 
     @torch.no_grad()
     def judge(self, images: Tensor, batch: int = 128) -> Verdict:

@@ -60,8 +60,15 @@ def left_out_pairs(data: EmojiData) -> Tensor:
     return order[(label % 2 == 0) & (wanted == (label // 2) % len(vocabulary.STYLES))]
 
 
+def new_judge(seed: int) -> Judge:
+    """An untrained judge."""
+    torch.manual_seed(seed)
+    return Judge()
+
+
 def train_judge(
     data: EmojiData,
+    judge: Judge,
     autoencoder: AutoencoderTiny | None,
     work: Path,
     schedule: Schedule,
@@ -70,8 +77,7 @@ def train_judge(
     left_out: Tensor | None = None,
 ) -> tuple[Judge, float]:
     """Train on all pictures but those whose indices are in ``left_out``."""
-    torch.manual_seed(seed)
-    judge, batch = Judge().to(device), schedule.batch
+    judge, batch = judge.to(device), schedule.batch
     nn.Module.to(judge, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its overloads
     usable = torch.ones(len(data.label), dtype=torch.bool)
     if left_out is not None:
@@ -87,10 +93,11 @@ def train_judge(
         )
         images = degrade(to_float(data.images[pictures].to(device)), generator, autoencoder)
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
-        images = occlude(recolour(images, generator), generator)
-        classes, styles = judge(images.contiguous(memory_format=torch.channels_last))
+        everywhere = occlude(recolour(images, generator), generator)
+        classes = judge.concept(everywhere.contiguous(memory_format=torch.channels_last))
+        styles = judge.style(images.contiguous(memory_format=torch.channels_last))  # colour is a part of style
         label, style = data.label[pictures].clamp(max=data.n_classes).to(device), data.style[pictures].to(device)
-        return F.cross_entropy(classes, label, label_smoothing=0.05) + 0.5 * F.cross_entropy(styles, style, ignore_index=-1)
+        return F.cross_entropy(classes, label, label_smoothing=0.05) + F.cross_entropy(styles, style, ignore_index=-1)
 
     loss = train("judge" if left_out is None else "judge-left-out", judge, loss_at, schedule, work)
     return judge, loss

@@ -29,12 +29,12 @@ from .autoencoder import encode_all, train_autoencoder
 from .denoiser import new_denoiser, new_scheduler, train_denoiser
 from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
 from .judge import Judge
-from .judge_training import left_out_pairs, train_judge
+from .judge_training import left_out_pairs, new_judge, train_judge
 from .loop import Schedule
 from .training_data import EmojiData, to_float
 
 INITIAL = "initial"  # subfolder of networks from which a stage starts
-RETRAINABLE = ("clip", "denoiser")
+RETRAINABLE = ("clip", "denoiser", "judge")
 STAGES = ("tokenizer", "clip", "autoencoder", "denoiser", "judge")
 
 
@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
         clip=Schedule(steps=4_000, batch=128, lr=1e-3, weight_decay=0.05),
         autoencoder=Schedule(steps=3_600, batch=16, lr=2e-3, weight_decay=0.0, ema=0.998),
         denoiser=Schedule(steps=16_000, batch=64, lr=1e-3, ema=0.999),
-        judge=Schedule(steps=2_000, batch=96, lr=2e-3, weight_decay=0.05),
+        judge=Schedule(steps=1_600, batch=96, lr=2e-3, weight_decay=0.05),
     ),
     "gpu": Preset(
         clip=Schedule(steps=6_000, batch=512, lr=1e-3, weight_decay=0.05),
@@ -158,7 +158,11 @@ class Recipe:
         return loss
 
     def _judge(self) -> float:
-        judge, loss = train_judge(self.data, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device)
+        start = self._initial("judge")
+        initial = Judge.from_pretrained(start) if start else new_judge(self.seed)
+        judge, loss = train_judge(
+            self.data, initial, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device
+        )
         partial = self._partial("judge")
         _save_judge(judge, partial)
         self._finish("judge", partial)
@@ -169,7 +173,14 @@ class Recipe:
         left_out, folder = left_out_pairs(self.data), self.work / "judge-left-out"
         if not folder.exists():
             judge, _ = train_judge(
-                self.data, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device, left_out
+                self.data,
+                new_judge(self.seed),
+                self.autoencoder().to(self.device),
+                self.work,
+                self.preset.judge,
+                self.seed,
+                self.device,
+                left_out,
             )
             partial = self._partial(folder.name)
             _save_judge(judge, partial)
@@ -184,16 +195,16 @@ class Recipe:
         """Take the parts of an exported pipeline, where this work folder has none.
 
         Parts count as finished stages, so that the rest is trained on them; the networks of the stages in ``retrain``
-        (``clip``, ``denoiser``) are where their training starts instead.
+        (``clip``, ``denoiser``, ``judge``) are where their training starts instead.
         """
         places = {s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES}
         folders = {"tokenizer": "tokenizer", "autoencoder": "vae", "denoiser": "unet"}
         for stage, folder in folders.items():
             if not places[stage].exists() and (pipeline / folder).is_dir():
                 shutil.copytree(pipeline / folder, places[stage])
-        if "judge" not in retrain and not (self.work / "judge").exists():
-            (self.work / "judge").mkdir()
-            shutil.copy(pipeline / "judge.safetensors", self.work / "judge")
+        if not places["judge"].exists():
+            places["judge"].mkdir(parents=True)
+            shutil.copy(pipeline / "judge.safetensors", places["judge"])
         if not places["clip"].exists():
             text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
             vision = CLIPVisionModelWithProjection.from_pretrained(pipeline / "image_encoder", dtype=torch.float32)
