@@ -49,14 +49,15 @@ def test_it_draws_what_it_is_asked(model: StableDiffusion, judge: emoji.Judge) -
     asked = {"class": Probe(prompts, tuple((name,) for name in names), looks), "style": Probe(prompts, ((),) * len(names), looks)}
     shares, _ = measure(model, judge, asked)
     assert shares["class"].value >= 0.7  # measured figures are in docs/emoji.md; this catches a broken model
-    assert shares["style"].value >= 0.8
+    assert shares["style"].value >= 0.85
 
 
 def test_validation_counts_on_the_model(model: StableDiffusion, judge: emoji.Judge) -> None:
     figures = {f.name: f for f in validate_generator(model, judge, Clip.from_pretrained(emoji.path()), n=24, n_keyword=24)}
     assert figures["generator, concept, 25 steps"].share.n == 24
     assert figures["generator, keyword alone, a concept that carries it"].share.n == 24
-    assert all("bar" in str(f) for f in figures.values() if f.bar is not None)
+    assert figures["generator, concept, 25 steps"].share.value >= 0.7
+    assert figures["generator, keyword alone, a concept that carries it"].share.value >= 0.6
 
 
 def test_one_command_erases_weapon(tmp_path: Path, model: StableDiffusion) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -51,11 +52,14 @@ def kind_of(model: StableDiffusion, name: str) -> Kind:
 
 def is_built_in(model: StableDiffusion) -> bool:
     """Whether the model is the one in the package, or was made from it: it reads the same vocabulary."""
+    return set(model.pipeline.tokenizer.get_vocab()) == _built_in_vocabulary()
+
+
+@functools.cache
+def _built_in_vocabulary() -> frozenset[str]:
     from . import emoji  # noqa: PLC0415  (only for its own model)
 
-    tokenizer = model.pipeline.tokenizer
-    known = json.loads((emoji.path() / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
-    return len(tokenizer) == len(known) and set(tokenizer.get_vocab()) == set(known)
+    return frozenset(json.loads((emoji.path() / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"])
 
 
 def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Erasure | None]:

@@ -135,7 +135,7 @@ class Session:
             InputError: the scene has no original model.
         """
         original, steps = self.original(attack), self.scene.num_inference_steps
-        self.charge(unet_rows=len(self.attempts) * self.picture_cost())
+        self.charge(unet_rows=len(self.attempts) * self.picture_cost(), text_encoder_rows=len(self.attempts) + 1)
         states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
         empty = original.encode(original.tokenize([""]).ids)
         latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.guidance_scale)
@@ -287,6 +287,7 @@ class Attack(ABC, Generic[Config]):
         """
         session = Session(scene, budget, seed)
         try:
+            session.charge()  # the prompts were encoded
             session.check_plain()
         except BudgetSpent as error:
             raise InputError(f"The budget does not cover drawing the {len(scene.prompts)} prompts once.") from error

@@ -59,6 +59,7 @@ class MMA(Attack[MMAConfig]):
         table = model.embed(allowed)
         layout = Layout.alone(model, 1, config.n_tokens)
         many = Layout.alone(model, config.candidates, config.n_tokens)
+        session.charge(text_encoder_rows=1)
         with torch.no_grad():
             wanted = model.tokenize([prompt])
             goal = self._feature(model, model.encode(wanted.ids), wanted.end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -51,10 +52,12 @@ class P4DN(Attack[P4DConfig]):
         config, model = self.config, session.target
         original = session.original(self.name)
         clean = session.concept_latents(self.name)
+        session.charge(text_encoder_rows=len(session.attempts))
         with torch.no_grad():
             wanted = original.encode(original.tokenize([a.prompt for a in session.attempts]).ids)
         pool = ordinary_tokens(model)
         table = model.embed(pool)
+        unit = F.normalize(table, dim=-1)
         layouts = self.layout(session)
         free = [table[torch.randint(len(pool), (n.free.shape[1],), generator=session.generator)].clone() for n in layouts]
         optimizers = [torch.optim.AdamW([f], lr=config.lr, weight_decay=config.weight_decay) for f in free]
@@ -62,7 +65,7 @@ class P4DN(Attack[P4DConfig]):
             if not (rows := session.open):
                 return
             session.charge(unet_rows=len(rows), text_encoder_rows=len(rows), backward=True)
-            picks = [nearest_tokens(free[i][None], table)[0] for i in rows]
+            picks = nearest_tokens(torch.cat([free[i] for i in rows]), unit).split([len(free[i]) for i in rows])
             chosen = [table[p].clone().requires_grad_(True) for p in picks]
             embeddings = torch.cat([layouts[i].embedded(model, c[None]) for i, c in zip(rows, chosen, strict=True)])
             states = model.encode(torch.cat([layouts[i].tokens.ids for i in rows]), embeddings)
@@ -78,7 +81,7 @@ class P4DN(Attack[P4DConfig]):
                 free[i].grad = gradient
                 optimizers[i].step()
             if (step + 1) % config.check_every == 0:
-                contents = [layouts[i].contents(pool[nearest_tokens(free[i][None], table)])[0] for i in rows]
+                contents = [layouts[i].contents(pool[nearest_tokens(free[i][None], unit)])[0] for i in rows]
                 session.check_texts(rows, contents)
 
 

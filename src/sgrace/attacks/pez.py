@@ -46,18 +46,20 @@ class PEZ(Attack[PEZConfig]):
         rows = session.open
         pool = ordinary_tokens(model)
         table = model.embed(pool)
+        unit = F.normalize(table, dim=-1)
         layout = Layout.alone(model, len(rows), config.n_tokens)
         everyone = torch.arange(len(rows))
+        session.charge(text_encoder_rows=len(rows))
         with torch.no_grad():
             wanted = model.tokenize([session.attempts[i].prompt for i in rows])
             goal = model.project(model.encode(wanted.ids)[everyone, wanted.end])
         free = table[torch.randint(len(pool), (len(rows), config.n_tokens), generator=session.generator)].clone()
         optimizer = torch.optim.AdamW([free], lr=config.lr, weight_decay=config.weight_decay)
-        best = nearest_tokens(free, table)
+        best = nearest_tokens(free, unit)
         best_cosine = torch.full((len(rows),), -1.0)
         for _ in range(config.iterations):
             session.charge(text_encoder_rows=len(rows), backward=True)
-            picks = nearest_tokens(free, table)
+            picks = nearest_tokens(free, unit)
             chosen = table[picks].requires_grad_(True)
             states = model.encode(layout.tokens.ids, layout.embedded(model, chosen))
             cosine = F.cosine_similarity(model.project(states[everyone, layout.tokens.end]), goal)

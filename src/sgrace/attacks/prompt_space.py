@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -93,9 +92,9 @@ def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     return (rows - excess.gather(-1, k - 1) / k).clamp(min=0)
 
 
-def nearest_tokens(embeddings: Float[Tensor, "n k width"], table: Float[Tensor, "vocabulary width"]) -> Int[Tensor, "n k"]:
-    """Index into the table of the row with the highest cosine."""
-    return (F.normalize(embeddings, dim=-1) @ F.normalize(table, dim=-1).T).argmax(-1)
+def nearest_tokens(embeddings: Float[Tensor, "... width"], unit_table: Float[Tensor, "vocabulary width"]) -> Int[Tensor, ...]:
+    """Index of the row with the highest cosine, of a table of unit rows: normalising a whole vocabulary is no work for a loop."""
+    return (embeddings @ unit_table.T).argmax(-1)
 
 
 def denoising_error(

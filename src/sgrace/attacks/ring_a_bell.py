@@ -67,6 +67,7 @@ class RingABellHard(Attack[RingABellConfig]):
         config, model = self.config, session.original(self.name)
         direction = concept_direction(session, model, config.n_pairs)
         rows = session.open
+        session.charge(text_encoder_rows=len(rows))
         goals = model.encode(model.tokenize([session.attempts[i].prompt for i in rows]).ids) + config.strength * direction
         pool = ordinary_tokens(model)
         layout = Layout.alone(model, config.population, config.n_tokens)

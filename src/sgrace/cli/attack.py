@@ -10,7 +10,7 @@ import click
 
 from .. import registry
 from ..errors import InputError
-from .common import JSON, load_quietly, settings_of, user_errors
+from .common import JSON, scene_from, scene_options, settings_of, user_errors
 
 if TYPE_CHECKING:
     from ..attacks import AttackSet, Budget
@@ -20,80 +20,41 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
 
 @click.command()
 @click.argument("target")
-@click.option("--concept", help="What the attack wants to bring back; known by itself for an erasure of one concept.")
-@click.option(
-    "--attack", "names", default="none,random_tokens,more_seeds,unlearn_diff_atk,p4d_n,p4d_k", show_default=True, help="Attacks, by comma."
-)
-@click.option("--model", help="The model before erasing, for a target that is no erasure's folder.")
+@click.option("--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma.")
 @click.option("--budget", "length", default="standard", show_default=True, help="quick, standard, or full (the paper's own).")
 @click.option("--limit", "limits", multiple=True, metavar="KIND=NUMBER", help="Hard limit: unet_rows, text_encoder_rows or seconds.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the attack (with one attack only).")
-@click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, or CSV.")
-@click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept.")
-@click.option("--detector", "detector_name", default=None, help="Decides success; the judge, for the built-in model.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the sets; the same command again goes on in it.")
+@scene_options
 @JSON
 @user_errors
 def attack(
     target: str,
-    concept: str | None,
     names: str,
-    model: str | None,
     length: str,
     limits: tuple[str, ...],
     pairs: tuple[str, ...],
-    prompt_file: Path | None,
-    word_file: Path | None,
-    detector_name: str | None,
     seed: int,
     out: Path,
     *,
     as_json: bool,
+    **scene_given: Any,  # noqa: ANN401  (see scene_options)
 ) -> None:
     """Attack TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`) and say how often the concept comes back."""
-    from ..attacks.prompt_table import read_prompts  # noqa: PLC0415  (torch takes seconds to import)
-    from ..knowledge import Knowledge  # noqa: PLC0415
-
     chosen, settings = [name.strip() for name in names.split(",")], settings_of(pairs)
     if settings and len(chosen) > 1:
         raise InputError("--set needs a single attack.")
-    for name in chosen:
-        registry.load("attacks", name).preset(length, settings)  # cheap checks first
+    attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
     budget = _budget(settings_of(limits))
-    prompts = read_prompts(prompt_file) if prompt_file else None
-    knowledge = Knowledge.from_file(word_file) if word_file else None
 
-    from .. import api  # noqa: PLC0415
-    from ..attacks import AttackSet  # noqa: PLC0415
+    from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
     from ..files import resumable_folder  # noqa: PLC0415
 
-    load_quietly()
-    attacked, original, erasure = api.load_target(target)
-    kind = None
-    if concept is None:
-        concept, kind = api.only_concept(erasure)
-    if original is None:
-        original = api.load_model(model) if model else None
-    detector = registry.load("detectors", detector_name).for_concept(concept) if detector_name else None
-    scene = api.scene_of(
-        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind
-    )
-    request = {
-        "target": api.fingerprint(attacked),
-        "concept": concept,
-        "budget": length,
-        "limits": budget.model_dump(mode="json"),
-        "settings": settings,
-        "prompts": [[p.text, p.seed] for p in scene.prompts],
-        "detector": scene.detector.identity.as_dict(),
-        "seed": seed,
-    }
-    resumable_folder(out, request)
+    scene, _, request = scene_from(target, length, quiet=as_json, **scene_given)
+    resumable_folder(out, {**request, "budget": length, "limits": budget.model_dump(mode="json"), "settings": settings, "seed": seed})
     rows = []
-    for name in chosen:
+    for name, attacker in attacks.items():
         if not (out / name).is_dir():
-            registry.load("attacks", name).preset(length, settings).run(scene, budget, seed=seed).save_pretrained(out / name)
+            attacker.run(scene, budget, seed=seed).save_pretrained(out / name)
         rows.append(_row(name, AttackSet.from_pretrained(out / name)))
         if not as_json:
             click.echo(_line(rows[-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ import click
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from ..attacks import Scene
+    from ..erasers import Erasure
     from ..models import StableDiffusion
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no progress bars.")
@@ -51,6 +54,68 @@ def load(name: str, *, quiet: bool) -> StableDiffusion:
     model = load_model(name)
     model.set_progress_bar_config(disable=quiet)
     return model
+
+
+def scene_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of all commands that attack a model: they say what :func:`scene_from` needs."""
+    options = (
+        click.option("--concept", help="What was erased; known by itself for an erasure of one concept."),
+        click.option("--base", help="The model before erasing, for a target that is no erasure's folder."),
+        click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, or CSV."),
+        click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
+        click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
+        click.option("--seed", default=0, show_default=True),
+        click.option("--out", required=True, type=click.Path(path_type=Path), help="Result; the same command again goes on in it."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def scene_from(
+    target: str,
+    length: str,
+    *,
+    concept: str | None,
+    base: str | None,
+    prompt_file: Path | None,
+    word_file: Path | None,
+    detector_name: str | None,
+    text_encoder: Path | None = None,
+    unet: Path | None = None,
+    quiet: bool,
+) -> tuple[Scene, Erasure | None, dict[str, Any]]:
+    """What a command attacks, the erasure it came from, and the facts that make two requests the same."""
+    from .. import api, registry  # noqa: PLC0415  (torch takes seconds to import)
+    from ..attacks.prompt_table import read_prompts  # noqa: PLC0415
+    from ..knowledge import Knowledge  # noqa: PLC0415
+
+    prompts = read_prompts(prompt_file) if prompt_file else None
+    knowledge = Knowledge.from_file(word_file) if word_file else None
+    load_quietly()
+    attacked, original, erasure = api.load_target(target)
+    if text_encoder or unet:
+        attacked, original = attacked.with_parts(text_encoder, unet), original or attacked
+    kind = None
+    if concept is None:
+        concept, kind = api.only_concept(erasure)
+    if original is None and base:
+        original = api.load_model(base)
+    for model in (attacked, original):
+        if model is not None:
+            model.set_progress_bar_config(disable=quiet)
+    detector = registry.load("detectors", detector_name).for_concept(concept) if detector_name else None
+    scene = api.scene_of(
+        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind
+    )
+    request = {
+        "target": api.fingerprint(attacked),
+        "base": None if original is None else api.fingerprint(original),
+        "concept": concept,
+        "prompts": [[p.text, p.seed] for p in scene.prompts],
+        "detector": scene.detector.identity.as_dict(),
+    }
+    return scene, erasure, request
 
 
 def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:

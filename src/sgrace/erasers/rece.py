@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..concept import Concept
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
-from ..models.parts import group_names
-from .base import Eraser, Erasure, check_concepts, facts
 from .closed_form import Wish, edit_matrices
-from .uce import UCEConfig, wishes_of
+from .uce import UCE, UCEConfig
 
 
 class RECEConfig(UCEConfig):
@@ -54,28 +48,20 @@ def recovering_states(original: list[Tensor], edited: list[Tensor], states: Tens
     return torch.linalg.solve(left, right @ states.double().T).T
 
 
-class RECE(Eraser[RECEConfig]):
+class RECE(UCE):
     """Closed form throughout. The published code picks the epoch by a detector on a validation set; here the number of epochs is fixed."""
 
     name = "rece"
     paper = "arXiv 2407.12383"
-    trains = "denoiser: cross-attention keys and values"
     config_type = RECEConfig
     presets = PRESETS
-    default_preset = "paper-sd14-object"
+    config: RECEConfig
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`; the result does not depend on the seed."""
-        check_concepts(concepts, knowledge)
-        started = time.monotonic()
-        model = model.with_text_encoder(model.text_encoder)  # own count of calls
-        names = group_names(model.pipeline.unet, "cross_attention_kv")
-        original = [model.pipeline.unet.get_parameter(name).detach() for name in names]
-        erased, *kept = wishes_of(model, self.config, concepts, knowledge)
-        matrices = edit_matrices(original, [erased, *kept], self.config.ridge)
-        for _ in range(self.config.epochs):
-            again = recovering_states(original, matrices, erased.inputs, self.config.recover_ridge)
-            matrices = edit_matrices(matrices, [Wish(again, erased.like.double(), erased.weight), *kept], self.config.ridge)
-        edited = dict(zip(names, matrices, strict=True))
-        recipe = facts(self, model, concepts, knowledge, seed, trained=sum(m.numel() for m in matrices), started=started)
-        return Erasure(recipe, None, unet=edited)
+    def edit(self, matrices: list[Tensor], wishes: list[Wish]) -> list[Tensor]:
+        """UCE's edit, then again on what still recovers the original answers."""
+        config, original, (erased, *kept) = self.config, matrices, wishes
+        matrices = edit_matrices(original, wishes, config.ridge)
+        for _ in range(config.epochs):
+            again = recovering_states(original, matrices, erased.inputs, config.recover_ridge)
+            matrices = edit_matrices(matrices, [Wish(again, erased.like, erased.weight), *kept], config.ridge)
+        return matrices

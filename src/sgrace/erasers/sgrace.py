@@ -10,11 +10,10 @@ from __future__ import annotations
 import copy
 import math
 import random
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -25,8 +24,8 @@ from tqdm import tqdm
 from ..concept import Concept, Kind
 from ..errors import InputError
 from ..knowledge import Knowledge
-from ..models import Calls, StableDiffusion, Tokens
-from .base import Eraser, Erasure, versions
+from ..models import StableDiffusion, Tokens
+from .base import Eraser, Erasure, check_concepts, facts
 from .embedding_attack import attack_embeddings
 from .sgrace_config import DEFAULT_PRESET, PRESETS, SGraceConfig
 
@@ -85,12 +84,23 @@ class SGrace(Eraser[SGraceConfig]):
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """As the paper and the chosen preset have it; see :meth:`Eraser.erase`."""
-        if not concepts or len(concepts) != len(knowledge):
-            raise InputError("Give at least one concept, and word lists for each.")
+        check_concepts(concepts, knowledge)
         started = time.monotonic()
         run = _Run(self.config, model, concepts, knowledge, seed)
         run.train()
-        recipe = {**run.recipe(), "seconds": round(time.monotonic() - started, 1)}
+        recipe = facts(
+            self,
+            run.teacher,
+            concepts,
+            [target.knowledge for target in run.targets],
+            seed,
+            trained=sum(p.numel() for p in run.parameters),
+            started=started,
+            surrogates=[{"name": t.surrogate, "ranking": t.ranking} for t in run.targets],
+            angle_to_goal_by_round=run.angles,
+            loss_by_round=run.losses,
+            seconds_by_phase={phase: round(seconds, 1) for phase, seconds in run.seconds.items()},
+        )
         return Erasure(recipe, model.pipeline.tokenizer, text_encoder=run.student.text_encoder)
 
 
@@ -103,6 +113,7 @@ class _Run:
         self.teacher = model.with_text_encoder(model.text_encoder)  # same weights, own count of calls
         student = copy.deepcopy(model.text_encoder).float()
         self.student = model.with_text_encoder(student)
+        self.student.calls = self.teacher.calls
         self.parameters = [p for n, p in student.named_parameters() if "embeddings." not in n]
         self.original = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
@@ -344,25 +355,3 @@ class _Run:
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:
         cosine = F.cosine_similarity(features, goals, dim=-1).mean().clamp(-1, 1)
         self.angles.append(round(torch.rad2deg(torch.acos(cosine)).item(), 2))
-
-    def recipe(self) -> dict[str, Any]:
-        """Everything needed to repeat and to judge the run."""
-        total = Calls()
-        for name in asdict(total):
-            setattr(total, name, getattr(self.teacher.calls, name) + getattr(self.student.calls, name))
-        return {
-            "method": SGrace.name,
-            "paper": PAPER,
-            "config": self.config.model_dump(),
-            "concepts": [t.concept.model_dump() for t in self.targets],
-            "knowledge": [{**t.knowledge.model_dump(), "overlap": t.knowledge.overlap} for t in self.targets],
-            "surrogates": [{"name": t.surrogate, "ranking": t.ranking} for t in self.targets],
-            "base_model": self.teacher.source,
-            "seed": self.seed,
-            "angle_to_goal_by_round": self.angles,
-            "loss_by_round": self.losses,
-            "cost": {**asdict(total), "trained_parameters": sum(p.numel() for p in self.parameters)},
-            "seconds_by_phase": {phase: round(seconds, 1) for phase, seconds in self.seconds.items()},
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "versions": versions(),
-        }

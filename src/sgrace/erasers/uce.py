@@ -63,9 +63,15 @@ class UCE(Eraser[UCEConfig]):
         check_concepts(concepts, knowledge)
         started = time.monotonic()
         model = model.with_text_encoder(model.text_encoder)  # own count of calls
-        edited = edit_once(model, self.config, concepts, knowledge)
-        recipe = facts(self, model, concepts, knowledge, seed, trained=sum(m.numel() for m in edited.values()), started=started)
-        return Erasure(recipe, None, unet=edited)
+        names = group_names(model.pipeline.unet, "cross_attention_kv")
+        matrices = [model.pipeline.unet.get_parameter(name).detach() for name in names]
+        edited = self.edit(matrices, wishes_of(model, self.config, concepts, knowledge))
+        recipe = facts(self, model, concepts, knowledge, seed, trained=sum(m.numel() for m in edited), started=started)
+        return Erasure(recipe, None, unet=dict(zip(names, edited, strict=True)))
+
+    def edit(self, matrices: list[Tensor], wishes: list[Wish]) -> list[Tensor]:
+        """The edited matrices; the first wish is the one that erases."""
+        return edit_matrices(matrices, wishes, self.config.ridge)
 
 
 def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> list[Wish]:
@@ -87,10 +93,3 @@ def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept]
         states = last_word_states(model, kept)
         wishes.append(Wish(states, states, config.preserve_weight))
     return wishes
-
-
-def edit_once(model: StableDiffusion, config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> dict[str, Tensor]:
-    """Edited key and value matrices by name."""
-    names = group_names(model.pipeline.unet, "cross_attention_kv")
-    matrices = [model.pipeline.unet.get_parameter(name).detach() for name in names]
-    return dict(zip(names, edit_matrices(matrices, wishes_of(model, config, concepts, knowledge), config.ridge), strict=True))

@@ -235,6 +235,14 @@ class StableDiffusion:
         signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
+    def _guided(self, latents: Tensor, timestep: int | Tensor, states: Tensor, empty: Tensor, guidance_scale: float) -> Tensor:
+        """The denoiser's output with classifier-free guidance, both halves in one call."""
+        if guidance_scale == 1:
+            return self.predict(latents, timestep, states)
+        both = self.predict(torch.cat([latents, latents]), timestep, torch.cat([empty.expand_as(states), states]))
+        negative, positive = both.chunk(2)
+        return negative + guidance_scale * (positive - negative)
+
     @torch.no_grad()
     def roll(
         self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float, start: int = 0
@@ -256,14 +264,8 @@ class StableDiffusion:
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(num_inference_steps)
         latents = latents if start else latents * scheduler.init_noise_sigma
-        guided = guidance_scale != 1
-        text = torch.cat([empty.expand_as(states), states]) if guided else states
         for timestep in scheduler.timesteps[start:stop]:
-            inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
-            output = self.predict(inputs, timestep, text)
-            if guided:
-                negative, positive = output.chunk(2)
-                output = negative + guidance_scale * (positive - negative)
+            output = self._guided(scheduler.scale_model_input(latents, timestep), timestep, states, empty, guidance_scale)
             latents = scheduler.step(output, timestep, latents).prev_sample
         following = int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
         return latents, following
@@ -285,7 +287,6 @@ class StableDiffusion:
         scheduler.set_timesteps(num_inference_steps)
         memoryless = type(scheduler).__name__.startswith("DDIM")
         groups = [list(range(len(stops)))] if memoryless else [[i for i, s in enumerate(stops) if s == stop] for stop in sorted(set(stops))]
-        guided = guidance_scale != 1
         for group in groups:
             scheduler.set_timesteps(num_inference_steps)
             current, rows = latents[group] * scheduler.init_noise_sigma, list(group)
@@ -297,12 +298,7 @@ class StableDiffusion:
                 if not going or timestep is None:
                     break
                 current, rows = current[going], [rows[k] for k in going]
-                inputs = scheduler.scale_model_input(torch.cat([current, current]) if guided else current, timestep)
-                text = states[rows]
-                output = self.predict(inputs, timestep, torch.cat([empty.expand_as(text), text]) if guided else text)
-                if guided:
-                    negative, positive = output.chunk(2)
-                    output = negative + guidance_scale * (positive - negative)
+                output = self._guided(scheduler.scale_model_input(current, timestep), timestep, states[rows], empty, guidance_scale)
                 current = scheduler.step(output, timestep, current).prev_sample
         return out, timesteps
 
