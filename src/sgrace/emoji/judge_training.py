@@ -43,13 +43,47 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     return out
 
 
+def redraw(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn a sixth of the pictures into black and white, and another sixth into outlines, so that a class is known by its shape."""
+    kind = torch.randint(6, (len(images),), generator=generator).to(images.device)
+    threshold = (0.2 + 0.7 * torch.rand(len(images), 1, 1, 1, generator=generator)).to(images.device)
+    grey, out = images.mean(1, keepdim=True), images.clone()
+    out[kind == 0] = torch.where(grey < threshold, -1.0, 1.0)[kind == 0].expand(-1, 3, -1, -1)
+    if (outlined := kind == 1).any():
+        sobel = (torch.tensor([1.0, 2.0, 1.0])[:, None] * torch.tensor([-1.0, 0.0, 1.0])).to(images.device)
+        padded = F.pad(images[outlined], (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
+        slope = F.conv2d(padded, torch.stack([sobel, sobel.T])[:, None]).norm(dim=1).unflatten(0, (-1, 3)).amax(1, keepdim=True)
+        out[outlined] = (1 - slope).clamp(-1, 1).expand(-1, 3, -1, -1)
+    return out
+
+
+def shade(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Let the light of a third of the pictures fall off, or grow, along a random direction."""
+    n, side = len(images), images.shape[-1]
+    angle = torch.rand(n, 1, 1, generator=generator) * 2 * torch.pi
+    at = torch.linspace(-0.5, 0.5, side)
+    along = torch.cos(angle) * at + torch.sin(angle) * at[:, None]
+    reach = 0.8 * torch.rand(n, 1, 1, generator=generator) * (torch.rand(n, 1, 1, generator=generator) < 1 / 3)
+    light = (1 - reach * (along + 0.5)).unsqueeze(1).to(images.device)
+    return ((images + 1) * light - 1).clamp(-1, 1)
+
+
 def occlude(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Cover a rectangle of a third of the pictures with an even grey."""
+    """Cover a rectangle of a third of the pictures, and stripes over a tenth, with an even grey."""
     side, out = images.shape[-1], images.clone()
-    for picture in (out[i] for i in torch.nonzero(torch.rand(len(out), generator=generator) < 1 / 3).flatten().tolist()):
-        height, width = torch.randint(side // 8, side // 3, (2,), generator=generator).tolist()
-        y, x = torch.randint(side - max(height, width), (2,), generator=generator).tolist()
-        picture[:, y : y + height, x : x + width] = torch.rand(1, generator=generator).item() * 2 - 1
+    cover = torch.rand(len(out), generator=generator)
+    for picture, chance in zip(out, cover.tolist(), strict=True):
+        if chance >= 1 / 3 + 1 / 10:
+            continue
+        grey = torch.rand(1, generator=generator).item() * 2 - 1
+        if chance < 1 / 3:
+            height, width = torch.randint(side // 8, side // 3, (2,), generator=generator).tolist()
+            y, x = torch.randint(side - max(height, width), (2,), generator=generator).tolist()
+            picture[:, y : y + height, x : x + width] = grey
+        else:
+            for lines in (picture, picture.transpose(1, 2)):
+                period, start = torch.randint(5, 13, (2,), generator=generator).tolist()
+                lines[:, start % period :: period] = grey
     return out
 
 
@@ -93,7 +127,7 @@ def train_judge(
         )
         images = degrade(to_float(data.images[pictures].to(device)), generator, autoencoder)
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
-        everywhere = occlude(recolour(images, generator), generator)
+        everywhere = occlude(shade(recolour(redraw(images, generator), generator), generator), generator)
         classes = judge.concept(everywhere.contiguous(memory_format=torch.channels_last))
         styles = judge.style(images.contiguous(memory_format=torch.channels_last))  # colour is a part of style
         label, style = data.label[pictures].clamp(max=data.n_classes).to(device), data.style[pictures].to(device)

@@ -51,12 +51,6 @@ def _shear(images: Tensor, reach: float = 0.25) -> Tensor:
     return F.grid_sample(images - 1, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False) + 1
 
 
-def _light_ramp(images: Tensor) -> Tensor:
-    """Half as bright at one side as at the other."""
-    ramp = torch.linspace(0.5, 1, images.shape[-1])
-    return (images + 1) * ramp - 1
-
-
 def _rotate_hue(images: Tensor) -> Tensor:
     """A third of a turn about the grey axis, for half of each colour."""
     return images.lerp(images.roll(1, dims=1), 0.5)
@@ -71,21 +65,34 @@ def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
     return to_float(torch.from_numpy(np.stack(out)))
 
 
-def _bars(images: Tensor) -> Tensor:
-    """Every eighth row and column black."""
-    out = images.clone()
-    out[:, :, 3::8] = -1
-    out[:, :, :, 3::8] = -1
-    return out
+def _vignette(images: Tensor) -> Tensor:
+    """Full light in the middle, a third of it in the corners."""
+    at = torch.linspace(-1, 1, images.shape[-1])
+    return (images + 1) * (1 - (at**2 + at[:, None] ** 2) / 3) - 1
+
+
+def _warp(images: Tensor, reach: float = 0.08) -> Tensor:
+    """A smooth random displacement of up to a twelfth of the side or so."""
+    n, generator = len(images), torch.Generator().manual_seed(2)
+    field = F.interpolate(torch.rand(n, 2, 5, 5, generator=generator) * 2 - 1, size=images.shape[-2:], mode="bicubic", align_corners=True)
+    grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images - 1, grid + 2 * reach * field.permute(0, 2, 3, 1), align_corners=False) + 1
+
+
+def _salt_and_pepper(images: Tensor, share: float = 0.04) -> Tensor:
+    """Single pixels black or white."""
+    chance = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(3))
+    return torch.where(chance < share, torch.where(chance < share / 2, -1.0, 1.0), images)
 
 
 #: Changes that the judge's training never makes.
 UNSEEN_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "shear": _shear,
-    "light ramp": _light_ramp,
     "hue shift": _rotate_hue,
     "JPEG, quality 30": _jpeg,
-    "bars": _bars,
+    "vignette": _vignette,
+    "warp": _warp,
+    "salt and pepper": _salt_and_pepper,
 }
 
 
