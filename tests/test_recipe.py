@@ -89,3 +89,13 @@ def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name
         kept = len(whole.generator_pictures) * 3 // 4
     assert len(data.generator_pictures) == kept, "nothing else is lost"
     assert whole.visible.all()
+
+
+@pytest.mark.usefixtures("random_art")
+def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path, "cpu", seed=0, without="weapon")
+    recipe.adopt(emoji.path())
+    assert {stage for stage in STAGES if (tmp_path / stage).exists()} == {"tokenizer", "autoencoder", "judge"}
+    with pytest.raises(InputError, match="holds a training without weapon, not without nothing"):
+        Recipe(tmp_path, "cpu", seed=0)
+    assert Recipe.found_in(tmp_path).without == "weapon"

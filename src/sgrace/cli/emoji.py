@@ -54,7 +54,7 @@ def export(work: Path, out: Path) -> None:
     """Write the finished stages as a diffusers pipeline folder in fp16."""
     from ..emoji.recipe import Recipe  # noqa: PLC0415
 
-    Recipe(work, "cpu", 0).export(out)
+    Recipe.found_in(work).export(out)
 
 
 @emoji.command()

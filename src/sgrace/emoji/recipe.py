@@ -86,7 +86,16 @@ class Recipe:
         if preset == "gpu" and not torch.cuda.is_available():
             raise InputError("--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere.")
         work.mkdir(parents=True, exist_ok=True)
-        self.data = EmojiData(work / "art", without)
+        if (record := work / "without.json").exists() and (before := json.loads(record.read_text())) != without:
+            raise InputError(f"{work} holds a training without {before or 'nothing'}, not without {without or 'nothing'}; name another folder.")
+        record.write_text(json.dumps(without))
+        self.without, self.data = without, EmojiData(work / "art", without)
+
+    @classmethod
+    def found_in(cls, work: Path) -> Recipe:
+        """The recipe of a work folder, to export what it made."""
+        record = work / "without.json"
+        return cls(work, "cpu", 0, without=json.loads(record.read_text()) if record.exists() else None)
 
     def run(self, stages: tuple[str, ...]) -> None:
         """Run the named stages, in the recipe's order."""
@@ -195,17 +204,19 @@ class Recipe:
         """Take the parts of an exported pipeline, where this work folder has none.
 
         Parts count as finished stages, so that the rest is trained on them; the networks of the stages in ``retrain``
-        (``clip``, ``denoiser``, ``judge``) are where their training starts instead.
+        (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and denoiser are not taken by a recipe that
+        leaves a concept out: theirs have seen it.
         """
+        seen = () if self.without is None else ("clip", "denoiser")
         places = {s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES}
         folders = {"tokenizer": "tokenizer", "autoencoder": "vae", "denoiser": "unet"}
         for stage, folder in folders.items():
-            if not places[stage].exists() and (pipeline / folder).is_dir():
+            if stage not in seen and not places[stage].exists() and (pipeline / folder).is_dir():
                 shutil.copytree(pipeline / folder, places[stage])
         if not places["judge"].exists():
             places["judge"].mkdir(parents=True)
             shutil.copy(pipeline / "judge.safetensors", places["judge"])
-        if not places["clip"].exists():
+        if "clip" not in seen and not places["clip"].exists():
             text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
             vision = CLIPVisionModelWithProjection.from_pretrained(pipeline / "image_encoder", dtype=torch.float32)
             clip = CLIPModel(
