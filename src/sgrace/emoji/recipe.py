@@ -87,7 +87,9 @@ class Recipe:
             raise InputError("--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere.")
         work.mkdir(parents=True, exist_ok=True)
         if (record := work / "without.json").exists() and (before := json.loads(record.read_text())) != without:
-            raise InputError(f"{work} holds a training without {before or 'nothing'}, not without {without or 'nothing'}; name another folder.")
+            raise InputError(
+                f"{work} holds a training without {before or 'nothing'}, not without {without or 'nothing'}; name another folder."
+            )
         record.write_text(json.dumps(without))
         self.without, self.data = without, EmojiData(work / "art", without)
 

@@ -8,7 +8,6 @@ their text states. Only the text encoder's transformer layers change.
 from __future__ import annotations
 
 import copy
-import math
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -22,29 +21,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept, Kind
-from ..errors import InputError
 from ..knowledge import Knowledge
 from ..models import StableDiffusion, Tokens
 from .base import Eraser, Erasure, check_concepts, facts
 from .embedding_attack import attack_embeddings
 from .sgrace_config import DEFAULT_PRESET, PRESETS, SGraceConfig
+from .sgrace_constants import Constants, Target
 
 PAPER = "arXiv 2510.27285"
-ENCODE_BATCH = 128
-
-
-@dataclass
-class _Target:
-    """One concept and everything about it that stays constant."""
-
-    concept: Concept
-    knowledge: Knowledge
-    feature: Tensor  # (width,) or, matched at all positions, (length, width)
-    surrogate: str
-    ranking: list[tuple[str, float]]
-    latents: Tensor  # (pairs, channels, height, width)
-    timesteps: Tensor  # (pairs,)
-    goals: Tensor  # (pairs, channels, height, width): the noise that the attack imitates
 
 
 @dataclass
@@ -121,14 +105,9 @@ class _Run:
         self.seconds = {"constants": 0.0, "attack": 0.0, "edit": 0.0}
         self.angles: list[float] = []
         self.losses: list[float] = []
-        if config.anchors == "filtered":
-            names = {w for c, k in zip(concepts, knowledge, strict=True) for w in k.resolved(c.name).related}
-            knowledge = [k.resolved(c.name) for c, k in zip(concepts, knowledge, strict=True)]
-            knowledge = [k.model_copy(update={"unrelated": tuple(w for w in k.unrelated if w not in names)}) for k in knowledge]
-        with torch.no_grad(), self._timed("constants"):
-            self.empty = self.teacher.encode(self.teacher.tokenize([""]).ids)
-            self.targets = [self._target(c, k) for c, k in zip(concepts, knowledge, strict=True)]
-            self._make_anchors(knowledge)
+        with self._timed("constants"):
+            self.constants = Constants(config, self.teacher, concepts, knowledge, self.rng, self.generator)
+        self.targets = self.constants.targets
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -136,89 +115,9 @@ class _Run:
         yield
         self.seconds[phase] += time.monotonic() - started
 
-    # -- constants ----------------------------------------------------------------------------------------------------
-
-    def _target(self, concept: Concept, knowledge: Knowledge) -> _Target:
-        bare, shown = self._states([concept.name, concept.prompt])
-        feature = self._features(bare[None], self.teacher.tokenize([concept.name]).end)[0]
-        surrogate, ranking = self._choose_surrogate(concept, knowledge)
-        noise = torch.randn(self.config.n_pairs, *self.teacher.latent_shape, generator=self.generator)
-        steps, total = self.config.num_inference_steps, 1000
-        latents, timesteps, goals = [], [], []
-        for z in noise:
-            t = self.rng.randrange(self.config.timestep_low, self.config.timestep_high)
-            matched = self.config.latent_timestep == "matched"
-            stop = int((total - t if matched else t) / total * steps)
-            latent, reached = self.teacher.roll(z[None], shown[None], self.empty, steps, stop, self.config.guidance_scale)
-            timestep = torch.tensor([reached if matched else t])
-            if self.config.attack_target == "initial_noise":
-                goal = z[None]
-            else:
-                goal = self.teacher.noise_of(self.teacher.predict(latent, timestep, bare[None]), latent, timestep)
-            latents.append(latent)
-            timesteps.append(timestep)
-            goals.append(goal)
-        return _Target(concept, knowledge, feature, surrogate, ranking, torch.cat(latents), torch.cat(timesteps), torch.cat(goals))
-
-    def _choose_surrogate(self, concept: Concept, knowledge: Knowledge) -> tuple[str, list[tuple[str, float]]]:
-        """Nearest candidate to the concept in text-feature space that is not one of its own words and not too similar."""
-        if self.config.surrogate is not None or self.config.erase_target == "opposite":
-            return self.config.surrogate or "", []
-        candidates = [w for w in dict.fromkeys(knowledge.surrogates or knowledge.unrelated) if w not in {concept.name, *knowledge.related}]
-        ranking = self._similarity(concept.name, candidates)
-        chosen = next((word for word, cosine in ranking if cosine <= self.config.surrogate_ceiling), None)
-        if chosen is None:
-            raise InputError(f"No surrogate for {concept.name!r} is below the similarity ceiling; set one with --set surrogate=WORD.")
-        return chosen, ranking[:20]
-
-    def _make_anchors(self, knowledge: list[Knowledge]) -> None:
-        """Unrelated prompts and their text states under the original encoder, encoded once."""
-        prompts = []
-        for target, words in zip(self.targets, knowledge, strict=True):
-            n = self.config.anchor_pool // len(knowledge)
-            n_near = round(n * self.config.near_anchor_share)
-            for group, size in ((self._nearest(target, words.unrelated) if n_near else (), n_near), (words.unrelated, n - n_near)):
-                pairs = [(context, word) for context in words.unrelated_contexts for word in group]
-                prompts += [context.format(word) for context, word in self.rng.sample(pairs, min(len(pairs), size))]
-        if self.config.erase_target == "surrogate":
-            prompts += [c.format(t.surrogate) for t in self.targets for c in t.knowledge.contexts[:32]]
-        prompts.append("")  # guidance uses it in every picture
-        self.anchor_ids = self.teacher.tokenize(prompts).ids
-        self.anchor_states = self._states(prompts)
-        if self.config.erase_target == "hinge":
-            ends = self.teacher.tokenize(prompts).end
-            features = self._features(self.anchor_states, ends)
-            self.ceilings = [F.cosine_similarity(features, t.feature[None], dim=-1).mean().item() for t in self.targets]
-
-    def _nearest(self, target: _Target, words: tuple[str, ...]) -> list[str]:
-        """The quarter of the words that is nearest to the concept: the ones that erasing it puts at risk."""
-        ranking = self._similarity(target.concept.name, list(words))
-        return [word for word, _ in ranking[: math.ceil(len(words) / 4)]]
-
-    def _similarity(self, name: str, words: list[str]) -> list[tuple[str, float]]:
-        """Words with the cosine of their pooled text feature to that of the name, nearest first."""
-        states = self._states([name, *words])
-        pooled = self.teacher.project(states[torch.arange(len(states)), self.teacher.tokenize([name, *words]).end])
-        cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
-        return sorted(zip(words, (round(c, 4) for c in cosines), strict=True), key=lambda pair: -pair[1])
-
-    def _states(self, texts: list[str]) -> Tensor:
-        ids = self.teacher.tokenize(texts).ids
-        return torch.cat([self.teacher.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
-
-    def _features(self, states: Tensor, ends: Tensor) -> Tensor:
-        """What the losses compare: projected features of one position ``(n, width)`` or all states ``(n, length, width)``."""
-        if self.config.match_positions == "all":
-            return states
-        return self._pooled(states, ends)
-
-    def _pooled(self, states: Tensor, ends: Tensor) -> Tensor:
-        shift = 1 if self.config.feature_position == "last_content" else 0
-        return self.teacher.project(states[torch.arange(len(states)), (ends - shift).clamp(min=0)])
-
     # -- adversarial samples --------------------------------------------------------------------------------------------
 
-    def _draw(self, target: _Target, bare: int | None, n: int) -> tuple[Tokens, list[str]]:
+    def _draw(self, target: Target, bare: int | None, n: int) -> tuple[Tokens, list[str]]:
         """Token rows of ``n`` new samples, and for each the prompt that says the surrogate instead."""
         config, contents, replaced = self.config, [], []
         related = list(target.knowledge.related)
@@ -235,14 +134,14 @@ class _Run:
             replaced.append(other)
         return self.teacher.assemble(contents), replaced
 
-    def _refresh(self, target: _Target, previous: _Samples | None) -> _Samples:
+    def _refresh(self, target: Target, previous: _Samples | None) -> _Samples:
         """Samples of a new round: all new, or, carried over, each drawn anew with some probability."""
         config, n = self.config, self.config.n_adversarial
         tokens, replaced = self._draw(target, 0 if config.keep_bare_name or previous is None else None, n)
         start = self.teacher.embed(tokens.ids)
         goal = torch.empty(0)
         if config.erase_target == "surrogate":
-            goal = self._states(replaced)
+            goal = self.constants.states(replaced)
         if previous is None or not config.carry:
             return _Samples(tokens, start, start, goal)
         anew = torch.tensor([self.rng.random() < config.update_chance for _ in range(n)])
@@ -252,7 +151,7 @@ class _Run:
         goal = torch.where(anew[:, None, None], goal, previous.goal) if len(goal) else goal
         return _Samples(Tokens(ids, end), kept, kept, goal)
 
-    def _attack(self, target: _Target, samples: _Samples) -> None:
+    def _attack(self, target: Target, samples: _Samples) -> None:
         """Sharpen the samples against the encoder as it is now."""
         config, n = self.config, len(samples.tokens.ids)
         positions = torch.arange(samples.tokens.ids.shape[1])
@@ -267,7 +166,7 @@ class _Run:
             pair = (torch.arange(n) + step) % config.n_pairs
             latents, timesteps = target.latents[pair], target.timesteps[pair]
             noise = self.student.noise_of(self.student.predict(latents, timesteps, states), latents, timesteps)
-            alignment = F.cosine_similarity(self._pooled(states, samples.tokens.end), concept_feature[None]).mean()
+            alignment = F.cosine_similarity(self.constants.pooled(states, samples.tokens.end), concept_feature[None]).mean()
             return F.mse_loss(noise, target.goals[pair]) + config.attack_feature_weight * (1 - alignment)
 
         samples.current = attack_embeddings(
@@ -300,7 +199,7 @@ class _Run:
         self.student.text_encoder.eval()
 
     def _edit(self, samples: list[_Samples], bar: tqdm[Any]) -> None:
-        config = self.config
+        config, constants = self.config, self.constants
         ids = torch.cat([s.tokens.ids for s in samples])
         ends = torch.cat([s.tokens.end for s in samples])
         embeddings = torch.cat([s.current for s in samples])
@@ -308,14 +207,14 @@ class _Run:
         before = None
         if config.weight_similarity:
             with torch.no_grad():
-                before = self._features(self.student.encode(ids, embeddings), ends)
+                before = self.constants.features(self.student.encode(ids, embeddings), ends)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         for step in range(config.edit_steps):
-            picks = torch.randint(len(self.anchor_ids), (config.n_anchors,), generator=self.generator)
-            rows = torch.cat([ids, self.anchor_ids[picks]])
-            states = self.student.encode(rows, torch.cat([embeddings, self.teacher.embed(self.anchor_ids[picks])]))
-            features = self._features(states[: len(ids)], ends)
+            picks = torch.randint(len(constants.anchor_ids), (config.n_anchors,), generator=self.generator)
+            rows = torch.cat([ids, constants.anchor_ids[picks]])
+            states = self.student.encode(rows, torch.cat([embeddings, self.teacher.embed(constants.anchor_ids[picks])]))
+            features = self.constants.features(states[: len(ids)], ends)
             if step == 0:
                 self._log_angle(features.detach(), goals)
             loss = config.weight_erase * self._erase_loss(features, goals)
@@ -324,7 +223,7 @@ class _Run:
             if config.weight_parameters:
                 pull = torch.stack([(p - o).abs().mean() for p, o in zip(self.parameters, self.original, strict=True)])
                 loss = loss + config.weight_parameters * pull.sum()
-            loss = loss + config.weight_anchor * F.mse_loss(states[len(ids) :], self.anchor_states[picks])
+            loss = loss + config.weight_anchor * F.mse_loss(states[len(ids) :], constants.anchor_states[picks])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -341,7 +240,7 @@ class _Run:
                 [t.feature[None].expand(len(s.tokens.ids), *t.feature.shape) for t, s in zip(self.targets, samples, strict=True)]
             )
         states = torch.cat([s.goal for s in samples])
-        return states if self.config.match_positions == "all" else self._pooled(states, ends)
+        return states if self.config.match_positions == "all" else self.constants.pooled(states, ends)
 
     def _erase_loss(self, features: Tensor, goals: Tensor) -> Tensor:
         if self.config.erase_target == "surrogate":
@@ -349,7 +248,7 @@ class _Run:
         cosine = F.cosine_similarity(features, goals, dim=-1)
         if self.config.erase_target == "opposite":
             return 1 + cosine.mean()
-        ceilings = torch.tensor(self.ceilings).repeat_interleave(self.config.n_adversarial)
+        ceilings = torch.tensor(self.constants.ceilings).repeat_interleave(self.config.n_adversarial)
         return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
 
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:
