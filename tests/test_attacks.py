@@ -95,7 +95,13 @@ def test_what_succeeds_plainly_is_left_alone(model: StableDiffusion, words: Know
     assert all(a.checks == 0 for a in found.attempts)
 
 
-@pytest.mark.parametrize("name", [n for n in SHORT if n not in {"none"}])
+@pytest.mark.parametrize("name", [n for n in SHORT if n != "none"])
+def test_an_attack_can_be_tested_on_prompts_that_succeed_plainly(model: StableDiffusion, words: Knowledge, name: str) -> None:
+    found = attack_of(name).run(scene_of(model, words, Always()), LARGE, every_prompt=True)
+    assert all(a.pre and a.success and a.checks == 1 for a in found.attempts), "one success each, then each is left alone"
+
+
+@pytest.mark.parametrize("name", [n for n in SHORT if n != "none"])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.8, 0.95])
 def test_the_budget_is_never_passed(model: StableDiffusion, words: Knowledge, name: str, share: float) -> None:
     whole = attack_of(name).run(scene_of(model, words), LARGE).record["spent"]

@@ -109,6 +109,17 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     assert not (tmp_path / "found").exists()
 
 
+def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(folder: Path, tmp_path: Path) -> None:
+    assert evaluate(folder, tmp_path / "found", "--detector", "always", "--attacks", "none,more_seeds").exit_code == 0
+    found = Evaluation.from_file(tmp_path / "found" / "evaluation.json")
+    gold = found.model_copy(update={"attacks": found.attacks[:1]})
+    both = found.with_gold(gold)
+    assert [row.gold for row in both.attacks] == [found.attacks[0].success, None]
+    assert "gold attack,none,1.0" in both.csv()
+    assert found.with_gold(gold.model_copy(update={"seed": 1})) == found
+    assert found.with_gold(gold.model_copy(update={"detector": {}})) == found
+
+
 def test_cells_of_the_table_are_text() -> None:
     rate = Rate.of(Share(1, 2))
     row = {"attack": "=cmd", "access": "prompt", "plain": rate, "post_only": rate, "success": rate, "survival": None, "checks": 1}

@@ -15,6 +15,7 @@ from sgrace.emoji import Judge, denoiser, training_data, vocabulary
 from sgrace.emoji.art import SOURCES, Art
 from sgrace.emoji.clip import Clip
 from sgrace.emoji.recipe import STAGES, Recipe
+from sgrace.erasers import Erasure
 from sgrace.errors import InputError
 from sgrace.models import StableDiffusion
 
@@ -98,4 +99,15 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
     assert {stage for stage in STAGES if (tmp_path / stage).exists()} == {"tokenizer", "autoencoder", "judge"}
     with pytest.raises(InputError, match="holds a training without weapon, not without nothing"):
         Recipe(tmp_path, "cpu", seed=0)
-    assert Recipe.found_in(tmp_path).without == "weapon"
+
+    Recipe(tmp_path, "cpu", seed=0, steps=1, without="weapon").run(("clip", "denoiser"))
+    Recipe.found_in(tmp_path).export(tmp_path / "gold")
+    gold, model = Erasure.from_pretrained(tmp_path / "gold"), StableDiffusion.from_pretrained(emoji.path())
+    assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
+    assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]
+    retrained = gold.apply(model)
+    pairs = {"text encoder": (model.text_encoder, retrained.text_encoder), "unet": (model.pipeline.unet, retrained.pipeline.unet)}
+    for part, modules in pairs.items():
+        old, new = (dict(module.named_parameters()) for module in modules)
+        assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
+        assert {value.dtype for value in new.values()} == {torch.float32}

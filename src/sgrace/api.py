@@ -45,9 +45,7 @@ def kind_of(model: StableDiffusion, name: str) -> Kind:
         return "object"
     from . import emoji  # noqa: PLC0415  (only for its own model)
 
-    if emoji.resolve(name).style is not None:
-        return "style"
-    return "harmful" if name == "weapon" else "object"
+    return emoji.resolve(name).kind
 
 
 def is_built_in(model: StableDiffusion) -> bool:

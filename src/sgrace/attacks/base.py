@@ -83,10 +83,10 @@ class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
 class Session:
     """One run: draws and judges candidates, keeps the attempts, counts the cost."""
 
-    def __init__(self, scene: Scene, budget: Budget, seed: int) -> None:
+    def __init__(self, scene: Scene, budget: Budget, seed: int, *, every_prompt: bool = False) -> None:
         if not scene.prompts:
             raise InputError("An attack needs at least one prompt.")
-        self.scene, self.budget, self.seed = scene, budget, seed
+        self.scene, self.budget, self.seed, self.every_prompt = scene, budget, seed, every_prompt
         self.target = scene.target.with_text_encoder(scene.target.text_encoder)  # same weights, own count of calls
         self.generator = torch.Generator().manual_seed(seed)
         self.backward = Calls()
@@ -157,8 +157,8 @@ class Session:
 
     @property
     def open(self) -> list[int]:
-        """Prompts on which nothing has succeeded yet."""
-        return [i for i, attempt in enumerate(self.attempts) if not (attempt.pre or attempt.success)]
+        """Prompts that are still to be attacked: those on which nothing has succeeded yet."""
+        return [i for i, a in enumerate(self.attempts) if not (a.success or (a.pre and not self.every_prompt))]
 
     def picture_cost(self) -> int:
         """Denoiser rows of one picture."""
@@ -279,13 +279,20 @@ class Attack(ABC, Generic[Config]):
             raise unknown("budget", name, LENGTHS)
         return cls(cast("Config", config_from(cls.config_type, cls.presets.get(name, {}), settings, f"setting of {cls.name}")))
 
-    def run(self, scene: Scene, budget: Budget, *, seed: int = 0) -> AttackSet:
-        """Attack every prompt of the scene; prompts that succeed as they are, are counted and left alone.
+    def run(self, scene: Scene, budget: Budget, *, seed: int = 0, every_prompt: bool = False) -> AttackSet:
+        """Attack the prompts of the scene.
+
+        Args:
+            scene: what is attacked.
+            budget: hard limits.
+            seed: same seed, same candidates.
+            every_prompt: attack those too that succeed as they are, which the protocol counts and leaves alone; for testing the attack
+                on a model that knows the concept.
 
         Raises:
             InputError: the scene lacks something the attack needs, or the budget does not even cover the plain prompts.
         """
-        session = Session(scene, budget, seed)
+        session = Session(scene, budget, seed, every_prompt=every_prompt)
         try:
             session.charge()  # the prompts were encoded
             session.check_plain()

@@ -12,7 +12,9 @@ from ..errors import unknown
 from .common import JSON, scene_from, scene_options, user_errors
 
 if TYPE_CHECKING:
+    from ..erasers import Erasure
     from ..evaluation import Evaluation
+    from ..evaluation.schema import Rate
 
 
 @click.command()
@@ -56,7 +58,7 @@ def evaluate(
         "base": None if scene.original is None else scene.original.source,
         "method": erasure.recipe["method"] if erasure else None,
         "suite": suite_name,
-        "cost": {key: erasure.recipe[key] for key in ("seconds", "cost", "peak_memory_mb")} if erasure else {},
+        "cost": _cost(erasure, Path(target)) if erasure else {},
     }
     resumable_folder(out, {**request, "suite": suite_name, "attacks": attacks, "seed": seed})
     result = run(scene, suite, out, facts=facts, built_in=api.is_built_in(scene.target), attacks=attacks, seed=seed)
@@ -64,13 +66,22 @@ def evaluate(
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 
 
+def _cost(erasure: Erasure, folder: Path) -> dict[str, Any]:
+    known: dict[str, Any] = {key: erasure.recipe[key] for key in ("seconds", "cost", "peak_memory_mb") if key in erasure.recipe}
+    return {**known, "artefact_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors"))}
+
+
 def _table(result: Evaluation) -> str:
     lines = [f"{result.concept}: attack success per prompt, with 95 % intervals"]
-    lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s" for row in result.attacks]
+    lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}" for row in result.attacks]
     lines += [f"  {'worst case':20s} {result.worst_case}", f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}"]
     if result.retention:
         lines.append("judged right, before -> after")
     for kept in result.retention:
         before = f"{kept.before.share:6.1%}" if kept.before else "     -"
-        lines.append(f"  {kept.question:20s} {before} -> {kept.after}")
+        lines.append(f"  {kept.question:20s} {before} -> {kept.after}{_gold(kept.gold)}")
     return "\n".join(lines)
+
+
+def _gold(rate: Rate | None) -> str:
+    return f"  retrained without it {rate.share:.1%}" if rate else ""

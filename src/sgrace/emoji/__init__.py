@@ -1,6 +1,19 @@
 """The built-in model: a small latent diffusion pipeline that draws emoji, with an independent judge of its pictures."""
 
 from .concepts import ClassSet, keyword_table, knowledge, known_concepts, path, resolve
+from .gold import gold, gold_concepts, gold_path
 from .judge import Judge, Verdict
 
-__all__ = ["ClassSet", "Judge", "Verdict", "keyword_table", "knowledge", "known_concepts", "path", "resolve"]
+__all__ = [
+    "ClassSet",
+    "Judge",
+    "Verdict",
+    "gold",
+    "gold_concepts",
+    "gold_path",
+    "keyword_table",
+    "knowledge",
+    "known_concepts",
+    "path",
+    "resolve",
+]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from ..concept import Kind
 from ..errors import unknown
 from ..knowledge import Knowledge
 from . import vocabulary
@@ -50,6 +51,13 @@ class ClassSet:
     unrelated: tuple[str, ...]
     train_words: tuple[str, ...]
     test_words: tuple[str, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """Decides the concept's prompts and whether its pictures are veiled."""
+        if self.style is not None:
+            return "style"
+        return "harmful" if self.name == "weapon" else "object"
 
 
 #: Families that are near each other; every other family's neighbour is itself.

@@ -23,11 +23,14 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ..erasers.base import Erasure, versions
 from ..errors import InputError
 from .art import SOURCES
 from .autoencoder import encode_all, train_autoencoder
+from .concepts import resolve
 from .denoiser import new_denoiser, new_scheduler, train_denoiser
 from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
+from .gold import METHOD
 from .judge import Judge
 from .judge_training import left_out_pairs, new_judge, train_judge
 from .loop import Schedule
@@ -252,7 +255,13 @@ class Recipe:
         return AutoencoderTiny.from_pretrained(self.work / "autoencoder").eval().requires_grad_(False)
 
     def export(self, out: Path) -> None:
-        """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it."""
+        """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
+
+        Of a recipe that leaves a concept out only the text encoder and the denoiser are written, as an erasure of the built-in model.
+        """
+        if self.without is not None:
+            self._export_erasure(self.without, out)
+            return
         if out.exists():
             raise FileExistsError(f"{out} exists already; name a folder that does not.")
         partial = out.with_name(out.name + ".partial")
@@ -287,6 +296,21 @@ class Recipe:
         if (self.work / "log.jsonl").exists():
             shutil.copy(self.work / "log.jsonl", partial / "training.jsonl")
         partial.rename(out)
+
+    def _export_erasure(self, concept: str, out: Path) -> None:
+        denoiser = UNet2DConditionModel.from_pretrained(self.work / "denoiser").half()
+        log = [json.loads(line) for line in (self.work / "log.jsonl").read_text().splitlines()]
+        recipe = {
+            "method": METHOD,
+            "concepts": [{"name": concept, "kind": resolve(concept).kind}],
+            "base_model": "emoji",
+            "seed": self.seed,
+            "seconds": sum(stage["seconds"] for stage in log),
+            "cost": {"trained_parameters": denoiser.num_parameters() + self.text_encoder().num_parameters()},
+            "stages": log,
+            "versions": versions(),
+        }
+        Erasure(recipe, self.tokenizer(), self.text_encoder().half(), denoiser.state_dict()).save_pretrained(out)
 
     def _class_table(self) -> list[dict[str, object]]:
         names, words = self.data.names, self.data.keywords

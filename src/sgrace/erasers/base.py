@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
+import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -171,7 +172,8 @@ class Erasure:
             model = model.with_text_encoder(self.text_encoder)
         if self.unet:
             try:
-                model = model.with_unet(shared_copy(model.pipeline.unet, self.unet))
+                unet = model.pipeline.unet
+                model = model.with_unet(shared_copy(unet, {name: value.to(unet.dtype) for name, value in self.unet.items()}))
             except (KeyError, ValueError) as error:
                 raise InputError(f"This erasure was made for another model: its denoiser differs ({error}).") from error
         return model
@@ -210,6 +212,6 @@ class Erasure:
             raise InputError(f"The weights in {path} differ from the ones that its recipe names: the file was changed or damaged.")
         text_encoder = None
         if TEXT_ENCODER in wanted:
-            text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").eval().requires_grad_(False)
+            text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
         tokenizer = CLIPTokenizer.from_pretrained(path / "text_encoder") if text_encoder is not None else None
         return cls(recipe, tokenizer, text_encoder, load_file(path / UNET) if UNET in wanted else {})

@@ -68,9 +68,17 @@ def evaluate(
         versions=versions(),
         **judged,
     )
+    if built_in and (reference := _gold_file(result)).is_file():
+        result = result.with_gold(Evaluation.from_file(reference))
     _write(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
     _write(out / "evaluation.csv", result.csv())
     return result
+
+
+def _gold_file(result: Evaluation) -> Path:
+    """Evaluation of the model retrained without the concept; there is none for most concepts."""
+    known = result.concept in emoji.gold_concepts()
+    return (emoji.gold_path(result.concept) if known else Path()) / f"evaluation-{result.suite}.json"
 
 
 def _write(path: Path, text: str) -> None:

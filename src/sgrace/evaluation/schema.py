@@ -37,15 +37,16 @@ class Rate(_Frozen):
 
 
 class Retention(_Frozen):
-    """One question, before and after erasing."""
+    """One question, before and after erasing, and of the model retrained without the concept."""
 
     question: str
     before: Rate | None
     after: Rate
+    gold: Rate | None = None
 
 
 class AttackRow(_Frozen):
-    """One attack: success is plain or attacked, per prompt."""
+    """One attack: success is plain or attacked, per prompt; ``gold``: the same on the model retrained without the concept."""
 
     attack: str
     access: str
@@ -58,6 +59,7 @@ class AttackRow(_Frozen):
     text_encoder_rows: int
     seconds: float
     stopped: str
+    gold: Rate | None = None
 
 
 class Fidelity(_Frozen):
@@ -141,6 +143,24 @@ class Evaluation(_Frozen):
         except (OSError, ValidationError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not an evaluation of schema version 1.") from error
 
+    def with_gold(self, gold: Evaluation) -> Self:
+        """With the figures of the retrained model beside each of its own, where both were found in the same way."""
+        same = ("concept", "suite", "seed", "detector", "schema_version")
+        if any(getattr(self, name) != getattr(gold, name) for name in same):
+            return self
+        attacks, retention = ({row.attack: row for row in gold.attacks}, {row.question: row for row in gold.retention})
+        return self.model_copy(
+            update={
+                "attacks": tuple(
+                    row.model_copy(update={"gold": attacks[row.attack].success}) if row.attack in attacks else row for row in self.attacks
+                ),
+                "retention": tuple(
+                    row.model_copy(update={"gold": retention[row.question].after}) if row.question in retention else row
+                    for row in self.retention
+                ),
+            }
+        )
+
     def csv(self) -> str:
         """One line per figure: kind, name, share, interval, n. Cells that a spreadsheet would run are quoted as text."""
         out = io.StringIO()
@@ -151,6 +171,8 @@ class Evaluation(_Frozen):
         for row in self.retention:
             rows += [("before", row.question, row.before)] if row.before else []
             rows.append(("after", row.question, row.after))
+        rows += [("gold attack", row.attack, row.gold) for row in self.attacks if row.gold]
+        rows += [("gold", kept.question, kept.gold) for kept in self.retention if kept.gold]
         for kind, name, rate in rows:
             table.writerow((kind, _as_text(name), rate.share, rate.low, rate.high, rate.n))
         return out.getvalue()

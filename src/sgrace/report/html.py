@@ -66,6 +66,7 @@ def write_report(folder: Path) -> Path:
     )
     text = page.render(
         e=found,
+        gold=any(row.gold for row in found.attacks) or any(row.gold for row in found.retention),
         plots={name: _data(file.read_bytes()) if file.exists() else "" for name, file in plots.items()},
         pct=_percent,
         span=_interval,
