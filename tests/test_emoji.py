@@ -42,7 +42,8 @@ def test_evaluation_prompts_are_never_used_in_erasing(name: str) -> None:
     used = {c.format(w) for c in words.contexts for w in words.related}
     used |= {c.format(w) for c in words.unrelated_contexts for w in words.unrelated}
     asked = probes(emoji.resolve(name), n=30, seed=0)
-    assert {"target", "synonyms", "neighbours", "unrelated"} == set(asked)
+    assert {"target", "synonyms", "neighbours", "unrelated", "rest"} == set(asked)
+    assert asked["rest"].prompts == asked["target"].prompts
     for probe in asked.values():
         assert len(probe.prompts) == len(probe.classes) == len(probe.style) == 30
         assert not used & set(probe.prompts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -38,9 +38,10 @@ class Probe:
 
 
 def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
-    """Prompts of the four questions: target by name, target by held-out synonym, neighbours, unrelated.
+    """Prompts of the questions: target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts.
 
-    The pattern and the synonyms are never used in erasing.
+    The rest is what else a prompt asks for that names the target: the style beside an object, the object beside a style. The pattern
+    and the synonyms are never used in erasing.
     """
     rng = random.Random(f"{concept.name}/{seed}")
 
@@ -51,11 +52,13 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
 
     if concept.style is not None:
         synonyms = ask(concept.unrelated, concept.test_words, by_style=True)
+        rest = ask(concept.unrelated, (concept.style,), by_style=False)
         return {
-            "target": ask(concept.unrelated, (concept.style,), by_style=True),
+            "target": replace(rest, classes=((),) * n),
             "synonyms": Probe(synonyms.prompts, synonyms.classes, (concept.style,) * n),
             "neighbours": ask(concept.unrelated, concept.neighbours, by_style=True),
             "unrelated": ask(concept.unrelated, concept.neighbours, by_style=False),
+            "rest": rest,
         }
     asked = {
         "target": ask((*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets),
@@ -64,7 +67,7 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     }
     if concept.test_words:
         asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets)
-    return asked
+    return {**asked, "rest": replace(asked["target"], classes=((),) * n)}
 
 
 def seeds_of(prompts: tuple[str, ...], seed: int) -> list[int]:
@@ -78,15 +81,13 @@ def seeds_of(prompts: tuple[str, ...], seed: int) -> list[int]:
 
 
 def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed: int = 0) -> tuple[dict[str, Share], dict[str, Tensor]]:
-    """Shares of hits, and the pictures in -1..1, per question."""
-    shares, pictures = {}, {}
-    for question, probe in asked.items():
-        images = model.generate(
-            list(probe.prompts), seeds_of(probe.prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE
-        )
-        pictures[question] = images
-        shares[question] = Share(int(probe.hits(judge.judge(images)).sum()), len(images))
-    return shares, pictures
+    """Shares of hits, and the pictures in -1..1, per question; questions about the same prompts share their pictures."""
+    drawn: dict[tuple[str, ...], Tensor] = {}
+    for prompts in dict.fromkeys(probe.prompts for probe in asked.values()):
+        drawn[prompts] = model.generate(list(prompts), seeds_of(prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+    verdicts = {prompts: judge.judge(images) for prompts, images in drawn.items()}
+    shares = {q: Share(int(probe.hits(verdicts[probe.prompts]).sum()), len(probe.prompts)) for q, probe in asked.items()}
+    return shares, {q: drawn[probe.prompts] for q, probe in asked.items()}
 
 
 def to_image(picture: Tensor) -> Image.Image:

@@ -143,7 +143,8 @@ def _retention(scene: Scene, n: int, pictures: Path) -> dict[str, Any]:
     drawn: dict[str, dict[str, Tensor]] = {}
     for when, model in models.items():
         shares[when], drawn[when] = measure(model, judge, asked)
-    flat = {f"{when}/{question}": images for when, by_question in drawn.items() for question, images in by_question.items()}
+    own = [question for question in asked if question != "rest"]  # which asks again about the target's pictures
+    flat = {f"{when}/{question}": by_question[question] for when, by_question in drawn.items() for question in own}
     _save({name: _bytes(x) for name, x in flat.items()}, pictures)
     rows = [
         Retention(question=q, before=Rate.of(shares["before"][q]) if "before" in shares else None, after=Rate.of(shares["after"][q]))
@@ -152,7 +153,7 @@ def _retention(scene: Scene, n: int, pictures: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"retention": [row.model_dump() for row in rows]}
     if scene.original is not None:
         found["fidelity"] = _fidelity(asked["unrelated"], drawn["before"]["unrelated"], drawn["after"]["unrelated"]).model_dump()
-        found["drift"] = [_drift(scene.original, scene.target, q, probe).model_dump() for q, probe in asked.items()]
+        found["drift"] = [_drift(scene.original, scene.target, q, asked[q]).model_dump() for q in own]
     return found
 
 
