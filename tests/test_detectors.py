@@ -58,11 +58,12 @@ def make(name: str, folders: Path) -> Detector:
         return ImageClassifier(str(folders / "resnet"), (2,), top_k=2)
     if name == "q16":
         return Q16(folders / "q16.safetensors", HubClip(str(folders / "clip")))
-    return registry.load("detectors", name).for_concept("church")
+    return registry.load("detectors", name).for_concept("nudity" if name == "open_nsfw" else "church")
 
 
 @pytest.mark.parametrize(
-    "name", ["emoji_judge", "clip_zero_shot", "clip_from_hub", "image_classifier", "image_classifier_top_2", "q16", "always", "never"]
+    "name",
+    ["emoji_judge", "clip_zero_shot", "clip_from_hub", "image_classifier", "image_classifier_top_2", "open_nsfw", "q16", "always", "never"],
 )
 def test_contract(name: str, folders: Path) -> None:
     detector = make(name, folders)
@@ -73,7 +74,7 @@ def test_contract(name: str, folders: Path) -> None:
     identity = detector.identity
     assert identity.name == detector.name
     assert identity.version
-    assert identity.colour_order == "RGB"
+    assert identity.colour_order == ("BGR" if name == "open_nsfw" else "RGB")
     if name not in {"always", "never"}:
         assert identity.weights
         assert identity.classes
@@ -101,6 +102,18 @@ def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> N
         Q16(tmp_path / "q16.safetensors", HubClip(str(folders / "clip")))
     with pytest.raises(InputError, match="Cannot load"):
         HubClip(str(tmp_path))
+
+
+def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = registry.load("detectors", "open_nsfw").for_concept("nudity")
+    seen = []
+    monkeypatch.setattr(detector.classifier, "score_images", lambda batch: seen.extend(batch) or torch.zeros(len(batch)).numpy())
+    red = torch.full((17, 3, 8, 8), -1.0)
+    red[:, 0] = 1
+    assert detector.scores(red).shape == (17,)
+    assert seen[16].getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(InputError, match="sees nudity"):
+        registry.load("detectors", "open_nsfw").for_concept("church")
 
 
 def test_nudenet_gets_rgb() -> None:

