@@ -14,6 +14,7 @@ from sgrace import emoji
 from sgrace.emoji import Judge, denoiser, training_data, vocabulary
 from sgrace.emoji.art import SOURCES, Art
 from sgrace.emoji.clip import Clip
+from sgrace.emoji.export import export
 from sgrace.emoji.recipe import STAGES, Recipe
 from sgrace.erasers import Erasure
 from sgrace.errors import InputError
@@ -37,7 +38,7 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("random_art")
 def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> None:
     Recipe(tmp_path / "work", "cpu", seed=0, steps=2).run(STAGES)
-    Recipe(tmp_path / "work", "cpu", seed=0).export(tmp_path / "model")
+    export(Recipe(tmp_path / "work", "cpu", seed=0), tmp_path / "model")
     assert {p.name for p in (tmp_path / "model").iterdir()} >= {
         "judge.safetensors",
         "classes.json",
@@ -56,7 +57,7 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     again = Recipe(tmp_path / "again", "cpu", seed=1, steps=1)
     again.adopt(tmp_path / "model", retrain=("denoiser",))
     again.run(("denoiser",))
-    again.export(tmp_path / "second")
+    export(again, tmp_path / "second")
     first, second = (StableDiffusion.from_pretrained(tmp_path / name) for name in ("model", "second"))
     for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
         weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
@@ -101,7 +102,7 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
         Recipe(tmp_path, "cpu", seed=0)
 
     Recipe(tmp_path, "cpu", seed=0, steps=1, without="weapon").run(("clip", "denoiser"))
-    Recipe.found_in(tmp_path).export(tmp_path / "gold")
+    export(Recipe.found_in(tmp_path), tmp_path / "gold")
     gold, model = Erasure.from_pretrained(tmp_path / "gold"), StableDiffusion.from_pretrained(emoji.path())
     assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
     assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]

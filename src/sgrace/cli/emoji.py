@@ -52,9 +52,10 @@ def train(
 @user_errors
 def export(work: Path, out: Path) -> None:
     """Write the finished stages as a diffusers pipeline folder in fp16."""
+    from ..emoji.export import export as write  # noqa: PLC0415
     from ..emoji.recipe import Recipe  # noqa: PLC0415
 
-    Recipe.found_in(work).export(out)
+    write(Recipe.found_in(work), out)
 
 
 @emoji.command()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
@@ -19,18 +19,13 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
-    CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
 
-from ..erasers.base import Erasure, versions
 from ..errors import InputError
-from .art import SOURCES
 from .autoencoder import encode_all, train_autoencoder
-from .concepts import resolve
-from .denoiser import new_denoiser, new_scheduler, train_denoiser
+from .denoiser import new_denoiser, train_denoiser
 from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
-from .gold import METHOD
 from .judge import Judge
 from .judge_training import left_out_pairs, new_judge, train_judge
 from .loop import Schedule
@@ -254,76 +249,7 @@ class Recipe:
         """The trained autoencoder."""
         return AutoencoderTiny.from_pretrained(self.work / "autoencoder").eval().requires_grad_(False)
 
-    def export(self, out: Path) -> None:
-        """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
-
-        Of a recipe that leaves a concept out only the text encoder and the denoiser are written, as an erasure of the built-in model.
-        """
-        if self.without is not None:
-            self._export_erasure(self.without, out)
-            return
-        if out.exists():
-            raise FileExistsError(f"{out} exists already; name a folder that does not.")
-        partial = out.with_name(out.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        pipeline = StableDiffusionPipeline(
-            vae=self.autoencoder(),
-            text_encoder=self.text_encoder(),
-            tokenizer=self.tokenizer(),
-            unet=UNet2DConditionModel.from_pretrained(self.work / "denoiser"),
-            scheduler=new_scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipeline.to(torch.float16).save_pretrained(partial)
-        clip = self.clip()
-        vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**clip.config.vision_config.to_dict()))
-        vision.vision_model.load_state_dict(clip.vision_model.state_dict())
-        vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
-        vision.half().save_pretrained(partial / "image_encoder")
-        shared = {"weight": clip.text_projection.weight.detach().half().contiguous(), "logit_scale": clip.logit_scale.detach()}
-        save_file(shared, partial / "text_projection.safetensors")
-        for config in partial.glob("*/config.json"):
-            settings = json.loads(config.read_text())
-            settings.pop("_name_or_path", None)  # a path of the machine that trained
-            if settings.get("_class_name") == "AutoencoderTiny":
-                del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
-            config.write_text(json.dumps(settings, indent=2) + "\n")
-        shutil.copy(self.work / "judge" / "judge.safetensors", partial)
-        (partial / "classes.json").write_text(json.dumps(self._class_table(), indent=1) + "\n")
-        (partial / "LICENSES.md").write_text(_credits())
-        if (self.work / "log.jsonl").exists():
-            shutil.copy(self.work / "log.jsonl", partial / "training.jsonl")
-        partial.rename(out)
-
-    def _export_erasure(self, concept: str, out: Path) -> None:
-        denoiser = UNet2DConditionModel.from_pretrained(self.work / "denoiser").half()
-        log = [json.loads(line) for line in (self.work / "log.jsonl").read_text().splitlines()]
-        recipe = {
-            "method": METHOD,
-            "concepts": [{"name": concept, "kind": resolve(concept).kind}],
-            "base_model": "emoji",
-            "seed": self.seed,
-            "seconds": sum(stage["seconds"] for stage in log),
-            "cost": {"trained_parameters": denoiser.num_parameters() + self.text_encoder().num_parameters()},
-            "stages": log,
-            "versions": versions(),
-        }
-        Erasure(recipe, self.tokenizer(), self.text_encoder().half(), denoiser.state_dict()).save_pretrained(out)
-
-    def _class_table(self) -> list[dict[str, object]]:
-        names, words = self.data.names, self.data.keywords
-        return [{"name": names[i], "keywords": words[i]} for i in range(self.data.n_classes)]
-
 
 def _save_judge(judge: Judge, folder: Path) -> None:
     state = {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in judge.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / "judge.safetensors")
-
-
-def _credits() -> str:
-    lines = ["The weights in this folder were trained on these drawings (resized, on a white background), which are not included:", ""]
-    lines += [f"- {name}: {s.credit}. Licence: {s.licence}. From the {s.client} package {s.package}." for name, s in SOURCES.items()]
-    lines += ["", "Names, keywords, groups: emojibase-data (MIT; Unicode CLDR data, Unicode-3.0) and emojilib (MIT).", ""]
-    return "\n".join(lines)
