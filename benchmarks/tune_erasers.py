@@ -1,0 +1,95 @@
+"""A search with the same effort for every eraser: the `emoji` presets are its winners.
+
+    python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 8]
+
+Every method gets the same number of trials: its preset as it stands, then random points of its grid. A trial erases `fish` and
+`silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out synonym) and
+what is kept of neighbours and unrelated classes, as parts of the shares before. A finished trial is one line of the log; the same command
+again goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from sgrace import api, emoji, registry
+from sgrace.emoji.judge import Judge
+from sgrace.emoji.measure import measure, probes
+from sgrace.models import StableDiffusion
+
+CONCEPTS = ("fish", "silhouette")
+N_PICTURES = 32
+#: What is searched: settings of each method and their values.
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "weight_anchor": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
+    "uce": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (0, 50, 200), "erase_weight": (0.5, 1, 4)},
+    "rece": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (0, 50, 200), "epochs": (1, 3, 6)},
+    "esd": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300), "strength": (1.0, 2.0, 3.0)},
+    "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
+}
+
+
+def harmonic(parts: list[float]) -> float:
+    """Harmonic mean of shares; 0 where one is."""
+    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / part for part in parts)
+
+
+def points(eraser: str, trials: int) -> list[dict[str, str]]:
+    """The preset as it stands, then random points of the grid, no point twice; fewer where the grid has fewer."""
+    grid, rng, found = GRIDS[eraser], random.Random(eraser), [dict[str, str]()]
+    for _ in range(100 * trials):
+        point = {name: str(rng.choice(values)) for name, values in grid.items()}
+        if len(found) < trials and point not in found:
+            found.append(point)
+    return found
+
+
+def main() -> None:
+    """Run what is missing in the log, then print the best point of every method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--eraser", nargs="+", default=list(GRIDS))
+    parser.add_argument("--trials", type=int, default=8)
+    arguments = parser.parse_args()
+    rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
+    model, judge = api.load_model("emoji"), Judge.from_pretrained(emoji.path())
+    model.set_progress_bar_config(disable=True)
+
+    def shares(of: StableDiffusion, concept: str) -> dict[str, float]:
+        found, _ = measure(of, judge, probes(emoji.resolve(concept), N_PICTURES, seed=2))  # not the seed of any results table
+        return {question: share.value for question, share in found.items()}
+
+    before = {concept: shares(model, concept) for concept in CONCEPTS}
+
+    def trial(eraser: str, settings: dict[str, str]) -> dict[str, Any]:
+        for row in rows:
+            if row["eraser"] == eraser and row["settings"] == settings:
+                return row
+        kind, seconds, after = registry.load("erasers", eraser), 0.0, {}
+        preset = "emoji" if "emoji" in kind.presets else kind.default_preset
+        for concept in CONCEPTS:
+            erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
+            seconds += erasure.recipe["seconds"]
+            after[concept] = {q: share / max(before[concept][q], 1e-9) for q, share in shares(erasure.apply(model), concept).items()}
+        parts = [1 - min(1.0, after[c][q]) for c in CONCEPTS for q in ("target", "synonyms") if q in after[c]]
+        parts += [min(1.0, after[c][q]) for c in CONCEPTS for q in ("neighbours", "unrelated")]
+        row = {"eraser": eraser, "settings": settings, "score": round(harmonic(parts), 4), "seconds": round(seconds, 1), "after": after}
+        rows.append(row)
+        with arguments.log.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        return row
+
+    print("| eraser | score of the preset | best score | at | seconds |\n|---|---|---|---|---|")
+    for eraser in arguments.eraser:
+        tried = [trial(eraser, settings) for settings in points(eraser, arguments.trials)]
+        best = max(tried, key=lambda row: row["score"])
+        where = ", ".join(f"{name}={value}" for name, value in best["settings"].items()) or "the preset"
+        print(f"| {eraser} | {tried[0]['score']:.3f} | {best['score']:.3f} | {where} | {best['seconds']} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
