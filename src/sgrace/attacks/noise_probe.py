@@ -30,7 +30,7 @@ class NoiseProbe(Attack[NoiseProbeConfig]):
     A low strength only copies the picture, whatever the model knows: read it beside a model that never saw the concept.
     """
 
-    name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2411.18428", False
+    name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2505.17013", False
     config_type = NoiseProbeConfig
     presets: ClassVar = {"quick": {"tries": 2}}
 
