@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,6 +17,7 @@ from ..detectors import Detector
 from ..errors import InputError
 from ..files import new_folder
 from ..metrics.attack_success import AttackSuccess
+from ..pictures import from_bytes, to_bytes
 
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
 
@@ -86,7 +86,7 @@ class AttackSet:
             InputError: the folder exists and is not empty, or cannot be written.
         """
         with new_folder(Path(folder)) as partial:
-            pictures = ((self.pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()
+            pictures = to_bytes(self.pictures)
             save_file({**{k: v.contiguous() for k, v in self.tensors.items()}, "pictures": pictures}, partial / TENSORS)
             (partial / ATTEMPTS).write_text("".join(json.dumps(asdict(a)) + "\n" for a in self.attempts))
             hashes = {name: _hash(partial / name) for name in (ATTEMPTS, TENSORS)}
@@ -109,7 +109,7 @@ class AttackSet:
             rows = [json.loads(line) for line in (path / ATTEMPTS).read_text().splitlines()]
             attempts = [Attempt(**{k: v for k, v in row.items() if k in known}) for row in rows]
             tensors = load_file(path / TENSORS)
-            pictures = tensors.pop("pictures").float() / 127.5 - 1
+            pictures = from_bytes(tensors.pop("pictures"))
         except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{path} is not an attack set: it needs {MANIFEST}, {ATTEMPTS} and {TENSORS}.") from error
         return cls(attempts, tensors, pictures, {k: v for k, v in record.items() if k != "sha256"})

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..pictures import to_arrays
 from .base import Detector, Identity, digest
 
 TEMPLATE = "a picture of {}"
@@ -53,7 +54,7 @@ class HubClip:
     @torch.no_grad()
     def pictures(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
-        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        arrays = to_arrays(images)
         pixels = self.processor(list(arrays), return_tensors="pt").pixel_values
         return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..pictures import to_arrays
 from .base import Detector, Identity, digest
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
@@ -59,7 +60,7 @@ class ImageClassifier(Detector):
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size; the model's own processor resizes them."""
-        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        arrays = to_arrays(images)
         logits = self.model(**self.processor(list(arrays), return_tensors="pt")).logits
         if self.top_k is None:
             return logits.softmax(1)[:, self.class_ids].sum(1).clamp(max=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..pictures import to_arrays
 from .base import Detector, Identity, digest
 
 EXPLICIT = (
@@ -50,6 +51,6 @@ class NudeNet(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""
-        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        arrays = to_arrays(images)
         best = [max((box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0) for a in arrays]
         return torch.tensor(best)

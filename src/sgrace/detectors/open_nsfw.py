@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..pictures import to_arrays
 from .base import Detector, Identity, digest
 
 BATCH = 16
@@ -42,7 +43,6 @@ class OpenNSFW(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""
-        arrays = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        pictures = [Image.fromarray(array) for array in arrays]
+        pictures = [Image.fromarray(array) for array in to_arrays(images)]
         batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
         return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(0, 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..metrics import Share
 from ..models import StableDiffusion
+from ..pictures import to_arrays
 from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
@@ -92,7 +93,7 @@ def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed:
 
 def to_image(picture: Tensor) -> Image.Image:
     """``(3, h, w)`` in -1..1 -> RGB."""
-    return Image.fromarray(((picture.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy())
+    return Image.fromarray(to_arrays(picture))
 
 
 def sheet(rows: list[Tensor], zoom: int = 1, gap: int = 4) -> Image.Image:

@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..metrics import Share, attack_success, fidelity
 from ..metrics.concept_space import cka
 from ..models import StableDiffusion
+from ..pictures import from_bytes, to_bytes
 from .concept_space import denoiser_features, space_rows, text_features
 from .schema import AttackRow, Drift, Evaluation, Fidelity, Rate, Retention, SpaceRow
 from .suites import Suite
@@ -122,11 +123,7 @@ def _originals(scene: Scene, file: Path) -> None:
     if scene.original is not None and not file.exists():
         prompts, seeds = [p.text for p in scene.prompts], [p.seed for p in scene.prompts]
         steps, guidance = scene.num_inference_steps, scene.guidance_scale
-        _save({"pictures": _bytes(scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=guidance))}, file)
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()
+        _save({"pictures": to_bytes(scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=guidance))}, file)
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
@@ -145,7 +142,7 @@ def _retention(scene: Scene, n: int, pictures: Path) -> dict[str, Any]:
         shares[when], drawn[when] = measure(model, judge, asked)
     own = [question for question in asked if question != "rest"]  # which asks again about the target's pictures
     flat = {f"{when}/{question}": by_question[question] for when, by_question in drawn.items() for question in own}
-    _save({name: _bytes(x) for name, x in flat.items()}, pictures)
+    _save({name: to_bytes(x) for name, x in flat.items()}, pictures)
     rows = [
         Retention(question=q, before=Rate.of(shares["before"][q]) if "before" in shares else None, after=Rate.of(shares["after"][q]))
         for q in asked
@@ -227,4 +224,4 @@ def _space(
 def retention_pictures(folder: Path) -> dict[str, Tensor]:
     """Pictures of the retention questions in -1..1, by ``before/question`` and ``after/question``."""
     file = folder / "retention.safetensors"
-    return {name: x.float() / 127.5 - 1 for name, x in load_file(file).items()} if file.exists() else {}
+    return {name: from_bytes(x) for name, x in load_file(file).items()} if file.exists() else {}

@@ -16,6 +16,7 @@ from ..attacks import AttackSet
 from ..emoji.measure import to_image
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation, Rate
+from ..pictures import from_bytes
 from .plots import attack_plot, retention_plot, space_plot
 
 N_ROWS = 12
@@ -86,7 +87,7 @@ def _pictures(folder: Path, found: Evaluation) -> tuple[list[str], list[dict[str
     strongest = max(found.attacks, key=lambda row: (row.success.hits, row.attack != "none")).attack
     plain, attacked = sets.get("none"), sets[strongest]
     originals = folder / "originals.safetensors"
-    before = load_file(originals)["pictures"].float() / 127.5 - 1 if originals.exists() else None
+    before = from_bytes(load_file(originals)["pictures"]) if originals.exists() else None
     harmful = attacked.record["concept"]["kind"] == "harmful"
     rows = []
     for i, attempt in enumerate(attacked.attempts[:N_ROWS]):
