@@ -9,12 +9,19 @@ import click
 from .. import registry
 from .common import JSON, user_errors
 
+COLUMNS = ("trains", "pictures", "several", "form", "families", "paper", "licence")
+
 
 @click.command(name="list")
+@click.option("--matrix", is_flag=True, help="What each eraser needs and leaves, as a Markdown table.")
 @JSON
 @user_errors
-def list_(*, as_json: bool) -> None:
+def list_(*, matrix: bool, as_json: bool) -> None:
     """Show the erasers, models, and concepts that the built-in model's judge can count."""
+    if matrix:
+        rows = {name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS} for name in sorted(registry.names("erasers"))}
+        click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
+        return
     from .. import emoji  # noqa: PLC0415
     from ..erasers.sgrace_config import PRESETS  # noqa: PLC0415
 
@@ -26,6 +33,12 @@ def list_(*, as_json: bool) -> None:
         return
     for family, members in everything.items():
         click.echo(f"{family}: {', '.join(members)}")
+
+
+def _matrix(rows: dict[str, dict[str, str]]) -> str:
+    heads = ("trains", "pictures", "several concepts", "leaves", "families", "paper", "authors' code")
+    lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    return "\n".join(lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()])
 
 
 @click.command()

@@ -52,6 +52,11 @@ class Eraser(ABC, Generic[Config]):
         name: plug-in name.
         paper: where it comes from.
         trains: which parameters it changes.
+        pictures: what it needs besides words: ``none``, or which pictures it draws itself.
+        several: how several concepts in one call are treated.
+        form: what an erasure holds: ``plain weights`` that any pipeline takes, an ``adapter``, or ``guidance`` while sampling.
+        families: models on which it works.
+        licence: of the authors' own code, which is no part of this one.
         config_type: the frozen pydantic model of the settings.
         presets: named settings; default_preset: the one that is used where none is named.
     """
@@ -59,6 +64,11 @@ class Eraser(ABC, Generic[Config]):
     name: ClassVar[str]
     paper: ClassVar[str]
     trains: ClassVar[str]
+    pictures: ClassVar[str] = "none"
+    several: ClassVar[str] = "together"
+    form: ClassVar[str] = "plain weights"
+    families: ClassVar[str] = "Stable Diffusion 1.x, 2.x"
+    licence: ClassVar[str]
     config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     default_preset: ClassVar[str]

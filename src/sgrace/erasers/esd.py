@@ -95,6 +95,7 @@ class ESD(Eraser[ESDConfig]):
 
     name = "esd"
     paper = "arXiv 2303.07345"
+    licence = "MIT"
     trains = "denoiser: the chosen group"
     config_type = ESDConfig
     presets = PRESETS

@@ -43,6 +43,7 @@ class RACE(ESD):
 
     name = "race"
     paper = "arXiv 2405.16341"
+    licence = "MIT"
     config_type = RACEConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"

@@ -53,6 +53,7 @@ class RECE(UCE):
 
     name = "rece"
     paper = "arXiv 2407.12383"
+    licence = "Apache-2.0"
     config_type = RECEConfig
     presets = PRESETS
     config: RECEConfig

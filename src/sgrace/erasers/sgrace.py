@@ -57,6 +57,7 @@ class SGrace(Eraser[SGraceConfig]):
     name = "sgrace"
     trains = "text encoder layers"
     paper = PAPER
+    licence = "none stated"
     config_type = SGraceConfig
     presets = PRESETS
     default_preset = DEFAULT_PRESET

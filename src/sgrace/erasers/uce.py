@@ -53,6 +53,7 @@ class UCE(Eraser[UCEConfig]):
 
     name = "uce"
     paper = "arXiv 2308.14761"
+    licence = "MIT"
     trains = "denoiser: cross-attention keys and values"
     config_type = UCEConfig
     presets = PRESETS
