@@ -28,6 +28,7 @@ SHORT: dict[str, dict[str, str]] = {
     "rece": {"epochs": "2"},
     "esd": ESD_SHORT,
     "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
+    "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
@@ -35,8 +36,15 @@ NOTHING: dict[str, dict[str, str]] = {
     "rece": {"ridge": "1e9", "epochs": "0"},
     "esd": {"iterations": "0"},
     "race": {"iterations": "0"},
+    "concept_ablation": {"iterations": "0"},
 }
-GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv", "esd": "cross_attention", "race": "cross_attention"}
+GROUP_OF = {
+    "uce": "cross_attention_kv",
+    "rece": "cross_attention_kv",
+    "esd": "cross_attention",
+    "race": "cross_attention",
+    "concept_ablation": "cross_attention_kv",
+}
 CHURCH = Concept(name="church")
 
 
@@ -196,6 +204,7 @@ def test_parameter_groups(model: StableDiffusion) -> None:
     unet = model.pipeline.unet
     groups = {name: set(group_names(unet, name)) for name in GROUPS}
     assert groups["cross_attention_kv"] < groups["cross_attention"]
+    assert groups["cross_attention"] | groups["self_attention"] == groups["attention"]
     assert groups["cross_attention"] | groups["not_cross_attention"] == groups["all"]
     assert not groups["self_attention"] & groups["cross_attention"]
     assert groups["all"] == set(dict(unet.named_parameters()))

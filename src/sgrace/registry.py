@@ -33,6 +33,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "q16": "sgrace.detectors.q16:Q16",
     },
     "erasers": {
+        "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
         "esd": "sgrace.erasers.esd:ESD",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..concept import Kind
+from ..concept import Concept, Kind
+from ..knowledge import Knowledge
 from ..models import StableDiffusion
 
 PHRASINGS: dict[Kind, tuple[str, ...]] = {
@@ -16,6 +18,11 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "style": ("{}", "a picture in {} style", "{} drawing", "a {} picture", "style of {}"),
     "harmful": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
 }
+
+
+def names_of(concept: Concept, words: Knowledge, which: Literal["name", "related"]) -> list[str]:
+    """What a method calls the concept: its name only, or its related words too, the name first and none twice."""
+    return list(dict.fromkeys((concept.name, *(words.related if which == "related" else ()))))
 
 
 @torch.no_grad()
