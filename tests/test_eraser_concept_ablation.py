@@ -1,59 +1,19 @@
-"""Concept Ablation: its loss against the formula, its pairs of prompts, its cost."""
+"""Concept Ablation: its pairs of prompts, its cost."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
-import torch
 
 from sgrace.concept import Concept
-from sgrace.erasers.concept_ablation import ConceptAblation, ConceptAblationConfig, ablation_loss, pairs_of
-from sgrace.erasers.student import Student
+from sgrace.erasers.concept_ablation import ConceptAblation, ConceptAblationConfig, pairs_of
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 
 CHURCH = Concept(name="church")
 SHORT = {"iterations": "3", "batch": "2", "num_inference_steps": "4", "n_pictures": "40"}
-
-
-@pytest.mark.parametrize("target", ["model", "noise"])
-@pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_loss_is_its_formula(model: StableDiffusion, target: str, weight: float) -> None:
-    config = ConceptAblationConfig(target=target, prior_weight=weight)
-    student = Student.of(model, "cross_attention_kv")
-    generator = torch.Generator().manual_seed(3)
-    clean, noise = (torch.randn(5, *model.latent_shape, generator=generator) for _ in range(2))
-    timesteps = torch.tensor([10, 300, 500, 700, 990])
-    states = torch.randn(5, model.text_length, 24, generator=generator)
-    anchors = torch.randn(3 if weight else 5, model.text_length, 24, generator=generator)
-    n = len(anchors)
-    loss = ablation_loss(config, student.model, clean, noise, timesteps, states, anchors)
-
-    signal = model.pipeline.scheduler.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
-    noisy = signal**0.5 * clean + (1 - signal) ** 0.5 * noise
-    truth = noise if model.prediction_type == "epsilon" else signal**0.5 * noise - (1 - signal) ** 0.5 * clean
-    unet = model.pipeline.unet
-    output = unet(noisy, timesteps, states).sample
-    goal = unet(noisy[:n], timesteps[:n], anchors).sample if target == "model" else truth[:n]
-    expected = ((output[:n] - goal) ** 2).mean()
-    if weight:
-        expected = expected + weight * ((output[n:] - truth[n:]) ** 2).mean()
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-    loss.backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in student.parameters)
-
-
-def test_the_anchor_side_carries_no_gradient(model: StableDiffusion) -> None:
-    student = Student.of(model, "cross_attention_kv")
-    clean, noise = torch.ones(1, *model.latent_shape), model.initial_noise([1])
-    states = torch.randn(1, model.text_length, 24, generator=torch.Generator().manual_seed(0))
-    anchors = states.clone().requires_grad_(True)
-    loss = ablation_loss(ConceptAblationConfig(), student.model, clean, noise, torch.tensor([500]), states.requires_grad_(True), anchors)
-    loss.backward()
-    assert anchors.grad is None
-    assert states.grad is not None
 
 
 def test_pairs_replace_the_anchor_or_add_the_concept(words: Knowledge) -> None:
@@ -79,7 +39,7 @@ def test_concepts_take_turns_among_the_pairs(words: Knowledge) -> None:
 
 def test_no_anchor_is_told() -> None:
     bare = Knowledge(source="test", related=(), unrelated=("dog",), surrogates=("church",))
-    with pytest.raises(InputError, match="No anchor for 'church'"):
+    with pytest.raises(InputError, match="take the place of 'church'"):
         pairs_of(ConceptAblationConfig(), [CHURCH], [bare], random.Random(0))
 
 

@@ -21,6 +21,7 @@ from sgrace.models import StableDiffusion
 from sgrace.models.parts import GROUPS, group_names, shared_copy
 
 ESD_SHORT = {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"}
+RELABEL_SHORT = {"iterations": "2", "batch": "2", "n_pictures": "4", "num_inference_steps": "3", "lr": "1e-3"}
 #: Settings that make a run short, and settings under which nothing may change.
 SHORT: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
@@ -29,6 +30,7 @@ SHORT: dict[str, dict[str, str]] = {
     "esd": ESD_SHORT,
     "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
     "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
+    "salun": RELABEL_SHORT,
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
@@ -37,6 +39,7 @@ NOTHING: dict[str, dict[str, str]] = {
     "esd": {"iterations": "0"},
     "race": {"iterations": "0"},
     "concept_ablation": {"iterations": "0"},
+    "salun": {"iterations": "0"},
 }
 GROUP_OF = {
     "uce": "cross_attention_kv",
@@ -44,6 +47,7 @@ GROUP_OF = {
     "esd": "cross_attention",
     "race": "cross_attention",
     "concept_ablation": "cross_attention_kv",
+    "salun": "all",
 }
 CHURCH = Concept(name="church")
 

@@ -37,6 +37,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "esd": "sgrace.erasers.esd:ESD",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
+        "salun": "sgrace.erasers.salun:SalUn",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "uce": "sgrace.erasers.uce:UCE",
     },

@@ -10,16 +10,15 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept, Kind
-from ..errors import InputError
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from .base import Eraser, Erasure, check_concepts, facts
 from .drawn_data import Texts, draw_latents, noise_for, picks
-from .prompts import names_of
+from .prompts import names_of, stand_in
+from .relabel import Batch, relabel_losses
 from .student import Student
 
 #: How a concept is added to a prompt that does not have it.
@@ -71,7 +70,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper-sd14-noise-based": {"target": "noise"},
     "emoji": {
-        "words": "related", "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 100, "lr": 2e-4,
+        "words": "related", "prior_weight": 1.0, "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 100,
+        "lr": 2e-4,
     },
 }  # fmt: skip
 
@@ -128,8 +128,9 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
             clean = latents[torch.cat([rows, kept])]
             noise, timesteps = noise_for(teacher, clean, generator)
             states = texts([*(p.target for p in taught), *(p.anchor for p in plain)])
-            anchors = texts(p.anchor for p in taught)
-            loss = ablation_loss(config, student.model, clean, noise, timesteps, states, anchors)
+            labels = texts(p.anchor for p in taught) if config.target == "model" else None
+            change, prior = relabel_losses(student.model, Batch(clean, noise, timesteps, states, len(rows), labels))
+            loss = change + config.prior_weight * prior
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters, config.max_norm)
@@ -141,55 +142,23 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
         return Erasure(recipe, None, unet=student.changed())
 
 
-def ablation_loss(
-    config: ConceptAblationConfig,
-    student: StableDiffusion,
-    clean: Tensor,
-    noise: Tensor,
-    timesteps: Tensor,
-    states: Tensor,
-    anchors: Tensor,
-) -> Tensor:
-    """``mean |eps(x, concept) - sg eps(x, anchor)|^2``, and the weighted denoising loss of the rows that follow.
-
-    Args:
-        config: settings.
-        student: the network in training, which is its own teacher.
-        clean: latents of the rows that are taught, then of those of the denoising loss.
-        noise: unit noise of all these rows.
-        timesteps: of all these rows.
-        states: the concept's text states of the first rows, the anchor's of the others.
-        anchors: the anchor's text states of the first rows.
-    """
-    n, noisy = len(anchors), student.noised(clean, noise, timesteps)
-    wanted = student.training_target(clean, noise, timesteps)
-    if config.target == "model":
-        with torch.no_grad():
-            wanted = torch.cat([student.predict(noisy[:n], timesteps[:n], anchors), wanted[n:]])
-    errors = (student.predict(noisy, timesteps, states) - wanted).square().mean((1, 2, 3))
-    loss = errors[:n].mean()
-    return loss + config.prior_weight * errors[n:].mean() if len(errors) > n else loss
-
-
 def pairs_of(config: ConceptAblationConfig, concepts: Sequence[Concept], knowledge: Sequence[Knowledge], rng: random.Random) -> list[Pair]:
     """At most ``n_prompts`` pairs, the concepts in turn.
 
     Raises:
-        InputError: a concept has no surrogate or unrelated word and ``anchor`` is not set.
+        InputError: a concept has no surrogate, or no unrelated word to add to, and ``anchor`` is not set.
     """
     each = []
     for concept, words in zip(concepts, knowledge, strict=True):
         names = names_of(concept, words, config.words)
-        unrelated = [w for w in dict.fromkeys(words.surrogates if config.pairs == "replace" else words.unrelated) if w not in names]
-        anchors = [config.anchor] if config.anchor else unrelated[:1] if config.pairs == "replace" else unrelated
-        if not anchors:
-            raise InputError(f"No anchor for {concept.name!r}: its words have none; set one with --set anchor=WORD.")
         negative = concept.name if config.avoid else ""
         if config.pairs == "replace":
-            found = [Pair(c.format(a), c.format(n), negative) for c in words.contexts for a in anchors for n in names]
+            anchor = stand_in(concept, words, config.anchor)
+            found = [Pair(c.format(anchor), c.format(name), negative) for c in words.contexts for name in names]
         else:
-            prompts = [c.format(a) for c in words.unrelated_contexts for a in anchors]
-            found = [Pair(p, ADDED[concept.kind].format(prompt=p, name=n), negative) for p in prompts for n in names]
+            anchors = [config.anchor] if config.anchor else words.resolved(concept.name).unrelated
+            prompts = [c.format(anchor) for c in words.unrelated_contexts for anchor in anchors]
+            found = [Pair(p, ADDED[concept.kind].format(prompt=p, name=name), negative) for p in prompts for name in names]
         each.append(rng.sample(found, min(len(found), -(-config.n_prompts // len(concepts)))))
     longest = max(map(len, each))
     return [rows[i % len(rows)] for i in range(longest) for rows in each][: max(config.n_prompts, len(each))]
