@@ -34,6 +34,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "erasers": {
         "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
+        "erasediff": "sgrace.erasers.erasediff:EraseDiff",
         "esd": "sgrace.erasers.esd:ESD",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from ..models import StableDiffusion
@@ -50,3 +51,13 @@ class Student:
     def changed(self) -> dict[str, Tensor]:
         """The trained tensors by name, as they are now."""
         return {name: parameter.detach() for name, parameter in zip(self.names, self.parameters, strict=True)}
+
+    def snapshot(self) -> list[Tensor]:
+        """Copies of the trained tensors as they are now."""
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def restore(self, values: list[Tensor]) -> None:
+        """Put the values of a snapshot back."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.copy_(value)
