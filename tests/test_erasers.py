@@ -21,6 +21,7 @@ from sgrace.models import StableDiffusion
 from sgrace.models.parts import GROUPS, group_names, shared_copy
 
 ESD_SHORT = {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"}
+RELABEL_SHORT = {"iterations": "2", "batch": "2", "n_pictures": "4", "num_inference_steps": "3", "lr": "1e-3"}
 #: Settings that make a run short, and settings under which nothing may change.
 SHORT: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
@@ -28,6 +29,9 @@ SHORT: dict[str, dict[str, str]] = {
     "rece": {"epochs": "2"},
     "esd": ESD_SHORT,
     "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
+    "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
+    "salun": RELABEL_SHORT,
+    "erasediff": {**RELABEL_SHORT, "pseudo": ""},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
@@ -35,8 +39,19 @@ NOTHING: dict[str, dict[str, str]] = {
     "rece": {"ridge": "1e9", "epochs": "0"},
     "esd": {"iterations": "0"},
     "race": {"iterations": "0"},
+    "concept_ablation": {"iterations": "0"},
+    "salun": {"iterations": "0"},
+    "erasediff": {"iterations": "0"},
 }
-GROUP_OF = {"uce": "cross_attention_kv", "rece": "cross_attention_kv", "esd": "cross_attention", "race": "cross_attention"}
+GROUP_OF = {
+    "uce": "cross_attention_kv",
+    "rece": "cross_attention_kv",
+    "esd": "cross_attention",
+    "race": "cross_attention",
+    "concept_ablation": "cross_attention_kv",
+    "salun": "all",
+    "erasediff": "all",
+}
 CHURCH = Concept(name="church")
 
 
@@ -196,6 +211,7 @@ def test_parameter_groups(model: StableDiffusion) -> None:
     unet = model.pipeline.unet
     groups = {name: set(group_names(unet, name)) for name in GROUPS}
     assert groups["cross_attention_kv"] < groups["cross_attention"]
+    assert groups["cross_attention"] | groups["self_attention"] == groups["attention"]
     assert groups["cross_attention"] | groups["not_cross_attention"] == groups["all"]
     assert not groups["self_attention"] & groups["cross_attention"]
     assert groups["all"] == set(dict(unet.named_parameters()))

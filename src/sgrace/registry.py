@@ -34,9 +34,12 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "q16": "sgrace.detectors.q16:Q16",
     },
     "erasers": {
+        "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
+        "erasediff": "sgrace.erasers.erasediff:EraseDiff",
         "esd": "sgrace.erasers.esd:ESD",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
+        "salun": "sgrace.erasers.salun:SalUn",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "uce": "sgrace.erasers.uce:UCE",
     },

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.parts import group_names, shared_copy
 from .base import Eraser, Erasure, check_concepts, facts
+from .student import Student
 
 GROUPS = {
     "x": "cross_attention",
@@ -105,12 +105,9 @@ class ESD(Eraser[ESDConfig]):
         """See :meth:`Eraser.erase`; needs the concepts' names only."""
         check_concepts(concepts, knowledge)
         config, started = self.config, time.monotonic()
-        teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
-        names = group_names(model.pipeline.unet, GROUPS[config.group])
-        student = teacher.with_unet(shared_copy(model.pipeline.unet, {n: model.pipeline.unet.get_parameter(n).clone() for n in names}))
-        student.calls = teacher.calls
-        trained = [student.pipeline.unet.get_parameter(n).requires_grad_(True) for n in names]
-        optimizer = torch.optim.Adam(trained, lr=config.lr)
+        trained = Student.of(model, GROUPS[config.group])
+        teacher, student = trained.teacher, trained.model
+        optimizer = torch.optim.Adam(trained.parameters, lr=config.lr)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
@@ -128,9 +125,8 @@ class ESD(Eraser[ESDConfig]):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        changed = {n: p.detach() for n, p in zip(names, trained, strict=True)}
-        recipe = facts(self, teacher, concepts, knowledge, seed, trained=sum(p.numel() for p in trained), started=started)
-        return Erasure(recipe, None, unet=changed)
+        recipe = facts(self, teacher, concepts, knowledge, seed, trained=trained.size, started=started)
+        return Erasure(recipe, None, unet=trained.changed())
 
     def condition(self, student: StableDiffusion, samples: Samples, step: int, generator: torch.Generator) -> Tensor:
         """Text states under which the student is trained: the concept's prompt as it is."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..concept import Kind
+from ..concept import Concept, Kind
+from ..errors import InputError
+from ..knowledge import Knowledge
 from ..models import StableDiffusion
 
 PHRASINGS: dict[Kind, tuple[str, ...]] = {
@@ -16,6 +19,24 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "style": ("{}", "a picture in {} style", "{} drawing", "a {} picture", "style of {}"),
     "harmful": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
 }
+
+
+def names_of(concept: Concept, words: Knowledge, which: Literal["name", "related"]) -> list[str]:
+    """What a method calls the concept: its name only, or its related words too, the name first and none twice."""
+    return list(dict.fromkeys((concept.name, *(words.related if which == "related" else ()))))
+
+
+def stand_in(concept: Concept, words: Knowledge, chosen: str) -> str:
+    """The word that takes the concept's place: the chosen one or, if that is empty, the first surrogate that is no word of the concept.
+
+    Raises:
+        InputError: there is neither.
+    """
+    own = {concept.name, *words.related}
+    found = chosen or next((word for word in words.surrogates if word not in own), "")
+    if not found:
+        raise InputError(f"Nothing can take the place of {concept.name!r}: its words have no surrogate, and the settings name none.")
+    return found
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from ..models import StableDiffusion
 from ..models.parts import group_names
 from .base import Eraser, Erasure, check_concepts, facts
 from .closed_form import Wish, edit_matrices
-from .prompts import PHRASINGS, last_word_states, tail_states
+from .prompts import PHRASINGS, last_word_states, names_of, tail_states
 
 
 class UCEConfig(BaseModel):
@@ -79,7 +79,7 @@ def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept]
     """The concept's phrasings should answer like the guide's, unrelated words like themselves."""
     erased, guides = [], []
     for concept, words in zip(concepts, knowledge, strict=True):
-        names = [concept.name] if config.words == "name" else list(dict.fromkeys((concept.name, *words.resolved(concept.name).related)))
+        names = names_of(concept, words, config.words)
         for phrasing in PHRASINGS[concept.kind]:
             erased += [phrasing.format(name) for name in names]
             guides += [phrasing.format(config.guide) if config.guide.strip() else config.guide] * len(names)

@@ -16,6 +16,7 @@ Module = TypeVar("Module", bound=nn.Module)
 GROUPS: dict[str, Callable[[str], bool]] = {
     "cross_attention_kv": lambda name: name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")),
     "cross_attention": lambda name: ".attn2." in name,
+    "attention": lambda name: ".attn1." in name or ".attn2." in name,
     "self_attention": lambda name: ".attn1." in name,
     "not_cross_attention": lambda name: ".attn2." not in name,
     "all": lambda _name: True,
