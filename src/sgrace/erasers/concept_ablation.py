@@ -97,6 +97,8 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
 
     name = "concept_ablation"
     paper = "arXiv 2303.13516"
+    pictures = "drawn by itself"
+    licence = "MIT"
     trains = "denoiser: cross-attention keys and values, or all attention"
     config_type = ConceptAblationConfig
     presets = PRESETS

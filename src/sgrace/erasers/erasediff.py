@@ -63,6 +63,8 @@ class EraseDiff(Eraser[EraseDiffConfig]):
 
     name = "erasediff"
     paper = "arXiv 2401.05779"
+    pictures = "drawn by itself"
+    licence = "MIT (badge)"
     trains = "denoiser: the chosen group"
     config_type = EraseDiffConfig
     presets = PRESETS

@@ -58,6 +58,8 @@ class SalUn(Eraser[SalUnConfig]):
 
     name = "salun"
     paper = "arXiv 2310.12508"
+    pictures = "drawn by itself"
+    licence = "MIT"
     trains = "denoiser: the salient part of the chosen group"
     config_type = SalUnConfig
     presets = PRESETS
