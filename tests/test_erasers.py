@@ -31,6 +31,7 @@ SHORT: dict[str, dict[str, str]] = {
     "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
     "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
     "salun": RELABEL_SHORT,
+    "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
@@ -40,6 +41,7 @@ NOTHING: dict[str, dict[str, str]] = {
     "race": {"iterations": "0"},
     "concept_ablation": {"iterations": "0"},
     "salun": {"iterations": "0"},
+    "mace": {"iterations": "0", "ridge": "1e10"},
 }
 GROUP_OF = {
     "uce": "cross_attention_kv",
@@ -48,6 +50,7 @@ GROUP_OF = {
     "race": "cross_attention",
     "concept_ablation": "cross_attention_kv",
     "salun": "all",
+    "mace": "cross_attention_kv",
 }
 CHURCH = Concept(name="church")
 

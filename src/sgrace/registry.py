@@ -35,6 +35,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "erasers": {
         "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
         "esd": "sgrace.erasers.esd:ESD",
+        "mace": "sgrace.erasers.mace:MACE",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
         "salun": "sgrace.erasers.salun:SalUn",
