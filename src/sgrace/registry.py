@@ -40,6 +40,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "rece": "sgrace.erasers.rece:RECE",
         "salun": "sgrace.erasers.salun:SalUn",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
+        "speed": "sgrace.erasers.speed:SPEED",
         "uce": "sgrace.erasers.uce:UCE",
     },
     "models": {"emoji": "sgrace.emoji:path"},
