@@ -12,7 +12,7 @@ from sgrace import registry
 from sgrace.concept import Concept
 from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
-from sgrace.erasers.esd import Samples
+from sgrace.erasers.partial_samples import Samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
 from sgrace.errors import InputError
