@@ -31,6 +31,7 @@ SHORT: dict[str, dict[str, str]] = {
     "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
     "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
     "salun": RELABEL_SHORT,
+    "spm": {"iterations": "3", "batch": "2", "num_inference_steps": "3", "n_anchors": "1", "lr": "1e-2", "warm_up": "1"},
     "speed": {"threshold": "3"},
     "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
 }
@@ -42,6 +43,7 @@ NOTHING: dict[str, dict[str, str]] = {
     "race": {"iterations": "0"},
     "concept_ablation": {"iterations": "0"},
     "salun": {"iterations": "0"},
+    "spm": {"iterations": "0"},
     "speed": {"ridge": "1e10"},
     "mace": {"iterations": "0", "ridge": "1e10"},
 }
@@ -54,6 +56,7 @@ GROUP_OF = {
     "salun": "all",
     "mace": "cross_attention_kv",
     "speed": "cross_attention_kv",
+    "spm": "transformers",
 }
 CHURCH = Concept(name="church")
 

@@ -41,6 +41,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "salun": "sgrace.erasers.salun:SalUn",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "speed": "sgrace.erasers.speed:SPEED",
+        "spm": "sgrace.erasers.spm:SPM",
         "uce": "sgrace.erasers.uce:UCE",
     },
     "models": {"emoji": "sgrace.emoji:path"},
