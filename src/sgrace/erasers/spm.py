@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ class SPMConfig(PartialSamplesConfig):
     """Settings, with the release's own values for those of the samples.
 
     Attributes:
+        keep_adapters: keep the adapters beside the weights, scaled for each prompt, and add them to the weights otherwise.
         rank: of the adapters.
         anchor_weight: of the error at anchors.
         n_anchors: random text states at each sample, where the adapters shall change nothing.
@@ -37,6 +39,7 @@ class SPMConfig(PartialSamplesConfig):
     sample_from: Literal["frozen", "edited"] = "edited"
     iterations: int = Field(3000, ge=0, le=1_000_000)
     num_inference_steps: int = Field(30, ge=1, le=1000)
+    keep_adapters: bool = False
     rank: int = Field(1, ge=1, le=1024)
     anchor_weight: float = Field(1000.0, ge=0)
     n_anchors: int = Field(4, ge=1, le=1024)
@@ -46,9 +49,10 @@ class SPMConfig(PartialSamplesConfig):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-object": {},
-    "paper-sd14-style": {},
-    "paper-sd14-nudity": {},
+    "paper-sd14-object": {"keep_adapters": True},
+    "paper-sd14-style": {"keep_adapters": True},
+    "paper-sd14-nudity": {"keep_adapters": True},
+    "merged": {},
     "emoji": {
         "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "anchor_weight": 1.0, "n_anchors": 1,
         "lr": 3e-3, "warm_up": 10, "cycles": 1,
@@ -59,10 +63,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SPM(Eraser[SPMConfig]):
     """One set of adapters for each concept, trained apart, then added to the weights: a plain denoiser that needs no code of its own.
 
-    The release keeps the adapters beside the weights and scales them for each prompt by its likeness to the concept.
+    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its text states and the concept's
+    (Facilitated Transport). The release takes the share of the concept's tokens in the prompt where that is more, and scales both factors
+    of an adapter; here the denoiser sees states only, and the addition is scaled once.
 
     Cost, for each concept: two denoiser calls for each iteration, and those of the partial samples, which are each one guided call a step
-    and one more for the targets; two calls of the text encoder.
+    and one more for the targets; two calls of the text encoder, and one more in all with ``keep_adapters``.
     """
 
     name = "spm"
@@ -70,7 +76,7 @@ class SPM(Eraser[SPMConfig]):
     trains = "denoiser: adapters of the linear and convolution layers of its transformers"
     config_type = SPMConfig
     presets = PRESETS
-    default_preset = "paper-sd14-object"
+    default_preset = "merged"
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """See :meth:`Eraser.erase`; needs the concepts' names only."""
@@ -78,11 +84,10 @@ class SPM(Eraser[SPMConfig]):
         started, generator = time.monotonic(), torch.Generator().manual_seed(seed)
         teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
         changes = [self._train(teacher, concept, generator) for concept in concepts]
-        layers = {layer: teacher.pipeline.unet.get_submodule(layer) for layer in changes[0]}
-        merged = {f"{n}.weight": layer.weight.detach() + sum(change[n].change() for change in changes) for n, layer in layers.items()}
         trained = sum(parameter.numel() for change in changes for adapter in change.values() for parameter in adapter.parameters())
+        unet, adapter = ({}, kept(teacher, concepts, changes)) if self.config.keep_adapters else (merged(teacher, changes), {})
         recipe = facts(self, teacher, concepts, knowledge, seed, trained=trained, started=started)
-        return Erasure(recipe, None, unet={name: value.detach() for name, value in merged.items()})
+        return Erasure(recipe, None, unet=unet, adapter=adapter)
 
     def _train(self, teacher: StableDiffusion, concept: Concept, generator: torch.Generator) -> dict[str, LowRank]:
         """The adapters of one concept, by layer."""
@@ -102,6 +107,24 @@ class SPM(Eraser[SPMConfig]):
             optimizer.step()
             schedule.step()
         return adapters
+
+
+@torch.no_grad()
+def merged(model: StableDiffusion, changes: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
+    """The weights of the layers with every concept's adapters added, by name."""
+    layers = {name: model.pipeline.unet.get_submodule(name) for name in changes[0]}
+    return {f"{n}.weight": layer.weight + torch.stack([c[n].change() for c in changes]).sum(0) for n, layer in layers.items()}
+
+
+@torch.no_grad()
+def kept(model: StableDiffusion, concepts: Sequence[Concept], changes: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
+    """The adapters as they are, a set for each concept, with the states of the concept's prompt: see :func:`gated`."""
+    states = model.encode(model.tokenize([concept.prompt for concept in concepts]).ids)
+    tensors = {f"{i}/states": own.clone() for i, own in enumerate(states)}
+    for i, change in enumerate(changes):
+        for layer, adapter in change.items():
+            tensors |= {f"{i}/{layer}/down": adapter.down.detach(), f"{i}/{layer}/up": adapter.up.detach()}
+    return tensors
 
 
 def spm_loss(teacher: StableDiffusion, student: StableDiffusion, samples: Samples, anchors: Tensor, weight: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,4 +51,51 @@ def adapted(unet: Module, adapters: Mapping[str, LowRank]) -> Module:
             return output + adapter(inputs[0])
 
         clone.get_submodule(name).register_forward_hook(add)
+    return clone
+
+
+def gated(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
+    """A copy that shares all parameters and holds sets of adapters, each scaled for every row by the likeness of its text to a text.
+
+    The likeness is the cosine of the flattened text states, 0 where it is negative. The adapters are part of the copy's state.
+
+    Args:
+        unet: without adapters.
+        tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for each of its layers.
+
+    Raises:
+        AttributeError: there is no such layer.
+        KeyError: a set or an adapter is not whole.
+        ValueError: an adapter does not fit its layer.
+    """
+    clone = shared_copy(unet, {})
+    states = {key.partition("/")[0]: value for key, value in tensors.items() if key.endswith("/states")}
+    likeness: dict[str, Tensor] = {}
+
+    def look(_unet: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        text = named["encoder_hidden_states"] if "encoder_hidden_states" in named else inputs[2]
+        for key, own in states.items():
+            likeness[key] = F.cosine_similarity(text.flatten(1), own.to(text).flatten()[None]).clamp(min=0)
+
+    clone.register_forward_pre_hook(look, with_kwargs=True)
+    for key, own in states.items():
+        clone.register_buffer(f"gate_{key}", own)
+    for name in tensors:
+        key, _, rest = name.partition("/")
+        layer_name, _, part = rest.rpartition("/")
+        if part != "down":
+            continue
+        layer, up = clone.get_submodule(layer_name), tensors[f"{key}/{layer_name}/up"]
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            raise ValueError(f"{layer_name} is no linear or convolution layer")
+        adapter = LowRank(layer, len(tensors[name]), torch.Generator())
+        if adapter.down.shape != tensors[name].shape or adapter.up.shape != up.shape or key not in states:
+            raise ValueError(f"adapter {name} does not fit")
+        adapter.down, adapter.up = (nn.Parameter(value, requires_grad=False) for value in (tensors[name], up))
+
+        def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
+            return output + likeness[key].view(-1, *(1 for _ in output.shape[1:])) * adapter(inputs[0])
+
+        layer.register_forward_hook(add)
+        layer.add_module(f"adapter_{key}", adapter)
     return clone
