@@ -12,7 +12,7 @@ from sgrace import registry
 from sgrace.concept import Concept
 from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
-from sgrace.erasers.esd import Samples
+from sgrace.erasers.partial_samples import Samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
 from sgrace.errors import InputError
@@ -32,6 +32,9 @@ SHORT: dict[str, dict[str, str]] = {
     "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
     "salun": RELABEL_SHORT,
     "erasediff": {**RELABEL_SHORT, "pseudo": ""},
+    "spm": {"iterations": "3", "batch": "2", "num_inference_steps": "3", "n_anchors": "1", "lr": "1e-2", "warm_up": "1"},
+    "speed": {"threshold": "3"},
+    "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
 }
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
@@ -42,6 +45,9 @@ NOTHING: dict[str, dict[str, str]] = {
     "concept_ablation": {"iterations": "0"},
     "salun": {"iterations": "0"},
     "erasediff": {"iterations": "0"},
+    "spm": {"iterations": "0"},
+    "speed": {"ridge": "1e10"},
+    "mace": {"iterations": "0", "ridge": "1e10"},
 }
 GROUP_OF = {
     "uce": "cross_attention_kv",
@@ -51,6 +57,9 @@ GROUP_OF = {
     "concept_ablation": "cross_attention_kv",
     "salun": "all",
     "erasediff": "all",
+    "mace": "cross_attention_kv",
+    "speed": "cross_attention_kv",
+    "spm": "transformers",
 }
 CHURCH = Concept(name="church")
 

@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..files import new_folder
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
+from ..models.adapters import gated
 from ..models.parts import shared_copy
 from ..settings import config_from, preset_values
 
@@ -148,7 +149,7 @@ def facts(
     }
 
 
-RECIPE, UNET = "recipe.json", "unet.safetensors"
+RECIPE, UNET, ADAPTER = "recipe.json", "unet.safetensors", "adapter.safetensors"
 TEXT_ENCODER = "text_encoder/model.safetensors"
 
 
@@ -161,12 +162,14 @@ class Erasure:
         tokenizer: the model's tokenizer, saved beside a changed text encoder.
         text_encoder: drop-in replacement for the model's own, if it was changed.
         unet: changed tensors of the denoiser by name, if any was.
+        adapter: tensors beside those of the denoiser, laid out as in :func:`~sgrace.models.adapters.gated`, if there are any.
     """
 
     recipe: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase | None
     text_encoder: CLIPTextModel | None = None
     unet: Mapping[str, Tensor] = field(default_factory=dict)
+    adapter: Mapping[str, Tensor] = field(default_factory=dict)
 
     def apply(self, model: StableDiffusion) -> StableDiffusion:
         """The model with the concept erased; the given one is untouched, and all that is not changed is shared with it.
@@ -186,10 +189,15 @@ class Erasure:
                 model = model.with_unet(shared_copy(unet, {name: value.to(unet.dtype) for name, value in self.unet.items()}))
             except (KeyError, ValueError) as error:
                 raise InputError(f"This erasure was made for another model: its denoiser differs ({error}).") from error
+        if self.adapter:
+            try:
+                model = model.with_unet(gated(model.pipeline.unet, self.adapter))
+            except (AttributeError, KeyError, ValueError) as error:
+                raise InputError(f"This erasure was made for another model: its adapters do not fit ({error}).") from error
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write what changed (``text_encoder/`` with the tokenizer, ``unet.safetensors``) and, last, ``recipe.json`` with their hashes.
+        """Write what changed (``text_encoder/`` with the tokenizer, tensors) and, last, ``recipe.json`` with their hashes.
 
         Raises:
             InputError: the folder exists and is not empty, or cannot be written.
@@ -199,9 +207,10 @@ class Erasure:
                 self.text_encoder.save_pretrained(partial / "text_encoder")
                 if self.tokenizer is not None:
                     self.tokenizer.save_pretrained(partial / "text_encoder")
-            if self.unet:
-                save_file({name: value.contiguous() for name, value in self.unet.items()}, partial / UNET)
-            hashes = {name: sha256(partial / name) for name in (TEXT_ENCODER, UNET) if (partial / name).exists()}
+            for name, tensors in ((UNET, self.unet), (ADAPTER, self.adapter)):
+                if tensors:
+                    save_file({key: value.contiguous() for key, value in tensors.items()}, partial / name)
+            hashes = {name: sha256(partial / name) for name in (TEXT_ENCODER, UNET, ADAPTER) if (partial / name).exists()}
             (partial / RECIPE).write_text(json.dumps({**self.recipe, "sha256": hashes}, indent=2) + "\n")
 
     @classmethod
@@ -214,7 +223,7 @@ class Erasure:
         path = Path(folder)
         try:
             recipe = json.loads((path / RECIPE).read_text())
-            wanted = {name: str(value) for name, value in recipe["sha256"].items() if name in (TEXT_ENCODER, UNET)}
+            wanted = {name: str(value) for name, value in recipe["sha256"].items() if name in (TEXT_ENCODER, UNET, ADAPTER)}
             found = {name: sha256(path / name) for name in wanted or [TEXT_ENCODER]}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not an erasure: it needs {RECIPE} and the weights that it names.") from error
@@ -224,4 +233,5 @@ class Erasure:
         if TEXT_ENCODER in wanted:
             text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
         tokenizer = CLIPTokenizer.from_pretrained(path / "text_encoder") if text_encoder is not None else None
-        return cls(recipe, tokenizer, text_encoder, load_file(path / UNET) if UNET in wanted else {})
+        unet, adapter = (load_file(path / name) if name in wanted else {} for name in (UNET, ADAPTER))
+        return cls(recipe, tokenizer, text_encoder, unet, adapter)

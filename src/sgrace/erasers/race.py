@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ..models import StableDiffusion
-from .esd import ESD, ESDConfig, Samples
+from .esd import ESD, ESDConfig
+from .partial_samples import Samples
 
 
 class RACEConfig(ESDConfig):

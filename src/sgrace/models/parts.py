@@ -19,6 +19,7 @@ GROUPS: dict[str, Callable[[str], bool]] = {
     "attention": lambda name: ".attn1." in name or ".attn2." in name,
     "self_attention": lambda name: ".attn1." in name,
     "not_cross_attention": lambda name: ".attn2." not in name,
+    "transformers": lambda name: ".attentions." in name,
     "all": lambda _name: True,
 }
 

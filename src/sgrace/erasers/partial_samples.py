@@ -1,0 +1,120 @@
+"""Partial samples of concepts, and the outputs by which a denoiser learns to steer away from the concepts there (arXiv 2303.07345)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..concept import Concept
+from ..models import StableDiffusion
+
+
+class PartialSamplesConfig(BaseModel):
+    """Settings of the samples; defaults are those of ESD's diffusers release.
+
+    Attributes:
+        form: ``A`` steers from the empty prompt, ``B`` from the concept itself; equal if B's ``strength`` is A's plus one.
+        strength: how far the target lies on the other side.
+        sample_from: partial samples come from the ``frozen`` model (then drawn once, with their targets) or from the ``edited`` one.
+        pool: number of partial samples, where they are drawn once.
+        iterations, batch: how many batches are asked for, and their rows.
+        num_inference_steps, guidance_scale: of the partial samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["A", "B"] = "B"
+    strength: float = Field(2.0, gt=0)
+    sample_from: Literal["frozen", "edited"] = "frozen"
+    pool: int = Field(200, ge=1, le=100_000)
+    iterations: int = Field(200, ge=0, le=1_000_000)
+    batch: int = Field(1, ge=1, le=1024)
+    num_inference_steps: int = Field(50, ge=1, le=1000)
+    guidance_scale: float = Field(3.0, ge=1, le=50)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Partial samples of the concepts; all with the same number of rows.
+
+    Attributes:
+        latents, timesteps: where the student is trained.
+        states: text states of the concept's prompt.
+        targets: output that the student shall give there.
+        noise: unit noise from which the samples came.
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    states: Tensor
+    targets: Tensor
+    noise: Tensor
+
+    def rows(self, picks: Tensor) -> Samples:
+        """Some of the samples."""
+        return Samples(*(getattr(self, f.name)[picks] for f in fields(self)))
+
+
+@dataclass
+class PartialSampler:
+    """Draws partial samples of the concepts, with the output that the student shall learn there.
+
+    Attributes:
+        config: settings.
+        teacher: the original, which makes the targets.
+        source: draws the samples.
+        shown: text states of the concepts' prompts.
+        empty: text states of the empty prompt.
+        generator: of every choice.
+        pool: the samples, where they are drawn once.
+    """
+
+    config: PartialSamplesConfig
+    teacher: StableDiffusion
+    source: StableDiffusion
+    shown: Tensor
+    empty: Tensor
+    generator: torch.Generator
+    pool: Samples | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: PartialSamplesConfig,
+        teacher: StableDiffusion,
+        student: StableDiffusion,
+        concepts: Sequence[Concept],
+        generator: torch.Generator,
+    ) -> Self:
+        """A sampler of concepts by their prompts; draws the pool, if there is one. Two calls of the text encoder."""
+        with torch.no_grad():
+            shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
+            empty = teacher.encode(teacher.tokenize([""]).ids)
+        sampler = cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
+        if config.sample_from == "frozen" and config.iterations > 0:
+            sampler.pool = sampler.draw(min(config.pool, config.iterations * config.batch))
+        return sampler
+
+    def batch(self) -> Samples:
+        """The next ``config.batch`` samples: of the pool, or new ones."""
+        if self.pool is None:
+            return self.draw(self.config.batch)
+        return self.pool.rows(torch.randint(len(self.pool.latents), (self.config.batch,), generator=self.generator))
+
+    @torch.no_grad()
+    def draw(self, n: int) -> Samples:
+        """``n`` new samples, all rolled together."""
+        config, steps = self.config, self.config.num_inference_steps
+        states = self.shown[torch.randint(len(self.shown), (n,), generator=self.generator)]
+        stops = torch.randint(steps, (n,), generator=self.generator).tolist()
+        noise = torch.randn(n, *self.teacher.latent_shape, generator=self.generator)
+        latents, timesteps = self.source.roll_each(noise, states, self.empty, steps, stops, config.guidance_scale)
+        text = torch.cat([states, self.empty.expand_as(states)])
+        concept, nothing = self.teacher.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), text).chunk(2)
+        start = nothing if config.form == "A" else concept
+        return Samples(latents, timesteps, states, start - config.strength * (concept - nothing), noise)
