@@ -110,6 +110,8 @@ class MACE(Eraser[MACEConfig]):
 
     name = "mace"
     paper = "arXiv 2403.06135"
+    pictures = "drawn by itself"
+    licence = "NTU licence, non-commercial"
     trains = "denoiser: cross-attention keys and values"
     config_type = MACEConfig
     presets = PRESETS

@@ -88,6 +88,7 @@ class SPEED(Eraser[SPEEDConfig]):
 
     name = "speed"
     paper = "arXiv 2503.07392"
+    licence = "Apache-2.0"
     trains = "denoiser: cross-attention keys or values or both"
     config_type = SPEEDConfig
     presets = PRESETS

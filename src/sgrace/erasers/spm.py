@@ -73,6 +73,8 @@ class SPM(Eraser[SPMConfig]):
 
     name = "spm"
     paper = "arXiv 2312.16145"
+    form = "plain weights, or an adapter that each prompt scales"
+    licence = "Apache-2.0"
     trains = "denoiser: adapters of the linear and convolution layers of its transformers"
     config_type = SPMConfig
     presets = PRESETS
