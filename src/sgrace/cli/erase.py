@@ -102,7 +102,7 @@ def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[s
 @click.option("--model", default="emoji", show_default=True)
 @click.option("--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model.")
 @click.option("--steps", default=25, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--guidance-scale", type=click.FloatRange(1, 50), help="2.5 for the built-in model, 7.5 for others, if absent.")
+@click.option("--guidance-scale", type=click.FloatRange(1, 50), help="1.6 for the built-in model, 7.5 for others, if absent.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG file; the prompts' pictures stand side by side.")
 @user_errors

@@ -17,7 +17,7 @@ from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
 
-GUIDANCE_SCALE = 2.5  # more of it makes flat and 3d pictures alike
+GUIDANCE_SCALE = 1.6  # more of it makes flat and 3d pictures alike
 STEPS = 15
 
 
