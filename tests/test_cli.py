@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sgrace import registry
 from sgrace.cli import main
 
 from .conftest import tiny_pipeline
@@ -113,3 +114,13 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(pipeline: Path, words:
 
 def test_env_and_version() -> None:
     assert json.loads(sgrace("env", "--json").stdout)["sgrace"] in sgrace("--version").stdout
+
+
+def test_the_document_of_the_erasers_has_the_matrix_as_it_is_now() -> None:
+    printed = CliRunner().invoke(main, ["list", "--matrix"])
+    assert printed.exit_code == 0
+    document = (Path(__file__).parent.parent / "docs" / "erasers.md").read_text()
+    assert printed.stdout.strip() in document
+    rows = json.loads(CliRunner().invoke(main, ["list", "--matrix", "--json"]).stdout)
+    assert set(rows) == set(registry.names("erasers"))
+    assert all(all(row.values()) for row in rows.values())
