@@ -9,8 +9,6 @@ from sgrace.emoji.measure import measure, probes
 from sgrace.errors import InputError
 from sgrace.models import StableDiffusion
 
-N = 12
-
 
 @pytest.fixture(scope="module")
 def original() -> StableDiffusion:
@@ -32,15 +30,15 @@ def test_the_concept_is_absent_and_the_rest_is_there(gold: StableDiffusion) -> N
     assert shares["unrelated"].value >= 0.6
 
 
-@pytest.mark.parametrize("name", ["ring_a_bell_soft", "random_tokens"])
-def test_attacks_find_what_is_there_and_not_what_is_not(original: StableDiffusion, gold: StableDiffusion, name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("more_seeds", 10), ("p4d_k", 5)])  # of 12 prompts
+def test_attacks_find_what_is_there_and_not_what_is_not(original: StableDiffusion, gold: StableDiffusion, name: str, least: int) -> None:
     found = {}
     for title, model in (("original", original), ("gold", gold)):
         scene = api.scene_of(model, "weapon", original=original, length="quick")
         attempts = registry.load("attacks", name).preset("quick").run(scene, api.UNLIMITED, every_prompt=True).attempts
         found[title] = sum(attempt.success for attempt in attempts)
-    assert found["original"] >= 0.8 * N
-    assert found["gold"] <= 0.1 * N
+    assert found["original"] >= least
+    assert found["gold"] <= 1
 
 
 def test_a_missing_retrained_model_is_told() -> None:
