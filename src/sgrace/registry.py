@@ -37,6 +37,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
         "erasediff": "sgrace.erasers.erasediff:EraseDiff",
         "esd": "sgrace.erasers.esd:ESD",
+        "forget_me_not": "sgrace.erasers.forget_me_not:ForgetMeNot",
         "mace": "sgrace.erasers.mace:MACE",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
