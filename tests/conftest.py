@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from jaxtyping import install_import_hook
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sgrace.knowledge import Knowledge
-from sgrace.models import StableDiffusion
+from . import typecheck
+
+install_import_hook("sgrace", f"{typecheck.__name__}.checked")  # before anything of the package is imported
+
+from sgrace.knowledge import Knowledge  # noqa: E402
+from sgrace.models import StableDiffusion  # noqa: E402
 
 WORDS = ["church", "chapel", "house", "dog", "tree", "boat", "a", "of", "photo", "picture", "an", "image", ","]
 

@@ -39,7 +39,7 @@ LARGE = Budget(unet_rows=10**6, text_encoder_rows=10**6)
 
 
 def attack_of(name: str):
-    return registry.load("attacks", name).preset("full", SHORT[name])
+    return registry.load("attacks", name).preset("full", {key: str(value) for key, value in SHORT[name].items()})
 
 
 def scene_of(model: StableDiffusion, words: Knowledge, detector=None, original: bool = True) -> Scene:

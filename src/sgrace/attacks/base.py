@@ -165,7 +165,7 @@ class Session:
         return self.scene.num_inference_steps * (2 if self.scene.guidance_scale != 1 else 1)
 
     @torch.no_grad()
-    def draw(self, states: Float[Tensor, "n length width"], noise: Float[Tensor, "n channels height width"]) -> Tensor:
+    def draw(self, states: Float[Tensor, "n length features"], noise: Float[Tensor, "n channels height width"]) -> Tensor:
         """Pictures of the target model."""
         self.charge(unet_rows=len(states) * self.picture_cost())
         steps, guidance = self.scene.num_inference_steps, self.scene.guidance_scale

@@ -71,7 +71,7 @@ class Layout:
         ids = self.filled(values).tolist()
         return [row[1:end] for row, end in zip(ids, self.tokens.end.tolist(), strict=True)]
 
-    def embedded(self, model: StableDiffusion, values: Float[Tensor, "n k width"]) -> Float[Tensor, "n length width"]:
+    def embedded(self, model: StableDiffusion, values: Float[Tensor, "n k width"]) -> Float[Tensor, "n length features"]:
         """Input embeddings with given embeddings at the free positions."""
         plain = model.embed(self.tokens.ids)
         return plain.scatter(1, self.free.unsqueeze(-1).expand_as(values), values)
@@ -99,7 +99,7 @@ def nearest_tokens(embeddings: Float[Tensor, "... width"], unit_table: Float[Ten
 
 def denoising_error(
     session: Session,
-    states: Float[Tensor, "n length width"],
+    states: Float[Tensor, "n length features"],
     clean: Float[Tensor, "n channels height width"],
     timesteps: Int[Tensor, " n"],
     goal: Callable[[Tensor, Tensor], Tensor] | None = None,

@@ -29,7 +29,7 @@ class Wish:
     weight: float
 
 
-def edit_matrices(matrices: Sequence[Float[Tensor, "out width"]], wishes: Iterable[Wish], ridge: float) -> list[Float[Tensor, "out width"]]:
+def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], wishes: Iterable[Wish], ridge: float) -> list[Float[Tensor, "_ width"]]:
     """Matrices W' that minimise ``sum weight |W' inputs - W like|^2 + ridge |W' - W|^2``, in closed form.
 
     All matrices read the same inputs, so one factorisation serves them all:
@@ -65,13 +65,13 @@ class Example:
     """
 
     inputs: Float[Tensor, "n width"]
-    matrices: Sequence[Float[Tensor, "out width"]]
+    matrices: Sequence[Float[Tensor, "_ width"]]
     weight: float
 
 
 def fuse_matrices(
-    matrices: Sequence[Float[Tensor, "out width"]], examples: Sequence[Example], ridge: float
-) -> list[Float[Tensor, "out width"]]:
+    matrices: Sequence[Float[Tensor, "_ width"]], examples: Sequence[Example], ridge: float
+) -> list[Float[Tensor, "_ width"]]:
     """Matrices X that minimise ``sum weight |X inputs - T inputs|^2 + ridge |X - W|^2``, T the matrices of each example, in closed form.
 
     ``X = W + [sum weight (T - W) inputs inputs^T] [ridge I + sum weight inputs inputs^T]^-1``.

@@ -28,7 +28,7 @@ class Texts:
         ids = model.tokenize(list(self._index)).ids
         self._states = torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
 
-    def __call__(self, texts: Iterable[str]) -> Float[Tensor, "n length width"]:
+    def __call__(self, texts: Iterable[str]) -> Float[Tensor, "n length features"]:
         """Text states of some of the texts."""
         return self._states[[self._index[text] for text in texts]]
 

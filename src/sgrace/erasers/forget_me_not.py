@@ -177,7 +177,7 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
         return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
 
 
-def attention_norm(maps: Sequence[Float[Tensor, "batch heads pixels length"]], marks: Bool[Tensor, "batch length"]) -> Tensor:
+def attention_norm(maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]) -> Tensor:
     """Frobenius norm of the maps' marked columns, of all layers, heads and pixels together; the mean over the batch."""
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
     return torch.stack(squares).sum(0).sqrt().mean()
@@ -213,7 +213,7 @@ def with_learned_word(prompt: Prompt) -> Prompt:
 
 def learn_words(
     model: StableDiffusion, prompts: Sequence[Prompt], latents: Tensor, steps: int, batch: int, generator: torch.Generator
-) -> Float[Tensor, "batch length width"]:
+) -> Float[Tensor, "batch length features"]:
     """Textual inversion: text states of the prompts with the embeddings of each concept's four tokens learnt from its pictures.
 
     Args:

@@ -210,7 +210,7 @@ class MACE(Eraser[MACEConfig]):
 
 
 def attention_loss(
-    maps: Sequence[Float[Tensor, "batch heads pixels tokens"]],
+    maps: Sequence[Float[Tensor, "batch _ _ tokens"]],
     masks: Bool[Tensor, "batch 1 side side"],
     tokens: Bool[Tensor, "batch tokens"],
 ) -> Tensor:

@@ -144,7 +144,7 @@ class SPEED(Eraser[SPEEDConfig]):
         return (w + w @ constrained_change(plan, projector, config.ridge, config.slack)).to(matrix.dtype)
 
 
-def moved_most(states: Float[Tensor, "n width"], change: Float[Tensor, "out width"]) -> Float[Tensor, "m width"]:
+def moved_most(states: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]) -> Float[Tensor, "m width"]:
     """The states whose answers a change of the matrix moves by no less than the average."""
     moves = (states @ change.T).norm(dim=1)
     return states[moves >= moves.mean()]

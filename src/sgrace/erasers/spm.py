@@ -150,7 +150,7 @@ def spm_loss(teacher: StableDiffusion, student: StableDiffusion, samples: Sample
     return F.mse_loss(both[:n], samples.targets) + weight * F.mse_loss(both[n:], plain)
 
 
-def anchor_states(concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator) -> Float[Tensor, "n length width"]:
+def anchor_states(concept: Float[Tensor, "1 length features"], n: int, generator: torch.Generator) -> Float[Tensor, "n length features"]:
     """Random text states, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
     found: list[Tensor] = []
     size = concept.norm()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def attention_maps(unet: nn.Module) -> Iterator[list[Float[Tensor, "batch heads pixels tokens"]]]:
+def attention_maps(unet: nn.Module) -> Iterator[list[Float[Tensor, "batch _ _ tokens"]]]:
     """Within the block, every call of the denoiser appends the map of each cross-attention layer to the list, with gradient.
 
     The layers compute what they always do: a map is made again from the queries and keys that a layer has made.
@@ -46,7 +46,7 @@ def attention_maps(unet: nn.Module) -> Iterator[list[Float[Tensor, "batch heads 
 
 
 def token_mask(
-    maps: list[Float[Tensor, "batch heads pixels tokens"]], tokens: Bool[Tensor, "batch tokens"], threshold: float
+    maps: list[Float[Tensor, "batch _ _ tokens"]], tokens: Bool[Tensor, "batch tokens"], threshold: float
 ) -> Bool[Tensor, "batch 1 side side"]:
     """Where the tokens are: their mean map, scaled to 0..1 in each picture, is at least ``threshold``.
 

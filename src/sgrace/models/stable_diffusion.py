@@ -164,14 +164,14 @@ class StableDiffusion:
         picks: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
         return picks
 
-    def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+    def embed(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
         """Token embeddings, without positions."""
         embeddings: Tensor = self.text_encoder.get_input_embeddings()(ids)
         return embeddings
 
     def encode(
-        self, ids: Int[Tensor, "batch length"], embeddings: Float[Tensor, "batch length width"] | None = None
-    ) -> Float[Tensor, "batch length width"]:
+        self, ids: Int[Tensor, "batch length"], embeddings: Float[Tensor, "batch length features"] | None = None
+    ) -> Float[Tensor, "batch length features"]:
         """Text states after the final layer norm, from token ids, or from embeddings put in the place of the ids' own (with gradient)."""
         self.calls.text_encoder_calls += 1
         self.calls.text_encoder_rows += len(ids)
@@ -186,7 +186,7 @@ class StableDiffusion:
             hook.remove()
         return states
 
-    def project(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch features"]:
+    def project(self, pooled: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch projection"]:
         """Features in the space shared with pictures, where the folder has CLIP's text projection; else the states themselves."""
         return pooled if self.text_projection is None else pooled @ self.text_projection.T
 
@@ -203,7 +203,7 @@ class StableDiffusion:
         return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
     def predict(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int | Tensor, states: Float[Tensor, "batch length width"]
+        self, latents: Float[Tensor, "batch channels height width"], timestep: int | Tensor, states: Float[Tensor, "batch length features"]
     ) -> Float[Tensor, "batch channels height width"]:
         """The denoiser's raw output (noise or velocity, see ``prediction_type``)."""
         self.calls.unet_calls += 1
@@ -329,9 +329,9 @@ class StableDiffusion:
     @torch.no_grad()
     def draw(
         self,
-        states: Float[Tensor, "batch length width"],
+        states: Float[Tensor, "batch length features"],
         noise: Float[Tensor, "batch channels height width"],
-        empty: Float[Tensor, "1 length width"],
+        empty: Float[Tensor, "1 length features"],
         *,
         num_inference_steps: int,
         guidance_scale: float,
