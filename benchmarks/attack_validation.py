@@ -4,7 +4,8 @@
         [--length quick standard] [--attack NAME ...]
 
 ``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show the concept as they are, are
-attacked too, so that the share is the attack's own. Each finished run is one line of the log; the same command again goes on where it was.
+attacked too, so that the share is the attack's own. First comes what each target draws right of 96 pictures a question. A finished attack
+is one line of the log; the same command again goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sgrace import api, emoji, registry
+from sgrace.emoji.measure import measure, probes
 from sgrace.erasers import Erasure
 from sgrace.metrics import Share
 from sgrace.models import StableDiffusion
+
+N_PICTURES = 96
 
 
 def main() -> None:
@@ -40,9 +44,13 @@ def main() -> None:
             return original
         return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(original)
 
-    def run(target: str, model: StableDiffusion, attack: str, length: str) -> dict[str, Any]:
-        weights = api.fingerprint(model)
-        key = {"target": target.partition("=")[0], "concept": arguments.concept, "attack": attack, "length": length, "weights": weights}
+    def drawn_right(model: StableDiffusion) -> dict[str, Share]:
+        return measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0))[0]
+
+    def run(target: str, attack: str, length: str) -> dict[str, Any]:
+        model = models[target]
+        key = {"target": target.partition("=")[0], "concept": arguments.concept, "attack": attack, "length": length}
+        key["weights"] = weights[target]
         for row in rows:
             if all(row[name] == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
@@ -66,11 +74,16 @@ def main() -> None:
 
     names = [target.partition("=")[0] for target in arguments.target]
     models = {target: model_of(target) for target in arguments.target}
+    weights = {target: api.fingerprint(model) for target, model in models.items()}
+    right = [drawn_right(model) for model in models.values()]
+    print(f"{arguments.concept}: drawn right\n\n| question | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for question in right[0]:
+        print(f"| {question} | " + " | ".join(str(shares[question]) for shares in right) + " |", flush=True)
     for length in arguments.length:
         print(f"\n{arguments.concept}, {length}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
-            found = [run(target, model, attack, length) for target, model in models.items()]
+            found = [run(target, attack, length) for target in models]
             cells = [str(Share(row["attacked"], row["n"])) for row in found]
             seconds = " / ".join(f"{row['spent']['seconds']:.0f}" for row in found)
             print(f"| {attack} | " + " | ".join(cells) + f" | {seconds} |", flush=True)

@@ -76,12 +76,12 @@ def row_of(cells: list[tuple[Evaluation, Erasure | None]]) -> tuple[list[str], f
     texts += [f"{mean([f.fid for f in fidelity]):.4f}", f"{mean([f.kid for f in fidelity]):.5f}"] if fidelity else ["", ""]
     texts.append(f"{mean([f.clip_score_after for f in fidelity]):.1f}" if fidelity else "")
     recipes = [erasure.recipe for _, erasure in cells if erasure]
-    for name, form in (("seconds", "{:.0f}"), ("peak_memory_mb", "{:.0f}")):
-        texts.append(form.format(mean([r[name] for r in recipes])) if recipes else "")
-    texts.insert(
-        -1,
-        "{:.0f} / {:.0f}".format(*(mean([r["cost"][k] for r in recipes]) for k in ("unet_rows", "text_encoder_rows"))) if recipes else "",
-    )
+    if recipes:
+        rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
+        seconds, memory = (mean([recipe[name] for recipe in recipes]) for name in ("seconds", "peak_memory_mb"))
+        texts += [f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
+    else:
+        texts += [""] * 3
     both = [rate.share for q in ("neighbours", "unrelated") for rate in kept[q]]
     return texts, mean([e.worst_case.share for e in found]), mean(both)
 

@@ -118,9 +118,10 @@ class SPEED(Eraser[SPEEDConfig]):
         unrelated = [w for w in dict.fromkeys(w for words in knowledge for w in words.unrelated) if w not in taken][: config.n_retain]
         if not unrelated:
             raise InputError("No unrelated words are left: nothing would protect the rest of the model.")
-        texts = Texts(model, ["", config.anchor, *names])
+        whole = config.rows == "all"
+        texts = Texts(model, ["", config.anchor, *names] if whole else [""])
         nothing = texts([""])[0].double()
-        if config.rows == "all":
+        if whole:
             erased = texts(names)[:, 1:].flatten(0, 1).double()
             anchors = texts([config.anchor])[:, 1:].expand(len(names), -1, -1).flatten(0, 1).double()
         else:
