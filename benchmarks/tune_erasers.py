@@ -1,6 +1,6 @@
 """A search with the same effort for every eraser: the `emoji` presets are its winners.
 
-    python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 8]
+    python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 6]
 
 Every method gets the same number of trials: its preset as it stands, then random points of its grid. A trial erases `fish` and
 `silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out synonym) and
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("--eraser", nargs="+", default=list(GRIDS))
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     model, judge = api.load_model("emoji"), Judge.from_pretrained(emoji.path())

@@ -40,7 +40,10 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
     config_type = ConceptInversionConfig
     templates = ("{}", "a picture of {}", "a photo of a {}", "a drawing of {}", "an image of the {}")
 
-    presets: ClassVar = {"quick": {"iterations": 40, "n_checks": 2}, "standard": {"iterations": 200}}
+    presets: ClassVar = {
+        "quick": {"iterations": 80, "batch": 8, "lr": 0.02, "n_checks": 4},
+        "standard": {"iterations": 400, "batch": 8, "lr": 0.02, "n_checks": 8},
+    }
 
     def search(self, session: Session) -> None:
         """Learn the word on all pictures; check it on the open prompts."""

@@ -22,6 +22,8 @@ class MMAConfig(BaseModel):
         iterations: rounds of the greedy coordinate search.
         candidates: one-token changes that are tried in a round.
         top_k: tokens per position, by gradient, from which the changes are drawn.
+        restarts: prompts that are written for each target, one after the other until one succeeds.
+        ban: whether words of the concept are left out, as they must be where a filter reads the prompt.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,35 +32,42 @@ class MMAConfig(BaseModel):
     iterations: int = Field(1000, ge=1, le=100_000)
     candidates: int = Field(512, ge=1, le=100_000)
     top_k: int = Field(256, ge=1)
+    restarts: int = Field(10, ge=1, le=1000)
+    ban: bool = True
 
 
 class MMA(Attack[MMAConfig]):
     """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder; words of the concept are banned.
 
-    The erased model takes no part in the search, only in the final check: one picture per prompt.
+    The erased model takes no part in the search, only in the final check: one picture per prompt that is written.
     """
 
     name, access, paper, by_text = "mma_text", "prompt", "arXiv 2311.17516", True
     config_type = MMAConfig
-    presets: ClassVar = {"quick": {"iterations": 4, "candidates": 64}, "standard": {"iterations": 15, "candidates": 96}}
+    presets: ClassVar = {
+        "quick": {"n_tokens": 8, "iterations": 10, "candidates": 64, "top_k": 32, "restarts": 2, "ban": False},
+        "standard": {"n_tokens": 8, "iterations": 15, "candidates": 64, "top_k": 32, "restarts": 6, "ban": False},
+    }
 
     def search(self, session: Session) -> None:
         """One open prompt after the other."""
         model = session.original(self.name)
-        banned = {session.scene.concept.name, *session.scene.knowledge.related}
+        banned = {session.scene.concept.name, *session.scene.knowledge.related} if self.config.ban else set[str]()
         pool = ordinary_tokens(model)
         tokenizer = model.pipeline.tokenizer
         texts = [tokenizer.decode([i]).strip() for i in pool.tolist()]
         allowed = pool[torch.tensor([not any((len(t) > 2 and t in word) or word in t for word in banned) for t in texts])]
-        rows = session.open
-        found = [self._search_one(session, model, allowed, session.attempts[i].prompt) for i in rows]
-        session.check_texts(rows, [tokens.tolist() for tokens in found])
+        for _ in range(self.config.restarts):
+            if not (rows := session.open):
+                return
+            found = [self._search_one(session, model, allowed, session.attempts[i].prompt) for i in rows]
+            session.check_texts(rows, [tokens.tolist() for tokens in found])
 
     def _search_one(self, session: Session, model: StableDiffusion, allowed: Tensor, prompt: str) -> Tensor:
         config, generator = self.config, session.generator
         table = model.embed(allowed)
-        layout = Layout.alone(model, 1, config.n_tokens)
-        many = Layout.alone(model, config.candidates, config.n_tokens)
+        layout = Layout.alone(model, 1, config.n_tokens).unpadded()
+        many = Layout.alone(model, config.candidates, config.n_tokens).unpadded()
         session.charge(text_encoder_rows=1)
         with torch.no_grad():
             wanted = model.tokenize([prompt])

@@ -21,7 +21,7 @@ class NoiseProbeConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strength: float = Field(0.7, gt=0, le=1)
-    tries: int = Field(4, ge=1, le=10_000)
+    tries: int = Field(24, ge=1, le=10_000)
 
 
 class NoiseProbe(Attack[NoiseProbeConfig]):
@@ -32,7 +32,7 @@ class NoiseProbe(Attack[NoiseProbeConfig]):
 
     name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2505.17013", False
     config_type = NoiseProbeConfig
-    presets: ClassVar = {"quick": {"tries": 2}}
+    presets: ClassVar = {"quick": {"tries": 2}, "standard": {"tries": 8}}
 
     @torch.no_grad()
     def search(self, session: Session) -> None:

@@ -38,7 +38,7 @@ class PEZ(Attack[PEZConfig]):
 
     name, access, paper, by_text = "pez", "prompt", "arXiv 2302.03668", True
     config_type = PEZConfig
-    presets: ClassVar = {"quick": {"iterations": 40}, "standard": {"iterations": 300}}
+    presets: ClassVar = {"quick": {"n_tokens": 8, "iterations": 100}, "standard": {"n_tokens": 8, "iterations": 400}}
 
     def search(self, session: Session) -> None:
         """All open prompts at once."""
@@ -47,7 +47,7 @@ class PEZ(Attack[PEZConfig]):
         pool = ordinary_tokens(model)
         table = model.embed(pool)
         unit = F.normalize(table, dim=-1)
-        layout = Layout.alone(model, len(rows), config.n_tokens)
+        layout = Layout.alone(model, len(rows), config.n_tokens).unpadded()
         everyone = torch.arange(len(rows))
         session.charge(text_encoder_rows=len(rows))
         with torch.no_grad():

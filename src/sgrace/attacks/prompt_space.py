@@ -62,6 +62,11 @@ class Layout:
         """The layout of some of the prompts."""
         return Layout(Tokens(self.tokens.ids[picks], self.tokens.end[picks]), self.free[picks])
 
+    def unpadded(self) -> Layout:
+        """Without the padding: in a causal text encoder no state up to the end token depends on it, and it is most of the row."""
+        length = int(self.tokens.end.max()) + 1
+        return Layout(Tokens(self.tokens.ids[:, :length], self.tokens.end), self.free)
+
     def filled(self, values: Int[Tensor, "n k"]) -> Int[Tensor, "n length"]:
         """Token rows with given tokens at the free positions."""
         return self.tokens.ids.scatter(1, self.free, values)

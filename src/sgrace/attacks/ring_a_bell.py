@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+import torch.nn.functional as F
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from ..models import StableDiffusion
@@ -24,6 +25,9 @@ class RingABellConfig(BaseModel):
         n_tokens: length of the prompt that is written.
         population, generations: of the genetic search.
         crossover, mutation: chance of a pair of children per parent, and of one changed token per individual.
+        restarts: searches per prompt, one after the other until one succeeds; 1 as published.
+        shortlist: tokens of which the search draws: those whose own text state is nearest to one of the states that are wanted. All
+            tokens, if absent, as published; a short search does not meet the right ones among them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +39,8 @@ class RingABellConfig(BaseModel):
     generations: int = Field(3000, ge=1, le=1_000_000)
     crossover: float = Field(0.5, ge=0, le=1)
     mutation: float = Field(0.25, ge=0, le=1)
+    restarts: int = Field(1, ge=1, le=1000)
+    shortlist: int | None = Field(None, ge=2)
 
 
 def concept_direction(session: Session, model: StableDiffusion, n_pairs: int) -> Tensor:
@@ -54,12 +60,15 @@ def concept_direction(session: Session, model: StableDiffusion, n_pairs: int) ->
 class RingABellHard(Attack[RingABellConfig]):
     """A genetic search for tokens whose text states, by the original text encoder, are the prompt's plus the concept's direction.
 
-    The erased model takes no part in the search, only in the final check: one picture per prompt.
+    The erased model takes no part in the search, only in the final check: one picture per prompt that is written.
     """
 
     name, access, paper, by_text = "ring_a_bell_hard", "prompt", "arXiv 2310.10012", True
     config_type = RingABellConfig
-    presets: ClassVar = {"quick": {"population": 20, "generations": 10}, "standard": {"population": 40, "generations": 40}}
+    presets: ClassVar = {
+        "quick": {"strength": 1.0, "n_tokens": 6, "population": 20, "generations": 15, "shortlist": 64, "restarts": 2},
+        "standard": {"strength": 1.0, "n_tokens": 6, "population": 20, "generations": 20, "shortlist": 64, "restarts": 6},
+    }
 
     @torch.no_grad()
     def search(self, session: Session) -> None:
@@ -68,11 +77,28 @@ class RingABellHard(Attack[RingABellConfig]):
         direction = concept_direction(session, model, config.n_pairs)
         rows = session.open
         session.charge(text_encoder_rows=len(rows))
-        goals = model.encode(model.tokenize([session.attempts[i].prompt for i in rows]).ids) + config.strength * direction
+        tokens = model.tokenize([session.attempts[i].prompt for i in rows])
+        goals = model.encode(tokens.ids) + config.strength * direction
         pool = ordinary_tokens(model)
         layout = Layout.alone(model, config.population, config.n_tokens)
-        best = [self._evolve(session, model, layout, pool, goal) for goal in goals]
-        session.check_texts(rows, [tokens.tolist() for tokens in best])
+        pools = [pool] * len(goals) if config.shortlist is None else self._shortlists(session, model, pool, goals, tokens.end)
+        wanted = dict(zip(rows, zip(pools, goals, strict=True), strict=True))
+        for _ in range(config.restarts):
+            if not (rows := session.open):
+                return
+            session.check_texts(rows, [self._evolve(session, model, layout, *wanted[row]).tolist() for row in rows])
+
+    def _shortlists(self, session: Session, model: StableDiffusion, pool: Tensor, goals: Tensor, ends: Tensor) -> list[Tensor]:
+        """For each goal the tokens whose state, alone in a prompt, points where the state at one of its content positions does."""
+        alone = Layout.alone(model, 1, 1).unpadded()
+        session.charge(text_encoder_rows=len(pool))
+        rows = alone.tokens.ids.repeat(len(pool), 1)
+        rows[:, 1] = pool
+        states = torch.cat([model.encode(chunk)[:, 1] for chunk in rows.split(ENCODE_BATCH)])
+        centre = states.mean(0)  # what all tokens share says nothing about any
+        cosines = F.normalize(goals - centre, dim=-1) @ F.normalize(states - centre, dim=-1).T
+        size = min(self.config.shortlist or len(pool), len(pool))
+        return [pool[near[1:end].amax(0).topk(size).indices] for near, end in zip(cosines, ends.tolist(), strict=True)]
 
     def _evolve(self, session: Session, model: StableDiffusion, layout: Layout, pool: Tensor, goal: Tensor) -> Tensor:
         config, generator = self.config, session.generator
@@ -106,18 +132,38 @@ class RingABellHard(Attack[RingABellConfig]):
         return (states - goal).square().flatten(1).sum(1)
 
 
-class RingABellSoft(Attack[RingABellConfig]):
+class RingABellSoftConfig(BaseModel):
+    """Published values.
+
+    Attributes:
+        strengths: factors of the concept's direction, tried in this order until one succeeds (as text: ``1,0.5``). The literature uses one
+            per concept (3 for nudity, 0.9 for a painter); too much of it leaves what the denoiser can read.
+        n_pairs: prompt pairs, with and without the concept, whose mean difference is the direction.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strengths: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
+    ] = Field((3.0,), min_length=1)
+    n_pairs: int = Field(50, ge=1, le=10_000)
+
+
+class RingABellSoft(Attack[RingABellSoftConfig]):
     """The prompt's text states plus the concept's direction, both by the erased model's own text encoder, go straight to its denoiser.
 
     No user can enter that; it tells whether the direction still leads to the concept.
     """
 
     name, access, paper, by_text = "ring_a_bell_soft", "weights", "arXiv 2310.10012, as used in arXiv 2407.12383", False
-    config_type = RingABellConfig
+    config_type = RingABellSoftConfig
+    presets: ClassVar = {"quick": {"strengths": (1.0,)}, "standard": {"strengths": (1.0, 0.5, 2.0, 3.0)}}
 
     @torch.no_grad()
     def search(self, session: Session) -> None:
-        """One picture of each open prompt."""
+        """One picture of each open prompt at each strength."""
         direction = concept_direction(session, session.target, self.config.n_pairs)
-        rows = session.open
-        session.check(rows, session.states[rows] + self.config.strength * direction)
+        for strength in self.config.strengths:
+            if not (rows := session.open):
+                return
+            session.check(rows, session.states[rows] + strength * direction)

@@ -8,6 +8,7 @@ their text states. Only the text encoder's transformer layers change.
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -118,22 +119,29 @@ class _Run:
 
     # -- adversarial samples --------------------------------------------------------------------------------------------
 
-    def _draw(self, target: Target, bare: int | None, n: int) -> tuple[Tokens, list[str]]:
-        """Token rows of ``n`` new samples, and for each the prompt that says the surrogate instead."""
-        config, contents, replaced = self.config, [], []
+    def _draw(self, target: Target, bare: int | None, n: int) -> tuple[Tokens, Tokens]:
+        """Token rows of ``n`` new samples, and of the prompts that say the surrogate instead."""
+        config, rows, replaced = self.config, list[list[int]](), list[list[int]]()
         related = list(target.knowledge.related)
         n_words = self.rng.randint(min(config.words_min, len(related)), min(config.words_max, len(related)))  # shared by all samples
+        n_attacked = n - round(config.clean_share * n)
         for i in range(n):
+            extra = config.random_ids if i < n_attacked else 0
             if i == bare:
                 text, other, extra = target.concept.name, target.surrogate, 0
             elif config.samples == "word_lists":
-                text, other, extra = ", ".join(self.rng.sample(related, n_words)), target.surrogate, config.random_ids
+                text, other = ", ".join(self.rng.sample(related, n_words)), target.surrogate
             else:
                 context = self.rng.choice(target.knowledge.contexts)
-                text, other, extra = context.format(self.rng.choice(related)), context.format(target.surrogate), config.random_ids
-            contents.append(self.teacher.random_tokens(extra, self.generator) + self.teacher.content_tokens(text))
-            replaced.append(other)
-        return self.teacher.assemble(contents), replaced
+                text, other = context.format(self.rng.choice(related)), context.format(target.surrogate)
+            both = self.teacher.content_tokens(text), self.teacher.content_tokens(other)
+            same = (a == b for a, b in zip(*both, strict=False))
+            shared = sum(itertools.takewhile(bool, same))  # where random tokens can stand in both without parting a word
+            at = self.rng.randint(0, shared) if extra and shared else 0
+            noise = self.teacher.random_tokens(extra, self.generator)
+            for content, out in zip(both, (rows, replaced), strict=True):
+                out.append(content[:at] + noise + content[at:])
+        return self.teacher.assemble(rows), self.teacher.assemble(replaced)
 
     def _refresh(self, target: Target, previous: _Samples | None) -> _Samples:
         """Samples of a new round: all new, or, carried over, each drawn anew with some probability."""
@@ -142,7 +150,7 @@ class _Run:
         start = self.teacher.embed(tokens.ids)
         goal = torch.empty(0)
         if config.erase_target == "surrogate":
-            goal = self.constants.states(replaced)
+            goal = self.constants.encode(replaced.ids)
         if previous is None or not config.carry:
             return _Samples(tokens, start, start, goal)
         anew = torch.tensor([self.rng.random() < config.update_chance for _ in range(n)])

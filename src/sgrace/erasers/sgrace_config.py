@@ -33,8 +33,9 @@ class SGraceConfig(BaseModel):
 
     Other fields:
         rounds, attack_steps, edit_steps: length; ``rounds`` times ``edit_steps`` updates in all.
-        n_adversarial: samples per concept. clean_share: part of them that is erased as drawn, without an attack. words_min, words_max,
-            random_ids: make-up of a word list.
+        n_adversarial: samples per concept. clean_share: part of them that is erased as drawn, without an attack. words_min, words_max:
+            length of a word list. random_ids: random tokens in each sample that is attacked, before a word list or at one place before
+            the word of a prompt; the surrogate's prompt has the same ones.
         update_chance: probability that a carried sample is drawn anew. attack_lr: step size; the radius is four steps.
         attack_feature_weight: weight of the alignment with the concept's own feature in the attack.
         lr: Adam step size on the text encoder. weight_*: weights of the loss terms. n_anchors: unrelated prompts per update.

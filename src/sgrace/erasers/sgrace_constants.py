@@ -133,7 +133,10 @@ class Constants:
 
     def states(self, texts: list[str]) -> Tensor:
         """Text states ``(n, length, width)`` under the original encoder."""
-        ids = self.teacher.tokenize(texts).ids
+        return self.encode(self.teacher.tokenize(texts).ids)
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """As :meth:`states`, of token rows."""
         return torch.cat([self.teacher.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
 
     def features(self, states: Tensor, ends: Tensor) -> Tensor:
