@@ -35,8 +35,11 @@ SHORT: dict[str, dict[str, str]] = {
     "forget_me_not": {**RELABEL_SHORT, "inversion_steps": "2"},
     "spm": {"iterations": "3", "batch": "2", "num_inference_steps": "3", "n_anchors": "1", "lr": "1e-2", "warm_up": "1"},
     "speed": {"threshold": "3"},
+    "adv_unlearn": {
+        "iterations": "3", "warm_up": "1", "attack_steps": "2", "pool": "4", "n_retained": "3", "num_inference_steps": "3", "lr": "1e-3",
+    },
     "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
-}
+}  # fmt: skip
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
     "uce": {"ridge": "1e9"},
@@ -49,6 +52,7 @@ NOTHING: dict[str, dict[str, str]] = {
     "forget_me_not": {"iterations": "0"},
     "spm": {"iterations": "0"},
     "speed": {"ridge": "1e10"},
+    "adv_unlearn": {"iterations": "0"},
     "mace": {"iterations": "0", "ridge": "1e10"},
 }
 GROUP_OF = {
