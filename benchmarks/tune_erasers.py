@@ -36,6 +36,12 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "adv_unlearn": {"retain_weight": (0.5, 1, 3), "lr": (1e-4, 2e-4, 4e-4), "strength": (0.5, 1, 2), "attack_lr": (0.005, 0.02, 0.08)},
     "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3), "words": ("name", "related")},
+    "stereo": {
+        "group": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "anchor_weight": (0, 1, 2),
+        "anchors": ("scenes", "unrelated", "surrogates"),
+    },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
     "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
 }

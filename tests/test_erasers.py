@@ -38,6 +38,10 @@ SHORT: dict[str, dict[str, str]] = {
     "adv_unlearn": {
         "iterations": "3", "warm_up": "1", "attack_steps": "2", "pool": "4", "n_retained": "3", "num_inference_steps": "3", "lr": "1e-3",
     },
+    "stereo": {
+        "rounds": "1", "search_iterations": "2", "inversion_steps": "2", "n_pictures": "2", "picture_steps": "3", "n_anchors": "3",
+        "iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3",
+    },
     "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
 }  # fmt: skip
 NOTHING: dict[str, dict[str, str]] = {
@@ -53,6 +57,7 @@ NOTHING: dict[str, dict[str, str]] = {
     "spm": {"iterations": "0"},
     "speed": {"ridge": "1e10"},
     "adv_unlearn": {"iterations": "0"},
+    "stereo": {"iterations": "0"},
     "mace": {"iterations": "0", "ridge": "1e10"},
 }
 GROUP_OF = {
@@ -65,6 +70,7 @@ GROUP_OF = {
     "erasediff": "all",
     "forget_me_not": "all",
     "mace": "cross_attention_kv",
+    "stereo": "cross_attention",
     "speed": "cross_attention_kv",
     "spm": "transformers",
 }
@@ -72,7 +78,7 @@ CHURCH = Concept(name="church")
 
 
 def eraser_of(name: str, settings: dict[str, str]) -> Eraser:
-    group = {"group": "x"} if name in {"esd", "race"} else {}
+    group = {"group": "x"} if name in {"esd", "race", "stereo"} else {}
     return registry.load("erasers", name).preset(None, "object", {**group, **settings})
 
 

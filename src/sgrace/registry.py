@@ -46,6 +46,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "speed": "sgrace.erasers.speed:SPEED",
         "spm": "sgrace.erasers.spm:SPM",
+        "stereo": "sgrace.erasers.stereo:STEREO",
         "uce": "sgrace.erasers.uce:UCE",
     },
     "models": {"emoji": "sgrace.emoji:path"},

@@ -132,23 +132,14 @@ class PartialSampler:
         with torch.no_grad():
             shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
             empty = teacher.encode(teacher.tokenize([""]).ids)
-        return cls.of_states(config, teacher, student, shown, empty, generator)
+        return cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator).filled()
 
-    @classmethod
-    def of_states(
-        cls,
-        config: PartialSamplesConfig,
-        teacher: StableDiffusion,
-        student: StableDiffusion,
-        shown: Float[Tensor, "concepts length features"],
-        empty: Float[Tensor, "1 length features"],
-        generator: torch.Generator,
-    ) -> Self:
-        """A sampler of concepts by the text states of their prompts; draws the pool, if there is one."""
-        sampler = cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
+    def filled(self) -> Self:
+        """The sampler with its pool, if it has one, of no more samples than the batches can use."""
+        config = self.config
         if config.sample_from == "frozen" and config.iterations > 0:
-            sampler.pool = sampler.draw(min(config.pool, config.iterations * config.batch))
-        return sampler
+            self.pool = self.draw(min(config.pool, config.iterations * config.batch))
+        return self
 
     def batch(self) -> Samples:
         """The next ``config.batch`` samples: of the pool, or new ones."""
@@ -159,12 +150,16 @@ class PartialSampler:
     @torch.no_grad()
     def draw(self, n: int) -> Samples:
         """``n`` new samples, rolled together."""
-        config = self.config
-        states = self.shown[torch.randint(len(self.shown), (n,), generator=self.generator)]
+        config, picks = self.config, torch.randint(len(self.shown), (n,), generator=self.generator)
+        states = self.shown[picks]
         latents, timesteps, noise = partial_samples(
             self.source, states, self.empty, self.generator,
             num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
         )  # fmt: skip
+        return Samples(latents, timesteps, states, self.targets(latents, timesteps, picks), noise)
+
+    def targets(self, latents: Tensor, timesteps: Int[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
+        """What the student shall answer at samples of some of the concepts, given by their places: one call of the teacher."""
+        states = self.shown[picks]
         concept, nothing = outputs(self.teacher, latents, timesteps, [states, self.empty.expand_as(states)])
-        start = nothing if config.form == "A" else concept
-        return Samples(latents, timesteps, states, start - config.strength * (concept - nothing), noise)
+        return (nothing if self.config.form == "A" else concept) - self.config.strength * (concept - nothing)

@@ -21,6 +21,9 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "harmful": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
 }
 
+#: How a concept is added to a prompt that does not have it.
+ADDED: dict[Kind, str] = {"object": "{prompt}, {name}", "style": "{prompt} in {name} style", "harmful": "{prompt}, {name}"}
+
 
 def names_of(concept: Concept, words: Knowledge, which: Literal["name", "related"]) -> list[str]:
     """What a method calls the concept: its name only, or its related words too, the name first and none twice."""
