@@ -40,7 +40,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "group": ("x", "u", "all"),
         "lr": (5e-5, 2e-4, 5e-4),
         "anchor_weight": (0, 1, 2),
-        "anchors": ("scenes", "unrelated", "surrogates"),
+        "anchors": ("scenes", "unrelated", "surrogate"),
     },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
     "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},

@@ -10,7 +10,7 @@ import torch
 from sgrace.concept import Concept
 from sgrace.erasers.inversion import inverted, said, taken_apart
 from sgrace.erasers.partial_samples import PartialSampler
-from sgrace.erasers.stereo import STEREO, STEREOConfig, WordsSampler, anchor_prompts, robust_target
+from sgrace.erasers.stereo import STEREO, STEREOConfig, WordsSampler, anchor_prompts, robust_target, said_in
 from sgrace.erasers.student import Student
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
@@ -34,24 +34,32 @@ def test_the_robust_target_is_its_formula() -> None:
     assert (STEREOConfig().erase_weight, STEREOConfig().anchor_weight) == (1.0, 1.0)
 
 
-def test_every_sample_of_a_concept_is_taught_the_target_of_all_its_words(model: StableDiffusion) -> None:
+@pytest.mark.parametrize("anchors", ["scenes", "surrogate"])
+def test_all_words_of_a_concept_in_a_context_are_taught_one_target(model: StableDiffusion, anchors: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    texts = ["church", "house", "dog", "boat", "a church", "a boat"]
-    states, empty = model.encode(model.tokenize(texts).ids), model.encode(model.tokenize([""]).ids)
-    words, anchors = states[:4].unflatten(0, (2, 2)), states[4:].unflatten(0, (2, 1))
-    config = STEREOConfig(erase_weight=0.7, anchor_weight=1.3)
-    sampler = WordsSampler(config, model, model, states[:4], empty, generator, words=words, anchors=anchors)
+    words = torch.randn(2, 3, 2, model.text_length, 24, generator=generator)
+    towards = torch.randn(2, 2, model.text_length, 24, generator=generator)
+    if anchors == "scenes":
+        towards = towards[:, :1]  # drawn at random, where the surrogate's are those of the same context
+    empty, config = (
+        torch.randn(1, model.text_length, 24, generator=generator),
+        STEREOConfig(erase_weight=0.7, anchor_weight=1.3, anchors=anchors),
+    )
+    sampler = WordsSampler(config, model, model, words.flatten(0, 2), empty, generator, words=words, anchors=towards)
     latents, timesteps = model.initial_noise([1, 2, 3]), torch.tensor([200, 600, 990])
-    before = model.calls.unet_calls
-    targets = sampler.targets(latents, timesteps, torch.tensor([0, 1, 3]))
-    assert model.calls.unet_calls == before + 1
-    for row, concept in enumerate([0, 0, 1]):
-        nothing, anchor, *own = (
-            model.pipeline.unet(latents[row : row + 1], timesteps[row], text[None]).sample
-            for text in (empty[0], anchors[concept, 0], *words[concept])
+    rows = [(0, 2, 0), (0, 1, 1), (1, 0, 1)]  # concept, word, context
+    picks = torch.tensor([(concept * 3 + word) * 2 + context for concept, word, context in rows])
+    assert all(sampler.shown[pick].equal(words[row]) for pick, row in zip(picks, rows, strict=True))
+    targets = sampler.targets(latents, timesteps, picks)
+    assert model.calls.unet_calls == 1
+    for i, (concept, _, context) in enumerate(rows):
+        anchor = towards[concept, context if anchors == "surrogate" else 0]
+        nothing, to, *own = (
+            model.pipeline.unet(latents[i : i + 1], timesteps[i], text[None]).sample
+            for text in (empty[0], anchor, *words[concept, :, context])
         )
-        expected = nothing - 0.7 * ((own[0] + own[1]) / 2 - nothing) + 1.3 * (anchor - nothing)
-        torch.testing.assert_close(targets[row : row + 1], expected, rtol=1e-4, atol=1e-5)
+        expected = nothing - 0.7 * ((own[0] + own[1] + own[2]) / 3 - nothing) + 1.3 * (to - nothing)
+        torch.testing.assert_close(targets[i : i + 1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_search_erases_with_the_target_of_its_formula(model: StableDiffusion) -> None:
@@ -84,25 +92,27 @@ def test_a_word_is_learnt_that_lowers_the_error_on_the_pictures(model: StableDif
     assert error(learnt) < error(start)
 
 
-def test_anchors_of_each_concept(words: Knowledge) -> None:
-    rng, boat = random.Random(0), Concept(name="boat", kind="style")
-    boats = words.model_copy(update={"related": ("boat",), "surrogates": ("tree",)})
-    concepts, both = [CHURCH, boat], [words, boats]
+def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
+    rng, ink = random.Random(0), Concept(name="ink", kind="style")
+    inks = words.model_copy(update={"related": ("ink",), "surrogates": ("tree",)})
+    concepts, both = [CHURCH, ink], [words, inks]
+    assert said_in(concepts, both, 0, rng) == [["a photo of {}"], ["a picture of {}"]]
+    patterns = said_in(concepts, both, 6, rng)
+    assert [len(own) for own in patterns] == [6, 6]
+    assert [set(own) for own in patterns] == [set(words.contexts)] * 2
 
-    def anchors(kind: str, n: int) -> list[str]:
-        return anchor_prompts(STEREOConfig(anchors=kind, n_anchors=n), concepts, both, rng)
+    def anchors(kind: str) -> list[list[str]]:
+        return anchor_prompts(STEREOConfig(anchors=kind, n_anchors=50), concepts, both, patterns, rng)
 
-    plain = {c.format(w) for c in words.unrelated_contexts for w in ("dog", "tree", "house")}
-    assert set(anchors("unrelated", 50)) == plain
-    scenes = anchors("scenes", 50)
-    assert set(scenes[:50]) == {f"{prompt}, church" for prompt in plain}
-    assert set(scenes[50:]) == {f"{prompt} in boat style" for prompt in plain}
-    replaced = anchors("surrogates", 3)
-    assert len(replaced) == 6
-    assert set(replaced[:3]) <= {c.format("house") for c in words.contexts}
-    assert set(replaced[3:]) <= {c.format("tree") for c in words.contexts}
+    plain = {c.format(w) for c in words.unrelated_contexts for w in words.unrelated}
+    assert [set(own) for own in anchors("unrelated")] == [plain] * 2
+    church, scenes = anchors("scenes")
+    assert len(church) == len(scenes) == 50
+    assert set(church) == {f"{prompt}, church" for prompt in plain}
+    assert set(scenes) == {f"{prompt} in ink style" for prompt in plain}
+    assert anchors("surrogate") == [[p.format("house") for p in patterns[0]], [p.format("tree") for p in patterns[1]]]
     with pytest.raises(InputError, match="take the place of 'church'"):
-        anchor_prompts(STEREOConfig(anchors="surrogates"), [CHURCH], [words.model_copy(update={"surrogates": ()})], rng)
+        anchor_prompts(STEREOConfig(anchors="surrogate"), [CHURCH], [words.model_copy(update={"surrogates": ()})], patterns[:1], rng)
 
 
 def test_the_last_stage_starts_from_the_original_again(model: StableDiffusion, words: Knowledge) -> None:
@@ -117,12 +127,14 @@ def test_found_words_change_what_is_erased(model: StableDiffusion, words: Knowle
     assert any(not value.equal(without[name]) for name, value in with_.items())
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 2])
-def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, rounds: int) -> None:
-    cost = STEREO.preset(None, "object", {**SHORT, "rounds": str(rounds)}).erase(model, [CHURCH], [words]).recipe["cost"]
+@pytest.mark.parametrize(("rounds", "contexts"), [(0, 0), (1, 0), (2, 0), (2, 3)])
+def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, rounds: int, contexts: int) -> None:
+    settings = {**SHORT, "rounds": str(rounds), "n_contexts": str(contexts)}
+    cost = STEREO.preset(None, "object", settings).erase(model, [CHURCH], [words]).recipe["cost"]
+    n_said = max(contexts, 1)
     texts = {"", CHURCH.prompt, *(c.format("church") for c in words.contexts if rounds)}
     assert cost["text_encoder_calls"] == 1 + rounds * (3 + 1)
-    assert cost["text_encoder_rows"] == len(texts) + 4 + rounds * (3 * 2 + 1), "texts and anchors once, then the learned words"
+    assert cost["text_encoder_rows"] == len(texts) + 4 + rounds * (3 * 2 + n_said), "texts and anchors once, then the learned words"
     pictures = 3 * 2 * 5 if rounds else 0
     search, last = 2 * 4 + 2 * 2 + 3 * 2, 6 * (2 + rounds + 1) + 3 * 2  # four samples are enough for two batches of two
     fixed = pictures + rounds * search + last

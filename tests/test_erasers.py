@@ -12,7 +12,7 @@ from sgrace import registry
 from sgrace.concept import Concept
 from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
-from sgrace.erasers.partial_samples import Samples
+from sgrace.erasers.partial_samples import Samples, outputs, partial_samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
 from sgrace.errors import InputError
@@ -284,6 +284,21 @@ def test_rolling_each_row_to_its_own_stop(model: StableDiffusion) -> None:
     model.calls.unet_rows = 0
     model.roll_each(noise, states, empty, 5, stops, 2.0)
     assert model.calls.unet_rows == 2 * sum(stops)
+
+
+def test_a_large_pool_is_drawn_in_parts(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = model.encode(model.tokenize(["church", "dog", "tree", "boat", "house"]).ids)
+    empty = model.encode(model.tokenize([""]).ids)
+
+    def pool() -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(0)
+        latents, timesteps, noise = partial_samples(model, texts, empty, generator, num_inference_steps=5, guidance_scale=2.0)
+        return latents, timesteps, noise, *outputs(model, latents, timesteps, [texts, empty.expand_as(texts)])
+
+    whole = pool()
+    monkeypatch.setattr("sgrace.erasers.partial_samples.ROLL_BATCH", 2)
+    for part, expected in zip(pool(), whole, strict=True):
+        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_race_attacks_within_its_box_and_lowers_the_noise_error(model: StableDiffusion) -> None:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -39,9 +40,10 @@ class STEREOConfig(PartialSamplesConfig):
         words: the pictures from which words are learnt are of the concept's name only, or of its related words too.
         n_pictures: pictures of the concepts. picture_steps, picture_guidance: of these pictures.
         erase_weight, anchor_weight: how far the target lies away from the concept's words and towards the anchor.
+        n_contexts: contexts in which each word is said and erased; 0 for the concept's own prompt only.
         anchors: ``scenes`` are prompts of unrelated words with the concept added, as in the release; or the prompts of ``unrelated`` words;
-            or those of ``surrogates`` in the concept's contexts.
-        n_anchors: prompts of each concept.
+            or the word's own prompt with the concept's ``surrogate`` in the word's place.
+        n_anchors: prompts of each concept, but for the surrogate's, which are as many as the word's.
         lr, weight_decay: of AdamW.
     """
 
@@ -60,7 +62,8 @@ class STEREOConfig(PartialSamplesConfig):
     picture_guidance: float = Field(7.5, ge=1, le=50)
     erase_weight: float = Field(1.0, ge=0)
     anchor_weight: float = Field(1.0, ge=0)
-    anchors: Literal["scenes", "unrelated", "surrogates"] = "scenes"
+    n_contexts: int = Field(0, ge=0, le=100_000)
+    anchors: Literal["scenes", "unrelated", "surrogate"] = "scenes"
     n_anchors: int = Field(200, ge=1, le=100_000)
     lr: float = Field(2e-5, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=1)
@@ -72,9 +75,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"rounds": 4},
     "as_released": {"erase_weight": 3.0},
     "emoji": {
-        "group": "x", "sample_from": "frozen", "pool": 64, "num_inference_steps": 10, "words": "related", "n_pictures": 64,
-        "picture_steps": 10, "picture_guidance": 2.5, "search_iterations": 40, "search_lr": 1e-4, "inversion_steps": 40,
-        "inversion_batch": 8, "inversion_lr": 0.05, "iterations": 100, "batch": 8, "lr": 2e-4,
+        "group": "x", "n_contexts": 24, "anchors": "surrogate", "sample_from": "frozen", "pool": 64, "num_inference_steps": 10,
+        "words": "related", "n_pictures": 64, "picture_steps": 10, "picture_guidance": 2.5, "search_iterations": 40, "search_lr": 1e-4,
+        "inversion_steps": 40, "inversion_batch": 8, "inversion_lr": 0.05, "iterations": 100, "batch": 8, "lr": 2e-4,
     },
 }  # fmt: skip
 
@@ -112,9 +115,10 @@ class STEREO(Eraser[STEREOConfig]):
         config, started, generator = self.config, time.monotonic(), torch.Generator().manual_seed(seed)
         rng = random.Random(seed)  # noqa: S311  (not a secret)
         student = Student.of(model, GROUPS[config.group])
-        anchors = anchor_prompts(config, concepts, knowledge, rng)
+        patterns = said_in(concepts, knowledge, config.n_contexts, rng)
+        anchors = anchor_prompts(config, concepts, knowledge, patterns, rng)
         if config.iterations:
-            self._train(student, concepts, knowledge, anchors, generator)
+            self._train(student, concepts, knowledge, patterns, anchors, generator)
         recipe = facts(self, student.teacher, concepts, knowledge, seed, trained=student.size, started=started)
         return Erasure(recipe, None, unet=student.changed())
 
@@ -123,41 +127,40 @@ class STEREO(Eraser[STEREOConfig]):
         student: Student,
         concepts: list[Concept],
         knowledge: list[Knowledge],
-        anchors: list[str],
+        patterns: list[list[str]],
+        anchors: list[list[str]],
         generator: torch.Generator,
     ) -> None:
         config, teacher = self.config, student.teacher
         prompts = picture_prompts(teacher, concepts, knowledge, config.words, config.n_pictures if config.rounds else 0, generator)
-        names = [concept.prompt for concept in concepts]
-        texts = Texts(teacher, ["", *names, *anchors, *(prompt.text for prompt in prompts)])
+        names = [[pattern.format(concept.name) for pattern in own] for concept, own in zip(concepts, patterns, strict=True)]
+        texts = Texts(teacher, ["", *chain(*names, *anchors), *(prompt.text for prompt in prompts)])
         latents = draw_latents(
             teacher, texts, [prompt.text for prompt in prompts], generator,
             num_inference_steps=config.picture_steps, guidance_scale=config.picture_guidance,
         )  # fmt: skip
-        blank = [dataclasses.replace(prompt, word=[0]) for prompt in prompts]  # one token, whose embedding is learnt
-        frames = [taken_apart(teacher, c.prompt.removesuffix(c.name) + "{}", c.name, i) for i, c in enumerate(concepts)]
-        empty, words, original = texts([""]), texts(names)[:, None], student.snapshot()
+        # the new word is one token, any at all: its embedding is learnt
+        blank = [dataclasses.replace(prompt, word=[0]) for prompt in prompts]
+        frames = [dataclasses.replace(taken_apart(teacher, p, "", i), word=[0]) for i, own in enumerate(patterns) for p in own]
+        source = student.model if config.sample_from == "edited" else teacher
+        empty, original = texts([""]), student.snapshot()
+        words = torch.stack([texts(own) for own in names])[:, None]
         search = config.model_copy(update={"iterations": config.search_iterations})
         for _ in range(config.rounds):
-            source = student.model if config.sample_from == "edited" else teacher
-            self._fit(student, PartialSampler(search, teacher, source, words[:, -1], empty, generator), config.search_lr)
+            self._fit(student, PartialSampler(search, teacher, source, words[:, -1].flatten(0, 1), empty, generator), config.search_lr)
             start = teacher.embed(torch.tensor(teacher.random_tokens(len(concepts), generator)))[:, None]
             learnt = inverted(
                 student.model, blank, latents, start, steps=config.inversion_steps, batch=config.inversion_batch,
                 lr=config.inversion_lr, weight_decay=config.weight_decay, generator=generator,
             )  # fmt: skip
-            found = said(teacher, [dataclasses.replace(frame, word=[0]) for frame in frames], learnt)
-            words = torch.cat([words, found[:, None]], 1)
+            words = torch.cat([words, said(teacher, frames, learnt).unflatten(0, (len(concepts), 1, -1))], 1)
         student.restore(original)
-        source = student.model if config.sample_from == "edited" else teacher
+        towards = torch.stack([texts(own) for own in anchors])
         self._fit(
             student,
-            WordsSampler(
-                config, teacher, source, words.flatten(0, 1), empty, generator,
-                words=words, anchors=texts(anchors).unflatten(0, (len(concepts), -1)),
-            ),
+            WordsSampler(config, teacher, source, words.flatten(0, 2), empty, generator, words=words, anchors=towards),
             config.lr,
-        )  # fmt: skip
+        )
 
     def _fit(self, student: Student, sampler: PartialSampler, lr: float) -> None:
         """Regression of the student onto the sampler's targets."""
@@ -173,23 +176,27 @@ class STEREO(Eraser[STEREOConfig]):
 
 @dataclass
 class WordsSampler(PartialSampler):
-    """Samples of all words of the concepts, with one target for all words of a concept; ``shown`` are the words, one concept after another.
+    """Samples of all words of the concepts in all their contexts, with one target for all words of a concept in a context.
 
     Attributes:
         config: settings.
-        words: text states of the words of each concept.
-        anchors: text states of the anchors of each concept.
+        words: text states of the words of each concept in its contexts; ``shown`` are the same in one row.
+        anchors: text states of the anchors of each concept; of the surrogate, in the same contexts.
     """
 
     config: STEREOConfig
-    words: Float[Tensor, "concepts words length features"] = field(kw_only=True)
+    words: Float[Tensor, "concepts words contexts length features"] = field(kw_only=True)
     anchors: Float[Tensor, "concepts anchors length features"] = field(kw_only=True)
 
     def targets(self, latents: Tensor, timesteps: Int[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
         """The robust target at samples of some of the words; one call of the teacher for the words, an anchor and the empty prompt."""
-        own = self.words[picks // self.words.shape[1]]
-        anchor = self.anchors[picks // self.words.shape[1], torch.randint(self.anchors.shape[1], picks.shape, generator=self.generator)]
-        texts = [self.empty.expand_as(anchor), anchor, *own.unbind(1)]
+        n_words, n_contexts = self.words.shape[1:3]
+        concept, context = picks // (n_words * n_contexts), picks % n_contexts
+        at = context
+        if self.config.anchors != "surrogate":
+            at = torch.randint(self.anchors.shape[1], picks.shape, generator=self.generator)
+        anchor = self.anchors[concept, at]
+        texts = [self.empty.expand_as(anchor), anchor, *self.words[concept, :, context].unbind(1)]
         nothing, towards, *away = outputs(self.teacher, latents, timesteps, texts)
         return robust_target(nothing, towards, torch.stack(away), self.config.erase_weight, self.config.anchor_weight)
 
@@ -201,20 +208,37 @@ def robust_target(
     return nothing - erase_weight * (words.mean(0) - nothing) + anchor_weight * (anchor - nothing)
 
 
-def anchor_prompts(config: STEREOConfig, concepts: Sequence[Concept], knowledge: Sequence[Knowledge], rng: random.Random) -> list[str]:
-    """``n_anchors`` prompts of each concept, one concept after another; they are repeated where there are fewer.
+def said_in(concepts: Sequence[Concept], knowledge: Sequence[Knowledge], n: int, rng: random.Random) -> list[list[str]]:
+    """``n`` contexts of each concept, repeated where there are fewer; for 0, the pattern of its own prompt."""
+    patterns = []
+    for concept, words in zip(concepts, knowledge, strict=True):
+        found = rng.sample(words.contexts, min(len(words.contexts), n)) or [concept.prompt.removesuffix(concept.name) + "{}"]
+        patterns.append([found[i % len(found)] for i in range(max(n, 1))])
+    return patterns
+
+
+def anchor_prompts(
+    config: STEREOConfig, concepts: Sequence[Concept], knowledge: Sequence[Knowledge], patterns: Sequence[Sequence[str]], rng: random.Random
+) -> list[list[str]]:
+    """The anchors of each concept, repeated where there are too few.
+
+    Args:
+        config: settings.
+        concepts: to be erased.
+        knowledge: words of each of them.
+        patterns: contexts of each of them.
+        rng: source of the choices.
 
     Raises:
         InputError: a concept has no surrogate, or no unrelated word.
     """
     prompts = []
-    for concept, own in zip(concepts, knowledge, strict=True):
-        if config.anchors == "surrogates":
-            found = [context.format(stand_in(concept, own, "")) for context in own.contexts]
-            found = rng.sample(found, min(len(found), config.n_anchors))
-        else:
-            found = kept_prompts(concepts, knowledge, config.n_anchors, rng)
-            if config.anchors == "scenes":
-                found = [ADDED[concept.kind].format(prompt=prompt, name=concept.name) for prompt in found]
-        prompts += [found[i % len(found)] for i in range(config.n_anchors)]
+    for concept, words, own in zip(concepts, knowledge, patterns, strict=True):
+        if config.anchors == "surrogate":
+            prompts.append([pattern.format(stand_in(concept, words, "")) for pattern in own])
+            continue
+        found = kept_prompts(concepts, knowledge, config.n_anchors, rng)
+        if config.anchors == "scenes":
+            found = [ADDED[concept.kind].format(prompt=prompt, name=concept.name) for prompt in found]
+        prompts.append([found[i % len(found)] for i in range(config.n_anchors)])
     return prompts
