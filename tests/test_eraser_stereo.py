@@ -10,7 +10,7 @@ import torch
 from sgrace.concept import Concept
 from sgrace.erasers.inversion import inverted, said, taken_apart
 from sgrace.erasers.partial_samples import PartialSampler
-from sgrace.erasers.stereo import STEREO, STEREOConfig, WordsSampler, anchor_prompts, robust_target, said_in
+from sgrace.erasers.stereo import STEREO, STEREOConfig, WordsSampler, anchor_prompts, robust_target, said_in, said_words
 from sgrace.erasers.student import Student
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
@@ -100,6 +100,10 @@ def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     patterns = said_in(concepts, both, 6, rng)
     assert [len(own) for own in patterns] == [6, 6]
     assert [set(own) for own in patterns] == [set(words.contexts)] * 2
+
+    told = said_words(CHURCH, words, patterns[0], "related")
+    assert told == [p.format(name) for p, name in zip(patterns[0], ("church", "chapel") * 3, strict=True)]
+    assert said_words(CHURCH, words, patterns[0], "name") == [p.format("church") for p in patterns[0]]
 
     def anchors(kind: str) -> list[list[str]]:
         return anchor_prompts(STEREOConfig(anchors=kind, n_anchors=50), concepts, both, patterns, rng)

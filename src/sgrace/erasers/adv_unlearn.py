@@ -75,8 +75,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {},
     "as_released": {**_NUDITY, "accumulate": True, "count_words": True},
     "emoji": {
-        "n_prompts": 48, "n_retained": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 1.0, "attack_steps": 4,
-        "attack_lr": 0.02, "warm_up": 30, "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
+        "n_prompts": 48, "n_retained": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 3.0, "attack_steps": 4,
+        "attack_lr": 0.005, "warm_up": 30, "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
     },
 }  # fmt: skip
 

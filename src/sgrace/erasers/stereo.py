@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,7 @@ from .drawn_data import Texts, draw_latents
 from .esd import GROUPS
 from .inversion import inverted, picture_prompts, said, taken_apart
 from .partial_samples import PartialSampler, PartialSamplesConfig, outputs
-from .prompts import ADDED, kept_prompts, stand_in
+from .prompts import ADDED, kept_prompts, names_of, stand_in
 from .student import Student
 
 
@@ -37,7 +37,7 @@ class STEREOConfig(PartialSamplesConfig):
         rounds: words that are searched for each concept.
         search_iterations, search_lr: of AdamW, of the erasure of one word in the search; its target has ``form`` and ``strength``.
         inversion_steps, inversion_batch, inversion_lr: of AdamW, of learning a word that brings the concept back.
-        words: the pictures from which words are learnt are of the concept's name only, or of its related words too.
+        words: the contexts and the pictures from which words are learnt say the concept's name only, or its related words too.
         n_pictures: pictures of the concepts. picture_steps, picture_guidance: of these pictures.
         erase_weight, anchor_weight: how far the target lies away from the concept's words and towards the anchor.
         n_contexts: contexts in which each word is said and erased; 0 for the concept's own prompt only.
@@ -75,7 +75,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"rounds": 4},
     "as_released": {"erase_weight": 3.0},
     "emoji": {
-        "group": "x", "n_contexts": 24, "anchors": "surrogate", "sample_from": "frozen", "pool": 64, "num_inference_steps": 10,
+        "group": "x", "n_contexts": 48, "anchors": "surrogate", "sample_from": "frozen", "pool": 64, "num_inference_steps": 10,
         "words": "related", "n_pictures": 64, "picture_steps": 10, "picture_guidance": 2.5, "search_iterations": 40, "search_lr": 1e-4,
         "inversion_steps": 40, "inversion_batch": 8, "inversion_lr": 0.05, "iterations": 100, "batch": 8, "lr": 2e-4,
     },
@@ -133,7 +133,7 @@ class STEREO(Eraser[STEREOConfig]):
     ) -> None:
         config, teacher = self.config, student.teacher
         prompts = picture_prompts(teacher, concepts, knowledge, config.words, config.n_pictures if config.rounds else 0, generator)
-        names = [[pattern.format(concept.name) for pattern in own] for concept, own in zip(concepts, patterns, strict=True)]
+        names = [said_words(c, words, own, config.words) for c, words, own in zip(concepts, knowledge, patterns, strict=True)]
         texts = Texts(teacher, ["", *chain(*names, *anchors), *(prompt.text for prompt in prompts)])
         latents = draw_latents(
             teacher, texts, [prompt.text for prompt in prompts], generator,
@@ -215,6 +215,11 @@ def said_in(concepts: Sequence[Concept], knowledge: Sequence[Knowledge], n: int,
         found = rng.sample(words.contexts, min(len(words.contexts), n)) or [concept.prompt.removesuffix(concept.name) + "{}"]
         patterns.append([found[i % len(found)] for i in range(max(n, 1))])
     return patterns
+
+
+def said_words(concept: Concept, words: Knowledge, patterns: Sequence[str], which: Literal["name", "related"]) -> list[str]:
+    """The prompt of each context: the concept's words in turn, its name first."""
+    return [pattern.format(name) for pattern, name in zip(patterns, cycle(names_of(concept, words, which)), strict=False)]
 
 
 def anchor_prompts(
