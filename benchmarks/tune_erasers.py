@@ -33,8 +33,15 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "salun": {"mask_share": (0.3, 0.5, 0.8), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "retain_weight": (0.3, 1, 3)},
     "erasediff": {"group": ("all", "not_cross_attention"), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "margin": (0.5, 1, 2)},
     "forget_me_not": {"lr": (1e-4, 2e-4, 4e-4), "iterations": (60, 120, 240), "text_end": ("none", "first"), "n_pictures": (64, 128)},
+    "adv_unlearn": {"retain_weight": (0.5, 1, 3), "lr": (1e-4, 2e-4, 4e-4), "strength": (0.5, 1, 2), "attack_lr": (0.005, 0.02, 0.08)},
     "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3), "words": ("name", "related")},
+    "stereo": {
+        "group": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "anchor_weight": (0, 1, 2),
+        "anchors": ("scenes", "unrelated", "surrogate"),
+    },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
     "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
 }

@@ -8,7 +8,8 @@ import torch
 
 from sgrace.concept import Concept
 from sgrace.erasers.drawn_data import Texts
-from sgrace.erasers.forget_me_not import ForgetMeNot, Prompt, attention_norm, concept_marks, learn_words, with_learned_word
+from sgrace.erasers.forget_me_not import ForgetMeNot, attention_norm, concept_marks, learn_words, with_learned_word
+from sgrace.erasers.inversion import Prompt, picture_prompts
 from sgrace.erasers.student import Student
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
@@ -67,9 +68,8 @@ def test_marks_are_the_words_tokens_and_the_end(model: StableDiffusion) -> None:
 
 
 def test_prompts_taken_apart_are_read_like_whole_ones(model: StableDiffusion, words: Knowledge) -> None:
-    fmn = ForgetMeNot.preset(None, "object", {**SHORT, "words": "related"})
     boat = Knowledge(source="test", related=("boat",), unrelated=("dog",), contexts=("{}", "{}, a picture"))
-    prompts = fmn.prompts(model, [CHURCH, Concept(name="boat")], [words, boat], torch.Generator())
+    prompts = picture_prompts(model, [CHURCH, Concept(name="boat")], [words, boat], "related", 6, torch.Generator())
     assert [prompt.concept for prompt in prompts] == [0, 1] * 3
     for prompt in prompts:
         assert prompt.before + prompt.word + prompt.after == model.content_tokens(prompt.text)

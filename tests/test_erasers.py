@@ -12,7 +12,7 @@ from sgrace import registry
 from sgrace.concept import Concept
 from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
-from sgrace.erasers.partial_samples import Samples
+from sgrace.erasers.partial_samples import Samples, outputs, partial_samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
 from sgrace.errors import InputError
@@ -35,8 +35,15 @@ SHORT: dict[str, dict[str, str]] = {
     "forget_me_not": {**RELABEL_SHORT, "inversion_steps": "2"},
     "spm": {"iterations": "3", "batch": "2", "num_inference_steps": "3", "n_anchors": "1", "lr": "1e-2", "warm_up": "1"},
     "speed": {"threshold": "3"},
+    "adv_unlearn": {
+        "iterations": "3", "warm_up": "1", "attack_steps": "2", "pool": "4", "n_retained": "3", "num_inference_steps": "3", "lr": "1e-3",
+    },
+    "stereo": {
+        "rounds": "1", "search_iterations": "2", "inversion_steps": "2", "n_pictures": "2", "picture_steps": "3", "n_anchors": "3",
+        "iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3",
+    },
     "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
-}
+}  # fmt: skip
 NOTHING: dict[str, dict[str, str]] = {
     "sgrace": {"rounds": "0"},
     "uce": {"ridge": "1e9"},
@@ -49,6 +56,8 @@ NOTHING: dict[str, dict[str, str]] = {
     "forget_me_not": {"iterations": "0"},
     "spm": {"iterations": "0"},
     "speed": {"ridge": "1e10"},
+    "adv_unlearn": {"iterations": "0"},
+    "stereo": {"iterations": "0"},
     "mace": {"iterations": "0", "ridge": "1e10"},
 }
 GROUP_OF = {
@@ -61,6 +70,7 @@ GROUP_OF = {
     "erasediff": "all",
     "forget_me_not": "all",
     "mace": "cross_attention_kv",
+    "stereo": "cross_attention",
     "speed": "cross_attention_kv",
     "spm": "transformers",
 }
@@ -68,7 +78,7 @@ CHURCH = Concept(name="church")
 
 
 def eraser_of(name: str, settings: dict[str, str]) -> Eraser:
-    group = {"group": "x"} if name in {"esd", "race"} else {}
+    group = {"group": "x"} if name in {"esd", "race", "stereo"} else {}
     return registry.load("erasers", name).preset(None, "object", {**group, **settings})
 
 
@@ -274,6 +284,21 @@ def test_rolling_each_row_to_its_own_stop(model: StableDiffusion) -> None:
     model.calls.unet_rows = 0
     model.roll_each(noise, states, empty, 5, stops, 2.0)
     assert model.calls.unet_rows == 2 * sum(stops)
+
+
+def test_a_large_pool_is_drawn_in_parts(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = model.encode(model.tokenize(["church", "dog", "tree", "boat", "house"]).ids)
+    empty = model.encode(model.tokenize([""]).ids)
+
+    def pool() -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(0)
+        latents, timesteps, noise = partial_samples(model, texts, empty, generator, num_inference_steps=5, guidance_scale=2.0)
+        return latents, timesteps, noise, *outputs(model, latents, timesteps, [texts, empty.expand_as(texts)])
+
+    whole = pool()
+    monkeypatch.setattr("sgrace.erasers.partial_samples.ROLL_BATCH", 2)
+    for part, expected in zip(pool(), whole, strict=True):
+        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_race_attacks_within_its_box_and_lowers_the_noise_error(model: StableDiffusion) -> None:

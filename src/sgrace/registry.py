@@ -34,6 +34,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "q16": "sgrace.detectors.q16:Q16",
     },
     "erasers": {
+        "adv_unlearn": "sgrace.erasers.adv_unlearn:AdvUnlearn",
         "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
         "erasediff": "sgrace.erasers.erasediff:EraseDiff",
         "esd": "sgrace.erasers.esd:ESD",
@@ -45,6 +46,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "sgrace": "sgrace.erasers.sgrace:SGrace",
         "speed": "sgrace.erasers.speed:SPEED",
         "spm": "sgrace.erasers.spm:SPM",
+        "stereo": "sgrace.erasers.stereo:STEREO",
         "uce": "sgrace.erasers.uce:UCE",
     },
     "models": {"emoji": "sgrace.emoji:path"},

@@ -12,17 +12,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from ..concept import Concept, Kind
+from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from .base import Eraser, Erasure, check_concepts, facts
 from .drawn_data import Texts, draw_latents, noise_for, picks
-from .prompts import names_of, stand_in
+from .prompts import ADDED, names_of, stand_in
 from .relabel import Batch, relabel_losses
 from .student import Student
-
-#: How a concept is added to a prompt that does not have it.
-ADDED: dict[Kind, str] = {"object": "{prompt}, {name}", "style": "{prompt} in {name} style", "harmful": "{prompt}, {name}"}
 
 
 class ConceptAblationConfig(BaseModel):

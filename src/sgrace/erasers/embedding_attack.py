@@ -23,6 +23,7 @@ def attack_embeddings(
     optimizer: Optimizer,
     projection: Projection,
     around: Tensor,
+    accumulate: bool = False,
 ) -> Tensor:
     """Minimise a loss over the content positions of prompt embeddings.
 
@@ -38,6 +39,7 @@ def attack_embeddings(
         projection: ``ball`` keeps each coordinate within ``radius`` of ``around``; ``ball_then_range`` also within the range of
             each sample of ``around``.
         around: centre of the projection ``(batch, length, width)``.
+        accumulate: each step follows the sum of all gradients so far, as published code does that never sets them to zero.
 
     Returns:
         The adversarial embeddings, detached.
@@ -45,16 +47,17 @@ def attack_embeddings(
     current = embeddings.detach().clone()
     adam = torch.optim.Adam([current], lr=lr) if optimizer != "sign_pgd" else None
     low, high = around.amin((1, 2), keepdim=True), around.amax((1, 2), keepdim=True)
+    total = torch.zeros_like(current)
     for step in range(steps):
         current.requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss_of(current, step), current)
         current.requires_grad_(False)
-        gradient = gradient * mask
+        total = gradient * mask + (total if accumulate else 0)
         with torch.no_grad():
             if adam is None:
-                current -= lr * gradient.sign()
+                current -= lr * total.sign()
             else:
-                current.grad = gradient.sign() if optimizer == "sign_adam" else gradient
+                current.grad = total.sign() if optimizer == "sign_adam" else total
                 adam.step()
                 current.grad = None
             if projection != "none":

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
-from ..errors import InputError
 from ..knowledge import Knowledge
-from ..models import StableDiffusion, Tokens
+from ..models import StableDiffusion
 from ..models.attention_maps import attention_maps
 from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import ENCODE_BATCH, Texts, draw_latents, noise_for, picks
-from .prompts import names_of
+from .drawn_data import Texts, draw_latents, noise_for, picks
+from .inversion import Prompt, assemble, inverted, picture_prompts, said
 from .student import Student
 
 N_LEARNED, LEARNED_LR, LEARNED_DECAY = 4, 1e-3, 0.1
@@ -70,28 +67,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt that says a word of a concept, taken apart into content tokens.
-
-    Attributes:
-        text: the whole prompt.
-        concept: place of the concept in the list.
-        before, word, after: its tokens.
-    """
-
-    text: str
-    concept: int
-    before: list[int]
-    word: list[int]
-    after: list[int]
-
-    @property
-    def span(self) -> range:
-        """Positions of the word's tokens, behind the start token."""
-        return range(1 + len(self.before), 1 + len(self.before) + len(self.word))
-
-
 class ForgetMeNot(Eraser[ForgetMeNotConfig]):
     """Descent on the norm of the attention that noised pictures of the concept give to its tokens, over all layers, heads and pixels.
 
@@ -123,7 +98,8 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
         config, started = self.config, time.monotonic()
         student, generator = Student.of(model, config.group), torch.Generator().manual_seed(seed)
         teacher = student.teacher
-        prompts = self.prompts(teacher, concepts, knowledge, generator)
+        n = config.n_pictures if config.iterations else 0
+        prompts = picture_prompts(teacher, concepts, knowledge, config.words, n, generator)
         texts = Texts(teacher, ["", *(prompt.text for prompt in prompts)])
         latents = draw_latents(
             teacher, texts, [prompt.text for prompt in prompts], generator,
@@ -149,43 +125,11 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
         recipe = facts(self, teacher, concepts, knowledge, seed, trained=student.size, started=started)
         return Erasure(recipe, None, unet=student.changed())
 
-    def prompts(
-        self, model: StableDiffusion, concepts: Sequence[Concept], knowledge: Sequence[Knowledge], generator: torch.Generator
-    ) -> list[Prompt]:
-        """The prompt of each picture, the concepts in turn; none for no iterations.
-
-        Raises:
-            InputError: a prompt is so long that the concept in it would be cut.
-        """
-        each = []
-        for place, (concept, words) in enumerate(zip(concepts, knowledge, strict=True)):
-            found = [(context, name) for context in words.contexts for name in names_of(concept, words, self.config.words)]
-            shuffled = [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
-            parts = [(*context.split("{}", 1), name) for context, name in shuffled]
-            each.append([
-                Prompt(
-                    before + name + after, place,
-                    model.content_tokens(before), model.content_tokens(name), model.content_tokens(after),
-                )
-                for before, after, name in parts
-            ])  # fmt: skip
-            long = next((p.text for p in each[-1] if p.span.stop >= model.text_length), None)
-            if long is not None:
-                raise InputError(f"This prompt is longer than the model reads, and the concept comes at its end: {long[:80]!r}.")
-        n = self.config.n_pictures if self.config.iterations else 0
-        turns = [each[i % len(each)] for i in range(n)]
-        return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
-
 
 def attention_norm(maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]) -> Tensor:
     """Frobenius norm of the maps' marked columns, of all layers, heads and pixels together; the mean over the batch."""
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
     return torch.stack(squares).sum(0).sqrt().mean()
-
-
-def assemble(model: StableDiffusion, prompts: Sequence[Prompt]) -> Tokens:
-    """Token rows of prompts."""
-    return model.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
 
 
 def concept_marks(
@@ -224,25 +168,9 @@ def learn_words(
         batch: pictures in a step.
         generator: source of noise and choices.
     """
-    tokens = assemble(model, prompts)
-    spans = torch.tensor([list(prompt.span) for prompt in prompts])
-    concepts = torch.tensor([prompt.concept for prompt in prompts])
-    plain = model.embed(tokens.ids)
-    firsts = [concepts.tolist().index(i) for i in range(int(concepts.max()) + 1)]
-    learnt = torch.stack([plain[row, spans[row]] for row in firsts]).detach().requires_grad_(True)
-
-    def encode(rows: Tensor) -> Tensor:
-        embeddings = plain[rows].index_put((torch.arange(len(rows))[:, None], spans[rows]), learnt[concepts[rows]])
-        return model.encode(tokens.ids[rows], embeddings)
-
-    optimizer = torch.optim.AdamW([learnt], lr=LEARNED_LR, weight_decay=LEARNED_DECAY)
-    batches = picks(len(prompts), batch, generator)
-    for _ in tqdm(range(steps), desc="words", **model.progress_bar_options):
-        rows = next(batches)
-        noise, timesteps = noise_for(model, latents[rows], generator)
-        output = model.predict(model.noised(latents[rows], noise, timesteps), timesteps, encode(rows))
-        optimizer.zero_grad(set_to_none=True)
-        F.mse_loss(output, model.training_target(latents[rows], noise, timesteps)).backward()
-        optimizer.step()
-    with torch.no_grad():
-        return torch.cat([encode(rows) for rows in torch.arange(len(prompts)).split(ENCODE_BATCH)])
+    firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}
+    start = model.embed(torch.tensor([firsts[i] for i in range(len(firsts))]))
+    learnt = inverted(
+        model, prompts, latents, start, steps=steps, batch=batch, lr=LEARNED_LR, weight_decay=LEARNED_DECAY, generator=generator
+    )
+    return said(model, prompts, learnt)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 import torch
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..concept import Concept
 from ..models import StableDiffusion
+
+ROLL_BATCH = 128  # a larger pool is drawn in parts: that many pictures of full size are as much as a large card holds
 
 
 class PartialSamplesConfig(BaseModel):
@@ -36,6 +39,40 @@ class PartialSamplesConfig(BaseModel):
     batch: int = Field(1, ge=1, le=1024)
     num_inference_steps: int = Field(50, ge=1, le=1000)
     guidance_scale: float = Field(3.0, ge=1, le=50)
+
+
+@torch.no_grad()
+def partial_samples(
+    model: StableDiffusion,
+    states: Float[Tensor, "n length features"],
+    empty: Float[Tensor, "1 length features"],
+    generator: torch.Generator,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+) -> tuple[Tensor, Int[Tensor, " n"], Tensor]:
+    """One sample for each row of text states, stopped at a random step: latents, timesteps, and the unit noise from which they came."""
+    n, rows = len(states), torch.arange(len(states)).split(ROLL_BATCH)
+    stops: list[int] = torch.randint(num_inference_steps, (n,), generator=generator).tolist()
+    noise = torch.randn(n, *model.latent_shape, generator=generator)
+    parts = [
+        model.roll_each(noise[part], states[part], empty, num_inference_steps, [stops[i] for i in part.tolist()], guidance_scale)
+        for part in rows
+    ]
+    return torch.cat([latents for latents, _ in parts]), torch.cat([timesteps for _, timesteps in parts]), noise
+
+
+@torch.no_grad()
+def outputs(
+    model: StableDiffusion, latents: Tensor, timesteps: Int[Tensor, " n"], texts: Sequence[Float[Tensor, "n length features"]]
+) -> list[Tensor]:
+    """The denoiser's outputs for several texts at the same latents, all texts in one call."""
+    n = len(texts)
+    parts = [
+        model.predict(latents[part].repeat(n, 1, 1, 1), timesteps[part].repeat(n), torch.cat([text[part] for text in texts])).chunk(n)
+        for part in torch.arange(len(latents)).split(ROLL_BATCH)
+    ]
+    return [torch.cat(found) for found in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -95,10 +132,14 @@ class PartialSampler:
         with torch.no_grad():
             shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
             empty = teacher.encode(teacher.tokenize([""]).ids)
-        sampler = cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator)
+        return cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator).filled()
+
+    def filled(self) -> Self:
+        """The sampler with its pool, if it has one, of no more samples than the batches can use."""
+        config = self.config
         if config.sample_from == "frozen" and config.iterations > 0:
-            sampler.pool = sampler.draw(min(config.pool, config.iterations * config.batch))
-        return sampler
+            self.pool = self.draw(min(config.pool, config.iterations * config.batch))
+        return self
 
     def batch(self) -> Samples:
         """The next ``config.batch`` samples: of the pool, or new ones."""
@@ -108,13 +149,17 @@ class PartialSampler:
 
     @torch.no_grad()
     def draw(self, n: int) -> Samples:
-        """``n`` new samples, all rolled together."""
-        config, steps = self.config, self.config.num_inference_steps
-        states = self.shown[torch.randint(len(self.shown), (n,), generator=self.generator)]
-        stops = torch.randint(steps, (n,), generator=self.generator).tolist()
-        noise = torch.randn(n, *self.teacher.latent_shape, generator=self.generator)
-        latents, timesteps = self.source.roll_each(noise, states, self.empty, steps, stops, config.guidance_scale)
-        text = torch.cat([states, self.empty.expand_as(states)])
-        concept, nothing = self.teacher.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), text).chunk(2)
-        start = nothing if config.form == "A" else concept
-        return Samples(latents, timesteps, states, start - config.strength * (concept - nothing), noise)
+        """``n`` new samples, rolled together."""
+        config, picks = self.config, torch.randint(len(self.shown), (n,), generator=self.generator)
+        states = self.shown[picks]
+        latents, timesteps, noise = partial_samples(
+            self.source, states, self.empty, self.generator,
+            num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
+        )  # fmt: skip
+        return Samples(latents, timesteps, states, self.targets(latents, timesteps, picks), noise)
+
+    def targets(self, latents: Tensor, timesteps: Int[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
+        """What the student shall answer at samples of some of the concepts, given by their places: one call of the teacher."""
+        states = self.shown[picks]
+        concept, nothing = outputs(self.teacher, latents, timesteps, [states, self.empty.expand_as(states)])
+        return (nothing if self.config.form == "A" else concept) - self.config.strength * (concept - nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,10 +21,34 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "harmful": ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a photo of a {}"),
 }
 
+#: How a concept is added to a prompt that does not have it.
+ADDED: dict[Kind, str] = {"object": "{prompt}, {name}", "style": "{prompt} in {name} style", "harmful": "{prompt}, {name}"}
+
 
 def names_of(concept: Concept, words: Knowledge, which: Literal["name", "related"]) -> list[str]:
     """What a method calls the concept: its name only, or its related words too, the name first and none twice."""
     return list(dict.fromkeys((concept.name, *(words.related if which == "related" else ()))))
+
+
+def shown_prompts(concept: Concept, words: Knowledge, n: int, rng: random.Random) -> list[str]:
+    """``n`` prompts of the concept's words in its contexts, none twice while there are others; for 0, the concept's own prompt only."""
+    found = list(dict.fromkeys(context.format(name) for context in words.contexts for name in names_of(concept, words, "related")))
+    rng.shuffle(found)
+    return [found[i % len(found)] for i in range(n)] or [concept.prompt]
+
+
+def kept_prompts(concepts: Sequence[Concept], knowledge: Sequence[Knowledge], n: int, rng: random.Random) -> list[str]:
+    """At most ``n`` prompts of unrelated words that are no words of any of the concepts.
+
+    Raises:
+        InputError: no such word is left.
+    """
+    own = {word for concept, words in zip(concepts, knowledge, strict=True) for word in (concept.name, *words.related)}
+    found = [c.format(word) for words in knowledge for c in words.unrelated_contexts for word in words.unrelated if word not in own]
+    if not found:
+        raise InputError("No unrelated words are left: nothing would protect the rest of the model.")
+    distinct = list(dict.fromkeys(found))
+    return rng.sample(distinct, min(len(distinct), n))
 
 
 def stand_in(concept: Concept, words: Knowledge, chosen: str) -> str:
