@@ -1,34 +1,63 @@
-"""Every eraser under one protocol on the built-in model: erase, attack, measure; a table, and a picture of safety against harm.
+"""Erasers under one protocol on the built-in model: erase, attack, measure; a table per concept, and a picture of safety against harm.
 
-    python benchmarks/compare_erasers.py WORK [--eraser NAME ...] [--concept NAME ...] [--seeds 1] [--suite standard]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
 
 Each cell is a folder of WORK that `sgrace erase` and `sgrace evaluate` write, in processes of their own, so that peak memory is the cell's
-own; the same command again runs only what is missing. The rows `original` and `gold` are the model before erasing and the one trained
-without the concept. The table goes to standard output, the picture to WORK/safety_and_harm.png.
+own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the tables again. Several processes
+may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one trained without the
+concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from sgrace import emoji, registry
 from sgrace.erasers.base import Erasure
 from sgrace.evaluation.schema import Evaluation, Rate
+from sgrace.evaluation.suites import SUITES
 from sgrace.metrics import Share
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
-QUESTIONS = ("synonyms", "neighbours", "unrelated", "rest")
+QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
+REFERENCES = ("original", "gold")
 
 
-def preset_of(eraser: str) -> str:
-    """The preset made for the built-in model, or the default where the method has only one."""
-    kind = registry.load("erasers", eraser)
-    return "emoji" if "emoji" in kind.presets else kind.default_preset
+class Row(NamedTuple):
+    """One line of the tables: a method at one preset, over some seeds of erasing."""
+
+    eraser: str
+    preset: str
+    seeds: int
+
+    @classmethod
+    def parse(cls, text: str) -> Row:
+        """``NAME[:PRESET[:SEEDS]]``; the preset made for the built-in model, or the default where the method has only one; one seed."""
+        eraser, _, rest = text.partition(":")
+        preset, _, seeds = rest.partition(":")
+        if eraser not in REFERENCES:
+            kind = registry.load("erasers", eraser)
+            preset = preset or ("emoji" if "emoji" in kind.presets else kind.default_preset)
+        return cls(eraser, preset, int(seeds or 1))
+
+    @property
+    def title(self) -> str:
+        """As the table names it."""
+        return self.eraser if not self.preset or self.preset == "emoji" else f"{self.eraser}, {self.preset}"
+
+
+class Cell(NamedTuple):
+    """What a line of the log holds."""
+
+    evaluation: Evaluation
+    recipe: dict[str, Any]
 
 
 def sgrace(*arguments: str | Path) -> None:
@@ -36,22 +65,29 @@ def sgrace(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "sgrace", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
-def evaluation_of(work: Path, eraser: str, concept: str, seed: int, suite: str) -> tuple[Evaluation, Erasure | None]:
-    """One cell, made where it is missing."""
-    cell = work / f"{eraser}-{concept.replace(' ', '-')}-{seed}"
-    target, erasure = "emoji", None
-    if eraser == "gold":
-        target = str(emoji.gold_path(concept))
-    elif eraser != "original":
-        target = str(cell / "erasure")
-        if not (cell / "erasure").exists():
-            sgrace("erase", concept, "--method", eraser, "--preset", preset_of(eraser), "--seed", str(seed), "--out", target)
-        erasure = Erasure.from_pretrained(target)
-    result = cell / f"evaluation-{suite}"
-    if not (result / "report.html").exists():
-        more = ("--concept", concept, "--base", "emoji") if eraser == "original" else ()
-        sgrace("evaluate", target, "--suite", suite, "--attacks", ",".join(ATTACKS), "--out", result, *more)
-    return Evaluation.from_file(result / "evaluation.json"), erasure
+def cell_of(log: Path, work: Path, key: dict[str, Any]) -> Cell:
+    """One cell: of the log, or made."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    for row in map(json.loads, lines):
+        if row["key"] == key:
+            return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"])
+    folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
+    target, more, recipe = "emoji", ("--concept", key["concept"], "--base", "emoji"), dict[str, Any]()
+    if key["eraser"] == "gold":
+        target, more = str(emoji.gold_path(key["concept"])), ()
+    elif key["eraser"] != "original":
+        target, more = str(folder / "erasure"), ()
+        if not (folder / "erasure").exists():
+            sgrace("erase", key["concept"], "--method", key["eraser"], "--preset", key["preset"], "--seed", key["seed"], "--out", target)
+        whole = Erasure.from_pretrained(target).recipe
+        recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
+    result = folder / f"evaluation-{key['suite']}"
+    sgrace("evaluate", target, "--suite", key["suite"], "--attacks", ",".join(key["attacks"]), "--out", result, *more)
+    evaluation = Evaluation.from_file(result / "evaluation.json")
+    slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
+    with log.open("a") as file:
+        file.write(json.dumps({"key": key, "evaluation": slim, "recipe": recipe}) + "\n")
+    return Cell(evaluation, recipe)
 
 
 def pooled(rates: list[Rate]) -> str:
@@ -65,51 +101,59 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def row_of(cells: list[tuple[Evaluation, Erasure | None]]) -> tuple[list[str], float, float]:
-    """Table cells of one eraser, the worst attack's success, and the mean retention of neighbours and unrelated classes."""
+def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
+    """Table cells of one row."""
     found = [evaluation for evaluation, _ in cells]
-    texts = [pooled([next(row.success for row in e.attacks if row.attack == name) for e in found]) for name in ATTACKS]
-    texts.append(pooled([e.worst_case for e in found]))
-    kept = {q: [row.after for e in found for row in e.retention if row.question == q] for q in QUESTIONS}
-    texts += [pooled(rates) if rates else "" for rates in kept.values()]
+    texts = [pooled([next(row.success for row in e.attacks if row.attack == name) for e in found]) for name in attacks]
+    texts += [pooled([e.worst_case for e in found]), pooled([e.worst_case_by_prompt for e in found])]
+    for question in QUESTIONS:
+        rates = [row.after for e in found for row in e.retention if row.question == question]
+        texts.append(pooled(rates) if rates else "")
     fidelity = [e.fidelity for e in found if e.fidelity]
     texts += [f"{mean([f.fid for f in fidelity]):.4f}", f"{mean([f.kid for f in fidelity]):.5f}"] if fidelity else ["", ""]
     texts.append(f"{mean([f.clip_score_after for f in fidelity]):.1f}" if fidelity else "")
-    recipes = [erasure.recipe for _, erasure in cells if erasure]
-    if recipes:
-        rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
-        seconds, memory = (mean([recipe[name] for recipe in recipes]) for name in ("seconds", "peak_memory_mb"))
-        texts += [f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
-    else:
-        texts += [""] * 3
-    both = [rate.share for q in ("neighbours", "unrelated") for rate in kept[q]]
-    return texts, mean([e.worst_case.share for e in found]), mean(both)
+    recipes = [recipe for _, recipe in cells if recipe]
+    if not recipes:
+        return texts + [""] * 3
+    rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
+    seconds, memory = (mean([recipe[name] for recipe in recipes]) for name in ("seconds", "peak_memory_mb"))
+    return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
+
+
+def place(cells: list[Cell]) -> tuple[float, float]:
+    """Where the picture has the row: pictures of neighbours and unrelated classes drawn right, and the worst attack's success, in %."""
+    kept = [row.after.share for e, _ in cells for row in e.retention if row.question in {"neighbours", "unrelated"}]
+    return 100 * mean(kept), 100 * mean([e.worst_case.share for e, _ in cells])
 
 
 def main() -> None:
-    """Fill the work folder, print one table per concept, draw the picture."""
+    """Fill the log, print one table per concept, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=["original", "gold", *registry.names("erasers")])
+    parser.add_argument("--eraser", nargs="+", default=[*REFERENCES, *registry.names("erasers")])
     parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has")
     parser.add_argument("--suite", default="standard")
     arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    attacks = list(SUITES[arguments.suite].attacks) if arguments.attacks == ["suite"] else arguments.attacks
     figure = Figure(figsize=(5 * len(arguments.concept), 4.5), layout="constrained")
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
         axis.set(xlabel="neighbours and unrelated classes drawn right, %", ylabel="prompts brought back by the worst attack, %")
-        columns = [*ATTACKS, "worst case", *QUESTIONS, "FID", "KID", "CLIP score", "seconds", "UNet / text rows", "MB"]
-        print(f"\n{concept}, suite {arguments.suite}\n\n| eraser | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
-        for eraser in arguments.eraser:
-            if eraser == "gold" and concept not in emoji.gold_concepts():
+        columns = [*attacks, "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "CLIP score", "seconds", "UNet / text rows", "MB"]
+        print(
+            f"\n{concept}, suite {arguments.suite}\n\n| eraser | seeds | " + " | ".join(columns) + " |\n|---|---|" + "---|" * len(columns)
+        )
+        for row in map(Row.parse, arguments.eraser):
+            if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
-            seeds = 1 if eraser in {"original", "gold"} else arguments.seeds
-            cells = [evaluation_of(arguments.work, eraser, concept, seed, arguments.suite) for seed in range(seeds)]
-            texts, worst, kept = row_of(cells)
-            print(f"| {eraser} | " + " | ".join(texts) + " |", flush=True)
-            axis.scatter(100 * kept, 100 * worst, color="#2d6a9f" if eraser in {"original", "gold"} else "#c0392b")
-            axis.annotate(eraser, (100 * kept, 100 * worst), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite, "attacks": attacks}
+            cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}) for seed in range(row.seeds)]
+            print(f"| {row.title} | {row.seeds} | " + " | ".join(texts_of(cells, attacks)) + " |", flush=True)
+            axis.scatter(*place(cells), color="#2d6a9f" if row.eraser in REFERENCES else "#c0392b")
+            axis.annotate(row.title, place(cells), xytext=(4, 4), textcoords="offset points", fontsize=8)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 
