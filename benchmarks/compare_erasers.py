@@ -72,11 +72,12 @@ def cell_of(log: Path, work: Path, key: dict[str, Any]) -> Cell:
         if row["key"] == key:
             return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"])
     folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
-    target, more, recipe = "emoji", ("--concept", key["concept"], "--base", "emoji"), dict[str, Any]()
+    target, recipe = "emoji", dict[str, Any]()
+    more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
     if key["eraser"] == "gold":
-        target, more = str(emoji.gold_path(key["concept"])), ()
+        target = str(emoji.gold_path(key["concept"]))
     elif key["eraser"] != "original":
-        target, more = str(folder / "erasure"), ()
+        target = str(folder / "erasure")
         if not (folder / "erasure").exists():
             sgrace("erase", key["concept"], "--method", key["eraser"], "--preset", key["preset"], "--seed", key["seed"], "--out", target)
         whole = Erasure.from_pretrained(target).recipe
