@@ -111,8 +111,8 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
         rates = [row.after for e in found for row in e.retention if row.question == question]
         texts.append(pooled(rates) if rates else "")
     fidelity = [e.fidelity for e in found if e.fidelity]
-    texts += [f"{mean([f.fid for f in fidelity]):.4f}", f"{mean([f.kid for f in fidelity]):.5f}"] if fidelity else ["", ""]
-    texts.append(f"{mean([f.clip_score_after for f in fidelity]):.1f}" if fidelity else "")
+    measures = {"fid": ".4f", "kid": ".5f", "lpips": ".3f", "clip_score_after": ".1f"}
+    texts += [format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else "" for name, digits in measures.items()]
     recipes = [recipe for _, recipe in cells if recipe]
     if not recipes:
         return texts + [""] * 3
@@ -143,7 +143,19 @@ def main() -> None:
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
         axis.set(xlabel="neighbours and unrelated classes drawn right, %", ylabel="prompts brought back by the worst attack, %")
-        columns = [*attacks, "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "CLIP score", "seconds", "UNet / text rows", "MB"]
+        columns = [
+            *attacks,
+            "worst case",
+            "worst by prompt",
+            *QUESTIONS,
+            "FID",
+            "KID",
+            "LPIPS",
+            "CLIP score",
+            "seconds",
+            "UNet / text rows",
+            "MB",
+        ]
         print(
             f"\n{concept}, suite {arguments.suite}\n\n| eraser | seeds | " + " | ".join(columns) + " |\n|---|---|" + "---|" * len(columns)
         )

@@ -108,6 +108,25 @@ def test_fid_against_the_general_matrix_root() -> None:
     assert fidelity.fid(points(4, 16), points(4, 16, seed=1)) > 0, "fewer pictures than features"
 
 
+@given(st.integers(0, 10_000))
+def test_lpips_against_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = ([rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(2, 4, 5))] for _ in range(2))
+    weights = [rng.random(3), rng.random(4)]
+    wanted = np.zeros(2)
+    for *maps, w in zip(one, other, weights, strict=True):
+        a, b = (x.reshape(2, len(w), -1) for x in maps)
+        for i in range(2):
+            for place in range(a.shape[2]):
+                x, y = (v[i, :, place] / np.linalg.norm(v[i, :, place]) for v in (a, b))
+                wanted[i] += (w * (x - y) ** 2).sum() / a.shape[2]
+    tensors = [[torch.from_numpy(x) for x in given] for given in (one, other, weights)]
+    assert fidelity.lpips(*tensors).tolist() == pytest.approx(wanted)
+    assert fidelity.lpips(tensors[0], tensors[0]).tolist() == [0.0, 0.0]
+    plain = fidelity.lpips(tensors[0], tensors[1], [torch.ones(3), torch.ones(4)])
+    assert fidelity.lpips(tensors[0], tensors[1]).tolist() == pytest.approx(plain.tolist())
+
+
 def test_kid_cmmd_and_precision_recall_against_loops() -> None:
     x, y = points(7, seed=1), points(6, seed=2, shift=0.3)
 

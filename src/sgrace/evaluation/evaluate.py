@@ -162,6 +162,7 @@ def _fidelity(asked: Probe, before: Tensor, after: Tensor) -> Fidelity:
         n=len(before),
         fid=round(fidelity.fid(old, new), 5),
         kid=round(fidelity.kid(old, new), 7),
+        lpips=round(fidelity.lpips(clip.layers(before), clip.layers(after)).mean().item(), 5),
         clip_score_before=round(fidelity.clip_score(old, texts), 2),
         clip_score_after=round(fidelity.clip_score(new, texts), 2),
     )

@@ -63,12 +63,16 @@ class AttackRow(_Frozen):
 
 
 class Fidelity(_Frozen):
-    """Pictures of unrelated prompts, after against before, on features of the named extractor."""
+    """Pictures of unrelated prompts, after against before, on features of the named extractor.
+
+    ``lpips`` is the mean over pairs of equal prompt and noise, with all channels of the extractor's layers weighted alike.
+    """
 
     extractor: str
     n: int
     fid: float
     kid: float
+    lpips: float
     clip_score_before: float
     clip_score_after: float
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,3 +69,24 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float
 def clip_score(pictures: Tensor, texts: Tensor) -> float:
     """100 times the mean cosine of paired picture and text features, cut at 0 (Hessel et al., arXiv 2104.08718). Higher is better."""
     return 100 * F.cosine_similarity(pictures.double(), texts.double(), dim=1).clamp(min=0).mean().item()
+
+
+def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
+    """Distance of each pair of pictures on a network's layers (Zhang et al., arXiv 1801.03924); 0 for equal pictures.
+
+    At every place the unit vectors over channels are compared; squared differences are weighted, averaged over places, added over layers.
+
+    Args:
+        one: a tensor ``(n, channels, *places)`` for each layer.
+        other: the same of the other pictures.
+        weights: ``(channels,)`` for each layer, such as the published heads of AlexNet or VGG; ones, if absent.
+
+    Returns:
+        ``(n,)``.
+    """
+    total = torch.zeros(len(one[0]), dtype=torch.float64)
+    for layer, maps in enumerate(zip(one, other, strict=True)):
+        a, b = (F.normalize(x.double().flatten(2), dim=1, eps=1e-10) for x in maps)
+        weight = torch.ones(a.shape[1]) if weights is None else weights[layer]
+        total += torch.einsum("ncp,c->np", (a - b).square(), weight.double()).mean(1)
+    return total
