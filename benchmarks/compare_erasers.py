@@ -86,11 +86,16 @@ def row_of(cells: list[tuple[Evaluation, Erasure | None]]) -> tuple[list[str], f
     return texts, mean([e.worst_case.share for e in found]), mean(both)
 
 
+def is_guidance(eraser: str) -> bool:
+    """Whether it steers the sampling and changes no weights: not to be ranked with those that do, as whoever has the model can leave it."""
+    return eraser in registry.names("erasers") and registry.load("erasers", eraser).form == "guidance"
+
+
 def main() -> None:
     """Fill the work folder, print one table per concept, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=["original", "gold", *registry.names("erasers")])
+    parser.add_argument("--eraser", nargs="+", default=["original", "gold", *sorted(registry.names("erasers"), key=is_guidance)])
     parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--suite", default="standard")
@@ -107,8 +112,9 @@ def main() -> None:
             seeds = 1 if eraser in {"original", "gold"} else arguments.seeds
             cells = [evaluation_of(arguments.work, eraser, concept, seed, arguments.suite) for seed in range(seeds)]
             texts, worst, kept = row_of(cells)
-            print(f"| {eraser} | " + " | ".join(texts) + " |", flush=True)
-            axis.scatter(100 * kept, 100 * worst, color="#2d6a9f" if eraser in {"original", "gold"} else "#c0392b")
+            print(f"| {eraser}{' (guidance)' if is_guidance(eraser) else ''} | " + " | ".join(texts) + " |", flush=True)
+            colour = "#2d6a9f" if eraser in {"original", "gold"} else "#999999" if is_guidance(eraser) else "#c0392b"
+            axis.scatter(100 * kept, 100 * worst, color=colour)
             axis.annotate(eraser, (100 * kept, 100 * worst), xytext=(4, 4), textcoords="offset points", fontsize=8)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
