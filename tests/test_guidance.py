@@ -161,8 +161,8 @@ def test_a_prompt_is_filtered_for_its_first_steps(model: StableDiffusion, words:
     safe = SAFREE.preset(None, "object", settings).erase(model, [CHURCH], [words]).apply(model)
     states, empty, noise = states_of(safe, "a photo of church", "tree"), states_of(model, ""), model.initial_noise([1, 2])
     prompts = safe.guidance.prompts(states[[1, 0]])
-    assert [p.end for p in prompts] == [2, 1 + len(model.content_tokens("a photo of church"))], "rows are known by what they hold"
-    pooled, present = variants(model, safe.guidance.prompts(states), leave_out=True)
+    assert [p.end for p in prompts.values()] == [2, 1 + len(model.content_tokens("a photo of church"))], "rows are known by what they hold"
+    pooled, present = variants(model, list(safe.guidance.prompts(states).values()), leave_out=True)
     turned, _ = turned_away(states, pooled, present, safe.guidance.tensors["span"], 0.01, onward=True)
     assert ((turned - states).abs().amax((1, 2)) > 1e-3).all()
     found, _ = safe.roll(noise, states, empty, 4, 4, 2.0)
@@ -204,7 +204,7 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: StableDiffusi
     safe = SAFREE.preset(None, "object", {"middle": "0.7", "slope": "0.4"}).erase(model, [CHURCH], [words]).apply(model)
     states = states_of(safe, "a photo of church", "chapel", "dog tree boat")
     sampling = safe.guidance.sampling(safe, states, states[:1], 2.0, 200)
-    pooled, present = variants(model, safe.guidance.prompts(states), leave_out=False)
+    pooled, present = variants(model, list(safe.guidance.prompts(states).values()), leave_out=False)
     _, change = turned_away(states, pooled, present, safe.guidance.tensors["span"], 0.01)
     expected = [round(40 / (1 + np.exp(-2 * 0.4 * (10 * b - 0.7)))) for b in change.tolist()]  # ten steps of fifty are forty of two hundred
     assert sampling.steps.tolist() == expected

@@ -138,21 +138,21 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         while len(self._embedded) > MAX_EMBEDDED:
             self._embedded.popitem(last=False)
 
-    def prompts(self, states: Tensor) -> list[Prompt | None]:
-        """Where rows of text states come from, as far as that is known."""
-        return [self._prompts.get(key) or self._embedded.get(key) for key in _keys(states)]
+    def prompts(self, states: Tensor) -> dict[int, Prompt]:
+        """The prompts to be filtered, by row of text states: those that are known, have a token, and where any step is filtered."""
+        found = {i: self._prompts.get(key) or self._embedded.get(key) for i, key in enumerate(_keys(states))}
+        return {i: prompt for i, prompt in found.items() if prompt is not None and prompt.end > 1 and self.config.filter_steps}
 
     def text_rows(self, states: Tensor) -> int:
         """One for each token of each prompt."""
-        return sum(prompt.end - 1 for prompt in self.prompts(states) if prompt is not None)
+        return sum(prompt.end - 1 for prompt in self.prompts(states).values())
 
     def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
         """See :class:`Sampling`; encodes the variants of the prompts."""
         config, safe, steps = self.config, states.clone(), torch.zeros(len(states), dtype=torch.long)
-        known = [(i, prompt) for i, prompt in enumerate(self.prompts(states)) if prompt is not None and prompt.end > 1]
-        if known and config.filter_steps:
-            rows = [i for i, _ in known]
-            pooled, present = variants(model, [prompt for _, prompt in known], leave_out=config.without == "left out")
+        if prompts := self.prompts(states):
+            rows = list(prompts)
+            pooled, present = variants(model, list(prompts.values()), leave_out=config.without == "left out")
             onward = config.reach == "onward"
             turned, change = turned_away(states[rows], pooled, present, self.tensors["span"], config.alpha, onward=onward)
             safe[rows] = turned.to(states)
