@@ -50,7 +50,8 @@ class Row(NamedTuple):
     @property
     def title(self) -> str:
         """As the table names it."""
-        return self.eraser if not self.preset or self.preset == "emoji" else f"{self.eraser}, {self.preset}"
+        title = self.eraser if not self.preset or self.preset == "emoji" else f"{self.eraser}, {self.preset}"
+        return f"{title} (guidance)" if is_guidance(self.eraser) else title
 
 
 class Cell(NamedTuple):
@@ -127,12 +128,17 @@ def place(cells: list[Cell]) -> tuple[float, float]:
     return 100 * mean(kept), 100 * mean([e.worst_case.share for e, _ in cells])
 
 
+def is_guidance(eraser: str) -> bool:
+    """Whether it steers the sampling and changes no weights: not to be ranked with those that do, as whoever has the model can leave it."""
+    return eraser in registry.names("erasers") and registry.load("erasers", eraser).form == "guidance"
+
+
 def main() -> None:
     """Fill the log, print one table per concept, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=[*REFERENCES, *registry.names("erasers")])
+    parser.add_argument("--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)])
     parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has")
     parser.add_argument("--suite", default="standard")
@@ -165,7 +171,8 @@ def main() -> None:
             key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite, "attacks": attacks}
             cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}) for seed in range(row.seeds)]
             print(f"| {row.title} | {row.seeds} | " + " | ".join(texts_of(cells, attacks)) + " |", flush=True)
-            axis.scatter(*place(cells), color="#2d6a9f" if row.eraser in REFERENCES else "#c0392b")
+            colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
+            axis.scatter(*place(cells), color=colour)
             axis.annotate(row.title, place(cells), xytext=(4, 4), textcoords="offset points", fontsize=8)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 

@@ -43,6 +43,9 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "anchors": ("scenes", "unrelated", "surrogate"),
     },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
+    "sld": {"scale": (3, 10, 30), "threshold": (0.05, 0.3, 1.0), "momentum_scale": (0.0, 0.3, 0.5), "momentum": (0.4, 0.7)},
+    "safree": {"alpha": (0.01, 0.1, 0.2), "words": ("name", "related"), "negative": ("true", "false"), "filter_steps": (25, 50)},
+    "receler": {"strength": (1, 2, 3), "outside_weight": (0.01, 0.03, 0.1), "lr": (5e-4, 1e-3, 2e-3), "attack_steps": (1, 2)},
     "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
 }
 

@@ -89,10 +89,14 @@ def only_concept(erasure: Erasure | None) -> tuple[str, Kind]:
 
 
 def fingerprint(model: StableDiffusion) -> str:
-    """SHA-256 of the weights that decide a model's pictures."""
+    """SHA-256 of the weights and the guidance that decide a model's pictures."""
     total = hashlib.sha256()
-    for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae):
-        for name, value in part.state_dict().items():
+    parts = [part.state_dict() for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae)]
+    if model.guidance is not None:
+        total.update(json.dumps(model.guidance.settings).encode())
+        parts.append(model.guidance.tensors)
+    for part in parts:
+        for name, value in part.items():
             total.update(name.encode())
             total.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

@@ -42,13 +42,17 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "mace": "sgrace.erasers.mace:MACE",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",
+        "receler": "sgrace.erasers.receler:Receler",
+        "safree": "sgrace.erasers.safree:SAFREE",
         "salun": "sgrace.erasers.salun:SalUn",
         "sgrace": "sgrace.erasers.sgrace:SGrace",
+        "sld": "sgrace.erasers.sld:SLD",
         "speed": "sgrace.erasers.speed:SPEED",
         "spm": "sgrace.erasers.spm:SPM",
         "stereo": "sgrace.erasers.stereo:STEREO",
         "uce": "sgrace.erasers.uce:UCE",
     },
+    "guidance": {"safree": "sgrace.erasers.safree:SAFREEGuidance", "sld": "sgrace.erasers.sld:SLDGuidance"},
     "models": {"emoji": "sgrace.emoji:path"},
 }
 

@@ -135,9 +135,10 @@ class Session:
             InputError: the scene has no original model.
         """
         original, steps = self.original(attack), self.scene.num_inference_steps
-        self.charge(unet_rows=len(self.attempts) * self.picture_cost(), text_encoder_rows=len(self.attempts) + 1)
+        self.charge(text_encoder_rows=len(self.attempts) + 1)
         states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
         empty = original.encode(original.tokenize([""]).ids)
+        self.charge_sampling(original, states, steps)
         latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.guidance_scale)
         return latents
 
@@ -160,15 +161,16 @@ class Session:
         """Prompts that are still to be attacked: those on which nothing has succeeded yet."""
         return [i for i, a in enumerate(self.attempts) if not (a.success or (a.pre and not self.every_prompt))]
 
-    def picture_cost(self) -> int:
-        """Denoiser rows of one picture."""
-        return self.scene.num_inference_steps * (2 if self.scene.guidance_scale != 1 else 1)
+    def charge_sampling(self, model: StableDiffusion, states: Tensor, steps: int, guidance_scale: float | None = None) -> None:
+        """Announce a roll of text states through so many steps, at the scene's guidance if no other is given."""
+        unet_rows, text_rows = model.sampling_rows(states, self.scene.guidance_scale if guidance_scale is None else guidance_scale)
+        self.charge(unet_rows=unet_rows * steps, text_encoder_rows=text_rows)
 
     @torch.no_grad()
     def draw(self, states: Float[Tensor, "n length features"], noise: Float[Tensor, "n channels height width"]) -> Tensor:
         """Pictures of the target model."""
-        self.charge(unet_rows=len(states) * self.picture_cost())
         steps, guidance = self.scene.num_inference_steps, self.scene.guidance_scale
+        self.charge_sampling(self.target, states, steps)
         pairs = zip(states.split(IMAGE_BATCH), noise.split(IMAGE_BATCH), strict=True)
         return torch.cat([self.target.draw(s, z, self.empty, num_inference_steps=steps, guidance_scale=guidance) for s, z in pairs])
 

@@ -45,8 +45,8 @@ class NoiseProbe(Attack[NoiseProbeConfig]):
             if not (rows := session.open):
                 return
             fresh = torch.randn((len(rows), *clean.shape[1:]), generator=session.generator)
-            session.charge(unet_rows=len(rows) * (steps - start))
-            noisy = model.noised(clean[rows], fresh, torch.full((len(rows),), model.timestep(steps, start)))
             states = session.empty.expand(len(rows), -1, -1)
+            session.charge_sampling(model, states, steps - start, guidance_scale=1)
+            noisy = model.noised(clean[rows], fresh, torch.full((len(rows),), model.timestep(steps, start)))
             latents, _ = model.roll(noisy, states, session.empty, steps, steps, guidance_scale=1, start=start)
             session.judge(rows, model.decode(latents), {"noisy_latents": noisy})

@@ -13,14 +13,22 @@ COLUMNS = ("trains", "pictures", "several", "form", "families", "paper", "licenc
 
 
 @click.command(name="list")
-@click.option("--matrix", is_flag=True, help="What each eraser needs and leaves, as a Markdown table.")
+@click.option(
+    "--matrix",
+    is_flag=True,
+    help="What each eraser needs and leaves, as Markdown tables: erasers of weights, then guidance while sampling.",
+)
 @JSON
 @user_errors
 def list_(*, matrix: bool, as_json: bool) -> None:
     """Show the erasers, models, and concepts that the built-in model's judge can count."""
     if matrix:
         rows = {name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS} for name in sorted(registry.names("erasers"))}
-        click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
+        if as_json:
+            click.echo(json.dumps(rows, indent=2))
+            return
+        guided = {name: row for name, row in rows.items() if row["form"] == "guidance"}  # no rival of changed weights: no file carries it
+        click.echo(_matrix({name: row for name, row in rows.items() if name not in guided}) + "\n\n" + _matrix(guided))
         return
     from .. import emoji  # noqa: PLC0415
     from ..erasers.sgrace_config import PRESETS  # noqa: PLC0415

@@ -16,16 +16,18 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from ..concept import Concept, Kind
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..files import new_folder
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.adapters import gated
+from ..models.adapters import KINDS
+from ..models.guidance import Guidance, load_guidance
 from ..models.parts import shared_copy
 from ..settings import config_from, preset_values
 
@@ -149,8 +151,9 @@ def facts(
     }
 
 
-RECIPE, UNET, ADAPTER = "recipe.json", "unet.safetensors", "adapter.safetensors"
+RECIPE, UNET, ADAPTER, GUIDANCE = "recipe.json", "unet.safetensors", "adapter.safetensors", "guidance.safetensors"
 TEXT_ENCODER = "text_encoder/model.safetensors"
+PARTS = (TEXT_ENCODER, UNET, ADAPTER, GUIDANCE)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ class Erasure:
         tokenizer: the model's tokenizer, saved beside a changed text encoder.
         text_encoder: drop-in replacement for the model's own, if it was changed.
         unet: changed tensors of the denoiser by name, if any was.
-        adapter: tensors beside those of the denoiser, laid out as in :func:`~sgrace.models.adapters.gated`, if there are any.
+        adapter: tensors beside those of the denoiser, if there are any.
+        adapter_kind: how they are laid out and used, of :data:`~sgrace.models.adapters.KINDS`.
+        guidance: what steers the model while it samples, if anything does; no weights can carry it.
     """
 
     recipe: dict[str, Any]
@@ -170,12 +175,14 @@ class Erasure:
     text_encoder: CLIPTextModel | None = None
     unet: Mapping[str, Tensor] = field(default_factory=dict)
     adapter: Mapping[str, Tensor] = field(default_factory=dict)
+    adapter_kind: str = "gated"
+    guidance: Guidance[Any] | None = None
 
     def apply(self, model: StableDiffusion) -> StableDiffusion:
         """The model with the concept erased; the given one is untouched, and all that is not changed is shared with it.
 
         Raises:
-            InputError: the erasure was made for a model of other sizes.
+            InputError: the erasure was made for a model of other sizes, or would be the second to steer the model.
         """
         if self.text_encoder is not None:
             mine, theirs = self.text_encoder.config, model.pipeline.text_encoder.config
@@ -191,10 +198,10 @@ class Erasure:
                 raise InputError(f"This erasure was made for another model: its denoiser differs ({error}).") from error
         if self.adapter:
             try:
-                model = model.with_unet(gated(model.pipeline.unet, self.adapter))
+                model = model.with_unet(KINDS[self.adapter_kind](model.pipeline.unet, self.adapter))
             except (AttributeError, KeyError, ValueError) as error:
                 raise InputError(f"This erasure was made for another model: its adapters do not fit ({error}).") from error
-        return model
+        return model if self.guidance is None else model.with_guidance(self.guidance)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what changed (``text_encoder/`` with the tokenizer, tensors) and, last, ``recipe.json`` with their hashes.
@@ -207,10 +214,12 @@ class Erasure:
                 self.text_encoder.save_pretrained(partial / "text_encoder")
                 if self.tokenizer is not None:
                     self.tokenizer.save_pretrained(partial / "text_encoder")
-            for name, tensors in ((UNET, self.unet), (ADAPTER, self.adapter)):
+            for name, tensors, header in ((UNET, self.unet, None), (ADAPTER, self.adapter, {"kind": self.adapter_kind})):
                 if tensors:
-                    save_file({key: value.contiguous() for key, value in tensors.items()}, partial / name)
-            hashes = {name: sha256(partial / name) for name in (TEXT_ENCODER, UNET, ADAPTER) if (partial / name).exists()}
+                    save_file({key: value.contiguous() for key, value in tensors.items()}, partial / name, metadata=header)
+            if self.guidance is not None:
+                self.guidance.save(partial / GUIDANCE)
+            hashes = {name: sha256(partial / name) for name in PARTS if (partial / name).exists()}
             (partial / RECIPE).write_text(json.dumps({**self.recipe, "sha256": hashes}, indent=2) + "\n")
 
     @classmethod
@@ -223,7 +232,7 @@ class Erasure:
         path = Path(folder)
         try:
             recipe = json.loads((path / RECIPE).read_text())
-            wanted = {name: str(value) for name, value in recipe["sha256"].items() if name in (TEXT_ENCODER, UNET, ADAPTER)}
+            wanted = {name: str(value) for name, value in recipe["sha256"].items() if name in PARTS}
             found = {name: sha256(path / name) for name in wanted or [TEXT_ENCODER]}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not an erasure: it needs {RECIPE} and the weights that it names.") from error
@@ -234,4 +243,19 @@ class Erasure:
             text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
         tokenizer = CLIPTokenizer.from_pretrained(path / "text_encoder") if text_encoder is not None else None
         unet, adapter = (load_file(path / name) if name in wanted else {} for name in (UNET, ADAPTER))
-        return cls(recipe, tokenizer, text_encoder, unet, adapter)
+        kind = adapter_kind(path / ADAPTER) if adapter else "gated"
+        guidance = load_guidance(path / GUIDANCE) if GUIDANCE in wanted else None
+        return cls(recipe, tokenizer, text_encoder, unet, adapter, kind, guidance)
+
+
+def adapter_kind(file: Path) -> str:
+    """What a file of adapters says of itself.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    with safe_open(file, "pt") as opened:
+        kind = (opened.metadata() or {}).get("kind", "gated")
+    if kind not in KINDS:
+        raise unknown("kind of adapters", kind, KINDS)
+    return str(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Literal
@@ -82,3 +83,22 @@ def tail_states(model: StableDiffusion, texts: Sequence[str], others: Sequence[s
         n = model.text_length - max(start_a, start_b)
         rows.append((a[i, start_a : start_a + n], b[i, start_b : start_b + n]))
     return torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])
+
+
+def joined_phrases(model: StableDiffusion, concepts: Sequence[Concept], knowledge: Sequence[Knowledge]) -> str:
+    """The concepts' names and, in turns, as many of their related words as the text encoder can read, with commas.
+
+    Raises:
+        InputError: the names alone are too long.
+    """
+    room = model.text_length - 2
+    own = [names_of(concept, words, "related") for concept, words in zip(concepts, knowledge, strict=True)]
+    turns = [phrase for turn in itertools.zip_longest(*own) for phrase in turn if phrase is not None]
+    chosen: list[str] = []
+    for phrase in dict.fromkeys(turns):
+        if len(model.content_tokens(", ".join([*chosen, phrase]))) > room:
+            break
+        chosen.append(phrase)
+    if missing := [concept.name for concept in concepts if concept.name not in chosen]:
+        raise InputError(f"The text encoder cannot read all names at once ({missing[0]!r} is left over): give fewer concepts.")
+    return ", ".join(chosen)

@@ -1,9 +1,9 @@
-"""Low-rank adapters beside the layers of a denoiser that is itself left as it is."""
+"""Adapters beside the layers of a denoiser that is itself left as it is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -99,3 +99,69 @@ def gated(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
     return clone
+
+
+class Bottleneck(nn.Module):
+    """What is added to the output of an attention layer: ``up(gelu(down(x)))``; nothing as long as ``up`` is zero, as it is at first.
+
+    Args:
+        width: of the output.
+        rank: width between the two.
+        generator: draws ``down`` (uniform, as torch does).
+    """
+
+    def __init__(self, width: int, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(width)
+        self.down = nn.Parameter((torch.rand(rank, width, generator=generator) * 2 - 1) * bound)
+        self.down_bias = nn.Parameter((torch.rand(rank, generator=generator) * 2 - 1) * bound)
+        self.up = nn.Parameter(torch.zeros(width, rank))
+        self.up_bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The addition, of the shape of ``x``."""
+        return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
+
+
+def with_bottlenecks(unet: Module, adapters: Mapping[str, Bottleneck]) -> Module:
+    """A copy that shares all parameters and adds to the outputs of the layers that ``adapters`` names; they are part of its state."""
+    clone = shared_copy(unet, {})
+    for name, adapter in adapters.items():
+
+        def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
+            return output + adapter(output)
+
+        layer = clone.get_submodule(name)
+        layer.register_forward_hook(add)
+        layer.add_module("adapter", adapter)
+    return clone
+
+
+def attention_layers(unet: nn.Module) -> dict[str, int]:
+    """Name and width of every cross-attention layer."""
+    return {name: layer.to_out[0].out_features for name, layer in unet.named_modules() if name.endswith("attn2")}
+
+
+def bottlenecked(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
+    """:func:`with_bottlenecks` from tensors: ``LAYER/PARAMETER`` for each parameter of each layer's adapter.
+
+    Raises:
+        KeyError: an adapter is not whole.
+        ValueError: there is no such cross-attention layer, or an adapter does not fit it.
+    """
+    widths, adapters = attention_layers(unet), {}
+    for layer in dict.fromkeys(name.rpartition("/")[0] for name in tensors):
+        if layer not in widths:
+            raise ValueError(f"there is no cross-attention layer {layer}")
+        adapter = Bottleneck(widths[layer], len(tensors[f"{layer}/down"]), torch.Generator())
+        for name, parameter in list(adapter.named_parameters()):
+            value = tensors[f"{layer}/{name}"]
+            if value.shape != parameter.shape:
+                raise ValueError(f"adapter {layer}/{name} does not fit")
+            setattr(adapter, name, nn.Parameter(value, requires_grad=False))
+        adapters[layer] = adapter
+    return with_bottlenecks(unet, adapters)
+
+
+#: Kind of a file of adapters -> the denoiser with them.
+KINDS: dict[str, Callable[..., nn.Module]] = {"gated": gated, "bottleneck": bottlenecked}

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel
 
 from ..errors import InputError
+from .guidance import Guidance, Sampling
 
 GUIDANCE_SCALE = 7.5
 
@@ -43,7 +44,8 @@ class Calls:
 class StableDiffusion:
     """Text encoder, denoiser, autoencoder and scheduler behind one small interface.
 
-    All sizes come from the parts themselves. Frozen parts keep ``requires_grad=False``; every call is counted in ``calls``.
+    All sizes come from the parts themselves. Frozen parts keep ``requires_grad=False``; every call is counted in ``calls``. ``guidance``
+    steers the sampling, where an erasure brings any.
     """
 
     pipeline: StableDiffusionPipeline
@@ -52,6 +54,7 @@ class StableDiffusion:
     text_projection: Tensor | None = None  # (features, width); absent in most pipeline folders
     calls: Calls = field(default_factory=Calls)
     progress_bar_options: dict[str, Any] = field(default_factory=dict)
+    guidance: Guidance[Any] | None = None
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Self:
@@ -103,6 +106,21 @@ class StableDiffusion:
         other.pipeline = StableDiffusionPipeline(**{**self.pipeline.components, "unet": unet}, requires_safety_checker=False)
         return other
 
+    def with_guidance(self, guidance: Guidance[Any]) -> Self:
+        """The same model, steered while it samples; nothing is copied.
+
+        Raises:
+            InputError: the model is steered already, or its text states have another width.
+        """
+        if self.guidance is not None:
+            raise InputError(f"This model is steered by {self.guidance.name} already; apply the erasure to a model without guidance.")
+        width = self.text_encoder.config.hidden_size
+        if any(value.shape[-1] != width for value in guidance.tensors.values()):
+            raise InputError(f"This erasure was made for another model: its text states are not {width} wide.")
+        other = self.with_text_encoder(self.text_encoder)
+        other.guidance = guidance
+        return other
+
     def with_parts(self, text_encoder: Path | None, unet: Path | None) -> Self:
         """The same model with parts from folders in the place of its own.
 
@@ -140,7 +158,11 @@ class StableDiffusion:
         """Token ids, padded and cut to ``text_length``."""
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(texts, padding="max_length", truncation=True, max_length=self.text_length, return_tensors="pt").input_ids
-        return Tokens(ids, (ids == tokenizer.eos_token_id).int().argmax(1))
+        return Tokens(ids, self.ends(ids))
+
+    def ends(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
+        """Position of the first end-of-text token of each row."""
+        return (ids == self.pipeline.tokenizer.eos_token_id).int().argmax(1)
 
     def assemble(self, contents: list[list[int]]) -> Tokens:
         """Rows of given content tokens between the start and end tokens, padded; a content that is too long loses its end."""
@@ -175,15 +197,15 @@ class StableDiffusion:
         """Text states after the final layer norm, from token ids, or from embeddings put in the place of the ids' own (with gradient)."""
         self.calls.text_encoder_calls += 1
         self.calls.text_encoder_rows += len(ids)
-        if embeddings is None:
-            states: Tensor = self.text_encoder(ids).last_hidden_state
-            return states
         table: nn.Module = self.text_encoder.get_input_embeddings()
-        hook = table.register_forward_hook(lambda _module, _inputs, _output: embeddings)
+        hook = None if embeddings is None else table.register_forward_hook(lambda _module, _inputs, _output: embeddings)
         try:
-            states = self.text_encoder(ids).last_hidden_state
+            states: Tensor = self.text_encoder(ids).last_hidden_state
         finally:
-            hook.remove()
+            if hook is not None:
+                hook.remove()
+        if self.guidance is not None:
+            self.guidance.note(self, ids, embeddings, states)
         return states
 
     def project(self, pooled: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch projection"]:
@@ -235,13 +257,16 @@ class StableDiffusion:
         signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
-    def _guided(self, latents: Tensor, timestep: int | Tensor, states: Tensor, empty: Tensor, guidance_scale: float) -> Tensor:
-        """The denoiser's output with classifier-free guidance, both halves in one call."""
-        if guidance_scale == 1:
-            return self.predict(latents, timestep, states)
-        both = self.predict(torch.cat([latents, latents]), timestep, torch.cat([empty.expand_as(states), states]))
-        negative, positive = both.chunk(2)
-        return negative + guidance_scale * (positive - negative)
+    def sampling_rows(self, states: Float[Tensor, "batch length features"], guidance_scale: float) -> tuple[int, int]:
+        """Rows that sampling takes: of the denoiser at each step, and of the text encoder in all."""
+        if self.guidance is None:
+            return len(states) * (1 if guidance_scale == 1 else 2), 0
+        return len(states) * self.guidance.unet_rows(guidance_scale), self.guidance.text_rows(states)
+
+    def _sampling(self, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
+        """What steers a batch of these text states through a roll."""
+        start = Sampling if self.guidance is None else self.guidance.sampling
+        return start(self, states, empty, guidance_scale, num_inference_steps)
 
     @torch.no_grad()
     def roll(
@@ -264,8 +289,9 @@ class StableDiffusion:
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(num_inference_steps)
         latents = latents if start else latents * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps[start:stop]:
-            output = self._guided(scheduler.scale_model_input(latents, timestep), timestep, states, empty, guidance_scale)
+        sampling = self._sampling(states, empty, guidance_scale, num_inference_steps)
+        for step, timestep in enumerate(scheduler.timesteps[start:stop], start):
+            output = sampling.output(scheduler.scale_model_input(latents, timestep), timestep, step)
             latents = scheduler.step(output, timestep, latents).prev_sample
         following = int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
         return latents, following
@@ -290,6 +316,7 @@ class StableDiffusion:
         for group in groups:
             scheduler.set_timesteps(num_inference_steps)
             current, rows = latents[group] * scheduler.init_noise_sigma, list(group)
+            sampling = self._sampling(states[group], empty, guidance_scale, num_inference_steps)
             for step, timestep in enumerate([*scheduler.timesteps, None]):
                 going = [k for k, row in enumerate(rows) if stops[row] > step and timestep is not None]
                 for k in set(range(len(rows))) - set(going):
@@ -298,7 +325,8 @@ class StableDiffusion:
                 if not going or timestep is None:
                     break
                 current, rows = current[going], [rows[k] for k in going]
-                output = self._guided(scheduler.scale_model_input(current, timestep), timestep, states[rows], empty, guidance_scale)
+                sampling.keep(going)
+                output = sampling.output(scheduler.scale_model_input(current, timestep), timestep, step)
                 current = scheduler.step(output, timestep, current).prev_sample
         return out, timesteps
 

@@ -1,0 +1,119 @@
+"""How a model is steered while it samples: classifier-free guidance, and guidance that a method puts in its place."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
+
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .. import registry
+from ..errors import InputError
+from ..settings import config_from
+
+if TYPE_CHECKING:
+    from .stable_diffusion import StableDiffusion
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class Sampling:
+    """Classifier-free guidance of one batch through one roll, and what is remembered there from step to step.
+
+    Args:
+        model: whose denoiser is asked; its calls are counted.
+        states: text states of the prompts ``(batch, length, width)``.
+        empty: text states of the negative prompt, or of one for each row.
+        guidance_scale: 1 switches guidance off and halves the cost.
+        num_inference_steps: length of the whole schedule.
+    """
+
+    def __init__(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> None:
+        self.model, self.guidance_scale, self.num_inference_steps = model, guidance_scale, num_inference_steps
+        self.states, self.empty = states, empty.expand_as(states)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows only."""
+        self.states, self.empty = self.states[rows], self.empty[rows]
+
+    def output(self, latents: Tensor, timestep: int | Tensor, step: int) -> Tensor:
+        """What the scheduler is given at a step, counted from 0 over the whole schedule."""
+        del step
+        return self.guided(latents, timestep, self.states)
+
+    def guided(self, latents: Tensor, timestep: int | Tensor, states: Tensor) -> Tensor:
+        """The denoiser's output with classifier-free guidance, both halves in one call."""
+        if self.guidance_scale == 1:
+            return self.model.predict(latents, timestep, states)
+        negative, positive = self.model.predict(latents.repeat(2, 1, 1, 1), timestep, torch.cat([self.empty, states])).chunk(2)
+        return negative + self.guidance_scale * (positive - negative)
+
+
+class Guidance(ABC, Generic[Config]):
+    """What a method does while a model samples, in the place of a change of its weights.
+
+    Only sampling is steered: ``predict`` and ``encode`` stay raw, so an attack by gradients meets the guidance when its pictures are drawn.
+
+    Args:
+        config: settings.
+        tensors: all else that decides what it does; the last dimension is the text states'.
+
+    Attributes:
+        name: plug-in name.
+        config_type: the frozen pydantic model of the settings.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: Config, tensors: Mapping[str, Tensor]) -> None:
+        self.config, self.tensors = config, tensors
+
+    @abstractmethod
+    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
+        """What steers one batch through one roll; see :class:`Sampling`."""
+
+    def note(self, model: StableDiffusion, ids: Tensor, embeddings: Tensor | None, states: Tensor) -> None:
+        """The model's text encoder has read token ids, or embeddings in their place."""
+
+    def unet_rows(self, guidance_scale: float) -> int:
+        """Denoiser rows of one sample at one step."""
+        return 1 if guidance_scale == 1 else 2
+
+    def text_rows(self, states: Tensor) -> int:
+        """Text encoder rows of a roll of these text states."""
+        del states
+        return 0
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Name and settings, as the header of a file of tensors."""
+        return {"guidance": self.name, "settings": json.dumps(self.config.model_dump(), sort_keys=True)}
+
+    def save(self, file: Path) -> None:
+        """Write everything into one file of tensors."""
+        save_file({name: value.contiguous() for name, value in self.tensors.items()}, file, metadata=self.settings)
+
+
+def load_guidance(file: Path) -> Guidance[BaseModel]:
+    """Guidance from a file of tensors.
+
+    Raises:
+        InputError: the file holds none, its kind is not installed, or its settings are not valid.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+        name, values = header["guidance"], json.loads(header["settings"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{file} holds no guidance.") from error
+    kind = registry.load("guidance", name)
+    return cast("Guidance[BaseModel]", kind(config_from(kind.config_type, values), tensors))
