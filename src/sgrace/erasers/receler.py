@@ -51,7 +51,9 @@ class RecelerConfig(PartialSamplesConfig):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14": {},
+    "paper-sd14-nudity": {},  # the release treats all kinds alike
+    "paper-sd14-style": {},
+    "paper-sd14-object": {},
     "emoji": {
         "sample_from": "frozen", "pool": 96, "iterations": 100, "batch": 8, "num_inference_steps": 15, "rank": 32, "lr": 1e-3,
         "strength": 2.0, "outside_weight": 0.03, "attack_steps": 1,
@@ -76,7 +78,7 @@ class Receler(Eraser[RecelerConfig]):
     trains = "denoiser: adapters of the cross-attention layers' outputs"
     config_type = RecelerConfig
     presets = PRESETS
-    default_preset = "paper-sd14"
+    default_preset = "paper-sd14-object"
 
     def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
         """See :meth:`Eraser.erase`; needs the concepts' names only."""

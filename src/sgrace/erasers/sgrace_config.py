@@ -60,14 +60,14 @@ class SGraceConfig(BaseModel):
     erase_target: Literal["opposite", "hinge", "surrogate"] = "surrogate"
     match_positions: Literal["one", "all"] = "all"
 
-    rounds: int = Field(6, ge=0, le=1000)
-    attack_steps: int = Field(10, ge=0, le=10_000)
+    rounds: int = Field(12, ge=0, le=1000)
+    attack_steps: int = Field(20, ge=0, le=10_000)
     edit_steps: int = Field(30, ge=0, le=100_000)
     n_adversarial: int = Field(16, ge=1, le=512)
     clean_share: float = Field(0.5, ge=0, lt=1)
     words_min: int = Field(3, ge=1, le=75)
     words_max: int = Field(10, ge=1, le=75)
-    random_ids: int = Field(0, ge=0, le=60)
+    random_ids: int = Field(2, ge=0, le=60)
     update_chance: float = Field(0.15, ge=0, le=1)
     attack_lr: float = Field(0.005, ge=0)
     attack_feature_weight: float = Field(0.1, ge=0)
@@ -75,7 +75,7 @@ class SGraceConfig(BaseModel):
     weight_erase: float = Field(1.0, ge=0)
     weight_similarity: float = Field(0.0, ge=0)
     weight_parameters: float = Field(0.0, ge=0)
-    weight_anchor: float = Field(15.0, ge=0)
+    weight_anchor: float = Field(5.0, ge=0)
     n_anchors: int = Field(36, ge=1, le=1024)
     anchor_pool: int = Field(768, ge=1, le=100_000)
     near_anchor_share: float = Field(0.25, ge=0, le=1)
