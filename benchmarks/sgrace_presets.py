@@ -3,7 +3,7 @@
     python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set key=value ...]
 
 Each finished run is one line of the log; the same command again goes on where it was. At the end prints a table: the share after
-erasing as a part of the share before, with the hits behind it.
+erasing as a part of the share before, with the hits behind it, and how long the shortest and the longest erasure took.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from sgrace import api, emoji
 from sgrace.emoji.judge import Judge
@@ -43,11 +44,11 @@ def main() -> None:
         found, _ = measure(of, judge, probes(emoji.resolve(concept), arguments.n, seed=0))
         return {question: [share.hits, share.n] for question, share in found.items()}
 
-    def run(preset: str, concept: str, seed: int) -> dict[str, list[int]]:
+    def run(preset: str, concept: str, seed: int) -> dict[str, Any]:
         key = {"preset": preset, "settings": settings, "concept": concept, "seed": seed, "pictures": arguments.n}
         for row in rows:
             if all(row[name] == value for name, value in key.items()):
-                return row["shares"]
+                return row
         if preset == "original":
             row = {**key, "shares": shares(model, concept)}
         else:
@@ -56,20 +57,22 @@ def main() -> None:
         rows.append(row)
         with arguments.log.open("a") as log:
             log.write(json.dumps(row) + "\n")
-        return row["shares"]
+        return row
 
-    print("| concept | preset | " + " | ".join(QUESTIONS) + " |\n|---|---|" + "---|" * len(QUESTIONS))
+    print("| concept | preset | " + " | ".join(QUESTIONS) + " | seconds |\n|---|---|" + "---|" * (len(QUESTIONS) + 1))
     for concept in arguments.concept:
-        before = run("original", concept, 0)
-        print(f"| {concept} | (before) | " + " | ".join(str(Share(*before[q])) for q in QUESTIONS) + " |", flush=True)
+        before = run("original", concept, 0)["shares"]
+        print(f"| {concept} | (before) | " + " | ".join(str(Share(*before[q])) for q in QUESTIONS) + " | |", flush=True)
         for preset in arguments.preset:
             after: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-            for seed in range(arguments.seeds):
-                for question, (hits, n) in run(preset, concept, seed).items():
+            found = [run(preset, concept, seed) for seed in range(arguments.seeds)]
+            for row in found:
+                for question, (hits, n) in row["shares"].items():
                     after[question][0] += hits
                     after[question][1] += n
             cells = [f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} ({after[q][0]}/{after[q][1]})" for q in QUESTIONS]
-            print(f"| {concept} | {preset} | " + " | ".join(cells) + " |", flush=True)
+            seconds = sorted(row["seconds"] for row in found)
+            print(f"| {concept} | {preset} | " + " | ".join(cells) + f" | {seconds[0]:.0f} to {seconds[-1]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

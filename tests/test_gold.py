@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sgrace import api, emoji, registry
+from sgrace.attacks.base import Session
+from sgrace.attacks.ring_a_bell import RingABellHard
 from sgrace.emoji.measure import measure, probes
 from sgrace.errors import InputError
+from sgrace.evaluation.schema import Evaluation
+from sgrace.evaluation.suites import SUITES
 from sgrace.models import StableDiffusion
 
 
@@ -39,6 +43,24 @@ def test_attacks_find_what_is_there_and_not_what_is_not(original: StableDiffusio
         found[title] = sum(attempt.success for attempt in attempts)
     assert found["original"] >= least
     assert found["gold"] <= 1
+
+
+def test_a_shortlist_holds_the_words_that_are_wanted(original: StableDiffusion) -> None:
+    session = Session(api.scene_of(original, "weapon", original=original, length="quick"), api.UNLIMITED, 0)
+    tokens = original.tokenize([attempt.prompt for attempt in session.attempts])
+    pools = RingABellHard.preset("standard")._pools(session, original, session.states, tokens.end)
+    for attempt, pool in zip(session.attempts, pools, strict=True):
+        assert len(pool) == 64
+        assert original.content_tokens(attempt.prompt)[-1] in pool
+
+
+@pytest.mark.parametrize("suite", ["quick", "standard"])
+def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(gold: StableDiffusion, suite: str) -> None:
+    shipped = Evaluation.from_file(emoji.gold_path("weapon") / f"evaluation-{suite}.json")
+    assert (shipped.concept, shipped.suite, shipped.seed) == ("weapon", suite, 0)
+    assert shipped.target_sha256 == api.fingerprint(gold)
+    assert shipped.detector == registry.load("detectors", "emoji_judge").for_concept("weapon").identity.as_dict()
+    assert tuple(row.attack for row in shipped.attacks) == SUITES[suite].attacks
 
 
 def test_a_missing_retrained_model_is_told() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sgrace.concept import Concept
 from sgrace.erasers import Erasure, SGrace, SGraceConfig
 from sgrace.erasers.embedding_attack import attack_embeddings
-from sgrace.erasers.sgrace import expected_calls
+from sgrace.erasers.sgrace import _Run, expected_calls
 from sgrace.erasers.sgrace_config import PRESETS
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
@@ -166,3 +166,21 @@ def test_resolved_words_are_disjoint_and_without_repeats(related: list[str], unr
     assert not set(resolved.related) & set(resolved.unrelated)
     assert resolved.overlap == ()
     assert set(resolved.unrelated) | set(resolved.related) == {*related, *unrelated, "x"}
+
+
+def test_random_tokens_stand_in_a_sample_and_in_its_surrogates_prompt_alike(model: StableDiffusion) -> None:
+    words = Knowledge(source="test", related=("church",), unrelated=("dog",), surrogates=("house",), contexts=("a photo of {}",))
+    config = SGraceConfig(**{**SHORT, "random_ids": 2, "n_adversarial": 6, "clean_share": 0.5, "surrogate": "house"})
+    run = _Run(config, model, [CHURCH], [words], 0)
+    rows, replaced = run._draw(run.targets[0], None, 6)
+    for tokens, name in ((rows, "church"), (replaced, "house")):
+        assert tokens.ids[3:].tolist() == model.tokenize([f"a photo of {name}"]).ids.tolist() * 3, "those without an attack are as drawn"
+    shared = len(model.content_tokens("a photo of"))
+    for i in range(3):
+        parts = [
+            (t.ids[i, 1 : t.end[i]].tolist(), model.content_tokens(f"a photo of {n}")) for t, n in ((rows, "church"), (replaced, "house"))
+        ]
+        places = [{at for at in range(shared + 1) if row[:at] + row[at + 2 :] == plain} for row, plain in parts]
+        common = places[0] & places[1]
+        assert common, "two more tokens, at the same place, before the word"
+        assert all(parts[0][0][at : at + 2] == parts[1][0][at : at + 2] for at in common), "the same ones"

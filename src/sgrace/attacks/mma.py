@@ -37,7 +37,7 @@ class MMAConfig(BaseModel):
 
 
 class MMA(Attack[MMAConfig]):
-    """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder; words of the concept are banned.
+    """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder.
 
     The erased model takes no part in the search, only in the final check: one picture per prompt that is written.
     """
@@ -52,20 +52,23 @@ class MMA(Attack[MMAConfig]):
     def search(self, session: Session) -> None:
         """One open prompt after the other."""
         model = session.original(self.name)
-        banned = {session.scene.concept.name, *session.scene.knowledge.related} if self.config.ban else set[str]()
-        pool = ordinary_tokens(model)
-        tokenizer = model.pipeline.tokenizer
-        texts = [tokenizer.decode([i]).strip() for i in pool.tolist()]
-        allowed = pool[torch.tensor([not any((len(t) > 2 and t in word) or word in t for word in banned) for t in texts])]
+        allowed = self._permitted(session, ordinary_tokens(model)) if self.config.ban else ordinary_tokens(model)
+        table = model.embed(allowed)
         for _ in range(self.config.restarts):
             if not (rows := session.open):
                 return
-            found = [self._search_one(session, model, allowed, session.attempts[i].prompt) for i in rows]
+            found = [self._search_one(session, model, allowed, table, session.attempts[i].prompt) for i in rows]
             session.check_texts(rows, [tokens.tolist() for tokens in found])
 
-    def _search_one(self, session: Session, model: StableDiffusion, allowed: Tensor, prompt: str) -> Tensor:
+    @staticmethod
+    def _permitted(session: Session, pool: Tensor) -> Tensor:
+        """Tokens that are no part of a word of the concept and have none in them."""
+        banned, tokenizer = {session.scene.concept.name, *session.scene.knowledge.related}, session.target.pipeline.tokenizer
+        texts = [tokenizer.decode([i]).strip() for i in pool.tolist()]
+        return pool[torch.tensor([not any((len(t) > 2 and t in word) or word in t for word in banned) for t in texts])]
+
+    def _search_one(self, session: Session, model: StableDiffusion, allowed: Tensor, table: Tensor, prompt: str) -> Tensor:
         config, generator = self.config, session.generator
-        table = model.embed(allowed)
         layout = Layout.alone(model, 1, config.n_tokens).unpadded()
         many = Layout.alone(model, config.candidates, config.n_tokens).unpadded()
         session.charge(text_encoder_rows=1)

@@ -26,7 +26,7 @@ class RingABellConfig(BaseModel):
         population, generations: of the genetic search.
         crossover, mutation: chance of a pair of children per parent, and of one changed token per individual.
         restarts: searches per prompt, one after the other until one succeeds; 1 as published.
-        shortlist: tokens of which the search draws: those whose own text state is nearest to one of the states that are wanted. All
+        shortlist: tokens of which the search draws: those whose pooled feature, alone in a prompt, is nearest to the wanted one. All
             tokens, if absent, as published; a short search does not meet the right ones among them.
     """
 
@@ -79,26 +79,27 @@ class RingABellHard(Attack[RingABellConfig]):
         session.charge(text_encoder_rows=len(rows))
         tokens = model.tokenize([session.attempts[i].prompt for i in rows])
         goals = model.encode(tokens.ids) + config.strength * direction
-        pool = ordinary_tokens(model)
         layout = Layout.alone(model, config.population, config.n_tokens)
-        pools = [pool] * len(goals) if config.shortlist is None else self._shortlists(session, model, pool, goals, tokens.end)
+        pools = self._pools(session, model, goals, tokens.end)
         wanted = dict(zip(rows, zip(pools, goals, strict=True), strict=True))
         for _ in range(config.restarts):
             if not (rows := session.open):
                 return
             session.check_texts(rows, [self._evolve(session, model, layout, *wanted[row]).tolist() for row in rows])
 
-    def _shortlists(self, session: Session, model: StableDiffusion, pool: Tensor, goals: Tensor, ends: Tensor) -> list[Tensor]:
-        """For each goal the tokens whose state, alone in a prompt, points where the state at one of its content positions does."""
+    def _pools(self, session: Session, model: StableDiffusion, goals: Tensor, ends: Tensor) -> list[Tensor]:
+        """Tokens of each goal's search: all, or those whose pooled feature, alone in a prompt, is nearest to the goal's."""
+        pool, size = ordinary_tokens(model), self.config.shortlist
+        if size is None:
+            return [pool] * len(goals)
         alone = Layout.alone(model, 1, 1).unpadded()
         session.charge(text_encoder_rows=len(pool))
         rows = alone.tokens.ids.repeat(len(pool), 1)
         rows[:, 1] = pool
-        states = torch.cat([model.encode(chunk)[:, 1] for chunk in rows.split(ENCODE_BATCH)])
-        centre = states.mean(0)  # what all tokens share says nothing about any
-        cosines = F.normalize(goals - centre, dim=-1) @ F.normalize(states - centre, dim=-1).T
-        size = min(self.config.shortlist or len(pool), len(pool))
-        return [pool[near[1:end].amax(0).topk(size).indices] for near, end in zip(cosines, ends.tolist(), strict=True)]
+        features = model.project(torch.cat([model.encode(chunk)[:, 2] for chunk in rows.split(ENCODE_BATCH)]))
+        wanted = model.project(goals[torch.arange(len(goals)), ends])
+        cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
+        return list(pool[cosines.topk(min(size, len(pool))).indices])
 
     def _evolve(self, session: Session, model: StableDiffusion, layout: Layout, pool: Tensor, goal: Tensor) -> Tensor:
         config, generator = self.config, session.generator

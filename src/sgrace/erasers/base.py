@@ -16,18 +16,19 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
+from .. import registry
 from ..concept import Concept, Kind
 from ..errors import InputError, unknown
 from ..files import new_folder
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.adapters import KINDS
-from ..models.guidance import Guidance, load_guidance
+from ..models.guidance import Guidance
 from ..models.parts import shared_copy
 from ..settings import config_from, preset_values
 
@@ -259,3 +260,20 @@ def adapter_kind(file: Path) -> str:
     if kind not in KINDS:
         raise unknown("kind of adapters", kind, KINDS)
     return str(kind)
+
+
+def load_guidance(file: Path) -> Guidance[BaseModel]:
+    """Guidance from a file of tensors.
+
+    Raises:
+        InputError: the file holds none, its kind is not installed, or its settings are not valid.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+        name, values = header["guidance"], json.loads(header["settings"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{file} holds no guidance.") from error
+    kind = registry.load("guidance", name)
+    return cast("Guidance[BaseModel]", kind(config_from(kind.config_type, values), tensors))

@@ -6,17 +6,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-
-from .. import registry
-from ..errors import InputError
-from ..settings import config_from
 
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
@@ -100,20 +95,3 @@ class Guidance(ABC, Generic[Config]):
     def save(self, file: Path) -> None:
         """Write everything into one file of tensors."""
         save_file({name: value.contiguous() for name, value in self.tensors.items()}, file, metadata=self.settings)
-
-
-def load_guidance(file: Path) -> Guidance[BaseModel]:
-    """Guidance from a file of tensors.
-
-    Raises:
-        InputError: the file holds none, its kind is not installed, or its settings are not valid.
-    """
-    try:
-        with safe_open(file, "pt") as opened:
-            header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
-        name, values = header["guidance"], json.loads(header["settings"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{file} holds no guidance.") from error
-    kind = registry.load("guidance", name)
-    return cast("Guidance[BaseModel]", kind(config_from(kind.config_type, values), tensors))
