@@ -34,6 +34,8 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "erasediff": {"group": ("all", "not_cross_attention"), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "margin": (0.5, 1, 2)},
     "forget_me_not": {"lr": (1e-4, 2e-4, 4e-4), "iterations": (60, 120, 240), "text_end": ("none", "first"), "n_pictures": (64, 128)},
     "adv_unlearn": {"retain_weight": (0.5, 1, 3), "lr": (1e-4, 2e-4, 4e-4), "strength": (0.5, 1, 2), "attack_lr": (0.005, 0.02, 0.08)},
+    "hirm": {"direction": ("surrogate", "subtract"), "words": ("name", "related"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
+    "des": {"strength": (0, 3, 10), "keep_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300)},
     "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3), "words": ("name", "related")},
     "stereo": {

@@ -36,9 +36,11 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "erasers": {
         "adv_unlearn": "sgrace.erasers.adv_unlearn:AdvUnlearn",
         "concept_ablation": "sgrace.erasers.concept_ablation:ConceptAblation",
+        "des": "sgrace.erasers.des:DES",
         "erasediff": "sgrace.erasers.erasediff:EraseDiff",
         "esd": "sgrace.erasers.esd:ESD",
         "forget_me_not": "sgrace.erasers.forget_me_not:ForgetMeNot",
+        "hirm": "sgrace.erasers.hirm:HiRM",
         "mace": "sgrace.erasers.mace:MACE",
         "race": "sgrace.erasers.race:RACE",
         "rece": "sgrace.erasers.rece:RECE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
@@ -24,6 +23,7 @@ from .drawn_data import Texts
 from .embedding_attack import attack_embeddings
 from .partial_samples import outputs, partial_samples
 from .prompts import kept_prompts, shown_prompts
+from .student import TextStudent
 
 
 class AdvUnlearnConfig(BaseModel):
@@ -151,28 +151,17 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
         """
         check_concepts(concepts, knowledge)
         started, rng = time.monotonic(), random.Random(seed)  # noqa: S311  (not a secret)
-        teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
-        student = model.with_text_encoder(copy.deepcopy(model.text_encoder).float())
-        student.calls = teacher.calls
-        parameters = [p for name, p in student.text_encoder.named_parameters() if "embeddings." not in name]
+        student = TextStudent.of(model)
         kept = [*kept_prompts(concepts, knowledge, self.config.n_retained, rng), ""]
         each = zip(concepts, knowledge, strict=True)
         prompts = [prompt for concept, words in each for prompt in shown_prompts(concept, words, self.config.n_prompts, rng)]
         if self.config.iterations:
-            self._train(teacher, student, parameters, prompts, kept, torch.Generator().manual_seed(seed))
-        trained = sum(parameter.numel() for parameter in parameters)
-        recipe = facts(self, teacher, concepts, knowledge, seed, trained=trained, started=started)
-        return Erasure(recipe, model.pipeline.tokenizer, text_encoder=student.text_encoder)
+            self._train(student, prompts, kept, torch.Generator().manual_seed(seed))
+        recipe = facts(self, student.teacher, concepts, knowledge, seed, trained=student.size, started=started)
+        return Erasure(recipe, model.pipeline.tokenizer, text_encoder=student.model.text_encoder)
 
-    def _train(
-        self,
-        teacher: StableDiffusion,
-        student: StableDiffusion,
-        parameters: list[nn.Parameter],
-        prompts: list[str],
-        kept: list[str],
-        generator: torch.Generator,
-    ) -> None:
+    def _train(self, trained: TextStudent, prompts: list[str], kept: list[str], generator: torch.Generator) -> None:
+        teacher, student = trained.teacher, trained.model
         config, texts = self.config, Texts(teacher, [*prompts, *kept])
         n_attacks = max(0, config.iterations - config.warm_up) if config.attack_steps else 0
         uses = config.batch * (config.iterations + n_attacks * config.attack_steps)
@@ -182,7 +171,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
         behind = prefixed(teacher, prompts, config.prefix, count_words=config.count_words)
         starts = torch.tensor(teacher.random_tokens(n_attacks * config.batch * config.prefix, generator))
         starts = starts.view(n_attacks, config.batch, config.prefix)
-        optimizer = torch.optim.Adam(parameters, lr=config.lr)
+        optimizer = torch.optim.Adam(trained.parameters, lr=config.lr)
         for step in tqdm(range(config.iterations), desc="erase", **teacher.progress_bar_options):
             picks = torch.randint(len(prompts), (config.batch,), generator=generator)
             others = torch.randint(len(kept), (config.retain_batch,), generator=generator)
@@ -201,13 +190,12 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
                 torch.cat([shown.timesteps[rows], retained.timesteps[beside]]),
                 torch.cat([targets[rows], retained.own[beside]]),
             )
-            for parameter in parameters:
-                parameter.requires_grad_(True)
+            trained.requires_grad_(True)
             loss = adv_unlearn_loss(student, batch, config.batch, config.retain_weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            student.text_encoder.requires_grad_(False)  # the next attack asks for no gradient of them
+            trained.requires_grad_(False)  # the next attack asks for no gradient of them
 
     def attacked(
         self, student: StableDiffusion, ids: Int[Tensor, "n length"], shown: Pool, prompts: Int[Tensor, " n"], generator: torch.Generator

@@ -7,7 +7,6 @@ their text states. Only the text encoder's transformer layers change.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import random
 import time
@@ -28,6 +27,7 @@ from .base import Eraser, Erasure, check_concepts, facts
 from .embedding_attack import attack_embeddings
 from .sgrace_config import DEFAULT_PRESET, PRESETS, SGraceConfig
 from .sgrace_constants import Constants, Target
+from .student import TextStudent
 
 PAPER = "arXiv 2510.27285"
 
@@ -96,11 +96,8 @@ class _Run:
     ) -> None:
         self.config, self.seed = config, seed
         self.rng, self.generator = random.Random(seed), torch.Generator().manual_seed(seed)  # noqa: S311  (not a secret)
-        self.teacher = model.with_text_encoder(model.text_encoder)  # same weights, own count of calls
-        student = copy.deepcopy(model.text_encoder).float()
-        self.student = model.with_text_encoder(student)
-        self.student.calls = self.teacher.calls
-        self.parameters = [p for n, p in student.named_parameters() if "embeddings." not in n]
+        student = TextStudent.of(model)
+        self.teacher, self.student, self.parameters = student.teacher, student.model, student.parameters
         self.original = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
         self.progress = model.progress_bar_options
