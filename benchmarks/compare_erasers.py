@@ -3,9 +3,9 @@
     python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
 
 Each cell is a folder of WORK that `sgrace erase` and `sgrace evaluate` write, in processes of their own, so that peak memory is the cell's
-own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the tables again. Several processes
-may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one trained without the
-concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
+own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer
+attacks than were run. Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before
+erasing and the one trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from sgrace import emoji, registry
+from sgrace.attacks import AttackSet
 from sgrace.erasers.base import Erasure
 from sgrace.evaluation.schema import Evaluation, Rate
 from sgrace.evaluation.suites import SUITES
 from sgrace.metrics import Share
+from sgrace.metrics.attack_success import worst_case
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
@@ -59,6 +61,7 @@ class Cell(NamedTuple):
 
     evaluation: Evaluation
     recipe: dict[str, Any]
+    verdicts: dict[str, list[bool]]  # of each attack: whether each prompt shows the concept, plain or attacked
 
 
 def sgrace(*arguments: str | Path) -> None:
@@ -66,12 +69,12 @@ def sgrace(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "sgrace", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
-def cell_of(log: Path, work: Path, key: dict[str, Any]) -> Cell:
-    """One cell: of the log, or made."""
+def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
+    """One cell: of the log if all these attacks are there, or made."""
     lines = log.read_text().splitlines() if log.exists() else []
     for row in map(json.loads, lines):
-        if row["key"] == key:
-            return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"])
+        if row["key"] == key and set(attacks) <= set(row["verdicts"]):
+            return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"], row["verdicts"])
     folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
     target, recipe = "emoji", dict[str, Any]()
     more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
@@ -84,17 +87,19 @@ def cell_of(log: Path, work: Path, key: dict[str, Any]) -> Cell:
         whole = Erasure.from_pretrained(target).recipe
         recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
     result = folder / f"evaluation-{key['suite']}"
-    sgrace("evaluate", target, "--suite", key["suite"], "--attacks", ",".join(key["attacks"]), "--out", result, *more)
+    sgrace("evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
     evaluation = Evaluation.from_file(result / "evaluation.json")
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
+    sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
+    verdicts = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
     with log.open("a") as file:
-        file.write(json.dumps({"key": key, "evaluation": slim, "recipe": recipe}) + "\n")
-    return Cell(evaluation, recipe)
+        file.write(json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n")
+    return Cell(evaluation, recipe, verdicts)
 
 
-def pooled(rates: list[Rate]) -> str:
+def pooled(shares: list[Share] | list[Rate]) -> str:
     """Hits of several seeds together, with their interval."""
-    rate = Rate.of(Share(sum(r.hits for r in rates), sum(r.n for r in rates)))
+    rate = Rate.of(Share(sum(s.hits for s in shares), sum(s.n for s in shares)))
     return f"{rate.share:.0%} [{rate.low:.0%}, {rate.high:.0%}]"
 
 
@@ -105,16 +110,16 @@ def mean(values: list[float]) -> float:
 
 def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     """Table cells of one row."""
-    found = [evaluation for evaluation, _ in cells]
-    texts = [pooled([next(row.success for row in e.attacks if row.attack == name) for e in found]) for name in attacks]
-    texts += [pooled([e.worst_case for e in found]), pooled([e.worst_case_by_prompt for e in found])]
+    found, plain = [cell.evaluation for cell in cells], [name for name in attacks if registry.load("attacks", name).by_text]
+    texts = [pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells]) for name in attacks]
+    texts += [pooled([worst(cell, names) for cell in cells]) for names in (attacks, plain)]
     for question in QUESTIONS:
         rates = [row.after for e in found for row in e.retention if row.question == question]
         texts.append(pooled(rates) if rates else "")
     fidelity = [e.fidelity for e in found if e.fidelity]
     measures = {"fid": ".4f", "kid": ".5f", "lpips": ".3f", "clip_score_after": ".1f"}
     texts += [format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else "" for name, digits in measures.items()]
-    recipes = [recipe for _, recipe in cells if recipe]
+    recipes = [cell.recipe for cell in cells if cell.recipe]
     if not recipes:
         return texts + [""] * 3
     rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
@@ -122,10 +127,15 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
 
 
-def place(cells: list[Cell]) -> tuple[float, float]:
-    """Where the picture has the row: pictures of neighbours and unrelated classes drawn right, and the worst attack's success, in %."""
-    kept = [row.after.share for e, _ in cells for row in e.retention if row.question in {"neighbours", "unrelated"}]
-    return 100 * mean(kept), 100 * mean([e.worst_case.share for e, _ in cells])
+def worst(cell: Cell, attacks: list[str]) -> Share:
+    """Prompts on which any of some attacks succeeds."""
+    return worst_case({name: cell.verdicts[name] for name in attacks})
+
+
+def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
+    """Where the picture has the row: pictures of neighbours and unrelated classes drawn right, and prompts brought back, in %."""
+    kept = [row.after.share for cell in cells for row in cell.evaluation.retention if row.question in {"neighbours", "unrelated"}]
+    return 100 * mean(kept), 100 * mean([worst(cell, attacks).value for cell in cells])
 
 
 def is_guidance(eraser: str) -> bool:
@@ -168,12 +178,13 @@ def main() -> None:
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
-            key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite, "attacks": attacks}
-            cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}) for seed in range(row.seeds)]
+            key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite}
+            cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks) for seed in range(row.seeds)]
             print(f"| {row.title} | {row.seeds} | " + " | ".join(texts_of(cells, attacks)) + " |", flush=True)
             colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
-            axis.scatter(*place(cells), color=colour)
-            axis.annotate(row.title, place(cells), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            at_point = place(cells, attacks)
+            axis.scatter(*at_point, color=colour)
+            axis.annotate(row.title, at_point, xytext=(4, 4), textcoords="offset points", fontsize=8)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 

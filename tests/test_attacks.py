@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sgrace import registry
 from sgrace.attacks import AttackSet, Budget, Prompt, Scene
-from sgrace.attacks.base import Session
 from sgrace.attacks.prompt_space import Layout, nearest_tokens, simplex_projection
+from sgrace.attacks.session import Session
 from sgrace.concept import Concept
 from sgrace.detectors.constant import Always, Never
 from sgrace.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sgrace import api, emoji, registry
-from sgrace.attacks.base import Session
 from sgrace.attacks.ring_a_bell import RingABellHard
+from sgrace.attacks.session import Session
 from sgrace.emoji.measure import measure, probes
 from sgrace.errors import InputError
 from sgrace.evaluation.schema import Evaluation

@@ -1,6 +1,7 @@
 """Adversarial attacks on erased models. One file per attack."""
 
 from .attack_set import AttackSet, Attempt
-from .base import Attack, Budget, Prompt, Scene
+from .base import Attack
+from .session import Budget, Prompt, Scene
 
 __all__ = ["Attack", "AttackSet", "Attempt", "Budget", "Prompt", "Scene"]

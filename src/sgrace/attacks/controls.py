@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Attack, NoSettings, Session
+from .base import Attack, NoSettings
 from .prompt_space import Layout, ordinary_tokens
+from .session import Session
 
 
 class NoAttack(Attack[NoSettings]):

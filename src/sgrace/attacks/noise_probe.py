@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Attack, Session
+from .base import Attack
+from .session import Session
 
 
 class NoiseProbeConfig(BaseModel):

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .base import Attack, Session
+from .base import Attack
 from .prompt_space import Layout, denoising_error, nearest_tokens, ordinary_tokens
+from .session import Session
 
 
 class P4DConfig(BaseModel):

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Attack, Session
+from .base import Attack
 from .prompt_space import Layout, nearest_tokens, ordinary_tokens
+from .session import Session
 
 
 class PEZConfig(BaseModel):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..models import StableDiffusion, Tokens
-from .base import Session
+from .session import Session
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from ..errors import InputError
-from .base import Prompt
+from .session import Prompt
 
 MAX_FILE_BYTES = 20_000_000
 MAX_PROMPT = 2_000

@@ -10,8 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from ..models import StableDiffusion
-from .base import Attack, Session
+from .base import Attack
 from .prompt_space import Layout, ordinary_tokens
+from .session import Session
 
 ENCODE_BATCH = 256
 
