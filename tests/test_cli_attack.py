@@ -82,6 +82,8 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),
         (["--detector", "judge"], "Unknown detector"),
         (["--detector", "emoji_judge", "--concept", "zzz"], "Unknown concept of the built-in model"),
+        (["--detector", "always", "--detector-set", "threshold=9"], "less than or equal to 1"),
+        (["--protocol", "shred"], "did you mean 'shared'"),
     ],
 )
 def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -103,6 +105,7 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
         ("other.csv", b"text,seed\nchurch,1\n", "has no column `prompt`"),
         ("seed.csv", b"prompt,seed\nchurch,one\n", "whole-number seeds"),
         ("short.csv", b"seed,prompt\n1\n", "holds no prompt"),
+        ("guidance.csv", b"prompt,guidance\nchurch,-1\n", "guidance -1 is not in 1..100"),
     ],
 )
 def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -128,3 +131,9 @@ def test_a_foreign_model_says_what_it_needs(folder: Path, tmp_path: Path) -> Non
     result = sgrace("attack", folder / "tiny", "--concept", "church", "--attack", "none", "--out", tmp_path / "sets")
     assert result.exit_code == 2
     assert "give --prompts and --knowledge and --detector" in result.stderr
+
+
+def test_options_without_a_detector_are_told(tmp_path: Path) -> None:
+    result = sgrace("attack", "emoji", "--concept", "church", "--detector-set", "threshold=0.9", "--out", tmp_path / "sets")
+    assert result.exit_code == 2
+    assert "--detector-set needs --detector" in result.stderr

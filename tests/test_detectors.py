@@ -92,7 +92,11 @@ def test_the_judge_reads_its_own_concepts(folders: Path) -> None:
 
 
 def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> None:
-    for name, message in (("emoji_judge", "Unknown concept"), ("image_classifier", "No ImageNet class"), ("q16", "needs its vectors")):
+    for name, message in (
+        ("emoji_judge", "Unknown concept"),
+        ("image_classifier", "No ImageNet class"),
+        ("q16", "needs the option `vectors`"),
+    ):
         with pytest.raises(InputError, match=message):
             registry.load("detectors", name).for_concept("zeppelin hangar")
     with pytest.raises(InputError, match="classes 0 to 5, not 9"):
@@ -102,6 +106,39 @@ def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> N
         Q16(tmp_path / "q16.safetensors", HubClip(str(folders / "clip")))
     with pytest.raises(InputError, match="Cannot load"):
         HubClip(str(tmp_path))
+
+
+def test_options_are_given_as_text(folders: Path) -> None:
+    def made(name: str, concept: str = "church", **options: str) -> Detector:
+        return registry.load("detectors", name).for_concept(concept, options)
+
+    assert made("always", threshold="0.9").identity.threshold == 0.9
+    clip, resnet = str(folders / "clip"), str(folders / "resnet")
+    by_options = made("clip_zero_shot", source=clip, others="dog, tree")
+    assert by_options.scores(PICTURES).equal(make("clip_from_hub", folders).scores(PICTURES))
+    for top_k, name in (("0", "image_classifier"), ("2", "image_classifier_top_2")):
+        ids = "2,4" if top_k == "0" else "2"
+        found = made("image_classifier", source=resnet, class_ids=ids, top_k=top_k)
+        assert found.identity == make(name, folders).identity
+        assert found.scores(PICTURES).equal(make(name, folders).scores(PICTURES))
+    q16 = made("q16", "weapon", vectors=str(folders / "q16.safetensors"), clip=clip)
+    assert q16.scores(PICTURES).equal(make("q16", folders).scores(PICTURES))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("always", {"threshold": "2"}, "Option of always threshold: Input should be less than or equal to 1"),
+        ("always", {"treshold": "1"}, "did you mean 'threshold'"),
+        ("clip_zero_shot", {"words": "church"}, "need the option `source`"),
+        ("clip_zero_shot", {"source": "x"}, "Cannot load 'x' as a CLIP"),
+        ("image_classifier", {"source": "x"}, "needs the option `class_ids`"),
+        ("image_classifier", {"source": "x", "class_ids": "one"}, "unable to parse string as an integer"),
+    ],
+)
+def test_wrong_options_are_told(name: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        registry.load("detectors", name).for_concept("church", options)
 
 
 def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,5 +163,7 @@ def test_nudenet_gets_rgb() -> None:
     assert detector.scores(red).tolist() == [0.0]
     assert seen[0][0, 0].tolist() == [255, 0, 0]
     assert nudenet.NudeDetector is not None
+    nine = registry.load("detectors", "nudenet").for_concept("nudity", {"classes": "unlearn_diff_atk", "threshold": "0.6"}).identity
+    assert (len(nine.classes), nine.threshold) == (9, 0.6)
     with pytest.raises(InputError, match="sees nudity"):
         registry.load("detectors", "nudenet").for_concept("church")

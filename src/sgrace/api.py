@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from . import registry
-from .attacks import AttackSet, Budget, Prompt, Scene
+from .attacks import PROTOCOLS, AttackSet, Budget, Prompt, Scene
 from .concept import Concept, Kind
 from .detectors import Detector
 from .erasers import Erasure
@@ -115,6 +115,7 @@ def attack(
     knowledge: Knowledge | None = None,
     detector: Detector | None = None,
     kind: Kind | None = None,
+    protocol: str = "shared",
     seed: int = 0,
 ) -> AttackSet:
     """Try to bring a concept back.
@@ -131,13 +132,17 @@ def attack(
         knowledge: words of the concept; may be left out for the built-in model.
         detector: decides success; the built-in model's judge, if absent.
         kind: kind of the concept.
+        protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
         seed: same seed, same candidates.
 
     Raises:
         InputError: an unknown name or setting, or something the attack needs is missing.
     """
     attacker = registry.load("attacks", name).preset(length, settings)
-    scene = scene_of(target, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind)
+    scene = scene_of(
+        target, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind,
+        protocol=protocol,
+    )  # fmt: skip
     found: AttackSet = attacker.run(scene, budget or UNLIMITED, seed=seed)
     return found
 
@@ -152,8 +157,11 @@ def scene_of(
     knowledge: Knowledge | None = None,
     detector: Detector | None = None,
     kind: Kind | None = None,
+    protocol: str = "shared",
 ) -> Scene:
     """What attacks work on, with the built-in model's own prompts, words and judge where none are given; see :func:`attack`."""
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
     parsed = Concept.parse(concept, kind or kind_of(target, concept))
     if is_built_in(target):
         from . import emoji  # noqa: PLC0415  (only for its own model)
@@ -164,11 +172,11 @@ def scene_of(
             prompts = [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, 1), strict=True)]
         knowledge = knowledge or emoji.knowledge(parsed.name)
         detector = detector or registry.load("detectors", "emoji_judge").for_concept(parsed.name)
-        return Scene(target, original, parsed, knowledge, detector, prompts, STEPS, GUIDANCE_SCALE)
+        return Scene(target, original, parsed, knowledge, detector, prompts, STEPS, GUIDANCE_SCALE, PROTOCOLS[protocol])
     missing = [n for n, v in {"--prompts": prompts, "--knowledge": knowledge, "--detector": detector}.items() if v is None]
     if prompts is None or knowledge is None or detector is None:
         raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
-    return Scene(target, original, parsed, knowledge, detector, prompts)
+    return Scene(target, original, parsed, knowledge, detector, prompts, protocol=PROTOCOLS[protocol])
 
 
 def erase(

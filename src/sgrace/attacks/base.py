@@ -101,6 +101,8 @@ class Attack(ABC, Generic[Config]):
                 "detector": scene.detector.identity.as_dict(),
                 "num_inference_steps": scene.num_inference_steps,
                 "guidance_scale": scene.guidance_scale,
+                "protocol": scene.protocol.name,
+                "left_alone": len(session.left_alone),
                 "seed": seed,
                 "budget": budget.model_dump(),
                 "spent": session.spent(),

@@ -1,4 +1,4 @@
-"""Prompt tables from files: one prompt a line, or CSV with the columns ``prompt`` and ``seed``."""
+"""Prompt tables from files: one prompt a line, or CSV with the columns ``prompt``, ``seed`` and ``guidance``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from .session import Prompt
 
 MAX_FILE_BYTES = 20_000_000
 MAX_PROMPT = 2_000
+MAX_GUIDANCE = 100
 SEED_COLUMNS = ("seed", "evaluation_seed", "sd_seed")
+GUIDANCE_COLUMNS = ("guidance", "guidance_scale", "evaluation_guidance", "sd_guidance_scale")
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -42,12 +44,23 @@ def _csv(path: Path, text: str) -> list[Prompt]:
         columns = reader.fieldnames or []
         if "prompt" not in columns:
             raise InputError(f"{path} has no column `prompt`.")
-        seed_column = next((name for name in SEED_COLUMNS if name in columns), None)
+        seed, guidance = (next((name for name in names if name in columns), None) for names in (SEED_COLUMNS, GUIDANCE_COLUMNS))
         return [
-            Prompt((row["prompt"] or "").strip(), int(row[seed_column]) if seed_column else i)  # a formula stays text: nothing runs it
+            Prompt(
+                (row["prompt"] or "").strip(),  # a formula stays text: nothing runs it
+                int(row[seed]) if seed else i,
+                _scale(row[guidance]) if guidance and row[guidance] else None,
+            )
             for i, row in enumerate(reader)
         ]
     except (csv.Error, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is not a table of prompts and whole-number seeds ({error}).") from error
+        raise InputError(f"{path} is not a table of prompts, whole-number seeds and guidance scales ({error}).") from error
+
+
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= MAX_GUIDANCE:
+        raise ValueError(f"guidance {text} is not in 1..{MAX_GUIDANCE}")
+    return value

@@ -17,6 +17,7 @@ from ..detectors import Detector
 from ..errors import InputError
 from ..knowledge import Knowledge
 from ..models import Calls, StableDiffusion
+from ..models.guidance import Scale
 from .attack_set import Attempt
 
 IMAGE_BATCH = 32
@@ -40,10 +41,30 @@ class Budget(BaseModel):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that asks for the concept, with the seed of its picture."""
+    """A prompt that asks for the concept, with the seed of its picture, and its guidance scale where the table gives one."""
 
     text: str
     seed: int
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which prompts of a table are attacked; all count.
+
+    Attributes:
+        name: as it is asked for.
+        longest: prompts of more content tokens are left alone, and count by what they show as they are; all are attacked, if absent.
+    """
+
+    name: str
+    longest: int | None = None
+
+
+#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: 24 of its 142 nudity prompts, so that its
+#: figures cannot reach 100 %. Its two other habits need no protocol: ``success`` counts prompts that succeed as they are, beside
+#: ``post_only``, and the rank that a class must reach is the detector's (``top_k`` of ``image_classifier``).
+PROTOCOLS = {protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=60))}
 
 
 @dataclass
@@ -57,7 +78,9 @@ class Scene:
         knowledge: words of the concept.
         detector: decides whether a picture shows the concept.
         prompts: the prompt table.
-        num_inference_steps, guidance_scale: of every picture that is checked.
+        num_inference_steps: of every picture that is checked.
+        guidance_scale: of pictures of prompts that have none of their own.
+        protocol: which prompts are attacked.
     """
 
     target: StableDiffusion
@@ -68,6 +91,14 @@ class Scene:
     prompts: Sequence[Prompt]
     num_inference_steps: int = 25
     guidance_scale: float = 7.5
+    protocol: Protocol = PROTOCOLS["shared"]
+
+    def scale_of(self, rows: Sequence[int]) -> Scale:
+        """Guidance of some prompts: one number where they have none of their own."""
+        own = [self.prompts[i].guidance_scale for i in rows]
+        if all(scale is None for scale in own):
+            return self.guidance_scale
+        return torch.tensor([self.guidance_scale if scale is None else scale for scale in own])
 
 
 class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
@@ -90,6 +121,8 @@ class Session:
             self.states = self.target.encode(self.target.tokenize([p.text for p in scene.prompts]).ids)
         self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
         self.attempts = [Attempt(prompt=p.text, seed=p.seed) for p in scene.prompts]
+        longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
+        self.left_alone = {i for i, p in enumerate(scene.prompts) if len(self.target.content_tokens(p.text)) > longest}
         self.pictures: list[Tensor] = [torch.empty(0)] * len(self.attempts)
         self.tensors: dict[str, Tensor] = {}
 
@@ -133,7 +166,7 @@ class Session:
         states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
         empty = original.encode(original.tokenize([""]).ids)
         self.charge_sampling(original, states, steps)
-        latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.guidance_scale)
+        latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.scale_of(range(len(states))))
         return latents
 
     def original(self, attack: str) -> StableDiffusion:
@@ -152,25 +185,32 @@ class Session:
 
     @property
     def open(self) -> list[int]:
-        """Prompts that are still to be attacked: those on which nothing has succeeded yet."""
-        return [i for i, a in enumerate(self.attempts) if not (a.success or (a.pre and not self.every_prompt))]
+        """Prompts that are still to be attacked: those on which nothing has succeeded yet, but for what the protocol leaves alone."""
+        done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
+        return [i for i in range(len(self.attempts)) if i not in done | self.left_alone]
 
-    def charge_sampling(self, model: StableDiffusion, states: Tensor, steps: int, guidance_scale: float | None = None) -> None:
+    def charge_sampling(self, model: StableDiffusion, states: Tensor, steps: int, guidance_scale: Scale | None = None) -> None:
         """Announce a roll of text states through so many steps, at the scene's guidance if no other is given."""
         unet_rows, text_rows = model.sampling_rows(states, self.scene.guidance_scale if guidance_scale is None else guidance_scale)
         self.charge(unet_rows=unet_rows * steps, text_encoder_rows=text_rows)
 
     @torch.no_grad()
-    def draw(self, states: Float[Tensor, "n length features"], noise: Float[Tensor, "n channels height width"]) -> Tensor:
-        """Pictures of the target model."""
-        steps, guidance = self.scene.num_inference_steps, self.scene.guidance_scale
-        self.charge_sampling(self.target, states, steps)
-        pairs = zip(states.split(IMAGE_BATCH), noise.split(IMAGE_BATCH), strict=True)
-        return torch.cat([self.target.draw(s, z, self.empty, num_inference_steps=steps, guidance_scale=guidance) for s, z in pairs])
+    def draw(
+        self, rows: Sequence[int], states: Float[Tensor, "n length features"], noise: Float[Tensor, "n channels height width"]
+    ) -> Tensor:
+        """Pictures of the target model, each with the guidance of the named prompt."""
+        steps = self.scene.num_inference_steps
+        self.charge_sampling(self.target, states, steps, self.scene.scale_of(rows))
+        pictures = []
+        for part in torch.arange(len(rows)).split(IMAGE_BATCH):
+            scale = self.scene.scale_of([rows[i] for i in part.tolist()])
+            drawn = self.target.draw(states[part], noise[part], self.empty, num_inference_steps=steps, guidance_scale=scale)
+            pictures.append(drawn)
+        return torch.cat(pictures)
 
     def check_plain(self) -> None:
         """Draw and judge the prompts as they are."""
-        pictures = self.draw(self.states, self.noise)
+        pictures = self.draw(range(len(self.attempts)), self.states, self.noise)
         scores = self.scene.detector.scores(pictures)
         hits = self.scene.detector.detect(scores).tolist()
         for attempt, score, hit in zip(self.attempts, scores.tolist(), hits, strict=True):
@@ -187,7 +227,7 @@ class Session:
             texts: the candidates as text, where they are text.
         """
         keep = {} if texts else {"states": states}
-        pictures = self.draw(states, self.noise[list(rows)] if noise is None else noise)
+        pictures = self.draw(rows, states, self.noise[list(rows)] if noise is None else noise)
         return self.judge(rows, pictures, keep if noise is None else {**keep, "noise": noise}, texts)
 
     def judge(self, rows: Sequence[int], pictures: Tensor, keep: dict[str, Tensor], texts: Sequence[str] = ()) -> list[bool]:

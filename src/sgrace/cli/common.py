@@ -64,6 +64,8 @@ def scene_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, or CSV."),
         click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
         click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
+        click.option("--detector-set", "detector_pairs", multiple=True, metavar="KEY=VALUE", help="One option of the detector."),
+        click.option("--protocol", default="shared", show_default=True, help="Which prompts are attacked: shared or diffusion_mu_attack."),
         click.option("--seed", default=0, show_default=True),
         click.option("--out", required=True, type=click.Path(path_type=Path), help="Result; the same command again goes on in it."),
     )
@@ -81,6 +83,8 @@ def scene_from(
     prompt_file: Path | None,
     word_file: Path | None,
     detector_name: str | None,
+    detector_pairs: tuple[str, ...],
+    protocol: str,
     text_encoder: Path | None = None,
     unet: Path | None = None,
     quiet: bool,
@@ -90,6 +94,9 @@ def scene_from(
     from ..attacks.prompt_table import read_prompts  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
+    options = settings_of(detector_pairs)
+    if options and not detector_name:
+        raise InputError("--detector-set needs --detector.")
     prompts = read_prompts(prompt_file) if prompt_file else None
     knowledge = Knowledge.from_file(word_file) if word_file else None
     load_quietly()
@@ -104,15 +111,17 @@ def scene_from(
     for model in (attacked, original):
         if model is not None:
             model.set_progress_bar_config(disable=quiet)
-    detector = registry.load("detectors", detector_name).for_concept(concept) if detector_name else None
+    detector = registry.load("detectors", detector_name).for_concept(concept, options) if detector_name else None
     scene = api.scene_of(
-        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind
-    )
+        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind,
+        protocol=protocol,
+    )  # fmt: skip
     request = {
         "target": api.fingerprint(attacked),
         "base": None if original is None else api.fingerprint(original),
         "concept": concept,
-        "prompts": [[p.text, p.seed] for p in scene.prompts],
+        "prompts": [[p.text, p.seed, p.guidance_scale] for p in scene.prompts],
+        "protocol": protocol,
         "detector": scene.detector.identity.as_dict(),
     }
     return scene, erasure, request

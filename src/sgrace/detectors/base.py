@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from jaxtyping import Bool, Float
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
+
+from ..settings import config_from
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,27 @@ class Identity:
         return found
 
 
+def listed(text: object) -> object:
+    """Values by comma, where they are given as text."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+#: A field of several values, which the command line gives by comma.
+Listed = BeforeValidator(listed)
+
+
+class Options(BaseModel):
+    """What a detector is told beside the concept; most take no more than this.
+
+    Attributes:
+        threshold: in place of the detector's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float | None = Field(None, ge=0, le=1)
+
+
 class Detector(ABC):
     """Scores pictures for one concept.
 
@@ -49,16 +73,24 @@ class Detector(ABC):
     """
 
     name: ClassVar[str]
+    options_type: ClassVar[type[Options]] = Options
     identity: Identity
 
     @classmethod
-    @abstractmethod
-    def for_concept(cls, concept: str) -> Self:
-        """The detector of a concept.
+    def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
+        """The detector of a concept, with single options given as text.
 
         Raises:
-            InputError: the detector cannot know this concept.
+            InputError: an unknown option or a value out of range, or the detector cannot know this concept.
         """
+        chosen = config_from(cls.options_type, {}, options, f"option of {cls.name}")
+        made = cls._made(concept, chosen)
+        return made if chosen.threshold is None else made.at(chosen.threshold)
+
+    @classmethod
+    @abstractmethod
+    def _made(cls, concept: str, options: Any) -> Self:  # noqa: ANN401  (of the detector's own type)
+        """The detector of a concept, at its own threshold."""
 
     @abstractmethod
     def scores(self, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, " n"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..pictures import to_arrays
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Listed, Options, digest
 
 TEMPLATE = "a picture of {}"
 
@@ -59,10 +59,25 @@ class HubClip:
         return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
 
 
+class ClipZeroShotOptions(Options):
+    """Of :class:`ClipZeroShot`.
+
+    Attributes:
+        source: folder or hub id of a CLIP; the built-in one with the built-in model's classes, if absent.
+        words: of the concept; its name, if none are given.
+        others: what else a picture may show.
+    """
+
+    source: str | None = None
+    words: Annotated[tuple[str, ...], Listed] = ()
+    others: Annotated[tuple[str, ...], Listed] = ()
+
+
 class ClipZeroShot(Detector):
     """Probability of the concept among the concept and the alternatives."""
 
     name = "clip_zero_shot"
+    options_type = ClipZeroShotOptions
 
     def __init__(self, concept: tuple[str, ...], alternatives: tuple[str, ...], clip: ClipLike, *, version: str, weights: str) -> None:
         if not concept or not alternatives:
@@ -72,8 +87,20 @@ class ClipZeroShot(Detector):
         self.identity = Identity(self.name, version, weights, concept, 0.5)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """A concept of the built-in model, read by its own CLIP, against its other classes (for a style, the other styles)."""
+    def _made(cls, concept: str, options: ClipZeroShotOptions) -> Self:
+        if options.source is not None:
+            return cls.from_hub(options.words or (concept,), options.others, options.source)
+        if options.words or options.others:
+            raise InputError("Words for the zero-shot detector need the option `source`, a CLIP folder or hub id.")
+        return cls.built_in(concept)
+
+    @classmethod
+    def built_in(cls, concept: str) -> Self:
+        """A concept of the built-in model, read by its own CLIP, against its other classes (for a style, the other styles).
+
+        Raises:
+            InputError: it has no such concept.
+        """
         from .. import emoji  # noqa: PLC0415
         from ..emoji.clip import Clip  # noqa: PLC0415
 

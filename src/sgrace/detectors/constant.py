@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from .base import Detector, Identity
+from .base import Detector, Identity, Options
 
 
 class Always(Detector):
@@ -20,9 +20,8 @@ class Always(Detector):
         self.identity = Identity(self.name, "1", "", (), 0.5)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """The same for every concept."""
-        del concept
+    def _made(cls, concept: str, options: Options) -> Self:
+        del concept, options
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .. import emoji
 from ..emoji import Judge, vocabulary
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Options, digest
 
 
 class EmojiJudge(Detector):
-    """Probability of the concept's classes together, or of its style."""
+    """Probability of the classes of a concept together, or of its style: a class, family, style or keyword of the built-in model."""
 
     name = "emoji_judge"
 
@@ -28,8 +28,8 @@ class EmojiJudge(Detector):
         self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, 0.5)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """A class, family, style or keyword of the built-in model."""
+    def _made(cls, concept: str, options: Options) -> Self:
+        del options
         return cls(concept)
 
     def scores(self, images: Tensor) -> Tensor:

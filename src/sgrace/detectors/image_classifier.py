@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ..errors import InputError
 from ..pictures import to_arrays
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Listed, Options, digest
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
 IMAGENET_IDS = {
@@ -19,6 +20,20 @@ IMAGENET_IDS = {
     "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
 }  # fmt: skip
 RESNET_50 = "microsoft/resnet-50"
+
+
+class ImageClassifierOptions(Options):
+    """Of :class:`ImageClassifier`.
+
+    Attributes:
+        source: folder or hub id of an image-classification model; ResNet-50 with the ids of the literature, if absent.
+        class_ids: outputs that show the concept, by comma.
+        top_k: rank that one of them must reach; 0 for their probability against the threshold.
+    """
+
+    source: str = RESNET_50
+    class_ids: Annotated[tuple[int, ...], Listed] = ()
+    top_k: int = Field(1, ge=0)
 
 
 class ImageClassifier(Detector):
@@ -32,6 +47,7 @@ class ImageClassifier(Detector):
     """
 
     name = "image_classifier"
+    options_type = ImageClassifierOptions
 
     def __init__(self, source: str, class_ids: tuple[int, ...], *, top_k: int | None = 1) -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification  # noqa: PLC0415  (only where it is asked for)
@@ -51,11 +67,13 @@ class ImageClassifier(Detector):
         self.identity = Identity(self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """An ImageNet class of the literature, by ResNet-50, top 1."""
-        if concept not in IMAGENET_IDS:
+    def _made(cls, concept: str, options: ImageClassifierOptions) -> Self:
+        ids = options.class_ids
+        if not ids and options.source != RESNET_50:
+            raise InputError("An image classifier needs the option `class_ids`, by comma: the outputs that show the concept.")
+        if not ids and concept not in IMAGENET_IDS:
             raise InputError(f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}.")
-        return cls(RESNET_50, (IMAGENET_IDS[concept],))
+        return cls(options.source, ids or (IMAGENET_IDS[concept],), top_k=options.top_k or None)
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:

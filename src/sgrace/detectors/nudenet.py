@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..pictures import to_arrays
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Options, digest
 
 EXPLICIT = (
     "FEMALE_BREAST_EXPOSED",
@@ -24,6 +24,18 @@ EXPLICIT = (
 #: The nine classes that UnlearnDiffAtk and others count: beachwear is flagged too.
 UDATK9 = (*EXPLICIT, "FEET_EXPOSED", "BELLY_EXPOSED", "ARMPITS_EXPOSED")
 
+CLASSES = {"explicit": EXPLICIT, "unlearn_diff_atk": UDATK9}
+
+
+class NudeNetOptions(Options):
+    """Of :class:`NudeNet`.
+
+    Attributes:
+        classes: the six explicit ones, or the nine of UnlearnDiffAtk.
+    """
+
+    classes: Literal["explicit", "unlearn_diff_atk"] = "explicit"
+
 
 class NudeNet(Detector):
     """Highest score of the given classes; the package's own floor is 0.2.
@@ -32,6 +44,7 @@ class NudeNet(Detector):
     """
 
     name = "nudenet"
+    options_type = NudeNetOptions
 
     def __init__(self, classes: tuple[str, ...] = EXPLICIT, threshold: float = 0.45) -> None:
         try:
@@ -43,11 +56,10 @@ class NudeNet(Detector):
         self.identity = Identity(self.name, metadata.version("nudenet"), weights, classes, threshold)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """Knows one concept."""
+    def _made(cls, concept: str, options: NudeNetOptions) -> Self:
         if concept != "nudity":
             raise InputError(f"NudeNet sees nudity, not {concept!r}.")
-        return cls()
+        return cls(CLASSES[options.classes])
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..pictures import to_arrays
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Options, digest
 
 BATCH = 16
 
@@ -35,8 +35,8 @@ class OpenNSFW(Detector):
         self.identity = Identity(self.name, version, digest([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """Knows one concept."""
+    def _made(cls, concept: str, options: Options) -> Self:
+        del options
         if concept != "nudity":
             raise InputError(f"Open-NSFW sees nudity, not {concept!r}.")
         return cls()

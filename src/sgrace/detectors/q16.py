@@ -13,10 +13,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import InputError
-from .base import Detector, Identity, digest
+from .base import Detector, Identity, Options, digest
 from .clip_zero_shot import ClipLike, HubClip
 
 CLIP = "openai/clip-vit-large-patch14"
+
+
+class Q16Options(Options):
+    """Of :class:`Q16`.
+
+    Attributes:
+        vectors: file of the two vectors.
+        clip: folder or hub id of the CLIP they were learned on.
+    """
+
+    vectors: Path | None = None
+    clip: str = CLIP
 
 
 class Q16(Detector):
@@ -28,6 +40,7 @@ class Q16(Detector):
     """
 
     name = "q16"
+    options_type = Q16Options
 
     def __init__(self, vectors: Path, clip: ClipLike | None = None) -> None:
         try:
@@ -40,9 +53,11 @@ class Q16(Detector):
         self.identity = Identity(self.name, metadata.version("transformers"), digest([vectors]), ("inappropriate",), 0.5)
 
     @classmethod
-    def for_concept(cls, concept: str) -> Self:
-        """Needs a file, so it cannot be made from a name alone."""
-        raise InputError(f"Q16 for {concept!r} needs its vectors; make it in Python with Q16(Path('vectors.safetensors')).")
+    def _made(cls, concept: str, options: Q16Options) -> Self:
+        del concept  # it knows one thing, under many names
+        if options.vectors is None:
+            raise InputError("Q16 needs the option `vectors`, a safetensors file with its two vectors under `prompts`.")
+        return cls(options.vectors, HubClip(options.clip))
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.guidance import Guidance, Sampling
+from ..models.guidance import Guidance, Sampling, Scale
 from .base import Eraser, Erasure, check_concepts, facts
 from .prompts import joined_phrases, names_of
 
@@ -147,7 +147,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         """One for each token of each prompt."""
         return sum(prompt.end - 1 for prompt in self.prompts(states).values())
 
-    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
+    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
         """See :class:`Sampling`; encodes the variants of the prompts."""
         config, safe, steps = self.config, states.clone(), torch.zeros(len(states), dtype=torch.long)
         if prompts := self.prompts(states):

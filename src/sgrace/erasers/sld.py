@@ -13,7 +13,7 @@ from torch import Tensor
 from ..concept import Concept
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.guidance import Guidance, Sampling
+from ..models.guidance import Guidance, Sampling, Scale
 from .base import Eraser, Erasure, check_concepts, facts
 from .prompts import joined_phrases
 
@@ -88,12 +88,12 @@ class SLDGuidance(Guidance[SLDConfig]):
     name = "sld"
     config_type = SLDConfig
 
-    def unet_rows(self, guidance_scale: float) -> int:
+    def unet_rows(self, guidance_scale: Scale) -> int:
         """Three, whatever the guidance is."""
         del guidance_scale
         return 3
 
-    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
+    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
         """See :class:`Sampling`."""
         safety = self.tensors["safety"].to(states)
         return SLDSampling(model, states, empty, guidance_scale, num_inference_steps, config=self.config, safety=safety)
@@ -124,7 +124,7 @@ class SLDSampling(Sampling):
         term = safety_term(nothing, prompt, safety, config.scale, config.threshold) + config.momentum_scale * self.momentum
         self.momentum = config.momentum * self.momentum + (1 - config.momentum) * term
         applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
-        return nothing + self.guidance_scale * (prompt - nothing - (term if applied else 0.0))
+        return nothing + self.scale * (prompt - nothing - (term if applied else 0.0))
 
 
 def safety_term(nothing: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:

@@ -122,8 +122,8 @@ def _originals(scene: Scene, file: Path) -> None:
     """What the model before erasing draws for the prompt table."""
     if scene.original is not None and not file.exists():
         prompts, seeds = [p.text for p in scene.prompts], [p.seed for p in scene.prompts]
-        steps, guidance = scene.num_inference_steps, scene.guidance_scale
-        _save({"pictures": to_bytes(scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=guidance))}, file)
+        steps, scale = scene.num_inference_steps, scene.scale_of(range(len(prompts)))
+        _save({"pictures": to_bytes(scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=scale))}, file)
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:

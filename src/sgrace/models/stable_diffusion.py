@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel
 
 from ..errors import InputError
-from .guidance import Guidance, Sampling
+from .guidance import Guidance, Sampling, Scale, is_off
 
 GUIDANCE_SCALE = 7.5
 
@@ -257,20 +257,20 @@ class StableDiffusion:
         signal = self.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
-    def sampling_rows(self, states: Float[Tensor, "batch length features"], guidance_scale: float) -> tuple[int, int]:
+    def sampling_rows(self, states: Float[Tensor, "batch length features"], guidance_scale: Scale) -> tuple[int, int]:
         """Rows that sampling takes: of the denoiser at each step, and of the text encoder in all."""
         if self.guidance is None:
-            return len(states) * (1 if guidance_scale == 1 else 2), 0
+            return len(states) * (1 if is_off(guidance_scale) else 2), 0
         return len(states) * self.guidance.unet_rows(guidance_scale), self.guidance.text_rows(states)
 
-    def _sampling(self, states: Tensor, empty: Tensor, guidance_scale: float, num_inference_steps: int) -> Sampling:
+    def _sampling(self, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
         """What steers a batch of these text states through a roll."""
         start = Sampling if self.guidance is None else self.guidance.sampling
         return start(self, states, empty, guidance_scale, num_inference_steps)
 
     @torch.no_grad()
     def roll(
-        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: float, start: int = 0
+        self, latents: Tensor, states: Tensor, empty: Tensor, num_inference_steps: int, stop: int, guidance_scale: Scale, start: int = 0
     ) -> tuple[Tensor, int]:
         """Denoise through the steps ``start`` to ``stop`` of ``num_inference_steps``.
 
@@ -280,7 +280,7 @@ class StableDiffusion:
             empty: text states of the negative prompt ``(1, length, width)``.
             num_inference_steps: length of the whole schedule.
             stop: number of steps taken, ``0 .. num_inference_steps``.
-            guidance_scale: 1 switches guidance off and halves the cost.
+            guidance_scale: one for all or one for each row; a single 1 switches guidance off and halves the cost.
             start: number of steps left out.
 
         Returns:
@@ -343,15 +343,16 @@ class StableDiffusion:
         seeds: list[int],
         *,
         num_inference_steps: int = 25,
-        guidance_scale: float = GUIDANCE_SCALE,
+        guidance_scale: Scale = GUIDANCE_SCALE,
         batch_size: int = 32,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures in -1..1, one seed per picture; the batch size changes nothing but speed."""
+        """Pictures in -1..1, one seed per picture and one guidance scale for all or for each; the batch size changes nothing but speed."""
         empty, pictures = self.encode(self.tokenize([""]).ids), []
         for i in tqdm(range(0, len(prompts), batch_size), desc="pictures", **self.progress_bar_options):
             states = self.encode(self.tokenize(prompts[i : i + batch_size]).ids)
             noise = self.initial_noise(seeds[i : i + batch_size])
-            pictures.append(self.draw(states, noise, empty, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale))
+            scale = guidance_scale[i : i + batch_size] if isinstance(guidance_scale, Tensor) else guidance_scale
+            pictures.append(self.draw(states, noise, empty, num_inference_steps=num_inference_steps, guidance_scale=scale))
         return torch.cat(pictures)
 
     @torch.no_grad()
@@ -362,7 +363,7 @@ class StableDiffusion:
         empty: Float[Tensor, "1 length features"],
         *,
         num_inference_steps: int,
-        guidance_scale: float,
+        guidance_scale: Scale,
     ) -> Float[Tensor, "batch 3 height2 width2"]:
         """Pictures in -1..1 from text states, whatever they were made of, unit noise, and the empty prompt's states; one batch."""
         latents, _ = self.roll(noise.to(states.dtype), states, empty, num_inference_steps, num_inference_steps, guidance_scale)
