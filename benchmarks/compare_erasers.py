@@ -29,6 +29,9 @@ from sgrace.metrics.attack_success import worst_case
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
+MEASURES = (
+    "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "UNet / text rows", "MB",
+)  # fmt: skip
 REFERENCES = ("original", "gold")
 
 
@@ -127,6 +130,19 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
 
 
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Markdown, with the longer side downwards."""
+    lines = [head, *rows] if len(rows) >= len(head) else list(zip(head, *rows, strict=True))
+    return "\n".join("| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "") for at, line in enumerate(lines))
+
+
+def protocol_of(evaluation: Evaluation) -> str:
+    """What stands beside every figure."""
+    detector, n = evaluation.detector, evaluation.worst_case.n
+    known = f"{detector['name']}, weights {detector['weights'][:8]}, threshold {detector['threshold']}"
+    return f"suite {evaluation.suite}, {n} prompts, attacks' seed {evaluation.seed}; detector {known}"
+
+
 def worst(cell: Cell, attacks: list[str]) -> Share:
     """Prompts on which any of some attacks succeeds."""
     return worst_case({name: cell.verdicts[name] for name in attacks})
@@ -159,32 +175,18 @@ def main() -> None:
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
         axis.set(xlabel="neighbours and unrelated classes drawn right, %", ylabel="prompts brought back by the worst attack, %")
-        columns = [
-            *attacks,
-            "worst case",
-            "worst by prompt",
-            *QUESTIONS,
-            "FID",
-            "KID",
-            "LPIPS",
-            "CLIP score",
-            "seconds",
-            "UNet / text rows",
-            "MB",
-        ]
-        print(
-            f"\n{concept}, suite {arguments.suite}\n\n| eraser | seeds | " + " | ".join(columns) + " |\n|---|---|" + "---|" * len(columns)
-        )
+        rows = list[tuple[str, ...]]()
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
             key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite}
             cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks) for seed in range(row.seeds)]
-            print(f"| {row.title} | {row.seeds} | " + " | ".join(texts_of(cells, attacks)) + " |", flush=True)
+            rows.append((row.title, str(row.seeds), *texts_of(cells, attacks)))
             colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
             at_point = place(cells, attacks)
             axis.scatter(*at_point, color=colour)
             axis.annotate(row.title, at_point, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}", flush=True)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 
