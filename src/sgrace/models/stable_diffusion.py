@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +17,7 @@ from transformers import CLIPTextModel
 
 from ..errors import InputError
 from .guidance import Guidance, Sampling, Scale, is_off
+from .loading import load_pipeline, load_text_encoder, load_unet
 
 GUIDANCE_SCALE = 7.5
 
@@ -63,26 +63,9 @@ class StableDiffusion:
         Raises:
             InputError: the folder is not a readable Stable Diffusion pipeline.
         """
-        path = Path(source)
-        if path.exists():
-            index = path / "model_index.json"
-            if not index.is_file():
-                raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
-            try:
-                family = json.loads(index.read_text()).get("_class_name")
-            except (ValueError, AttributeError) as error:
-                raise InputError(f"{index} is not valid JSON.") from error
-            if family != "StableDiffusionPipeline":
-                raise InputError(f"{path} holds a {family}; only StableDiffusionPipeline (SD 1.x and 2.x) is supported.")
-        try:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                source, revision=revision, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-            )
-        except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"Cannot load {str(source)!r} as a Stable Diffusion pipeline ({reason}).") from error
+        pipeline = load_pipeline(source, revision, dtype)
         model = cls.from_pipeline(pipeline, str(source))
-        projection = path / "text_projection.safetensors"
+        projection = Path(source) / "text_projection.safetensors"
         if projection.is_file():
             model.text_projection = load_file(projection)["weight"].to(dtype)
         return model
@@ -127,21 +110,11 @@ class StableDiffusion:
         Raises:
             InputError: a folder is no such part, or of other sizes.
         """
-        other = self.with_text_encoder(self.text_encoder)
-        try:
-            if unet is not None:
-                other = self.with_unet(UNet2DConditionModel.from_pretrained(unet, use_safetensors=True).eval().requires_grad_(False))
-            if text_encoder is not None:
-                other.text_encoder = CLIPTextModel.from_pretrained(text_encoder, dtype=torch.float32).eval().requires_grad_(False)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"Cannot load a part of the model ({' '.join(str(error).split())[:160]}).") from error
-        for name, (mine, theirs) in {
-            "text encoder": (other.text_encoder.config.hidden_size, self.pipeline.text_encoder.config.hidden_size),
-            "UNet": (other.pipeline.unet.config.cross_attention_dim, self.pipeline.unet.config.cross_attention_dim),
-        }.items():
-            if mine != theirs:
-                raise InputError(f"This {name} is {mine} wide, the model needs {theirs}.")
-        return other
+        other = self if unet is None else self.with_unet(load_unet(unet, self.pipeline.unet.config.cross_attention_dim))
+        encoder = self.text_encoder
+        if text_encoder is not None:
+            encoder = load_text_encoder(text_encoder, self.pipeline.text_encoder.config.hidden_size)
+        return other.with_text_encoder(encoder)
 
     def set_progress_bar_config(self, **options: Any) -> None:  # noqa: ANN401  (passed on to tqdm)
         """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
