@@ -101,9 +101,10 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
 
 
 def pooled(shares: list[Share] | list[Rate]) -> str:
-    """Hits of several seeds together, with their interval."""
+    """Hits of several seeds together, with their interval, and of each."""
     rate = Rate.of(Share(sum(s.hits for s in shares), sum(s.n for s in shares)))
-    return f"{rate.share:.0%} [{rate.low:.0%}, {rate.high:.0%}]"
+    each = f" ({', '.join(str(s.hits) for s in shares)})" if len(shares) > 1 else ""
+    return f"{rate.share:.0%} [{rate.low:.0%}, {rate.high:.0%}]{each}"
 
 
 def mean(values: list[float]) -> float:

@@ -165,8 +165,9 @@ class Session:
         self.charge(text_encoder_rows=len(self.attempts) + 1)
         states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
         empty = original.encode(original.tokenize([""]).ids)
-        self.charge_sampling(original, states, steps)
-        latents, _ = original.roll(self.noise, states, empty, steps, steps, self.scene.scale_of(range(len(states))))
+        scale = self.scene.scale_of(range(len(states)))
+        self.charge_sampling(original, states, steps, scale)
+        latents, _ = original.roll(self.noise, states, empty, steps, steps, scale)
         return latents
 
     def original(self, attack: str) -> StableDiffusion:
