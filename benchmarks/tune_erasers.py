@@ -4,8 +4,8 @@
 
 Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
 it. A trial erases `fish` and `silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by
-name and by held-out synonym) and what is kept of neighbours and unrelated classes, as parts of the shares before. A finished trial is one
-line of the log; the same command again goes on.
+name and by held-out synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as
+parts of the shares before. A finished trial is one line of the log; the same command again goes on.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ N_PICTURES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "weight_anchor": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
-    "uce": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (0, 50, 200), "erase_weight": (0.5, 1, 4)},
-    "rece": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (0, 50, 200), "epochs": (1, 3, 6)},
+    "uce": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
+    "rece": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (50, 200, 800), "epochs": (1, 3, 6)},
     "esd": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300), "strength": (1.0, 2.0, 3.0)},
     "concept_ablation": {"words": ("name", "related"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (50, 100, 200), "prior_weight": (0, 1, 3)},
     "salun": {"mask_share": (0.3, 0.5, 0.8), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "retain_weight": (0.3, 1, 3)},
@@ -75,8 +75,10 @@ FIRST: dict[str, dict[str, str]] = {
 }
 
 
-def harmonic(parts: list[float]) -> float:
-    """Harmonic mean of shares; 0 where one is."""
+def score(row: dict[str, Any]) -> float:
+    """Harmonic mean of what a trial erased and what it kept, 0..1; 0 where it did nothing of one."""
+    parts = [1 - min(1.0, shares[q]) for shares in row["after"].values() for q in ("target", "synonyms") if q in shares]
+    parts += [min(1.0, shares[q]) for shares in row["after"].values() for q in ("neighbours", "unrelated", "rest")]
     return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / part for part in parts)
 
 
@@ -117,9 +119,7 @@ def main() -> None:
             erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
             seconds += erasure.recipe["seconds"]
             after[concept] = {q: share / max(before[concept][q], 1e-9) for q, share in shares(erasure.apply(model), concept).items()}
-        parts = [1 - min(1.0, after[c][q]) for c in CONCEPTS for q in ("target", "synonyms") if q in after[c]]
-        parts += [min(1.0, after[c][q]) for c in CONCEPTS for q in ("neighbours", "unrelated")]
-        row = {"eraser": eraser, "settings": settings, "score": round(harmonic(parts), 4), "seconds": round(seconds, 1), "after": after}
+        row = {"eraser": eraser, "settings": settings, "seconds": round(seconds, 1), "after": after}
         rows.append(row)
         with arguments.log.open("a") as log:
             log.write(json.dumps(row) + "\n")
@@ -128,9 +128,9 @@ def main() -> None:
     print("| eraser | score of the first guess | best score | at | seconds |\n|---|---|---|---|---|")
     for eraser in arguments.eraser:
         tried = [trial(eraser, settings) for settings in points(eraser, arguments.trials)]
-        best = max(tried, key=lambda row: row["score"])
+        best = max(tried, key=score)
         where = ", ".join(f"{name}={value}" for name, value in best["settings"].items())
-        print(f"| {eraser} | {tried[0]['score']:.3f} | {best['score']:.3f} | {where} | {best['seconds']} |", flush=True)
+        print(f"| {eraser} | {score(tried[0]):.3f} | {score(best):.3f} | {where} | {best['seconds']} |", flush=True)
 
 
 if __name__ == "__main__":

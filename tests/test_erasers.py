@@ -16,6 +16,7 @@ from sgrace.erasers.closed_form import Wish, edit_matrices
 from sgrace.erasers.partial_samples import Samples, outputs, partial_samples
 from sgrace.erasers.prompts import last_word_states, tail_states
 from sgrace.erasers.rece import recovering_states
+from sgrace.erasers.uce import UCEConfig, kept_texts, wishes_of
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
@@ -235,6 +236,19 @@ def test_tail_states_line_up(model: StableDiffusion) -> None:
     n = model.text_length - start
     torch.testing.assert_close(left[:n], whole[int(model.tokenize(["church"]).end[0]) - 1 :][:n])
     torch.testing.assert_close(right[:n], model.encode(other.ids)[0, start:])
+
+
+@pytest.mark.parametrize("preserve", ["words", "prompts"])
+def test_uce_of_2023_keeps_every_state_of_the_kept_texts(model: StableDiffusion, words: Knowledge, preserve: str) -> None:
+    settings = {"rows": "tail", "n_preserve": "4", "preserve": preserve}
+    erased, kept = wishes_of(model, UCEConfig(**settings), [CHURCH], [words])
+    texts = kept_texts(UCEConfig(**settings), [CHURCH], [words])
+    assert len(texts) == 4
+    assert not any("church" in text for text in texts)
+    assert kept.inputs.shape == (5 * model.text_length, erased.inputs.shape[1])  # with the empty text
+    torch.testing.assert_close(kept.inputs[: model.text_length], model.encode(model.tokenize([""]).ids)[0])
+    torch.testing.assert_close(kept.inputs, kept.like)
+    assert len(wishes_of(model, UCEConfig(rows="last"), [CHURCH], [words])) == 1
 
 
 def test_a_shared_copy_holds_only_what_changes(model: StableDiffusion) -> None:

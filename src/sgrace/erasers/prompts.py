@@ -73,6 +73,12 @@ def last_word_states(model: StableDiffusion, texts: Sequence[str]) -> Float[Tens
 
 
 @torch.no_grad()
+def all_states(model: StableDiffusion, texts: Sequence[str]) -> Float[Tensor, "rows width"]:
+    """All states of each text, joined."""
+    return model.encode(model.tokenize(list(texts)).ids).flatten(0, 1)
+
+
+@torch.no_grad()
 def tail_states(model: StableDiffusion, texts: Sequence[str], others: Sequence[str]) -> tuple[Tensor, Tensor]:
     """States of pairs of texts from their last content token on, cut to equal length and joined: ``(rows, width)`` twice."""
     left, right = model.tokenize(list(texts)), model.tokenize(list(others))

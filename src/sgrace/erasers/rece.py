@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {"epochs": 3, "recover_ridge": 1e-1, "guide": " "},
     "paper-sd14-style": {"epochs": 1, "recover_ridge": 1e-3, "guide": "art"},
     "paper-sd14-object": {"epochs": 1, "recover_ridge": 1e-3, "guide": " "},
-    "emoji": {"epochs": 3, "words": "related", "n_preserve": 200, "preserve_weight": 1.0, "rows": "tail"},
+    "emoji": {"epochs": 3, "words": "related", "n_preserve": 200, "preserve": "prompts", "preserve_weight": 1.0, "rows": "tail"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from ..models import StableDiffusion
 from ..models.parts import group_names
 from .base import Eraser, Erasure, check_concepts, facts
 from .closed_form import Wish, edit_matrices
-from .prompts import PHRASINGS, last_word_states, names_of, tail_states
+from .prompts import PHRASINGS, all_states, kept_prompts, last_word_states, names_of, tail_states
 
 
 class UCEConfig(BaseModel):
@@ -22,10 +23,12 @@ class UCEConfig(BaseModel):
 
     Attributes:
         guide: text that the concept shall mean; empty for none in particular.
-        rows: ``last`` edits the state of the last content token, ``tail`` all states from there on (release of 2023).
+        rows: ``last`` edits and keeps the state of the last content token; ``tail`` edits all states from there on and keeps all states of
+            the kept texts and of the empty text (release of 2023).
         erase_weight, preserve_weight, ridge: weights of the erased and of the kept prompts, and pull towards the original.
         words: erase the concept's name only, or its related words too.
-        n_preserve: unrelated words that are kept, the first of the list.
+        n_preserve: unrelated texts that are kept.
+        preserve: these texts are the first words of the list, or words in contexts, drawn at random.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +40,7 @@ class UCEConfig(BaseModel):
     ridge: float = Field(0.5, gt=0)
     words: Literal["name", "related"] = "name"
     n_preserve: int = Field(0, ge=0, le=100_000)
+    preserve: Literal["words", "prompts"] = "words"
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -44,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {},
     "paper-sd14-style": {"guide": "art", "n_preserve": 1000},
     "release-2023": {"rows": "tail", "guide": " ", "preserve_weight": 0.1},
-    "emoji": {"words": "related", "n_preserve": 200, "rows": "tail"},
+    "emoji": {"words": "related", "n_preserve": 200, "preserve": "prompts", "rows": "tail"},
 }
 
 
@@ -76,21 +80,29 @@ class UCE(Eraser[UCEConfig]):
 
 
 def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> list[Wish]:
-    """The concept's phrasings should answer like the guide's, unrelated words like themselves."""
+    """The concept's phrasings should answer like the guide's, unrelated texts like themselves."""
     erased, guides = [], []
     for concept, words in zip(concepts, knowledge, strict=True):
         names = names_of(concept, words, config.words)
         for phrasing in PHRASINGS[concept.kind]:
             erased += [phrasing.format(name) for name in names]
             guides += [phrasing.format(config.guide) if config.guide.strip() else config.guide] * len(names)
+    kept = kept_texts(config, concepts, knowledge)
     if config.rows == "last":
         inputs, like = last_word_states(model, erased), last_word_states(model, guides)
     else:
         inputs, like = tail_states(model, erased, guides)
+        kept = ["", *kept]
     wishes = [Wish(inputs, like, config.erase_weight)]
-    taken = {concept.name for concept in concepts} | {w for k in knowledge for w in k.related}
-    kept = list(dict.fromkeys(w for k in knowledge for w in k.unrelated if w not in taken))[: config.n_preserve]
     if kept and config.preserve_weight:
-        states = last_word_states(model, kept)
-        wishes.append(Wish(states, states, config.preserve_weight))
+        same = last_word_states(model, kept) if config.rows == "last" else all_states(model, kept)
+        wishes.append(Wish(same, same, config.preserve_weight))
     return wishes
+
+
+def kept_texts(config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> list[str]:
+    """The texts that stay as they are, at most ``n_preserve``."""
+    if config.preserve == "prompts" and config.n_preserve:
+        return kept_prompts(concepts, knowledge, config.n_preserve, random.Random(0))  # noqa: S311  (not a secret)
+    taken = {concept.name for concept in concepts} | {w for k in knowledge for w in k.related}
+    return list(dict.fromkeys(w for k in knowledge for w in k.unrelated if w not in taken))[: config.n_preserve]
