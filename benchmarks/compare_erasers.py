@@ -72,11 +72,20 @@ def sgrace(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "sgrace", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
+def settings_of(key: dict[str, Any]) -> dict[str, Any] | None:
+    """What the recipe of a cell says of its settings; references have none."""
+    if key["eraser"] in REFERENCES:
+        return None
+    kind = emoji.resolve(key["concept"]).kind
+    return dict(registry.load("erasers", key["eraser"]).preset(key["preset"], kind).config.model_dump(mode="json"))
+
+
 def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
-    """One cell: of the log if all these attacks are there, or made."""
+    """One cell: of the log if all these attacks are there and the preset is what it was, or made."""
     lines = log.read_text().splitlines() if log.exists() else []
+    settings = settings_of(key)
     for row in map(json.loads, lines):
-        if row["key"] == key and set(attacks) <= set(row["verdicts"]):
+        if row["key"] == key and set(attacks) <= set(row["verdicts"]) and row["recipe"].get("config") == settings:
             return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"], row["verdicts"])
     folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
     target, recipe = "emoji", dict[str, Any]()
