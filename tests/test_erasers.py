@@ -15,7 +15,7 @@ from sgrace.erasers import Eraser, Erasure
 from sgrace.erasers.closed_form import Wish, edit_matrices
 from sgrace.erasers.partial_samples import Samples, outputs, partial_samples
 from sgrace.erasers.prompts import last_word_states, tail_states
-from sgrace.erasers.rece import recovering_states
+from sgrace.erasers.rece import RECE, RECEConfig, recovering_states
 from sgrace.erasers.uce import UCEConfig, kept_texts, wishes_of
 from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
@@ -225,6 +225,26 @@ def test_uce_makes_the_concept_answer_like_the_guide(model: StableDiffusion, wor
     church, dog, tree = last_word_states(model, ["church", "dog", "tree"])
     assert (new @ church - old @ dog).norm() < 0.1 * (old @ church - old @ dog).norm()
     assert (new @ tree - old @ tree).norm() < 0.5 * (old @ church - old @ dog).norm()
+
+
+def test_rece_edits_what_recovers_the_concept_and_keeps_the_concept_erased_together() -> None:
+    rng = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(9, 6, dtype=torch.float64, generator=rng) for _ in range(2)]
+    concept, guide, other = (torch.randn(1, 6, dtype=torch.float64, generator=rng) for _ in range(3))
+    kept = torch.cat([guide, other])
+    wishes = [Wish(concept, guide, 1.0), Wish(kept, kept, 1.0)]
+
+    def misses(edited: list[torch.Tensor], state_: torch.Tensor) -> float:
+        return sum(float((new @ state_.T - old @ guide.T).norm()) for new, old in zip(edited, matrices, strict=True))
+
+    first = edit_matrices(matrices, wishes, 0.01)
+    again = recovering_states(matrices, first, concept, 0.1)
+    alone, together = (RECE(RECEConfig(epochs=1, ridge=0.01, together=both)).edit(matrices, wishes) for both in (False, True))
+    assert misses(alone, again) < 0.1 * misses(first, again)
+    assert misses(together, again) < 0.1 * misses(first, again)
+    assert misses(together, concept) < 0.1 * misses(alone, concept)
+    for new, wanted in zip(alone, edit_matrices(first, [Wish(again, guide, 1.0), wishes[1]], 0.01), strict=True):
+        torch.testing.assert_close(new, wanted)
 
 
 def test_tail_states_line_up(model: StableDiffusion) -> None:

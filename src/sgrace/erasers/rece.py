@@ -18,20 +18,26 @@ class RECEConfig(UCEConfig):
     Attributes:
         epochs: derivations and edits after the first edit.
         recover_ridge: pull of the derived embedding towards zero.
+        together: every edit starts from the original and is of the concept and all embeddings derived so far; as published, it starts
+            from the edit before and is of the last derived embeddings alone, and the concept itself may come back.
     """
 
     ridge: float = Field(0.1, gt=0)
     preserve_weight: float = Field(0.1, ge=0)
     epochs: int = Field(3, ge=0, le=1000)
     recover_ridge: float = Field(0.1, gt=0)
+    together: bool = False
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {"epochs": 3, "recover_ridge": 1e-1, "guide": " "},
     "paper-sd14-style": {"epochs": 1, "recover_ridge": 1e-3, "guide": "art"},
     "paper-sd14-object": {"epochs": 1, "recover_ridge": 1e-3, "guide": " "},
-    "emoji": {"epochs": 3, "words": "related", "n_preserve": 200, "preserve": "prompts", "preserve_weight": 1.0, "rows": "tail"},
-}
+    "emoji": {
+        "epochs": 3, "words": "related", "n_preserve": 200, "preserve": "prompts", "preserve_weight": 1.0, "rows": "tail",
+        "together": True,
+    },
+}  # fmt: skip
 
 
 def recovering_states(original: list[Tensor], edited: list[Tensor], states: Tensor, ridge: float) -> Tensor:
@@ -61,8 +67,12 @@ class RECE(UCE):
     def edit(self, matrices: list[Tensor], wishes: list[Wish]) -> list[Tensor]:
         """UCE's edit, then again on what still recovers the original answers."""
         config, original, (erased, *kept) = self.config, matrices, wishes
-        matrices = edit_matrices(original, wishes, config.ridge)
+        matrices, derived = edit_matrices(original, wishes, config.ridge), list[Wish]()
         for _ in range(config.epochs):
             again = recovering_states(original, matrices, erased.inputs, config.recover_ridge)
-            matrices = edit_matrices(matrices, [Wish(again, erased.like, erased.weight), *kept], config.ridge)
+            derived.append(Wish(again, erased.like, erased.weight))
+            if config.together:
+                matrices = edit_matrices(original, [*wishes, *derived], config.ridge)
+            else:
+                matrices = edit_matrices(matrices, [derived[-1], *kept], config.ridge)
         return matrices
