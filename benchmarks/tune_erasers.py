@@ -3,9 +3,10 @@
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 4]
 
 Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
-it. A trial erases `fish` and `silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by
-name and by held-out synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as
-parts of the shares before. A finished trial is one line of the log; the same command again goes on.
+it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases
+`fish` and `silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out
+synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as parts of the shares
+before. A finished trial is one line of the log; the same command again goes on.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ N_PICTURES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "weight_anchor": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
-    "uce": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
-    "rece": {"rows": ("last", "tail"), "words": ("name", "related"), "n_preserve": (50, 200, 800), "epochs": (1, 3, 6)},
+    "uce": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
+    "rece": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "epochs": (1, 3, 6)},
     "esd": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300), "strength": (1.0, 2.0, 3.0)},
-    "concept_ablation": {"words": ("name", "related"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (50, 100, 200), "prior_weight": (0, 1, 3)},
+    "concept_ablation": {"lr": (5e-5, 2e-4, 5e-4), "iterations": (50, 100, 200), "prior_weight": (0, 1, 3)},
     "salun": {"mask_share": (0.3, 0.5, 0.8), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "retain_weight": (0.3, 1, 3)},
     "erasediff": {"group": ("all", "not_cross_attention"), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "margin": (0.5, 1, 2)},
     "forget_me_not": {"lr": (1e-4, 2e-4, 4e-4), "iterations": (60, 120, 240), "text_end": ("none", "first"), "n_pictures": (64, 128)},
     "adv_unlearn": {"retain_weight": (0.5, 1, 3), "lr": (1e-4, 2e-4, 4e-4), "strength": (0.5, 1, 2), "attack_lr": (0.005, 0.02, 0.08)},
-    "hirm": {"direction": ("surrogate", "subtract"), "words": ("name", "related"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
+    "hirm": {"direction": ("surrogate", "subtract"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
     "des": {"strength": (0, 3, 10), "keep_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300)},
     "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
-    "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3), "words": ("name", "related")},
+    "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3)},
     "stereo": {
         "group": ("x", "u", "all"),
         "lr": (5e-5, 2e-4, 5e-4),
@@ -46,7 +47,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
     "sld": {"scale": (3, 10, 30), "threshold": (0.05, 0.3, 1.0), "momentum_scale": (0.0, 0.3, 0.5), "momentum": (0.4, 0.7)},
-    "safree": {"alpha": (0.01, 0.1, 0.2), "words": ("name", "related"), "negative": ("true", "false"), "filter_steps": (25, 50)},
+    "safree": {"alpha": (0.01, 0.1, 0.2), "negative": ("true", "false"), "filter_steps": (25, 50)},
     "receler": {"strength": (1, 2, 3), "outside_weight": (0.01, 0.03, 0.1), "lr": (5e-4, 1e-3, 2e-3), "attack_steps": (1, 2)},
     "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
 }
@@ -54,22 +55,22 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 #: Where the search starts.
 FIRST: dict[str, dict[str, str]] = {
     "sgrace": {"lr": "0.0004", "weight_anchor": "5", "clean_share": "0.5", "attack_lr": "0.005"},
-    "uce": {"rows": "tail", "words": "related", "n_preserve": "200", "erase_weight": "1"},
-    "rece": {"rows": "tail", "words": "related", "n_preserve": "200", "epochs": "3"},
+    "uce": {"rows": "tail", "n_preserve": "200", "erase_weight": "1"},
+    "rece": {"rows": "tail", "n_preserve": "200", "epochs": "3"},
     "esd": {"group": "x", "lr": "0.0002", "iterations": "150", "strength": "2.0"},
-    "concept_ablation": {"words": "related", "lr": "0.0002", "iterations": "100", "prior_weight": "1"},
+    "concept_ablation": {"lr": "0.0002", "iterations": "100", "prior_weight": "1"},
     "salun": {"mask_share": "0.5", "lr": "5e-05", "iterations": "80", "retain_weight": "1"},
     "erasediff": {"group": "all", "lr": "5e-05", "iterations": "80"},
     "forget_me_not": {"lr": "0.0002", "iterations": "60", "text_end": "first", "n_pictures": "64"},
     "adv_unlearn": {"retain_weight": "3", "lr": "0.0002", "strength": "1", "attack_lr": "0.005"},
-    "hirm": {"direction": "surrogate", "words": "related", "lr": "0.0001", "iterations": "60"},
+    "hirm": {"direction": "surrogate", "lr": "0.0001", "iterations": "60"},
     "des": {"strength": "3", "keep_weight": "0.8", "lr": "0.0005", "iterations": "150"},
     "mace": {"ridge": "1", "lr": "0.003", "iterations": "60", "fuse_prior": "3"},
-    "speed": {"ridge": "1", "threshold": "0.1", "words": "related"},
+    "speed": {"ridge": "1", "threshold": "0.1"},
     "stereo": {"group": "x", "lr": "0.0002", "anchor_weight": "1", "anchors": "surrogate"},
     "spm": {"anchor_weight": "1", "lr": "0.003", "iterations": "150"},
     "sld": {"scale": "10", "threshold": "1.0", "momentum_scale": "0.3", "momentum": "0.4"},
-    "safree": {"alpha": "0.1", "words": "name", "negative": "true", "filter_steps": "50"},
+    "safree": {"alpha": "0.1", "negative": "true", "filter_steps": "50"},
     "receler": {"strength": "2", "outside_weight": "0.03", "lr": "0.001", "attack_steps": "1"},
     "race": {"group": "x", "lr": "0.0002", "radius": "0.1", "attack_steps": "4"},
 }
