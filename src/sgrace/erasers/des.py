@@ -43,7 +43,7 @@ class DESConfig(BaseModel):
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper-sd15-nudity": {},
-    "emoji": {"n_prompts": 256, "strength": 3.0, "keep_weight": 0.8, "iterations": 150, "batch": 16, "lr": 5e-4},
+    "emoji": {"n_prompts": 256, "strength": 10.0, "keep_weight": 0.8, "iterations": 75, "batch": 16, "lr": 2e-4},
 }
 
 

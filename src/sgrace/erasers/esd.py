@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {**_COMPVIS, "group": "u"},
     "paper-sd14-object": {**_COMPVIS, "group": "u"},
     "release-2025": {},
-    "emoji": {"iterations": 150, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15},
+    "emoji": {"strength": 3.0, "iterations": 150, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15},
 }
 
 

@@ -61,8 +61,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cross-attention": {"group": "cross_attention"},
     "as_released": {"text_end": "all"},
     "emoji": {
-        "group": "cross_attention", "words": "related", "inversion_steps": 0, "n_pictures": 64, "num_inference_steps": 15,
-        "guidance_scale": 2.5, "iterations": 60, "batch": 8, "lr": 2e-4,
+        "group": "cross_attention", "words": "related", "inversion_steps": 0, "n_pictures": 128, "num_inference_steps": 15,
+        "guidance_scale": 2.5, "text_end": "none", "iterations": 240, "batch": 8, "lr": 2e-4,
     },
 }  # fmt: skip
 

@@ -79,8 +79,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {"mapping": "art", "lr": 1e-4, "mask": "none", "refine_prior": 8.0, "fuse_prior": 8.0},
     "as-released-nudity": {**_NUDITY, "refine_prior": 7e-7**2},  # the release applies the weight twice in the first closed form
     "emoji": {
-        "words": "related", "n_prompts": 200, "ridge": 1.0, "refine_prior": 3.0, "fuse_prior": 3.0, "n_pictures": 32,
-        "num_inference_steps": 15, "guidance_scale": 2.5, "batch": 8, "iterations": 60, "lr": 3e-3,
+        "words": "related", "n_prompts": 200, "ridge": 10.0, "refine_prior": 3.0, "fuse_prior": 10.0, "n_pictures": 32,
+        "num_inference_steps": 15, "guidance_scale": 2.5, "batch": 8, "iterations": 30, "lr": 1e-3,
     },
 }  # fmt: skip
 

@@ -34,7 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {**_PAPER, "group": "u"},
     "paper-sd14-object": {**_PAPER, "group": "u"},
     "emoji": {
-        "iterations": 150, "plain_iterations": 75, "attack_steps": 4, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15,
+        "group": "u", "iterations": 150, "plain_iterations": 75, "attack_steps": 2, "radius": 0.3, "batch": 8, "pool": 96, "lr": 5e-4,
+        "num_inference_steps": 15,
     },
 }  # fmt: skip
 

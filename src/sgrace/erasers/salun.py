@@ -41,7 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "as_released": {**_NUDITY, "first_batch_only": True},
     "emoji": {
         "words": "related", "n_pictures": 96, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 80, "lr": 5e-5,
-        "retain_weight": 1.0,
+        "mask_share": 0.3, "retain_weight": 3.0,
     },
 }  # fmt: skip
 

@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {"keep_adapters": True},
     "merged": {},
     "emoji": {
-        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "anchor_weight": 1.0, "n_anchors": 1,
+        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "anchor_weight": 0.3, "n_anchors": 1,
         "lr": 3e-3, "warm_up": 10, "cycles": 1,
     },
 }  # fmt: skip
