@@ -67,8 +67,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper-sd14-noise-based": {"target": "noise"},
     "emoji": {
-        "words": "related", "prior_weight": 1.0, "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 100,
-        "lr": 2e-4,
+        "words": "related", "prior_weight": 3.0, "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 200,
+        "lr": 5e-4,
     },
 }  # fmt: skip
 
