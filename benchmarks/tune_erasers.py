@@ -77,10 +77,10 @@ FIRST: dict[str, dict[str, str]] = {
 
 
 def score(row: dict[str, Any]) -> float:
-    """Harmonic mean of what a trial erased and what it kept, 0..1; 0 where it did nothing of one."""
+    """Harmonic mean of what a trial erased and what it kept, 0..1; no picture at all counts as half a one, so that nothing is a tie."""
     parts = [1 - min(1.0, shares[q]) for shares in row["after"].values() for q in ("target", "synonyms") if q in shares]
     parts += [min(1.0, shares[q]) for shares in row["after"].values() for q in ("neighbours", "unrelated", "rest")]
-    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / part for part in parts)
+    return len(parts) / sum(1 / max(part, 0.5 / N_PICTURES) for part in parts)
 
 
 def points(eraser: str, trials: int) -> list[dict[str, str]]:
