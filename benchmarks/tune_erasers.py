@@ -3,10 +3,10 @@
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 4]
 
 Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
-it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases
-`fish` and `silhouette`, which no results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out
-synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as parts of the shares
-before. A finished trial is one line of the log; the same command again goes on.
+it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases a
+class, a style and a family of classes that no results table uses, and scores the harmonic mean of what is gone of the concept (by name and
+by held-out synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as parts of the
+shares before. A finished erasure is a line of the log; the same command again goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sgrace.emoji.judge import Judge
 from sgrace.emoji.measure import measure, probes
 from sgrace.models import StableDiffusion
 
-CONCEPTS = ("fish", "silhouette")
+CONCEPTS = ("fish", "silhouette", "fruit")
 N_PICTURES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -80,7 +81,7 @@ def score(row: dict[str, Any]) -> float:
     """Harmonic mean of what a trial erased and what it kept, 0..1; no picture at all counts as half a one, so that nothing is a tie."""
     parts = [1 - min(1.0, shares[q]) for shares in row["after"].values() for q in ("target", "synonyms") if q in shares]
     parts += [min(1.0, shares[q]) for shares in row["after"].values() for q in ("neighbours", "unrelated", "rest")]
-    return len(parts) / sum(1 / max(part, 0.5 / N_PICTURES) for part in parts)
+    return len(parts) / sum(1 / max(float(part), 0.5 / N_PICTURES) for part in parts)
 
 
 def points(eraser: str, trials: int) -> list[dict[str, str]]:
@@ -108,23 +109,24 @@ def main() -> None:
         found, _ = measure(of, judge, probes(emoji.resolve(concept), N_PICTURES, seed=2))  # not the seed of any results table
         return {question: share.value for question, share in found.items()}
 
-    before = {concept: shares(model, concept) for concept in CONCEPTS}
+    before = cache(partial(shares, model))
 
     def trial(eraser: str, settings: dict[str, str]) -> dict[str, Any]:
-        for row in rows:
-            if row["eraser"] == eraser and row["settings"] == settings:
-                return row
-        kind, seconds, after = registry.load("erasers", eraser), 0.0, {}
+        kind = registry.load("erasers", eraser)
         preset = "emoji" if "emoji" in kind.presets else kind.default_preset
-        for concept in CONCEPTS:
+        lines = [row for row in rows if row["eraser"] == eraser and row["settings"] == settings]
+        done = {concept for row in lines for concept in row["after"]}
+        for concept in [concept for concept in CONCEPTS if concept not in done]:
             erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
-            seconds += erasure.recipe["seconds"]
-            after[concept] = {q: share / max(before[concept][q], 1e-9) for q, share in shares(erasure.apply(model), concept).items()}
-        row = {"eraser": eraser, "settings": settings, "seconds": round(seconds, 1), "after": after}
-        rows.append(row)
-        with arguments.log.open("a") as log:
-            log.write(json.dumps(row) + "\n")
-        return row
+            found = shares(erasure.apply(model), concept)
+            after = {question: share / max(before(concept)[question], 1e-9) for question, share in found.items()}
+            lines.append(
+                {"eraser": eraser, "settings": settings, "seconds": round(erasure.recipe["seconds"], 1), "after": {concept: after}}
+            )
+            with arguments.log.open("a") as log:
+                log.write(json.dumps(lines[-1]) + "\n")
+        after = {concept: found for row in lines for concept, found in row["after"].items()}
+        return {"settings": settings, "seconds": round(sum(row["seconds"] for row in lines), 1), "after": after}
 
     print("| eraser | score of the first guess | best score | at | seconds |\n|---|---|---|---|---|")
     for eraser in arguments.eraser:
