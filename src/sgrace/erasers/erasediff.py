@@ -44,8 +44,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "adaptive": {**_NUDITY, "margin": 1.0},
     "as_released": {**_NUDITY, "inner_passes": 2, "first_batch_only": True},
     "emoji": {
-        "words": "related", "n_pictures": 96, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 40, "lr": 2e-5,
-        "margin": 1.0,
+        "group": "not_cross_attention", "words": "related", "n_pictures": 96, "num_inference_steps": 15, "guidance_scale": 2.5,
+        "iterations": 160, "lr": 2e-5, "margin": 1.0,
     },
 }  # fmt: skip
 

@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {"epochs": 1, "recover_ridge": 1e-3, "guide": "art"},
     "paper-sd14-object": {"epochs": 1, "recover_ridge": 1e-3, "guide": " "},
     "emoji": {
-        "epochs": 1, "words": "related", "n_preserve": 50, "preserve": "prompts", "preserve_weight": 1.0, "rows": "tail",
+        "epochs": 3, "words": "related", "n_preserve": 200, "preserve": "prompts", "preserve_weight": 1.0, "rows": "tail",
         "together": True,
     },
 }  # fmt: skip

@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper-sd14-object": {},
     "paper-sd14-nudity": {"rows": "all", "words": "related", "ridge": 0.7, "slack": 0.5},
     "paper-sd14-style": {"anchor": "art"},
-    "emoji": {"rows": "all", "words": "related", "ridge": 0.1, "threshold": 0.03},
+    "emoji": {"rows": "all", "words": "related", "ridge": 1.0, "threshold": 0.1},
 }
 
 

@@ -48,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {},
     "paper-sd14-style": {"guide": "art", "n_preserve": 1000},
     "release-2023": {"rows": "tail", "guide": " ", "preserve_weight": 0.1},
-    "emoji": {"words": "related", "erase_weight": 4.0, "n_preserve": 50, "preserve": "prompts", "rows": "tail"},
+    "emoji": {"words": "related", "erase_weight": 0.5, "n_preserve": 50, "preserve": "prompts", "rows": "tail"},
 }
 
 
