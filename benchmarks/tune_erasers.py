@@ -1,6 +1,6 @@
 """A search with the same effort for every eraser: the `emoji` presets are its winners.
 
-    python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--trials 4]
+    python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--concept NAME ...] [--trials 4]
 
 Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
 it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases a
@@ -99,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("--eraser", nargs="+", default=list(GRIDS))
+    parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
     parser.add_argument("--trials", type=int, default=4)
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
@@ -116,7 +117,7 @@ def main() -> None:
         preset = "emoji" if "emoji" in kind.presets else kind.default_preset
         lines = [row for row in rows if row["eraser"] == eraser and row["settings"] == settings]
         done = {concept for row in lines for concept in row["after"]}
-        for concept in [concept for concept in CONCEPTS if concept not in done]:
+        for concept in [concept for concept in arguments.concept if concept not in done]:
             erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
             found = shares(erasure.apply(model), concept)
             after = {question: share / max(before(concept)[question], 1e-9) for question, share in found.items()}
@@ -125,7 +126,8 @@ def main() -> None:
             )
             with arguments.log.open("a") as log:
                 log.write(json.dumps(lines[-1]) + "\n")
-        after = {concept: found for row in lines for concept, found in row["after"].items()}
+        lines = [row for row in lines if set(row["after"]) & set(arguments.concept)]
+        after = {concept: found for row in lines for concept, found in row["after"].items() if concept in arguments.concept}
         return {"settings": settings, "seconds": round(sum(row["seconds"] for row in lines), 1), "after": after}
 
     print("| eraser | score of the first guess | best score | at | seconds |\n|---|---|---|---|---|")
