@@ -67,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper-sd14-noise-based": {"target": "noise"},
     "emoji": {
-        "words": "related", "prior_weight": 3.0, "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 200,
+        "words": "related", "prior_weight": 1.0, "n_pictures": 128, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 50,
         "lr": 5e-4,
     },
 }  # fmt: skip

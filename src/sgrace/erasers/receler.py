@@ -55,8 +55,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {},
     "paper-sd14-object": {},
     "emoji": {
-        "sample_from": "frozen", "pool": 96, "iterations": 100, "batch": 8, "num_inference_steps": 15, "rank": 32, "lr": 1e-3,
-        "strength": 2.0, "outside_weight": 0.03, "attack_steps": 1,
+        "sample_from": "frozen", "pool": 96, "iterations": 100, "batch": 8, "num_inference_steps": 15, "rank": 32, "lr": 2e-3,
+        "strength": 2.0, "outside_weight": 0.03, "attack_steps": 2,
     },
 }  # fmt: skip
 
