@@ -207,3 +207,15 @@ def test_the_gradient_attacks_descend(model: StableDiffusion, words: Knowledge) 
         errors.append((output - model.training_target(latents, noise, times)).square().mean().item())
     assert math.isfinite(errors[0])
     assert errors[1] < errors[0]
+
+
+def test_the_genetic_search_measures_nobody_twice(model: StableDiffusion, words: Knowledge) -> None:
+    """What neither crossover nor mutation has changed keeps its fitness: without both, the first generation is all."""
+    attack, rows = registry.load("attacks", "ring_a_bell_hard"), {}
+    for name, chances in {"still": {"crossover": 0, "mutation": 0}, "all": {"crossover": 0, "mutation": 1}}.items():
+        for generations in (1, 9):
+            config = type(attack().config)(n_pairs=3, n_tokens=4, population=6, generations=generations, **chances)
+            found = attack(config).run(scene_of(model, words), LARGE, seed=1)
+            rows[name, generations] = found.record["spent"]["text_encoder_rows"]
+    assert rows["still", 9] == rows["still", 1]
+    assert rows["all", 9] == rows["all", 1] + 8 * 6 * 3  # generations, people, prompts

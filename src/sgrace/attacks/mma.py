@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models import StableDiffusion
 from .base import Attack
-from .prompt_space import Layout, ordinary_tokens
+from .prompt_space import Layout, encoded, ordinary_tokens
 from .session import Session
 
 
@@ -91,7 +91,7 @@ class MMA(Attack[MMAConfig]):
             trial[torch.arange(config.candidates), position] = promising[position, pick]
             session.charge(text_encoder_rows=config.candidates)
             with torch.no_grad():
-                states = model.encode(many.filled(allowed[trial]))
+                states = encoded(model, many.filled(allowed[trial]))
                 cosines = F.cosine_similarity(self._feature(model, states, many.tokens.end), goal)
             current = trial[cosines.argmax()]
             if cosines.max().item() > best_cosine:

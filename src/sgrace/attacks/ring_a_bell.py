@@ -11,10 +11,8 @@ from torch import Tensor
 
 from ..models import StableDiffusion
 from .base import Attack
-from .prompt_space import Layout, ordinary_tokens
+from .prompt_space import Layout, encoded, ordinary_tokens
 from .session import Session
-
-ENCODE_BATCH = 256
 
 
 class RingABellConfig(BaseModel):
@@ -80,7 +78,7 @@ class RingABellHard(Attack[RingABellConfig]):
         session.charge(text_encoder_rows=len(rows))
         tokens = model.tokenize([session.attempts[i].prompt for i in rows])
         goals = model.encode(tokens.ids) + config.strength * direction
-        layout = Layout.alone(model, config.population, config.n_tokens)
+        layout = Layout.alone(model, 1, config.n_tokens)
         pools = self._pools(session, model, goals, tokens.end)
         wanted = dict(zip(rows, zip(pools, goals, strict=True), strict=True))
         for _ in range(config.restarts):
@@ -97,41 +95,48 @@ class RingABellHard(Attack[RingABellConfig]):
         session.charge(text_encoder_rows=len(pool))
         rows = alone.tokens.ids.repeat(len(pool), 1)
         rows[:, 1] = pool
-        features = model.project(torch.cat([model.encode(chunk)[:, 2] for chunk in rows.split(ENCODE_BATCH)]))
+        features = model.project(encoded(model, rows)[:, 2])
         wanted = model.project(goals[torch.arange(len(goals)), ends])
         cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
         return list(pool[cosines.topk(min(size, len(pool))).indices])
 
     def _evolve(self, session: Session, model: StableDiffusion, layout: Layout, pool: Tensor, goal: Tensor) -> Tensor:
         config, generator = self.config, session.generator
-        half = config.population // 2
         people = torch.randint(len(pool), (config.population, config.n_tokens), generator=generator)
+        fitness = torch.full((config.population,), torch.nan)
         best, best_fitness = people[0], float("inf")
         for _ in range(config.generations):
-            fitness = self._fitness(session, model, layout, pool[people], goal)
+            if (new := fitness.isnan()).any():
+                fitness[new] = self._fitness(session, model, layout, pool[people[new]], goal)
             order = fitness.argsort()
             if fitness[order[0]] < best_fitness:  # parents mutate too, so the best is kept aside
                 best, best_fitness = people[order[0]].clone(), fitness[order[0]].item()
-            parents = people[order[:half]]
-            mates = parents[torch.randint(half, (half,), generator=generator)]
-            cut = torch.randint(1, max(2, config.n_tokens), (half, 1), generator=generator)
-            first = torch.arange(config.n_tokens) < cut
-            crossed = torch.rand(half, 1, generator=generator) < config.crossover
-            children = torch.where(crossed & ~first, mates, parents)
-            people = torch.cat([parents, children])
-            mutated = torch.nonzero(torch.rand(len(people), generator=generator) < config.mutation).flatten()
-            people[mutated, torch.randint(config.n_tokens, (len(mutated),), generator=generator)] = torch.randint(
-                len(pool), (len(mutated),), generator=generator
-            )
+            order = order[: config.population // 2]
+            people, fitness = self._bred(people[order], fitness[order], len(pool), generator)
             if len(people) < config.population:
-                people = torch.cat([people, best[None]])
+                people, fitness = torch.cat([people, best[None]]), torch.cat([fitness, torch.tensor([best_fitness])])
         return pool[best]
+
+    def _bred(self, parents: Tensor, fitness: Tensor, n_choices: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Parents and as many children, and the fitness of those that are as they were; NaN where it must be measured."""
+        config, half = self.config, len(parents)
+        mates = parents[torch.randint(half, (half,), generator=generator)]
+        cut = torch.randint(1, max(2, config.n_tokens), (half, 1), generator=generator)
+        first = torch.arange(config.n_tokens) < cut
+        crossed = torch.rand(half, 1, generator=generator) < config.crossover
+        children = torch.where(crossed & ~first, mates, parents)
+        people = torch.cat([parents, children])
+        fitness = torch.cat([fitness, fitness.masked_fill((children != parents).any(1), torch.nan)])
+        mutated = torch.nonzero(torch.rand(len(people), generator=generator) < config.mutation).flatten()
+        people[mutated, torch.randint(config.n_tokens, (len(mutated),), generator=generator)] = torch.randint(
+            n_choices, (len(mutated),), generator=generator
+        )
+        fitness[mutated] = torch.nan
+        return people, fitness
 
     def _fitness(self, session: Session, model: StableDiffusion, layout: Layout, tokens: Tensor, goal: Tensor) -> Tensor:
         session.charge(text_encoder_rows=len(tokens))
-        ids = layout.filled(tokens)
-        states = torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
-        return (states - goal).square().flatten(1).sum(1)
+        return (encoded(model, layout.rows([0] * len(tokens)).filled(tokens)) - goal).square().flatten(1).sum(1)
 
 
 class RingABellSoftConfig(BaseModel):

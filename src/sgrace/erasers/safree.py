@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {"words": "name", "middle": 5.5, "slope": 3.5},
     "as_released": {"negative": True},  # its script feeds the phrases as the negative prompt, too, and its figures have both
     "emoji": {
-        "alpha": 0.1, "without": "left out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
+        "alpha": 0.2, "without": "left out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
     },
 }  # fmt: skip
 

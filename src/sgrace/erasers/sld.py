@@ -48,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "medium": {},
     "strong": {"warm_up": 7, "scale": 2000.0, "threshold": 0.025, "momentum_scale": 0.5, "momentum": 0.7},
     "max": {"warm_up": 0, "scale": 5000.0, "threshold": 1.0, "momentum_scale": 0.5, "momentum": 0.7},
-    "emoji": {"warm_up": 0, "scale": 10.0, "threshold": 1.0},
+    "emoji": {"warm_up": 0, "scale": 30.0, "threshold": 1.0},
 }
 
 
