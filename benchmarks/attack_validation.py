@@ -1,7 +1,7 @@
 """Do the attacks find a concept that is there, and none that is not? Every attack x target x length on the built-in model.
 
     python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER esd=FOLDER \
-        [--length quick standard] [--attack NAME ...]
+        [--length quick standard] [--attack NAME ...] [--prompts 24] [--limit ROWS]
 
 ``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show the concept as they are, are
 attacked too, so that the share is the attack's own. First comes what each target draws right of 96 pictures a question. A finished attack
@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--length", nargs="+", default=["quick", "standard"])
     parser.add_argument("--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"])
     parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--limit", type=int, help="text-encoder rows of each attack on each target; none, if absent")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
 
@@ -50,13 +51,14 @@ def main() -> None:
     def run(target: str, attack: str, length: str) -> dict[str, Any]:
         model = models[target]
         key = {"target": target.partition("=")[0], "concept": arguments.concept, "attack": attack, "length": length}
-        key["weights"] = weights[target]
+        key |= {"weights": weights[target], "limit": arguments.limit}
         for row in rows:
-            if all(row[name] == value for name, value in key.items()) and row["n"] == arguments.prompts:
+            if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
         scene = api.scene_of(model, arguments.concept, original=original, length="full")
         scene.prompts = scene.prompts[: arguments.prompts]
-        found = registry.load("attacks", attack).preset(length).run(scene, api.UNLIMITED, every_prompt=True)
+        budget = api.UNLIMITED.model_copy(update={"text_encoder_rows": arguments.limit} if arguments.limit else {})
+        found = registry.load("attacks", attack).preset(length).run(scene, budget, every_prompt=True)
         row = {
             **key,
             "n": len(found.attempts),
@@ -80,7 +82,8 @@ def main() -> None:
     for question in right[0]:
         print(f"| {question} | " + " | ".join(str(shares[question]) for shares in right) + " |", flush=True)
     for length in arguments.length:
-        print(f"\n{arguments.concept}, {length}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
+        limit = f", at most {arguments.limit:,} text-encoder rows" if arguments.limit else ""
+        print(f"\n{arguments.concept}, {length}{limit}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
             found = [run(target, attack, length) for target in models]
