@@ -2,10 +2,10 @@
 
     python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
 
-Each cell is a folder of WORK that `sgrace erase` and `sgrace evaluate` write, in processes of their own, so that peak memory is the cell's
-own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer
-attacks than were run. Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before
-erasing and the one trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
+Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell is
+one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer attacks than were run.
+Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one
+trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations
@@ -67,9 +67,17 @@ class Cell(NamedTuple):
     verdicts: dict[str, list[bool]]  # of each attack: whether each prompt shows the concept, plain or attacked
 
 
-def sgrace(*arguments: str | Path) -> None:
-    """Run the command line; its progress bars stay visible."""
-    subprocess.run([sys.executable, "-m", "sgrace", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+#: What `sgrace erase` does, without the pictures it judges and shows: the evaluation makes its own.
+ERASE = """
+import sys, sgrace
+concept, method, preset, seed, folder = sys.argv[1:]
+sgrace.erase(sgrace.load_model("emoji"), concept, method=method, preset=preset, seed=int(seed)).save_pretrained(folder)
+"""
+
+
+def python(*arguments: str | Path | int) -> None:
+    """Run it in another process; progress bars stay visible."""
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
 def settings_of(key: dict[str, Any]) -> dict[str, Any] | None:
@@ -95,11 +103,11 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     elif key["eraser"] != "original":
         target = str(folder / "erasure")
         if not (folder / "erasure").exists():
-            sgrace("erase", key["concept"], "--method", key["eraser"], "--preset", key["preset"], "--seed", key["seed"], "--out", target)
+            python("-c", ERASE, key["concept"], key["eraser"], key["preset"], key["seed"], target)
         whole = Erasure.from_pretrained(target).recipe
         recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
     result = folder / f"evaluation-{key['suite']}"
-    sgrace("evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
+    python("-m", "sgrace", "evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
     evaluation = Evaluation.from_file(result / "evaluation.json")
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
