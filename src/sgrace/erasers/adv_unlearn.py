@@ -68,17 +68,19 @@ class AdvUnlearnConfig(BaseModel):
 
 
 _NUDITY: dict[str, Any] = {"retain_weight": 0.3}
+_EMOJI: dict[str, Any] = {
+    "n_retained": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 3.0, "attack_steps": 4, "attack_lr": 0.005, "warm_up": 30,
+    "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
+}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": _NUDITY,
     "paper-sd14-style": {},
     "paper-sd14-object": {},
     "as_released": {**_NUDITY, "accumulate": True, "count_words": True},
-    "emoji": {
-        "n_prompts": 48, "n_retained": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 3.0, "attack_steps": 4,
-        "attack_lr": 0.005, "warm_up": 30, "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
-    },
-}  # fmt: skip
+    "emoji": _EMOJI,
+    "emoji-contexts": {**_EMOJI, "n_prompts": 48},
+}
 
 
 @dataclass(frozen=True)
