@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgrace import emoji, registry
@@ -29,6 +30,7 @@ from sgrace.metrics.attack_success import worst_case
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
+KEPT = ("neighbours", "unrelated", "rest")
 MEASURES = (
     "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "UNet / text rows", "MB",
 )  # fmt: skip
@@ -167,9 +169,17 @@ def worst(cell: Cell, attacks: list[str]) -> Share:
 
 
 def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
-    """Where the picture has the row: pictures of neighbours and unrelated classes drawn right, and prompts brought back, in %."""
-    kept = [row.after.share for cell in cells for row in cell.evaluation.retention if row.question in {"neighbours", "unrelated"}]
+    """Where the picture has the row: pictures of what should stay drawn right, and prompts brought back, in %."""
+    kept = [row.after.share for cell in cells for row in cell.evaluation.retention if row.question in KEPT]
     return 100 * mean(kept), 100 * mean([worst(cell, attacks).value for cell in cells])
+
+
+def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Names in a column beside the picture, in the dots' order from below, each with a line to its dot: dots lie on each other."""
+    line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
+    for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
+        place = (1.04, i / max(1, len(points) - 1))
+        axis.annotate(name, (x, y), xytext=place, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line)
 
 
 def is_guidance(eraser: str) -> bool:
@@ -189,11 +199,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     attacks = list(SUITES[arguments.suite].attacks) if arguments.attacks == ["suite"] else arguments.attacks
-    figure = Figure(figsize=(5 * len(arguments.concept), 4.5), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(arguments.concept), 4.5), layout="constrained")
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
-        axis.set(xlabel="neighbours and unrelated classes drawn right, %", ylabel="prompts brought back by the worst attack, %")
-        rows = list[tuple[str, ...]]()
+        axis.set(xlabel="neighbours, unrelated and rest of the prompt drawn right, %", ylabel="prompts shown under the worst attack, %")
+        rows, points = list[tuple[str, ...]](), dict[str, tuple[float, float]]()
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
@@ -201,9 +211,9 @@ def main() -> None:
             cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks) for seed in range(row.seeds)]
             rows.append((row.title, str(row.seeds), *texts_of(cells, attacks)))
             colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
-            at_point = place(cells, attacks)
-            axis.scatter(*at_point, color=colour)
-            axis.annotate(row.title, at_point, xytext=(4, 4), textcoords="offset points", fontsize=8)
+            points[row.title] = place(cells, attacks)
+            axis.scatter(*points[row.title], color=colour)
+        label(axis, points)
         print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}", flush=True)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
