@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,8 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(pipeline: Path, words:
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from sgrace.cli import main; main()", "erase", "church", "--model", str(pipeline)]
     command += ["--knowledge", str(words), "--out", str(out), "--set", "rounds=1000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background deaf to it
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:  # noqa: PLW1509  (no threads here)
         assert process.stderr is not None
         deadline = time.monotonic() + 120
         while "erase:" not in process.stderr.readline() and time.monotonic() < deadline:
