@@ -85,7 +85,7 @@ class Layout:
 
 
 def encoded(model: StableDiffusion, ids: Int[Tensor, "n length"]) -> Float[Tensor, "n length features"]:
-    """Text states of many rows, no more at once than a processor's cache holds: half as fast again as all in one call."""
+    """Text states of many rows, no more at once than a processor's cache holds."""
     return torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
 
 

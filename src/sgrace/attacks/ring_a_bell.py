@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models import StableDiffusion
 from .base import Attack
-from .prompt_space import Layout, encoded, ordinary_tokens
+from .prompt_space import ENCODE_BATCH, Layout, encoded, ordinary_tokens
 from .session import Session
 
 
@@ -95,7 +95,7 @@ class RingABellHard(Attack[RingABellConfig]):
         session.charge(text_encoder_rows=len(pool))
         rows = alone.tokens.ids.repeat(len(pool), 1)
         rows[:, 1] = pool
-        features = model.project(encoded(model, rows)[:, 2])
+        features = model.project(torch.cat([model.encode(chunk)[:, 2] for chunk in rows.split(ENCODE_BATCH)]))
         wanted = model.project(goals[torch.arange(len(goals)), ends])
         cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
         return list(pool[cosines.topk(min(size, len(pool))).indices])
