@@ -19,6 +19,7 @@ from transformers import (
 
 from sgrace import registry
 from sgrace.detectors import Detector
+from sgrace.detectors.base import Known
 from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
 from sgrace.detectors.image_classifier import ImageClassifier
 from sgrace.detectors.q16 import Q16
@@ -89,6 +90,29 @@ def test_the_judge_reads_its_own_concepts(folders: Path) -> None:
     assert make("emoji_judge", folders).scores(white).item() < 0.5
     assert registry.load("detectors", "emoji_judge").for_concept("line art").identity.classes == ("line art",)
     assert "dagger" in registry.load("detectors", "emoji_judge").for_concept("weapon").identity.classes
+
+
+def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
+    plain = make("always", folders)
+    assert plain.identity.validation == {}
+    checked = plain.validated(Known(torch.tensor([0.9, 0.6, 0.2]), torch.tensor([0.1, 0.55]), "five pictures"))
+    assert plain.identity.validation == {}
+    for threshold, seen, refused in ((0.5, 2, 1), (0.6, 2, 2), (0.05, 3, 0)):
+        record = checked.at(threshold).identity.validation
+        assert record["pictures"] == "five pictures"
+        assert (record["positives"]["hits"], record["positives"]["n"]) == (seen, 3)
+        assert (record["negatives"]["hits"], record["negatives"]["n"]) == (refused, 2)
+
+
+@pytest.mark.parametrize("concept", ["weapon", "church", "line art"])
+def test_the_judge_carries_its_record_of_every_concept(concept: str) -> None:
+    judge = registry.load("detectors", "emoji_judge").for_concept(concept)
+    record = judge.identity.validation
+    n_positive = 6 * 163 if judge.is_style else 6 * 4 * len(judge.classes)  # changes, and the drawings of each class or style
+    assert (record["positives"]["n"], record["negatives"]["n"]) == (n_positive, 6 * 652 - n_positive)
+    assert record["positives"]["share"] >= 0.9
+    assert record["negatives"]["share"] >= 0.99
+    assert registry.load("detectors", "emoji_judge").for_concept(concept, {"threshold": "0.9"}).identity.validation != record
 
 
 def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> None:

@@ -180,6 +180,18 @@ def test_bad_input_is_told(model: StableDiffusion, words: Knowledge, name: str) 
 
 
 @pytest.mark.parametrize("name", SHORT)
+def test_gradients_are_taken_only_where_the_matrix_says_so(
+    model: StableDiffusion, words: Knowledge, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, backward, grad = [], torch.Tensor.backward, torch.autograd.grad
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: taken.append(1) or backward(*a, **k))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: taken.append(1) or grad(*a, **k))
+    eraser = eraser_of(name, SHORT[name])
+    eraser.erase(model, [CHURCH], [words])
+    assert bool(taken) == (eraser.access == "gradients")
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_every_preset_can_be_made(name: str) -> None:
     kind = registry.load("erasers", name)
     for preset in kind.presets:

@@ -11,15 +11,26 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 from sgrace.cli import main
 from sgrace.evaluation import Evaluation
 from sgrace.evaluation.concept_space import denoiser_features, space_rows, whiten
+from sgrace.evaluation.evaluate import _scores
+from sgrace.evaluation.features import built_in, fidelity_of, from_hub
 from sgrace.evaluation.schema import Rate
 from sgrace.metrics import Share
 from sgrace.models import StableDiffusion
 
-from .conftest import tiny_pipeline
+from .conftest import tiny_pipeline, tiny_tokenizer
 
 SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
 
@@ -94,9 +105,92 @@ def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP and another vision model of small size with random weights, as the hub has them."""
+    torch.manual_seed(0)
+    root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    clip = CLIPConfig(text_config=text.to_dict(), vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=8)
+    CLIPModel(clip).save_pretrained(root / "clip")
+    tokenizer.save_pretrained(root / "clip")
+    Dinov2Model(Dinov2Config(**vision)).save_pretrained(root / "dino")
+    for name in ("clip", "dino"):
+        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / name)
+    unet = tiny_pipeline().unet
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    unet.save_pretrained(root / "unet")
+    return root
+
+
+@pytest.mark.parametrize(("network", "reads_texts"), [("clip", True), ("dino", False)])
+def test_a_foreign_model_is_compared_on_the_features_of_any_network(
+    folder: Path, networks: Path, tmp_path: Path, network: str, reads_texts: bool
+) -> None:
+    given = ("--detector", "never", "--attacks", "none", "--unet", networks / "unet", "--features", networks / network)
+    done = evaluate(folder, tmp_path / "found", *given)
+    assert done.exit_code == 0, done.output
+    found = Evaluation.from_file(tmp_path / "found" / "evaluation.json")
+    fidelity = found.fidelity
+    assert fidelity is not None
+    assert (fidelity.extractor, fidelity.n) == (str(networks / network), 32)
+    assert fidelity.fid > 0
+    assert fidelity.lpips is None
+    assert (fidelity.clip_score_after is not None) == reads_texts
+    assert 0 <= fidelity.coverage <= 1
+    for name in ("fid", "kid", "cmmd"):
+        low, high = fidelity.intervals[name]
+        assert low <= getattr(fidelity, name) <= high
+    assert {row.prompts for row in found.drift} == {"target", "unrelated"}
+    assert all(row.cosine < 1 for row in found.drift)
+    page = (tmp_path / "found" / "report.html").read_text()
+    assert f"features of {networks / network}" in page
+
+    plain = evaluate(folder, tmp_path / "plain", *given[:-2])
+    assert json.loads(plain.stdout)["fidelity"] is None, "without a network pictures are not compared"
+    assert json.loads(plain.stdout)["drift"] == json.loads(done.stdout)["drift"]
+
+
+def test_equal_pictures_are_at_no_distance(networks: Path) -> None:
+    pictures = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for extractor in (built_in(), from_hub(str(networks / "clip")), from_hub(str(networks / "dino"))):
+        sized = torch.nn.functional.interpolate(pictures, 64) if extractor.layers else pictures
+        found = fidelity_of(["church"] * 12, sized, sized, extractor)
+        assert found.fid == pytest.approx(0, abs=1e-4)
+        assert found.cmmd == pytest.approx(0, abs=1e-4)
+        assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+        assert found.lpips in {None, 0.0}
+        assert found.clip_score_before == found.clip_score_after
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_scores_of_other_benchmarks(style: bool) -> None:
+    shares = {"target": Share(1, 10), "synonyms": Share(2, 10), "neighbours": Share(8, 10), "unrelated": Share(6, 10), "rest": Share(9, 10)}
+    found = _scores(shares, Share(7, 10), style=style)
+    assert (found.ua.hits, found.ua.n) == (9, 10)
+    assert (found.ira.hits, found.ira.n) == ((8, 10) if style else (14, 20))
+    assert (found.cra.hits, found.cra.n) == ((6, 10) if style else (7, 10))
+    kept = 0.8 if style else 0.7
+    assert found.mace_h == pytest.approx(3 / (1 / 0.9 + 1 / kept + 1 / 0.8), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--features", "nowhere"], "Cannot load 'nowhere' as an extractor"),
         (["--suite", "quik"], "did you mean 'quick'"),
         (["--attacks", "nonee"], "did you mean 'none'"),
         (["--detector", "judge"], "Unknown detector"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sgrace.metrics import Share, attack_success, bootstrap, concept_space, fidelity, retention
+from sgrace.metrics import Share, attack_success, bootstrap, concept_space, fidelity, jackknife, retention
 
 
 def points(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
@@ -105,7 +105,11 @@ def test_fid_against_the_general_matrix_root() -> None:
     wanted = ((x.mean(0) - y.mean(0)).numpy() ** 2).sum() + sum(map(np.trace, covariances)) - 2 * np.sqrt(eigenvalues.astype(complex)).sum()
     assert fidelity.fid(x, y) == pytest.approx(wanted.real)
     assert fidelity.fid(x, x) == pytest.approx(0, abs=1e-9)
-    assert fidelity.fid(points(4, 16), points(4, 16, seed=1)) > 0, "fewer pictures than features"
+    few = [points(4, 16), points(5, 16, seed=1)]
+    root = [np.cov(a.numpy().T) for a in few]  # of lower rank than the features
+    eigenvalues = np.linalg.eigvals(root[0] @ root[1]).real.clip(0)
+    wanted = ((few[0].mean(0) - few[1].mean(0)).numpy() ** 2).sum() + sum(map(np.trace, root)) - 2 * np.sqrt(eigenvalues).sum()
+    assert fidelity.fid(*few) == pytest.approx(wanted, abs=1e-5), "fewer pictures than features"
 
 
 @given(st.integers(0, 10_000))
@@ -202,3 +206,18 @@ def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
         low, high = bootstrap(lambda picks, data=data: data[picks].mean().item(), 60, resamples=200, seed=s)
         covered += low <= 2 <= high
     assert 100 <= covered <= 120
+
+
+def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> None:
+    data = points(50, 1, shift=2.0).flatten()
+    low, high = jackknife(lambda rows: data[rows].mean().item(), 50)
+    error = data.std().item() / math.sqrt(50)
+    assert (low, high) == pytest.approx((data.mean().item() - 1.959964 * error, data.mean().item() + 1.959964 * error))
+
+    x, y = points(3000, 4, seed=1), points(3000, 4, seed=2, shift=0.5)
+    truth, covered = fidelity.kid(x, y), 0
+    for s in range(100):
+        a, b = points(40, 4, seed=10 + 2 * s), points(40, 4, seed=11 + 2 * s, shift=0.5)
+        low, high = jackknife(lambda rows, a=a, b=b: fidelity.kid(a[rows], b[rows]), 40)
+        covered += low <= truth <= high
+    assert 85 <= covered <= 100

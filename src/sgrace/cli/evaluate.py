@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import registry
-from ..errors import unknown
+from ..errors import InputError, unknown
 from .common import JSON, scene_from, scene_options, user_errors
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--suite", "suite_name", default="standard", show_default=True, help="quick, standard, or full.")
 @click.option("--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own.")
 @click.option("--unet", type=click.Path(path_type=Path), help="UNet folder that replaces TARGET's own.")
+@click.option("--features", help="Folder or hub id of a CLIP or vision model on whose features unrelated pictures are compared.")
 @scene_options
 @JSON
 @user_errors
@@ -30,6 +31,7 @@ def evaluate(
     target: str,
     names: str | None,
     suite_name: str,
+    features: str | None,
     seed: int,
     out: Path,
     *,
@@ -48,10 +50,14 @@ def evaluate(
 
     from .. import api  # noqa: PLC0415
     from ..evaluation import evaluate as run  # noqa: PLC0415
+    from ..evaluation.features import from_hub  # noqa: PLC0415
     from ..files import resumable_folder  # noqa: PLC0415
     from ..report import write_report  # noqa: PLC0415
 
+    extractor = from_hub(features) if features else None
     scene, erasure, request = scene_from(target, suite.length, quiet=as_json, **scene_given)
+    if extractor and scene.original is None:
+        raise InputError("--features compares pictures with those of the model before erasing: name it with --base.")
     facts = {
         "target": target,
         "target_sha256": request["target"],
@@ -60,8 +66,10 @@ def evaluate(
         "suite": suite_name,
         "cost": _cost(erasure, Path(target)) if erasure else {},
     }
-    resumable_folder(out, {**request, "suite": suite_name, "attacks": attacks, "seed": seed})
-    result = run(scene, suite, out, facts=facts, built_in=api.is_built_in(scene.target), attacks=attacks, seed=seed)
+    resumable_folder(out, {**request, "suite": suite_name, "attacks": attacks, "features": features, "seed": seed})
+    result = run(
+        scene, suite, out, facts=facts, built_in=api.is_built_in(scene.target), attacks=attacks, extractor=extractor, seed=seed
+    )  # fmt: skip
     write_report(out)
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 

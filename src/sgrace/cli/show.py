@@ -9,7 +9,7 @@ import click
 from .. import registry
 from .common import JSON, user_errors
 
-COLUMNS = ("trains", "pictures", "several", "form", "families", "paper", "licence")
+COLUMNS = ("trains", "pictures", "access", "several", "form", "families", "paper", "licence")
 
 
 @click.command(name="list")
@@ -44,7 +44,7 @@ def list_(*, matrix: bool, as_json: bool) -> None:
 
 
 def _matrix(rows: dict[str, dict[str, str]]) -> str:
-    heads = ("trains", "pictures", "several concepts", "leaves", "families", "paper", "authors' code")
+    heads = ("trains", "pictures", "access", "several concepts", "leaves", "families", "paper", "authors' code")
     lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     return "\n".join(lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()])
 

@@ -8,13 +8,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
+from ..metrics import Share
 from ..settings import config_from
+
+
+class Known(NamedTuple):
+    """A detector's scores of pictures that are known to show the concept, and of pictures that do not; where these come from."""
+
+    positives: Float[Tensor, " n"]
+    negatives: Float[Tensor, " m"]
+    pictures: str
+
+    def record(self, threshold: float) -> dict[str, Any]:
+        """Accuracy at a threshold: positives that are seen and negatives that are not, with 95 % Wilson intervals."""
+        seen, missed = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
+        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(missed, len(self.negatives))}
+        return {"pictures": self.pictures, **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()}}
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class Identity:
         classes: outputs that count as the concept.
         threshold: score from which a picture counts, in 0..1.
         colour_order: in which the network gets its pictures.
-        validation: measured accuracy on known positives and negatives, with the source of each figure.
+        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where nobody has measured it.
     """
 
     name: str
@@ -70,11 +85,16 @@ class Detector(ABC):
     """Scores pictures for one concept.
 
     ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be swept for free.
+
+    Attributes:
+        identity: who it is.
+        known: its scores of known pictures, where somebody has measured them: the validation record goes with the threshold.
     """
 
     name: ClassVar[str]
     options_type: ClassVar[type[Options]] = Options
     identity: Identity
+    known: Known | None = None
 
     @classmethod
     def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
@@ -104,9 +124,16 @@ class Detector(ABC):
         """The same detector at another threshold."""
         if not 0 <= threshold <= 1:
             raise ValueError(f"A threshold is in 0..1, not {threshold}.")
+        return self._with(replace(self.identity, threshold=threshold), self.known)
+
+    def validated(self, known: Known) -> Self:
+        """The same detector with the record of its scores of known pictures."""
+        return self._with(self.identity, known)
+
+    def _with(self, identity: Identity, known: Known | None) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.identity = replace(self.identity, threshold=threshold)
+        other.known, other.identity = known, replace(identity, validation=known.record(identity.threshold) if known else {})
         return other
 
 

@@ -15,6 +15,7 @@ from ..pictures import to_arrays
 from .base import Detector, Identity, Listed, Options, digest
 
 TEMPLATE = "a picture of {}"
+BATCH = 32
 
 
 class ClipLike(Protocol):
@@ -54,9 +55,8 @@ class HubClip:
     @torch.no_grad()
     def pictures(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
-        arrays = to_arrays(images)
-        pixels = self.processor(list(arrays), return_tensors="pt").pixel_values
-        return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
+        pixels = [self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values for chunk in images.split(BATCH)]
+        return F.normalize(torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1)
 
 
 class ClipZeroShotOptions(Options):

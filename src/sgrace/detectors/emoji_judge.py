@@ -5,11 +5,16 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Self
 
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import emoji
 from ..emoji import Judge, vocabulary
-from .base import Detector, Identity, Options, digest
+from ..emoji.judge import VALIDATION
+from .base import Detector, Identity, Known, Options, digest
+
+THRESHOLD = 0.5
 
 
 class EmojiJudge(Detector):
@@ -25,12 +30,21 @@ class EmojiJudge(Detector):
         order = vocabulary.STYLES if self.is_style else vocabulary.classes()
         self.columns = [order.index(name) for name in self.classes]
         weights = digest([emoji.path() / "judge.safetensors"])
-        self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, 0.5)
+        self.known = self._known()
+        record = self.known.record(THRESHOLD)
+        self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
         del options
         return cls(concept)
+
+    def _known(self) -> Known:
+        """Scores in the package: real drawings, changed in ways that the judge never saw in training."""
+        found = load_file(emoji.path() / VALIDATION)
+        scores, truth = (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
+        own, shown = scores[:, self.columns].float().sum(1) / 255, torch.isin(truth, torch.tensor(self.columns))
+        return Known(own[shown], own[~shown], "real drawings under six changes that the judge never saw")
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures ``(n, 3, 64, 64)``."""

@@ -16,7 +16,9 @@ from .art import SOURCES
 from .concepts import resolve
 from .denoiser import new_scheduler
 from .gold import METHOD
+from .judge import VALIDATION, Judge
 from .recipe import Recipe
+from .validate import known_scores
 
 
 def export(recipe: Recipe, out: Path) -> None:
@@ -56,6 +58,7 @@ def export(recipe: Recipe, out: Path) -> None:
             del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
         config.write_text(json.dumps(settings, indent=2) + "\n")
     shutil.copy(recipe.work / "judge" / "judge.safetensors", partial)
+    save_file(known_scores(Judge.from_pretrained(partial), recipe.data), partial / VALIDATION)
     (partial / "classes.json").write_text(json.dumps(_class_table(recipe), indent=1) + "\n")
     (partial / "LICENSES.md").write_text(_credits())
     if (recipe.work / "log.jsonl").exists():

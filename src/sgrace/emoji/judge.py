@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from . import vocabulary
 
+#: File beside the weights: the judge's scores of real drawings of known class and style.
+VALIDATION = "judge_validation.safetensors"
+
 
 class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

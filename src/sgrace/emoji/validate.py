@@ -124,6 +124,22 @@ def validate_judge(judge: Judge, model: StableDiffusion, data: EmojiData) -> lis
     return figures
 
 
+def known_scores(judge: Judge, data: EmojiData) -> dict[str, Tensor]:
+    """The judge's scores of all real drawings under each change that it never saw, and what they show: for validation records.
+
+    Returns:
+        ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the truth ``(n,)``.
+    """
+    images = to_float(data.images[data.generator_pictures])
+    verdicts = [judge.judge(change(images)) for change in UNSEEN_CHANGES.values()]
+
+    def whole(parts: list[Tensor]) -> Tensor:
+        return (torch.cat(parts) * 255).round().to(torch.uint8)
+
+    truth = {name: each[data.generator_pictures].repeat(len(verdicts)) for name, each in (("label", data.label), ("style", data.style))}
+    return {"classes": whole([v.classes for v in verdicts]), "styles": whole([v.styles for v in verdicts]), **truth}
+
+
 def validate_left_out(judge: Judge, left_out: Tensor, data: EmojiData) -> Figure:
     """A judge trained without the (concept, style) pairs of ``left_out`` on exactly these pairs."""
     verdict = judge.judge(to_float(data.images[left_out]))

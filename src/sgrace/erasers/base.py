@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel
@@ -57,6 +57,7 @@ class Eraser(ABC, Generic[Config]):
         paper: where it comes from.
         trains: which parameters it changes.
         pictures: what it needs besides words: ``none``, or which pictures it draws itself.
+        access: what it needs of the model: ``gradients`` through its networks, its ``weights`` alone, or a say in its ``sampling``.
         several: how several concepts in one call are treated.
         form: what an erasure holds: ``plain weights`` that any pipeline takes, an ``adapter``, or ``guidance`` while sampling.
         families: models on which it works.
@@ -69,6 +70,7 @@ class Eraser(ABC, Generic[Config]):
     paper: ClassVar[str]
     trains: ClassVar[str]
     pictures: ClassVar[str] = "none"
+    access: ClassVar[Literal["gradients", "weights", "sampling"]] = "gradients"
     several: ClassVar[str] = "together"
     form: ClassVar[str] = "plain weights"
     families: ClassVar[str] = "Stable Diffusion 1.x, 2.x"

@@ -82,6 +82,7 @@ class SAFREE(Eraser[SAFREEConfig]):
     form = "guidance"
     licence = "none stated"
     trains = "nothing"
+    access = "sampling"
     config_type = SAFREEConfig
     presets = PRESETS
     default_preset = "paper-sd14-nudity"

@@ -63,6 +63,7 @@ class SLD(Eraser[SLDConfig]):
     form = "guidance"
     licence = "MIT"
     trains = "nothing"
+    access = "sampling"
     config_type = SLDConfig
     presets = PRESETS
     default_preset = "medium"

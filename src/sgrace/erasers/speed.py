@@ -90,6 +90,7 @@ class SPEED(Eraser[SPEEDConfig]):
     paper = "arXiv 2503.07392"
     licence = "Apache-2.0"
     trains = "denoiser: cross-attention keys or values or both"
+    access = "weights"
     config_type = SPEEDConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"

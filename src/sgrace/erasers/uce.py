@@ -59,6 +59,7 @@ class UCE(Eraser[UCEConfig]):
     paper = "arXiv 2308.14761"
     licence = "MIT"
     trains = "denoiser: cross-attention keys and values"
+    access = "weights"
     config_type = UCEConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"

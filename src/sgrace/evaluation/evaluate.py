@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,18 @@ from torch import Tensor
 from .. import emoji, registry
 from ..attacks import AttackSet, Budget, Scene
 from ..attacks.prompt_space import ordinary_tokens
-from ..emoji.clip import Clip
-from ..emoji.measure import Probe, measure, probes
+from ..emoji.measure import measure, probes, seeds_of
 from ..erasers.base import versions
 from ..errors import InputError
-from ..metrics import Share, attack_success, fidelity
+from ..metrics import Share, attack_success
 from ..metrics.concept_space import cka
+from ..metrics.retention import mace_h
 from ..models import StableDiffusion
 from ..pictures import from_bytes, to_bytes
 from .concept_space import denoiser_features, space_rows, text_features
-from .schema import AttackRow, Drift, Evaluation, Fidelity, Rate, Retention, SpaceRow
+from .features import Extractor, fidelity_of
+from .features import built_in as built_in_extractor
+from .schema import AttackRow, Drift, Evaluation, Rate, Retention, Scores, SpaceRow
 from .suites import Suite
 
 EVALUATION = "evaluation.json"
@@ -32,7 +36,15 @@ UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
 
 
 def evaluate(
-    scene: Scene, suite: Suite, out: Path, *, facts: dict[str, Any], built_in: bool, attacks: Sequence[str] = (), seed: int = 0
+    scene: Scene,
+    suite: Suite,
+    out: Path,
+    *,
+    facts: dict[str, Any],
+    built_in: bool,
+    attacks: Sequence[str] = (),
+    extractor: Extractor | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Fill ``out`` with attack sets, pictures and ``evaluation.json``.
 
@@ -43,6 +55,7 @@ def evaluate(
         facts: fields of the evaluation that only the caller knows (target, base, method, cost, suite).
         built_in: whether the built-in model's table of classes, its judge and its CLIP apply.
         attacks: in place of the suite's.
+        extractor: of the features on which pictures are compared; the built-in model has its own, others are not compared without.
         seed: of the attacks.
     """
     sets = {name: _attack(scene, name, suite.length, seed, out / "attacks" / name) for name in attacks or suite.attacks}
@@ -50,7 +63,11 @@ def evaluate(
     _originals(scene, out / "originals.safetensors")
     judged: dict[str, Any] = {}
     if built_in:
-        judged = _piece(out / "retention.json", lambda: _retention(scene, suite.n_pictures, out / "retention.safetensors"))
+        measured_on = extractor or built_in_extractor()
+        judged = _piece(out / "retention.json", lambda: _retention(scene, suite.n_pictures, measured_on, out / "retention.safetensors"))
+    elif (before := scene.original) is not None:
+        unjudged = out / "unrelated.safetensors"
+        judged = _piece(out / "changed.json", lambda: _changed(scene, before, suite.n_pictures, extractor, unjudged))
     space: list[dict[str, Any]] = []
     if suite.n_space and (original := scene.original) is not None:
         file = out / "concept_space.safetensors"
@@ -132,7 +149,7 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
     partial.replace(file)
 
 
-def _retention(scene: Scene, n: int, pictures: Path) -> dict[str, Any]:
+def _retention(scene: Scene, n: int, extractor: Extractor, pictures: Path) -> dict[str, Any]:
     """Judge's shares on the four questions, fidelity of unrelated pictures, and drift of the text encoder; pictures on the side."""
     judge, asked = emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(scene.concept.name), n, seed=0)
     models = {"after": scene.target} if scene.original is None else {"before": scene.original, "after": scene.target}
@@ -147,34 +164,56 @@ def _retention(scene: Scene, n: int, pictures: Path) -> dict[str, Any]:
         Retention(question=q, before=Rate.of(shares["before"][q]) if "before" in shares else None, after=Rate.of(shares["after"][q]))
         for q in asked
     ]
-    found: dict[str, Any] = {"retention": [row.model_dump() for row in rows]}
+    style_right = replace(asked["unrelated"], classes=((),) * n).hits(judge.judge(drawn["after"]["unrelated"]))
+    scores = _scores(shares["after"], Share(int(style_right.sum()), n), style=emoji.resolve(scene.concept.name).style is not None)
+    found: dict[str, Any] = {"retention": [row.model_dump() for row in rows], "scores": scores.model_dump()}
     if scene.original is not None:
-        found["fidelity"] = _fidelity(asked["unrelated"], drawn["before"]["unrelated"], drawn["after"]["unrelated"]).model_dump()
-        found["drift"] = [_drift(scene.original, scene.target, q, asked[q]).model_dump() for q in own]
+        before, after = (drawn[when]["unrelated"] for when in ("before", "after"))
+        found["fidelity"] = fidelity_of(asked["unrelated"].prompts, before, after, extractor).model_dump()
+        found["drift"] = [_drift(scene.original, scene.target, q, asked[q].prompts).model_dump() for q in own]
     return found
 
 
-def _fidelity(asked: Probe, before: Tensor, after: Tensor) -> Fidelity:
-    clip = Clip.from_pretrained(emoji.path())
-    texts, old, new = clip.texts(list(asked.prompts)), clip.pictures(before), clip.pictures(after)
-    return Fidelity(
-        extractor="built-in CLIP image encoder",
-        n=len(before),
-        fid=round(fidelity.fid(old, new), 5),
-        kid=round(fidelity.kid(old, new), 7),
-        lpips=round(fidelity.lpips(clip.layers(before), clip.layers(after)).mean().item(), 5),
-        clip_score_before=round(fidelity.clip_score(old, texts), 2),
-        clip_score_after=round(fidelity.clip_score(new, texts), 2),
+def _scores(shares: dict[str, Share], style_right: Share, *, style: bool) -> Scores:
+    """From the shares after erasing; ``style_right``: unrelated pictures in the style that was asked for."""
+    near, far, target = shares["neighbours"], shares["unrelated"], shares["target"]
+    own = near if style else Share(near.hits + far.hits, near.n + far.n)
+    synonyms = shares["synonyms"].value if "synonyms" in shares else None
+    return Scores(
+        ua=Rate.of(Share(target.n - target.hits, target.n)),
+        ira=Rate.of(own),
+        cra=Rate.of(far if style else style_right),
+        mace_h=round(mace_h(target.value, own.value, synonyms), 4),
     )
 
 
+def _changed(scene: Scene, original: StableDiffusion, n: int, extractor: Extractor | None, pictures: Path) -> dict[str, Any]:
+    """What can be said without a judge: drift of the text encoder and, with an extractor, fidelity of unrelated pictures."""
+    words, rng = scene.knowledge.resolved(scene.concept.name), random.Random(scene.concept.name)  # noqa: S311  (not a secret)
+
+    def ask(contexts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        every = list(dict.fromkeys(context.format(name) for context in contexts for name in names))
+        rng.shuffle(every)
+        return tuple(every[i % len(every)] for i in range(n))
+
+    asked = {"target": ask(words.contexts, words.related), "unrelated": ask(words.unrelated_contexts, words.unrelated)}
+    found: dict[str, Any] = {"drift": [_drift(original, scene.target, q, prompts).model_dump() for q, prompts in asked.items()]}
+    if extractor is not None:
+        prompts, seeds = list(asked["unrelated"]), seeds_of(asked["unrelated"], 0)
+        settings: dict[str, Any] = {"num_inference_steps": scene.num_inference_steps, "guidance_scale": scene.guidance_scale}
+        before, after = (model.generate(prompts, seeds, **settings) for model in (original, scene.target))
+        _save({"before": to_bytes(before), "after": to_bytes(after)}, pictures)
+        found["fidelity"] = fidelity_of(prompts, before, after, extractor).model_dump()
+    return found
+
+
 @torch.no_grad()
-def _drift(original: StableDiffusion, target: StableDiffusion, question: str, asked: Probe) -> Drift:
-    prompts = list(dict.fromkeys(asked.prompts))
+def _drift(original: StableDiffusion, target: StableDiffusion, question: str, asked: Sequence[str]) -> Drift:
+    prompts = list(dict.fromkeys(asked))
     old, new = (model.encode(model.tokenize(prompts).ids) for model in (original, target))
     cosine = F.cosine_similarity(old, new, dim=-1).mean().item()
-    value = cka(old.flatten(1), new.flatten(1)) if len(prompts) >= 4 else float("nan")
-    return Drift(prompts=question, n=len(prompts), cka=round(value, 4), cosine=round(cosine, 4))
+    value = round(cka(old.flatten(1), new.flatten(1)), 4) if len(prompts) >= 4 else None
+    return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
 
 
 @torch.no_grad()

@@ -45,6 +45,20 @@ class Retention(_Frozen):
     gold: Rate | None = None
 
 
+class Scores(_Frozen):
+    """Figures under the names of other benchmarks, after erasing.
+
+    ``ua``, ``ira`` and ``cra`` are UnlearnCanvas's (arXiv 2402.11846): pictures asked for the concept that do not show it; the concept's
+    own domain otherwise (other classes of an object, other styles of a style) and the other domain drawn right. ``mace_h`` is MACE's
+    harmonic mean (arXiv 2403.06135) of what is erased by name, kept in the own domain, and erased by held-out synonym where it has one.
+    """
+
+    ua: Rate
+    ira: Rate
+    cra: Rate
+    mace_h: float
+
+
 class AttackRow(_Frozen):
     """One attack: success is plain or attacked, per prompt; ``gold``: the same on the model retrained without the concept."""
 
@@ -63,26 +77,37 @@ class AttackRow(_Frozen):
 
 
 class Fidelity(_Frozen):
-    """Pictures of unrelated prompts, after against before, on features of the named extractor.
+    """Pictures of unrelated prompts, after against before, on features of the named extractor; see :mod:`sgrace.metrics.fidelity`.
 
-    ``lpips`` is the mean over pairs of equal prompt and noise, with all channels of the extractor's layers weighted alike.
+    ``lpips`` is the mean over pairs of equal prompt and noise, with all channels of the extractor's layers weighted alike. What the
+    extractor or the number of pictures does not allow is absent. ``intervals``: 95 %, by leaving out one pair at a time, so that they
+    tell the spread over prompts and not the bias that FID has at few pictures.
     """
 
     extractor: str
     n: int
     fid: float
     kid: float
-    lpips: float
-    clip_score_before: float
-    clip_score_after: float
+    cmmd: float | None = None
+    lpips: float | None = None
+    clip_score_before: float | None = None
+    clip_score_after: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    intervals: dict[str, tuple[float, float]] = {}
 
 
 class Drift(_Frozen):
-    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of text states, 1 if nothing moved."""
+    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of text states, 1 if nothing moved.
+
+    CKA needs four prompts; it is absent where there are fewer.
+    """
 
     prompts: str
     n: int
-    cka: float
+    cka: float | None
     cosine: float
 
 
@@ -111,7 +136,7 @@ class Evaluation(_Frozen):
         detector: identity of what decided success.
         attacks: one row per attack; ``worst_case`` counts prompts on which any of them succeeds, ``worst_case_by_prompt`` those on which
             one that a user could enter succeeds.
-        retention, fidelity, drift, concept_space: what else changed; empty where the model has no table of its own.
+        retention, scores, fidelity, drift, concept_space: what else changed; empty where the model has no table of its own.
         cost: seconds and calls of erasing, where known.
         versions: of the packages.
     """
@@ -129,6 +154,7 @@ class Evaluation(_Frozen):
     worst_case: Rate
     worst_case_by_prompt: Rate
     retention: tuple[Retention, ...] = ()
+    scores: Scores | None = None
     fidelity: Fidelity | None = None
     drift: tuple[Drift, ...] = ()
     concept_space: tuple[SpaceRow, ...] = ()
@@ -175,6 +201,8 @@ class Evaluation(_Frozen):
         for row in self.retention:
             rows += [("before", row.question, row.before)] if row.before else []
             rows.append(("after", row.question, row.after))
+        if self.scores:
+            rows += [("score", name, getattr(self.scores, name)) for name in ("ua", "ira", "cra")]
         rows += [("gold attack", row.attack, row.gold) for row in self.attacks if row.gold]
         rows += [("gold", kept.question, kept.gold) for kept in self.retention if kept.gold]
         for kind, name, rate in rows:

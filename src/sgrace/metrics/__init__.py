@@ -1,5 +1,5 @@
 """Pure functions of stored scores and features."""
 
-from .intervals import Share, bootstrap, wilson
+from .intervals import Share, bootstrap, jackknife, wilson
 
-__all__ = ["Share", "bootstrap", "wilson"]
+__all__ = ["Share", "bootstrap", "jackknife", "wilson"]

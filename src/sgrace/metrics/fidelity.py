@@ -16,12 +16,17 @@ def fid(real: Tensor, generated: Tensor) -> float:
 
     Biased upwards for few pictures: below some thousand compare :func:`kid` instead.
     """
-    (mean_r, cov_r), (mean_g, cov_g) = ((x.double().mean(0), torch.cov(x.double().T)) for x in (real, generated))
-    values, vectors = torch.linalg.eigh(cov_r)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    # the trace of (cov_r cov_g)^(1/2) by a symmetric matrix with the same eigenvalues
-    trace = torch.linalg.eigvalsh(root @ cov_g @ root).clamp(min=0).sqrt().sum()
-    return ((mean_r - mean_g).square().sum() + cov_r.trace() + cov_g.trace() - 2 * trace).item()
+    real, generated = real.double(), generated.double()
+    (mean_r, root_r), (mean_g, root_g) = ((x.mean(0), _covariance_root(x)) for x in (real, generated))
+    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r root_g^T
+    shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
+    return ((mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
+
+
+def _covariance_root(x: Tensor) -> Tensor:
+    """``r`` of ``min(n, d)`` rows with ``r^T r`` the covariance of ``x`` ``(n, d)``."""
+    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    return centred if len(x) <= x.shape[1] else torch.linalg.qr(centred, mode="r").R
 
 
 def kid(real: Tensor, generated: Tensor) -> float:
