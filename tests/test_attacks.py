@@ -112,6 +112,17 @@ def test_the_budget_is_never_passed(model: StableDiffusion, words: Knowledge, na
         assert found.record["stopped"] == ("budget" if whole[kind] > limits[kind] else "finished")
 
 
+@pytest.mark.parametrize("name", ["ring_a_bell_hard", "mma_text"])
+def test_what_was_found_before_a_limit_is_checked(model: StableDiffusion, words: Knowledge, name: str) -> None:
+    whole = attack_of(name).run(scene_of(model, words), LARGE).record["spent"]["text_encoder_rows"]
+    checks = []
+    for limit in range(whole // 3, whole, whole // 12):
+        found = attack_of(name).run(scene_of(model, words), Budget(unet_rows=10**6, text_encoder_rows=limit))
+        assert found.record["stopped"] == "budget"
+        checks.append([a.checks for a in found.attempts])
+    assert [1, 0, 0] in checks or [1, 1, 0] in checks, "a search that ends among the prompts"
+
+
 def test_the_pictures_of_an_attack_can_be_drawn_again(model: StableDiffusion, words: Knowledge) -> None:
     scene = scene_of(model, words)
     settings = {"num_inference_steps": 3, "guidance_scale": 2.0}

@@ -58,8 +58,9 @@ class MMA(Attack[MMAConfig]):
         for _ in range(self.config.restarts):
             if not (rows := session.open):
                 return
-            found = [self._search_one(session, model, allowed, table, session.attempts[i].prompt) for i in rows]
-            session.check_texts(rows, [tokens.tolist() for tokens in found])
+            session.search_texts(
+                rows, lambda row: self._search_one(session, model, allowed, table, session.attempts[row].prompt).tolist()
+            )  # fmt: skip
 
     @staticmethod
     def _permitted(session: Session, pool: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class RingABellHard(Attack[RingABellConfig]):
         for _ in range(config.restarts):
             if not (rows := session.open):
                 return
-            session.check_texts(rows, [self._evolve(session, model, layout, *wanted[row]).tolist() for row in rows])
+            session.search_texts(rows, lambda row: self._evolve(session, model, layout, *wanted[row]).tolist())
 
     def _pools(self, session: Session, model: StableDiffusion, goals: Tensor, ends: Tensor) -> list[Tensor]:
         """Tokens of each goal's search: all, or those whose pooled feature, alone in a prompt, is nearest to the goal's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -256,6 +256,18 @@ class Session:
                 table = self.tensors.setdefault(name, torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype))
                 table[row] = value[at]
         return hits
+
+    def search_texts(self, rows: Sequence[int], search: Callable[[int], Sequence[int]]) -> None:
+        """Find content tokens for one prompt after the other, then check all at once; what was found before a limit counts too."""
+        found: dict[int, Sequence[int]] = {}
+        try:
+            for row in rows:
+                found[row] = search(row)
+        except BudgetSpent:
+            if found:
+                self.check_texts(list(found), list(found.values()))
+            raise
+        self.check_texts(list(found), list(found.values()))
 
     def check_texts(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> list[bool]:
         """As :meth:`check`, of content tokens read as text and tokenized again, as a user would have to enter them."""

@@ -24,7 +24,7 @@ from .validate import known_scores
 def export(recipe: Recipe, out: Path) -> None:
     """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
 
-    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, as an erasure of the built-in model.
+    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an erasure of the built-in model.
     """
     if recipe.without is not None:
         _export_erasure(recipe, recipe.without, out)
@@ -67,7 +67,7 @@ def export(recipe: Recipe, out: Path) -> None:
 
 
 def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
-    denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser").half()
+    denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
     log = [json.loads(line) for line in (recipe.work / "log.jsonl").read_text().splitlines()]
     facts = {
         "method": METHOD,
@@ -79,7 +79,7 @@ def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
         "stages": log,
         "versions": versions(),
     }
-    Erasure(facts, recipe.tokenizer(), recipe.text_encoder().half(), denoiser.state_dict()).save_pretrained(out)
+    Erasure(facts, None, recipe.text_encoder(), denoiser.state_dict()).save_pretrained(out, small=True)
 
 
 def _class_table(recipe: Recipe) -> list[dict[str, object]]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from .. import registry
 from ..concept import Concept, Kind
@@ -31,6 +31,7 @@ from ..models.adapters import KINDS
 from ..models.guidance import Guidance
 from ..models.parts import shared_copy
 from ..settings import config_from, preset_values
+from .packing import SCALE, packed, unpacked
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -206,8 +207,12 @@ class Erasure:
                 raise InputError(f"This erasure was made for another model: its adapters do not fit ({error}).") from error
         return model if self.guidance is None else model.with_guidance(self.guidance)
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, small: bool = False) -> None:
         """Write what changed (``text_encoder/`` with the tokenizer, tensors) and, last, ``recipe.json`` with their hashes.
+
+        Args:
+            folder: it must not exist, or be empty.
+            small: text encoder and denoiser in int8 (:mod:`.packing`), which only :meth:`from_pretrained` reads.
 
         Raises:
             InputError: the folder exists and is not empty, or cannot be written.
@@ -215,9 +220,12 @@ class Erasure:
         with new_folder(Path(folder)) as partial:
             if self.text_encoder is not None:
                 self.text_encoder.save_pretrained(partial / "text_encoder")
+                if small:
+                    save_file(packed(self.text_encoder.state_dict()), partial / TEXT_ENCODER)
                 if self.tokenizer is not None:
                     self.tokenizer.save_pretrained(partial / "text_encoder")
-            for name, tensors, header in ((UNET, self.unet, None), (ADAPTER, self.adapter, {"kind": self.adapter_kind})):
+            unet = packed(self.unet) if small else self.unet
+            for name, tensors, header in ((UNET, unet, None), (ADAPTER, self.adapter, {"kind": self.adapter_kind})):
                 if tensors:
                     save_file({key: value.contiguous() for key, value in tensors.items()}, partial / name, metadata=header)
             if self.guidance is not None:
@@ -241,14 +249,24 @@ class Erasure:
             raise InputError(f"{path} is not an erasure: it needs {RECIPE} and the weights that it names.") from error
         if found != wanted:
             raise InputError(f"The weights in {path} differ from the ones that its recipe names: the file was changed or damaged.")
-        text_encoder = None
-        if TEXT_ENCODER in wanted:
-            text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
-        tokenizer = CLIPTokenizer.from_pretrained(path / "text_encoder") if text_encoder is not None else None
-        unet, adapter = (load_file(path / name) if name in wanted else {} for name in (UNET, ADAPTER))
+        folder_of_text, tokenizer = path / "text_encoder", None
+        text_encoder = _text_encoder(folder_of_text) if TEXT_ENCODER in wanted else None
+        if text_encoder is not None and (folder_of_text / "tokenizer_config.json").is_file():
+            tokenizer = CLIPTokenizer.from_pretrained(folder_of_text)
+        unet, adapter = (unpacked(load_file(path / name)) if name in wanted else {} for name in (UNET, ADAPTER))
         kind = adapter_kind(path / ADAPTER) if adapter else "gated"
         guidance = load_guidance(path / GUIDANCE) if GUIDANCE in wanted else None
         return cls(recipe, tokenizer, text_encoder, unet, adapter, kind, guidance)
+
+
+def _text_encoder(folder: Path) -> CLIPTextModel:
+    state = load_file(folder / Path(TEXT_ENCODER).name)
+    if any(name.endswith(SCALE) for name in state):
+        model = CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+        model.load_state_dict(unpacked(state))
+    else:
+        model = CLIPTextModel.from_pretrained(folder, dtype=torch.float32)
+    return model.eval().requires_grad_(False)
 
 
 def adapter_kind(file: Path) -> str:
