@@ -1,11 +1,14 @@
 """Do the attacks find a concept that is there, and none that is not? Every attack x target x length on the built-in model.
 
     python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER esd=FOLDER \
-        [--length quick standard] [--attack NAME ...] [--prompts 24] [--limit ROWS]
+        [--length quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
 
 ``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show the concept as they are, are
 attacked too, so that the share is the attack's own. First comes what each target draws right of 96 pictures a question. A finished attack
 is one line of the log; the same command again goes on where it was.
+
+A search that reads the original's text encoder alone and starts once for each prompt finds the same texts whatever the target: it is done
+for the first target, and its texts are only checked on the others.
 """
 
 from __future__ import annotations
@@ -15,13 +18,33 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sgrace import api, emoji, registry
+from sgrace.attacks import Attack, AttackSet, Scene
+from sgrace.attacks.session import Session
+from sgrace.cli.common import settings_of
 from sgrace.emoji.measure import measure, probes
 from sgrace.erasers import Erasure
 from sgrace.metrics import Share
 from sgrace.models import StableDiffusion
 
 N_PICTURES = 96
+
+
+def on_the_original_alone(attacker: Attack[Any]) -> bool:
+    """Whether it finds the same texts whatever the target."""
+    return attacker.access == "prompt" and getattr(attacker.config, "restarts", None) == 1
+
+
+def checked(scene: Scene, found: AttackSet) -> AttackSet:
+    """Texts that were found on another target, drawn and judged on this one."""
+    session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
+    session.check_plain()
+    rows = [i for i in session.open if found.attempts[i].candidate]
+    session.check_texts(rows, [session.target.content_tokens(found.attempts[i].candidate or "") for i in rows])
+    record = {**found.record, "spent": session.spent(), "detector": scene.detector.identity.as_dict()}
+    return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
 
 
 def main() -> None:
@@ -33,8 +56,11 @@ def main() -> None:
     parser.add_argument("--length", nargs="+", default=["quick", "standard"])
     parser.add_argument("--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"])
     parser.add_argument("--prompts", type=int, default=24)
-    parser.add_argument("--limit", type=int, help="text-encoder rows of each attack on each target; none, if absent")
+    parser.add_argument(
+        "--set", dest="pairs", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the attack, on top of the length's"
+    )
     arguments = parser.parse_args()
+    settings, found_before = settings_of(tuple(arguments.pairs)), dict[tuple[str, str], AttackSet]()
     rows: list[dict[str, Any]] = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
@@ -51,21 +77,23 @@ def main() -> None:
     def run(target: str, attack: str, length: str) -> dict[str, Any]:
         model = models[target]
         key = {"target": target.partition("=")[0], "concept": arguments.concept, "attack": attack, "length": length}
-        key |= {"weights": weights[target], "limit": arguments.limit}
+        key |= {"weights": weights[target], "settings": settings or None}
         for row in rows:
             if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
         scene = api.scene_of(model, arguments.concept, original=original, length="full")
         scene.prompts = scene.prompts[: arguments.prompts]
-        budget = api.UNLIMITED.model_copy(update={"text_encoder_rows": arguments.limit} if arguments.limit else {})
-        found = registry.load("attacks", attack).preset(length).run(scene, budget, every_prompt=True)
+        attacker = registry.load("attacks", attack).preset(length, settings)
+        searched = found_before.get((attack, length)) if on_the_original_alone(attacker) else None
+        found = attacker.run(scene, api.UNLIMITED, every_prompt=True) if searched is None else checked(scene, searched)
+        found_before[attack, length] = searched or found
         row = {
             **key,
             "n": len(found.attempts),
             "plain": sum(a.pre for a in found.attempts),
             "attacked": sum(a.success for a in found.attempts),
             "checks": sum(a.checks for a in found.attempts),
-            "survival": found.survival,
+            "survival": found_before[attack, length].survival,
             "spent": found.record["spent"],
             "detector": found.record["detector"],
         }
@@ -82,8 +110,8 @@ def main() -> None:
     for question in right[0]:
         print(f"| {question} | " + " | ".join(str(shares[question]) for shares in right) + " |", flush=True)
     for length in arguments.length:
-        limit = f", at most {arguments.limit:,} text-encoder rows" if arguments.limit else ""
-        print(f"\n{arguments.concept}, {length}{limit}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
+        chosen = "".join(f", {name}={value}" for name, value in settings.items())
+        print(f"\n{arguments.concept}, {length}{chosen}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
             found = [run(target, attack, length) for target in models]
