@@ -112,6 +112,7 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     python("-m", "sgrace", "evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
     evaluation = Evaluation.from_file(result / "evaluation.json")
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
+    slim["target"] = folder.name  # not the path it has on this machine
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
     verdicts = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
     with log.open("a") as file:
