@@ -27,8 +27,8 @@ class Known(NamedTuple):
 
     def record(self, threshold: float) -> dict[str, Any]:
         """Accuracy at a threshold: positives that are seen and negatives that are not, with 95 % Wilson intervals."""
-        seen, missed = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
-        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(missed, len(self.negatives))}
+        seen, refused = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
+        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(refused, len(self.negatives))}
         return {"pictures": self.pictures, **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()}}
 
 
