@@ -1,0 +1,1 @@
+"""What every eraser and every attack did on the tiny pipelines at one seed, so that a move of code cannot change a result unseen."""
