@@ -20,14 +20,16 @@ from typing import Any
 
 import torch
 
-from sgrace import api, emoji, registry
+from sgrace import api
+from sgrace._util import registry
 from sgrace.attacks import Attack, AttackSet, Scene
 from sgrace.attacks.session import Session
 from sgrace.cli.common import settings_of
-from sgrace.emoji.measure import measure, probes
-from sgrace.erasers import Erasure
+from sgrace.erasure import Erasure
 from sgrace.metrics import Share
 from sgrace.models import StableDiffusion
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji.measure import measure, probes
 
 N_PICTURES = 96
 

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgrace import emoji, registry
+from sgrace._util import registry
 from sgrace.attacks import AttackSet
-from sgrace.erasers.base import Erasure
+from sgrace.erasure import Erasure
 from sgrace.evaluation.schema import Evaluation, Rate
 from sgrace.evaluation.suites import SUITES
 from sgrace.metrics import Share
 from sgrace.metrics.attack_success import worst_case
+from sgrace.testbeds import emoji
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")

@@ -16,8 +16,8 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sgrace.concept import Concept
-from sgrace.erasers.sgrace import SGrace
-from sgrace.erasers.sgrace_config import SGraceConfig
+from sgrace.erasers.sgrace.config import SGraceConfig
+from sgrace.erasers.sgrace.eraser import SGrace
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -14,11 +14,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from sgrace import api, emoji
-from sgrace.emoji.judge import Judge
-from sgrace.emoji.measure import measure, probes
-from sgrace.erasers.sgrace_config import PRESETS
+from sgrace import api
+from sgrace.erasers.sgrace.config import PRESETS
 from sgrace.metrics import Share
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji.judge import Judge
+from sgrace.testbeds.emoji.measure import measure, probes
 
 CONCEPTS = ("weapon", "church", "line art")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated")

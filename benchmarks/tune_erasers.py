@@ -18,10 +18,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sgrace import api, emoji, registry
-from sgrace.emoji.judge import Judge
-from sgrace.emoji.measure import measure, probes
+from sgrace import api
+from sgrace._util import registry
 from sgrace.models import StableDiffusion
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji.judge import Judge
+from sgrace.testbeds.emoji.measure import measure, probes
 
 CONCEPTS = ("fish", "silhouette", "fruit")
 N_PICTURES = 32

@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgrace import registry
+from sgrace._util import registry
+from sgrace._util.errors import InputError
 from sgrace.attacks import AttackSet, Budget, Prompt, Scene
-from sgrace.attacks.prompt_space import Layout, nearest_tokens, simplex_projection
+from sgrace.attacks._token_space import Layout, nearest_tokens, simplex_projection
 from sgrace.attacks.session import Session
 from sgrace.concept import Concept
-from sgrace.detectors.constant import Always, Never
-from sgrace.errors import InputError
+from sgrace.detectors.always import Always
+from sgrace.detectors.never import Never
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

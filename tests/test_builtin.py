@@ -12,12 +12,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sgrace import emoji, load_model
-from sgrace.emoji import vocabulary
-from sgrace.emoji.clip import Clip
-from sgrace.emoji.measure import Probe, measure
-from sgrace.emoji.validate import validate_generator
+from sgrace import load_model
 from sgrace.models import StableDiffusion
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji import vocabulary
+from sgrace.testbeds.emoji.clip import Clip
+from sgrace.testbeds.emoji.measure import Probe, measure
+from sgrace.testbeds.emoji.training.validate import validate_generator
 
 
 @pytest.fixture(scope="module")

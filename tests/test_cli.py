@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sgrace import registry
+from sgrace._util import registry
 from sgrace.cli import main
 
 from .conftest import tiny_pipeline

@@ -17,13 +17,13 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from sgrace import registry
+from sgrace._util import registry
+from sgrace._util.errors import InputError
 from sgrace.detectors import Detector
 from sgrace.detectors.base import Known
 from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
 from sgrace.detectors.image_classifier import ImageClassifier
 from sgrace.detectors.q16 import Q16
-from sgrace.errors import InputError
 
 from .conftest import tiny_tokenizer
 

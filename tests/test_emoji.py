@@ -5,11 +5,11 @@ import torch
 from diffusers import AutoencoderTiny
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sgrace import emoji
-from sgrace.emoji import vocabulary
-from sgrace.emoji.measure import probes, seeds_of
-from sgrace.errors import InputError
+from sgrace._util.errors import InputError
 from sgrace.metrics import wilson
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji import vocabulary
+from sgrace.testbeds.emoji.measure import probes, seeds_of
 
 
 @pytest.mark.parametrize("name", ["weapon", "church", "line art", "fish", "building", "gun"])

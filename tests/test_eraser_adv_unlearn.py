@@ -7,12 +7,12 @@ import random
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
+from sgrace.erasers._shared.embedding_attack import attack_embeddings
+from sgrace.erasers._shared.generated_data import Texts
+from sgrace.erasers._shared.prompts import kept_prompts, shown_prompts
 from sgrace.erasers.adv_unlearn import AdvUnlearn, Batch, Pool, adv_unlearn_loss, prefixed
-from sgrace.erasers.drawn_data import Texts
-from sgrace.erasers.embedding_attack import attack_embeddings
-from sgrace.erasers.prompts import kept_prompts, shown_prompts
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
 from sgrace.erasers.concept_ablation import ConceptAblation, ConceptAblationConfig, pairs_of
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
 from sgrace.erasers.des import DES, keep_loss, targets, turned
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sgrace.concept import Concept
+from sgrace.erasers._shared.student import Student
 from sgrace.erasers.erasediff import EraseDiff, constrained_gradients
-from sgrace.erasers.student import Student
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

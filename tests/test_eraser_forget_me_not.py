@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers.drawn_data import Texts
+from sgrace.erasers._shared.generated_data import Texts
+from sgrace.erasers._shared.student import Student
+from sgrace.erasers._shared.textual_inversion import Prompt, picture_prompts
 from sgrace.erasers.forget_me_not import ForgetMeNot, attention_norm, concept_marks, learn_words, with_learned_word
-from sgrace.erasers.inversion import Prompt, picture_prompts
-from sgrace.erasers.student import Student
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
-from sgrace.models.attention_maps import attention_maps
+from sgrace.models.attention import attention_maps
 
 CHURCH = Concept(name="church")
 SHORT = {"iterations": "3", "batch": "2", "n_pictures": "6", "num_inference_steps": "4", "inversion_steps": "0"}

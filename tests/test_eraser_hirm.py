@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
+from sgrace.erasers._shared.prompts import stand_in
 from sgrace.erasers.hirm import HiRM, hirm_loss
-from sgrace.erasers.prompts import stand_in
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from sgrace.concept import Concept
-from sgrace.erasers.closed_form import Example, fuse_matrices
-from sgrace.erasers.drawn_data import Texts
+from sgrace.erasers._shared.closed_form import Example, fuse_matrices
+from sgrace.erasers._shared.generated_data import Texts
 from sgrace.erasers.mace import MACE, MACEConfig, Phrase, attention_loss, concept_tokens, other_states, phrases_of, timestep_chances
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.adapters import LowRank, adapted
-from sgrace.models.attention_maps import attention_maps, resized, token_mask
-from sgrace.models.parts import shared_copy
+from sgrace.models.attention import attention_maps, resized, token_mask
+from sgrace.models.sites import shared_copy
 
 CHURCH = Concept(name="church")
 SHORT = {"iterations": "3", "batch": "2", "n_pictures": "20", "num_inference_steps": "4", "n_prompts": "5"}

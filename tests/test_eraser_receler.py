@@ -11,16 +11,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers import Erasure
-from sgrace.erasers.base import ADAPTER, adapter_kind
-from sgrace.erasers.partial_samples import Samples
+from sgrace.erasers._shared.partial_samples import Samples
 from sgrace.erasers.receler import Adversary, Receler, RecelerConfig, outputs_of, outside
-from sgrace.errors import InputError
+from sgrace.erasure import Erasure
+from sgrace.erasure.erasure import ADAPTER, adapter_kind
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.adapters import Bottleneck, attention_layers, bottlenecked, with_bottlenecks
-from sgrace.models.attention_maps import resized
+from sgrace.models.attention import resized
 
 CHURCH, BOAT = Concept(name="church"), Concept(name="boat")
 SHORT = {"iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "attack_steps": "2", "rank": "3", "lr": "0.01"}

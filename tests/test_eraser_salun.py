@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sgrace.concept import Concept
-from sgrace.erasers.relabel import RelabelData
+from sgrace.erasers._shared.relabel import RelabelData
+from sgrace.erasers._shared.student import Student
 from sgrace.erasers.salun import SalUn, guided_loss, saliency_masks
-from sgrace.erasers.student import Student
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers.prompts import last_word_states
+from sgrace.erasers._shared.prompts import last_word_states
 from sgrace.erasers.speed import SPEED, Plan, centres, constrained_change, moved_most, null_projector
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
-from sgrace.models.parts import group_names
+from sgrace.models.sites import group_names
 
 CHURCH = Concept(name="church")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from sgrace._util.errors import InputError
 from sgrace.api import fingerprint
 from sgrace.concept import Concept
-from sgrace.erasers import Erasure
-from sgrace.erasers.partial_samples import Samples
+from sgrace.erasers._shared.partial_samples import Samples
 from sgrace.erasers.spm import SPM, SPMConfig, anchor_states, rate, spm_loss
-from sgrace.errors import InputError
+from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.adapters import LowRank, adapted, gated

@@ -7,12 +7,12 @@ import random
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers.inversion import inverted, said, taken_apart
-from sgrace.erasers.partial_samples import PartialSampler
+from sgrace.erasers._shared.partial_samples import PartialSampler
+from sgrace.erasers._shared.student import Student
+from sgrace.erasers._shared.textual_inversion import inverted, said, taken_apart
 from sgrace.erasers.stereo import STEREO, STEREOConfig, WordsSampler, anchor_prompts, robust_target, said_in, said_words
-from sgrace.erasers.student import Student
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

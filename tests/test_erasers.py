@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from sgrace import registry
+from sgrace._util import registry
+from sgrace._util.errors import InputError
 from sgrace.api import fingerprint
 from sgrace.concept import Concept
-from sgrace.erasers import Eraser, Erasure
-from sgrace.erasers.closed_form import Wish, edit_matrices
-from sgrace.erasers.partial_samples import Samples, outputs, partial_samples
-from sgrace.erasers.prompts import last_word_states, tail_states
+from sgrace.erasers._shared.closed_form import Wish, edit_matrices
+from sgrace.erasers._shared.partial_samples import Samples, outputs, partial_samples
+from sgrace.erasers._shared.prompts import last_word_states, tail_states
+from sgrace.erasers.base import Eraser
 from sgrace.erasers.rece import RECE, RECEConfig, recovering_states
 from sgrace.erasers.uce import UCEConfig, kept_texts, wishes_of
-from sgrace.errors import InputError
+from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
-from sgrace.models.parts import GROUPS, group_names, shared_copy
+from sgrace.models.sites import GROUPS, group_names, shared_copy
 
 ESD_SHORT = {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"}
 RELABEL_SHORT = {"iterations": "2", "batch": "2", "n_pictures": "4", "num_inference_steps": "3", "lr": "1e-3"}
@@ -365,7 +366,7 @@ def test_a_large_pool_is_drawn_in_parts(model: StableDiffusion, monkeypatch: pyt
         return latents, timesteps, noise, *outputs(model, latents, timesteps, [texts, empty.expand_as(texts)])
 
     whole = pool()
-    monkeypatch.setattr("sgrace.erasers.partial_samples.ROLL_BATCH", 2)
+    monkeypatch.setattr("sgrace.erasers._shared.partial_samples.ROLL_BATCH", 2)
     for part, expected in zip(pool(), whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)
 

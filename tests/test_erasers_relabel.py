@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers.drawn_data import Texts, draw_latents, picks
-from sgrace.erasers.prompts import stand_in
-from sgrace.erasers.relabel import Batch, RelabelConfig, RelabelData, relabel_losses
-from sgrace.erasers.student import Student
-from sgrace.errors import InputError
+from sgrace.erasers._shared.generated_data import Texts, draw_latents, picks
+from sgrace.erasers._shared.prompts import stand_in
+from sgrace.erasers._shared.relabel import Batch, RelabelConfig, RelabelData, relabel_losses
+from sgrace.erasers._shared.student import Student
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 
@@ -71,7 +71,7 @@ def test_a_picture_does_not_depend_on_its_batch(model: StableDiffusion, monkeypa
     assert model.calls.text_encoder_rows == 4
     options = {"num_inference_steps": 3, "guidance_scale": 2.0}
     together = draw_latents(model, texts, prompts, torch.Generator().manual_seed(1), **options)
-    monkeypatch.setattr("sgrace.erasers.drawn_data.DRAW_BATCH", 2)
+    monkeypatch.setattr("sgrace.erasers._shared.generated_data.DRAW_BATCH", 2)
     apart = draw_latents(model, texts, prompts, torch.Generator().manual_seed(1), **options)
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
     assert (together[0] - together[1]).abs().max() > 0.1, "each has a seed of its own"

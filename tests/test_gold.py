@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sgrace import api, emoji, registry
-from sgrace.attacks.ring_a_bell import RingABellHard
+from sgrace import api
+from sgrace._util import registry
+from sgrace._util.errors import InputError
+from sgrace.attacks.ring_a_bell_hard import RingABellHard
 from sgrace.attacks.session import Session
-from sgrace.emoji.measure import measure, probes
-from sgrace.errors import InputError
 from sgrace.evaluation.schema import Evaluation
 from sgrace.evaluation.suites import SUITES
 from sgrace.models import StableDiffusion
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji.measure import measure, probes
 
 
 @pytest.fixture(scope="module")

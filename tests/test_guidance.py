@@ -11,15 +11,15 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from sgrace._util.errors import InputError
+from sgrace._util.hashing import sha256
 from sgrace.api import fingerprint
 from sgrace.cli import main
 from sgrace.concept import Concept
-from sgrace.erasers import Erasure
-from sgrace.erasers.base import sha256
-from sgrace.erasers.prompts import joined_phrases
+from sgrace.erasers._shared.prompts import joined_phrases
 from sgrace.erasers.safree import SAFREE, Prompt, orthonormal, turned_away, variants
 from sgrace.erasers.sld import SLD, SLDConfig, SLDGuidance, SLDSampling, safety_term
-from sgrace.errors import InputError
+from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sgrace.emoji.loop import Schedule, train
+from sgrace.testbeds.emoji.training.loop import Schedule, train
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgrace.errors import InputError
+from sgrace._util.errors import InputError
 from sgrace.models import StableDiffusion
 
 from .conftest import tiny_pipeline

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgrace.erasers import Erasure
-from sgrace.erasers.packing import packed, unpacked
+from sgrace.erasure import Erasure
+from sgrace.erasure.int8 import packed, unpacked
 from sgrace.models import StableDiffusion
-from sgrace.models.parts import group_names
+from sgrace.models.sites import group_names
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(1, 1), (3, 5), (4, 2, 3, 3)]), st.floats(1e-6, 1e6))

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgrace import registry
+from sgrace._util import registry
+from sgrace._util.errors import InputError
 from sgrace.attacks import PROTOCOLS, Budget, Prompt, Scene
-from sgrace.attacks.prompt_table import read_prompts
-from sgrace.attacks.session import Protocol
+from sgrace.attacks.prompt_files import read_prompts
+from sgrace.attacks.scene import Protocol
 from sgrace.concept import Concept
-from sgrace.detectors.constant import Never
+from sgrace.detectors.never import Never
 from sgrace.erasers.sld import SLD
-from sgrace.errors import InputError
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sgrace import emoji
-from sgrace.emoji import Judge, denoiser, training_data, vocabulary
-from sgrace.emoji.art import SOURCES, Art
-from sgrace.emoji.clip import Clip
-from sgrace.emoji.export import export
-from sgrace.emoji.recipe import STAGES, Recipe
-from sgrace.erasers import Erasure
-from sgrace.errors import InputError
+from sgrace._util.errors import InputError
+from sgrace.erasure import Erasure
 from sgrace.models import StableDiffusion
+from sgrace.testbeds import emoji
+from sgrace.testbeds.emoji import Judge, denoiser, training_data, vocabulary
+from sgrace.testbeds.emoji.clip import Clip
+from sgrace.testbeds.emoji.training.art import SOURCES, Art
+from sgrace.testbeds.emoji.training.export import export
+from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgrace._util.errors import InputError
 from sgrace.concept import Concept
-from sgrace.erasers import Erasure, SGrace, SGraceConfig
-from sgrace.erasers.embedding_attack import attack_embeddings
-from sgrace.erasers.sgrace import _Run, expected_calls
-from sgrace.erasers.sgrace_config import PRESETS
-from sgrace.errors import InputError
+from sgrace.erasers._shared.embedding_attack import attack_embeddings
+from sgrace.erasers.sgrace import SGrace, SGraceConfig
+from sgrace.erasers.sgrace.config import PRESETS
+from sgrace.erasers.sgrace.eraser import _Run, expected_calls
+from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 

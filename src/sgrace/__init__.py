@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from ._util.errors import InputError
 from .concept import Concept
-from .errors import InputError
 
 if TYPE_CHECKING:
     from .api import attack, erase, load_model
     from .attacks import AttackSet
-    from .erasers import Erasure
+    from .erasure import Erasure
 
 __version__ = metadata.version("sgrace")
 __all__ = ["AttackSet", "Concept", "Erasure", "InputError", "__version__", "attack", "erase", "load_model"]
 
-_LAZY = {"AttackSet": "attacks", "attack": "api", "erase": "api", "load_model": "api", "Erasure": "erasers"}
+_LAZY = {"AttackSet": "attacks", "attack": "api", "erase": "api", "load_model": "api", "Erasure": "erasure"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (torch takes seconds to import: only what is used is loaded)

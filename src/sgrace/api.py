@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import registry
+from ._util import registry
+from ._util.errors import InputError, unknown
 from .attacks import PROTOCOLS, AttackSet, Budget, Prompt, Scene
 from .concept import Concept, Kind
 from .detectors import Detector
-from .erasers import Erasure
-from .errors import InputError, unknown
+from .erasure import Erasure
 from .knowledge import Knowledge
 from .models import StableDiffusion
 
@@ -29,9 +29,9 @@ def load_model(name: str = "emoji") -> StableDiffusion:
     Raises:
         InputError: there is no such model, or it cannot be read.
     """
-    known = registry.names("models")
+    known = registry.names("testbeds")
     if name in known:
-        model = StableDiffusion.from_pretrained(registry.load("models", name)())
+        model = StableDiffusion.from_pretrained(registry.load("testbeds", name).path())
         model.source = name  # not the path it has on this machine
         return model
     if not Path(name).exists() and "/" not in name:
@@ -43,7 +43,7 @@ def kind_of(model: StableDiffusion, name: str) -> Kind:
     """Kind of a concept: known for the built-in model, ``object`` elsewhere."""
     if not is_built_in(model):
         return "object"
-    from . import emoji  # noqa: PLC0415  (only for its own model)
+    from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
 
     return emoji.resolve(name).kind
 
@@ -55,7 +55,7 @@ def is_built_in(model: StableDiffusion) -> bool:
 
 @functools.cache
 def _built_in_vocabulary() -> frozenset[str]:
-    from . import emoji  # noqa: PLC0415  (only for its own model)
+    from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
 
     return frozenset(json.loads((emoji.path() / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"])
 
@@ -164,8 +164,8 @@ def scene_of(
         raise unknown("protocol", protocol, PROTOCOLS)
     parsed = Concept.parse(concept, kind or kind_of(target, concept))
     if is_built_in(target):
-        from . import emoji  # noqa: PLC0415  (only for its own model)
-        from .emoji.measure import GUIDANCE_SCALE, STEPS, probes, seeds_of  # noqa: PLC0415
+        from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
+        from .testbeds.emoji.measure import GUIDANCE_SCALE, STEPS, probes, seeds_of  # noqa: PLC0415
 
         if prompts is None:
             texts = probes(emoji.resolve(parsed.name), N_PROMPTS[length], seed=1)["target"].prompts
@@ -214,7 +214,7 @@ def erase(
             raise InputError(
                 "This model has no word lists of its own; give them with --knowledge FILE (related words, blank line, unrelated)."
             )
-        from . import emoji  # noqa: PLC0415
+        from .testbeds import emoji  # noqa: PLC0415
 
         knowledge = [emoji.knowledge(name) for name in parsed]
     kinds = [kind or kind_of(loaded, name) for name in parsed]

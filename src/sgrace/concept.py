@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from .errors import InputError
+from ._util.errors import InputError
 
 MAX_LENGTH = 80
 Kind = Literal["object", "style", "harmful"]

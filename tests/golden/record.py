@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgrace import registry
+from sgrace._util import registry
 from sgrace.concept import Concept
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion

@@ -2,6 +2,6 @@
 
 from .attack_set import AttackSet, Attempt
 from .base import Attack
-from .session import PROTOCOLS, Budget, Prompt, Scene
+from .scene import PROTOCOLS, Budget, Prompt, Scene
 
 __all__ = ["PROTOCOLS", "Attack", "AttackSet", "Attempt", "Budget", "Prompt", "Scene"]

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .._util.errors import InputError
+from .._util.files import new_folder
+from .._util.images import from_bytes, to_bytes
 from ..detectors import Detector
-from ..errors import InputError
-from ..files import new_folder
 from ..metrics.attack_success import AttackSuccess
-from ..pictures import from_bytes, to_bytes
 
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import InputError, unknown
-from ..settings import config_from
+from .._util.errors import InputError, unknown
+from .._util.settings import config_from
 from .attack_set import AttackSet
-from .session import Budget, BudgetSpent, Scene, Session
+from .scene import Budget, Scene
+from .session import BudgetSpent, Session
 
 Access = Literal["prompt", "query", "gradient", "weights"]
 Config = TypeVar("Config", bound=BaseModel)

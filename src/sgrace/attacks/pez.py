@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
+from ._token_space import Layout, nearest_tokens, ordinary_tokens
 from .base import Attack
-from .prompt_space import Layout, nearest_tokens, ordinary_tokens
 from .session import Session
 
 

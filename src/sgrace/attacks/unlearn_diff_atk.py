@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from ._token_space import Layout, denoising_error, ordinary_tokens, simplex_projection
 from .base import Attack
-from .prompt_space import Layout, denoising_error, ordinary_tokens, simplex_projection
 from .session import Session
 
 

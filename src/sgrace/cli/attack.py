@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import registry
-from ..errors import InputError
+from .._util import registry
+from .._util.errors import InputError
 from .common import JSON, scene_from, scene_options, settings_of, user_errors
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def attack(
     attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
     budget = _budget(settings_of(limits))
 
+    from .._util.files import resumable_folder  # noqa: PLC0415
     from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
-    from ..files import resumable_folder  # noqa: PLC0415
 
     scene, _, request = scene_from(target, length, quiet=as_json, **scene_given)
     resumable_folder(out, {**request, "budget": length, "limits": budget.model_dump(mode="json"), "settings": settings, "seed": seed})
@@ -63,9 +63,9 @@ def attack(
 
 
 def _budget(limits: dict[str, str]) -> Budget:
+    from .._util.settings import config_from  # noqa: PLC0415
     from ..api import UNLIMITED  # noqa: PLC0415
     from ..attacks import Budget  # noqa: PLC0415
-    from ..settings import config_from  # noqa: PLC0415
 
     return config_from(Budget, UNLIMITED.model_dump(), limits, "limit")
 

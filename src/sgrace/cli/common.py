@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
+from .._util.errors import InputError
 
 if TYPE_CHECKING:
     from ..attacks import Scene
-    from ..erasers import Erasure
+    from ..erasure import Erasure
     from ..models import StableDiffusion
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no progress bars.")
@@ -90,8 +90,9 @@ def scene_from(
     quiet: bool,
 ) -> tuple[Scene, Erasure | None, dict[str, Any]]:
     """What a command attacks, the erasure it came from, and the facts that make two requests the same."""
-    from .. import api, registry  # noqa: PLC0415  (torch takes seconds to import)
-    from ..attacks.prompt_table import read_prompts  # noqa: PLC0415
+    from .. import api  # noqa: PLC0415  (torch takes seconds to import)
+    from .._util import registry  # noqa: PLC0415  (torch takes seconds to import)
+    from ..attacks.prompt_files import read_prompts  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
     options = settings_of(detector_pairs)

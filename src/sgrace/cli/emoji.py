@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import InputError
+from .._util.errors import InputError
 from .common import JSON, load, user_errors
 
 
@@ -33,8 +33,8 @@ def train(
     work: Path, stages: tuple[str, ...], preset: str, steps: int | None, start_from: Path | None, without: str | None, seed: int
 ) -> None:
     """Train the built-in model's parts; the same command again goes on where it was."""
-    from ..emoji.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
-    from ..errors import unknown  # noqa: PLC0415
+    from .._util.errors import unknown  # noqa: PLC0415
+    from ..testbeds.emoji.training.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
 
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
@@ -52,8 +52,8 @@ def train(
 @user_errors
 def export(work: Path, out: Path) -> None:
     """Write the finished stages as a diffusers pipeline folder in fp16."""
-    from ..emoji.export import export as write  # noqa: PLC0415
-    from ..emoji.recipe import Recipe  # noqa: PLC0415
+    from ..testbeds.emoji.training.export import export as write  # noqa: PLC0415
+    from ..testbeds.emoji.training.recipe import Recipe  # noqa: PLC0415
 
     write(Recipe.found_in(work), out)
 
@@ -67,10 +67,10 @@ def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
     """Measure the built-in model and its judge. Trains a second judge in WORK, to be tested on drawings it never saw."""
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet} must be a .png file.")
-    from .. import emoji as built_in  # noqa: PLC0415
-    from ..emoji import validate as v  # noqa: PLC0415
-    from ..emoji.clip import Clip  # noqa: PLC0415
-    from ..emoji.recipe import Recipe  # noqa: PLC0415
+    from ..testbeds import emoji as built_in  # noqa: PLC0415
+    from ..testbeds.emoji.clip import Clip  # noqa: PLC0415
+    from ..testbeds.emoji.training import validate as v  # noqa: PLC0415
+    from ..testbeds.emoji.training.recipe import Recipe  # noqa: PLC0415
 
     model = load("emoji", quiet=as_json)
     judge, recipe = built_in.Judge.from_pretrained(built_in.path()), Recipe(work, "cpu", 0)

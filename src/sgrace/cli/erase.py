@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import registry
-from ..errors import InputError
+from .._util import registry
+from .._util.errors import InputError
 from .common import JSON, load, settings_of, user_errors
 
 if TYPE_CHECKING:
-    from ..emoji import ClassSet
     from ..models import StableDiffusion
+    from ..testbeds.emoji import ClassSet
 
 
 @click.command()
@@ -43,8 +43,8 @@ def erase(
     as_json: bool,
 ) -> None:
     """Erase CONCEPTS from a model and write the safe text encoder, the recipe and a before/after picture."""
+    from .._util.files import check_new_folder, new_folder  # noqa: PLC0415
     from ..concept import Concept  # noqa: PLC0415
-    from ..files import check_new_folder, new_folder  # noqa: PLC0415
 
     check_new_folder(out)
     eraser = registry.load("erasers", method)  # cheap checks first
@@ -79,8 +79,9 @@ def erase(
 
 def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[str], folder: Path) -> dict[str, Any]:
     """Pictures of both models; on the built-in model also the judge's shares."""
-    from .. import api, emoji  # noqa: PLC0415
-    from ..emoji.measure import measure, probes, sheet  # noqa: PLC0415
+    from .. import api  # noqa: PLC0415
+    from ..testbeds import emoji  # noqa: PLC0415
+    from ..testbeds.emoji.measure import measure, probes, sheet  # noqa: PLC0415
 
     if not api.is_built_in(before):
         prompts, seeds = [f"a picture of {name}" for name in names], list(range(len(names)))
@@ -113,10 +114,10 @@ def generate(
     if out.exists() or out.suffix.lower() != ".png":
         raise InputError(f"{out} must be a .png file that does not exist yet.")
     from .. import api  # noqa: PLC0415
-    from ..emoji.measure import GUIDANCE_SCALE as BUILT_IN_GUIDANCE  # noqa: PLC0415
-    from ..emoji.measure import sheet  # noqa: PLC0415
-    from ..erasers import Erasure  # noqa: PLC0415
-    from ..models.stable_diffusion import GUIDANCE_SCALE as DEFAULT_GUIDANCE  # noqa: PLC0415
+    from ..erasure import Erasure  # noqa: PLC0415
+    from ..models.families.stable_diffusion import GUIDANCE_SCALE as DEFAULT_GUIDANCE  # noqa: PLC0415
+    from ..testbeds.emoji.measure import GUIDANCE_SCALE as BUILT_IN_GUIDANCE  # noqa: PLC0415
+    from ..testbeds.emoji.measure import sheet  # noqa: PLC0415
 
     loaded = load(model, quiet=False)
     if erasure is not None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import registry
-from ..errors import InputError, unknown
+from .._util import registry
+from .._util.errors import InputError, unknown
 from .common import JSON, scene_from, scene_options, user_errors
 
 if TYPE_CHECKING:
-    from ..erasers import Erasure
+    from ..erasure import Erasure
     from ..evaluation import Evaluation
     from ..evaluation.schema import Rate
 
@@ -49,9 +49,9 @@ def evaluate(
         registry.load("attacks", name)
 
     from .. import api  # noqa: PLC0415
+    from .._util.files import resumable_folder  # noqa: PLC0415
     from ..evaluation import evaluate as run  # noqa: PLC0415
     from ..evaluation.features import from_hub  # noqa: PLC0415
-    from ..files import resumable_folder  # noqa: PLC0415
     from ..report import write_report  # noqa: PLC0415
 
     extractor = from_hub(features) if features else None

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .. import registry
+from .._util import registry
 from .common import JSON, user_errors
 
 COLUMNS = ("trains", "pictures", "access", "several", "form", "families", "paper", "licence")
@@ -30,10 +30,10 @@ def list_(*, matrix: bool, as_json: bool) -> None:
         guided = {name: row for name, row in rows.items() if row["form"] == "guidance"}  # no rival of changed weights: no file carries it
         click.echo(_matrix({name: row for name, row in rows.items() if name not in guided}) + "\n\n" + _matrix(guided))
         return
-    from .. import emoji  # noqa: PLC0415
-    from ..erasers.sgrace_config import PRESETS  # noqa: PLC0415
+    from ..erasers.sgrace.config import PRESETS  # noqa: PLC0415
+    from ..testbeds import emoji  # noqa: PLC0415
 
-    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "models")}
+    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")}
     found["presets of sgrace"] = list(PRESETS)
     everything = {**found, "concepts of emoji": emoji.known_concepts()}
     if as_json:
@@ -58,7 +58,7 @@ def env(*, as_json: bool) -> None:
 
     import torch  # noqa: PLC0415
 
-    from ..erasers.base import versions  # noqa: PLC0415
+    from .._util.provenance import versions  # noqa: PLC0415
 
     facts = {**versions(), "platform": platform.platform(), "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))

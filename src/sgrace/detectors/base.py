@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
+from .._util.settings import config_from
 from ..metrics import Share
-from ..settings import config_from
 
 
 class Known(NamedTuple):

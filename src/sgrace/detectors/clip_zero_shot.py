@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
-from ..pictures import to_arrays
+from .._util.errors import InputError
+from .._util.images import to_arrays
 from .base import Detector, Identity, Listed, Options, digest
 
 TEMPLATE = "a picture of {}"
@@ -101,8 +101,8 @@ class ClipZeroShot(Detector):
         Raises:
             InputError: it has no such concept.
         """
-        from .. import emoji  # noqa: PLC0415
-        from ..emoji.clip import Clip  # noqa: PLC0415
+        from ..testbeds import emoji  # noqa: PLC0415
+        from ..testbeds.emoji.clip import Clip  # noqa: PLC0415
 
         found, path = emoji.resolve(concept), emoji.path()
         files = [path / "text_projection.safetensors", *(p for part in ("text_encoder", "image_encoder") for p in _weights(path / part))]

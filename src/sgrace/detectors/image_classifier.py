@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import InputError
-from ..pictures import to_arrays
+from .._util.errors import InputError
+from .._util.images import to_arrays
 from .base import Detector, Identity, Listed, Options, digest
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).

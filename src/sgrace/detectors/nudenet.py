@@ -9,8 +9,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..pictures import to_arrays
+from .._util.errors import InputError
+from .._util.images import to_arrays
 from .base import Detector, Identity, Options, digest
 
 EXPLICIT = (

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import InputError
-from ..pictures import to_arrays
+from .._util.errors import InputError
+from .._util.images import to_arrays
 from .base import Detector, Identity, Options, digest
 
 BATCH = 16

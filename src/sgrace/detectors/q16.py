@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import InputError
+from .._util.errors import InputError
 from .base import Detector, Identity, Options, digest
 from .clip_zero_shot import ClipLike, HubClip
 

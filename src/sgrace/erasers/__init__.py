@@ -1,7 +1,1 @@
-"""Erasers: one file per method."""
-
-from .base import Eraser, Erasure
-from .sgrace import SGrace
-from .sgrace_config import SGraceConfig
-
-__all__ = ["Eraser", "Erasure", "SGrace", "SGraceConfig"]
+"""Erasers: one file per method; ``_shared`` holds what several of them use."""

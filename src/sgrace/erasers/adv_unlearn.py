@@ -16,14 +16,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import Texts
-from .embedding_attack import attack_embeddings
-from .partial_samples import outputs, partial_samples
-from .prompts import kept_prompts, shown_prompts
-from .student import TextStudent
+from ._shared.embedding_attack import attack_embeddings
+from ._shared.generated_data import Texts
+from ._shared.partial_samples import outputs, partial_samples
+from ._shared.prompts import kept_prompts, shown_prompts
+from ._shared.student import TextStudent
+from .base import Eraser, check_concepts, facts
 
 
 class AdvUnlearnConfig(BaseModel):
@@ -152,7 +153,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
             InputError: as there, or no unrelated word is left.
         """
         check_concepts(concepts, knowledge)
-        started, rng = time.monotonic(), random.Random(seed)  # noqa: S311  (not a secret)
+        started, rng = time.monotonic(), random.Random(seed)
         student = TextStudent.of(model)
         kept = [*kept_prompts(concepts, knowledge, self.config.n_retained, rng), ""]
         each = zip(concepts, knowledge, strict=True)

@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import Texts, draw_latents, noise_for, picks
-from .prompts import ADDED, names_of, stand_in
-from .relabel import Batch, relabel_losses
-from .student import Student
+from ._shared.generated_data import Texts, draw_latents, noise_for, picks
+from ._shared.prompts import ADDED, names_of, stand_in
+from ._shared.relabel import Batch, relabel_losses
+from ._shared.student import Student
+from .base import Eraser, check_concepts, facts
 
 
 class ConceptAblationConfig(BaseModel):
@@ -110,7 +111,7 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
         check_concepts(concepts, knowledge)
         config, started = self.config, time.monotonic()
         student, generator = Student.of(model, config.group), torch.Generator().manual_seed(seed)
-        rng = random.Random(seed)  # noqa: S311  (not a secret)
+        rng = random.Random(seed)
         pairs = pairs_of(config, concepts, knowledge, rng)
         teacher = student.teacher
         texts = Texts(teacher, ["", *(text for pair in pairs for text in (pair.anchor, pair.target, pair.negative))])

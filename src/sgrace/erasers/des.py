@@ -13,12 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import Texts
-from .prompts import kept_prompts, shown_prompts
-from .student import TextStudent
+from ._shared.generated_data import Texts
+from ._shared.prompts import kept_prompts, shown_prompts
+from ._shared.student import TextStudent
+from .base import Eraser, check_concepts, facts
 
 
 class DESConfig(BaseModel):
@@ -73,7 +74,7 @@ class DES(Eraser[DESConfig]):
         """
         check_concepts(concepts, knowledge)
         config, started = self.config, time.monotonic()
-        student, rng = TextStudent.of(model), random.Random(seed)  # noqa: S311  (not a secret)
+        student, rng = TextStudent.of(model), random.Random(seed)
         kept = kept_prompts(concepts, knowledge, config.n_prompts, rng)
         each = max(1, config.n_prompts // len(concepts))
         shown = [dict.fromkeys(shown_prompts(c, words, each, rng)) for c, words in zip(concepts, knowledge, strict=True)]

@@ -13,11 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .relabel import RelabelConfig, RelabelData, relabel_losses
-from .student import Student
+from ._shared.relabel import RelabelConfig, RelabelData, relabel_losses
+from ._shared.student import Student
+from .base import Eraser, check_concepts, facts
 
 
 class EraseDiffConfig(RelabelConfig):

@@ -12,11 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .partial_samples import PartialSampler, PartialSamplesConfig, Samples
-from .student import Student
+from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ._shared.student import Student
+from .base import Eraser, check_concepts, facts
 
 GROUPS = {
     "x": "cross_attention",

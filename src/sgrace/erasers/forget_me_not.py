@@ -13,13 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.attention_maps import attention_maps
-from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import Texts, draw_latents, noise_for, picks
-from .inversion import Prompt, assemble, inverted, picture_prompts, said
-from .student import Student
+from ..models.attention import attention_maps
+from ._shared.generated_data import Texts, draw_latents, noise_for, picks
+from ._shared.student import Student
+from ._shared.textual_inversion import Prompt, assemble, inverted, picture_prompts, said
+from .base import Eraser, check_concepts, facts
 
 N_LEARNED, LEARNED_LR, LEARNED_DECAY = 4, 1e-3, 0.1
 

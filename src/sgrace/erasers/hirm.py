@@ -14,11 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .prompts import PHRASINGS, names_of, stand_in
-from .student import TextStudent
+from ._shared.prompts import PHRASINGS, names_of, stand_in
+from ._shared.student import TextStudent
+from .base import Eraser, check_concepts, facts
 
 Direction = Literal["random", "surrogate", "subtract"]
 

@@ -14,15 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.adapters import LowRank, adapted
-from ..models.attention_maps import attention_maps, resized, token_mask
-from ..models.parts import group_names, shared_copy
-from .base import Eraser, Erasure, check_concepts, facts
-from .closed_form import Example, Wish, edit_matrices, fuse_matrices
-from .drawn_data import DRAW_BATCH, Texts, draw_latents, picks
-from .prompts import names_of, stand_in
+from ..models.attention import attention_maps, resized, token_mask
+from ..models.sites import group_names, shared_copy
+from ._shared.closed_form import Example, Wish, edit_matrices, fuse_matrices
+from ._shared.generated_data import DRAW_BATCH, Texts, draw_latents, picks
+from ._shared.prompts import names_of, stand_in
+from .base import Eraser, check_concepts, facts
 
 #: Share of the schedule at which a picture is noised to see where the concept is: its outlines are there, its noise still matters little.
 MASK_LEVEL = 0.3

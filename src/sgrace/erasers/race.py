@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ..models import StableDiffusion
+from ._shared.partial_samples import Samples
 from .esd import ESD, ESDConfig
-from .partial_samples import Samples
 
 
 class RACEConfig(ESDConfig):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .closed_form import Wish, edit_matrices
+from ._shared.closed_form import Wish, edit_matrices
 from .uce import UCE, UCEConfig
 
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.adapters import Bottleneck, attention_layers, with_bottlenecks
-from ..models.attention_maps import attention_maps, resized, token_mask
-from .base import Eraser, Erasure, check_concepts, facts
-from .partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ..models.attention import attention_maps, resized, token_mask
+from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from .base import Eraser, check_concepts, facts
 
 
 class RecelerConfig(PartialSamplesConfig):

@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.guidance import Guidance, Sampling, Scale
-from .base import Eraser, Erasure, check_concepts, facts
-from .prompts import joined_phrases, names_of
+from ._shared.prompts import joined_phrases, names_of
+from .base import Eraser, check_concepts, facts
 
 #: Length of the schedule for which ``filter_steps`` is stated.
 SCHEDULE = 50
@@ -65,45 +66,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 0.2, "without": "left out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
     },
 }  # fmt: skip
-
-
-class SAFREE(Eraser[SAFREEConfig]):
-    """Nothing is trained; the phrases of all concepts together span what prompts are turned away from.
-
-    A prompt is known by its token ids, of which each sampling encodes as many variants as there are tokens, all in one call; so text
-    states that no text encoder made from ids, as those of attacks that move states freely, are sampled as they are. The latent
-    re-attention of the paper is left out, as the release never runs it.
-
-    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled.
-    """
-
-    name = "safree"
-    paper = "arXiv 2410.12761"
-    form = "guidance"
-    licence = "none stated"
-    trains = "nothing"
-    access = "sampling"
-    config_type = SAFREEConfig
-    presets = PRESETS
-    default_preset = "paper-sd14-nudity"
-
-    @torch.no_grad()
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
-
-        Raises:
-            InputError: as there; with ``negative``, the concepts' names are more than the text encoder can read.
-        """
-        check_concepts(concepts, knowledge)
-        config, started = self.config, time.monotonic()
-        own = model.with_text_encoder(model.text_encoder)  # own count of calls
-        phrases = [p for concept, words in zip(concepts, knowledge, strict=True) for p in names_of(concept, words, config.words)]
-        tokens = own.tokenize(list(dict.fromkeys(phrases)))
-        tensors = {"span": orthonormal(own.encode(tokens.ids)[torch.arange(len(tokens.end)), tokens.end])}
-        if config.negative:
-            tensors["negative"] = own.encode(own.tokenize([joined_phrases(own, concepts, knowledge)]).ids)[0]
-        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started)
-        return Erasure(recipe, None, guidance=SAFREEGuidance(config, tensors))
 
 
 @dataclass(frozen=True)
@@ -179,6 +141,46 @@ class SAFREESampling(Sampling):
     def output(self, latents: Tensor, timestep: int | Tensor, step: int) -> Tensor:
         """See :meth:`Sampling.output`."""
         return self.guided(latents, timestep, torch.where((step < self.steps).view(-1, 1, 1), self.safe, self.states))
+
+
+class SAFREE(Eraser[SAFREEConfig]):
+    """Nothing is trained; the phrases of all concepts together span what prompts are turned away from.
+
+    A prompt is known by its token ids, of which each sampling encodes as many variants as there are tokens, all in one call; so text
+    states that no text encoder made from ids, as those of attacks that move states freely, are sampled as they are. The latent
+    re-attention of the paper is left out, as the release never runs it.
+
+    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled.
+    """
+
+    name = "safree"
+    paper = "arXiv 2410.12761"
+    form = "guidance"
+    licence = "none stated"
+    trains = "nothing"
+    access = "sampling"
+    guidance_type = SAFREEGuidance
+    config_type = SAFREEConfig
+    presets = PRESETS
+    default_preset = "paper-sd14-nudity"
+
+    @torch.no_grad()
+    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+        """See :meth:`Eraser.erase`.
+
+        Raises:
+            InputError: as there; with ``negative``, the concepts' names are more than the text encoder can read.
+        """
+        check_concepts(concepts, knowledge)
+        config, started = self.config, time.monotonic()
+        own = model.with_text_encoder(model.text_encoder)  # own count of calls
+        phrases = [p for concept, words in zip(concepts, knowledge, strict=True) for p in names_of(concept, words, config.words)]
+        tokens = own.tokenize(list(dict.fromkeys(phrases)))
+        tensors = {"span": orthonormal(own.encode(tokens.ids)[torch.arange(len(tokens.end)), tokens.end])}
+        if config.negative:
+            tensors["negative"] = own.encode(own.tokenize([joined_phrases(own, concepts, knowledge)]).ids)[0]
+        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started)
+        return Erasure(recipe, None, guidance=SAFREEGuidance(config, tensors))
 
 
 def _keys(states: Tensor) -> list[bytes]:

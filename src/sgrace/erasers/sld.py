@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.guidance import Guidance, Sampling, Scale
-from .base import Eraser, Erasure, check_concepts, facts
-from .prompts import joined_phrases
+from ._shared.prompts import joined_phrases
+from .base import Eraser, check_concepts, facts
 
 #: Length of the schedule for which ``warm_up`` is stated.
 SCHEDULE = 50
@@ -50,37 +51,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "max": {"warm_up": 0, "scale": 5000.0, "threshold": 1.0, "momentum_scale": 0.5, "momentum": 0.7},
     "emoji": {"warm_up": 0, "scale": 30.0, "threshold": 1.0},
 }
-
-
-class SLD(Eraser[SLDConfig]):
-    """Nothing is trained; the text of all concepts together is encoded once.
-
-    Cost: one call of the text encoder; afterwards three denoiser rows for every step and picture in the place of two, or of one.
-    """
-
-    name = "sld"
-    paper = "arXiv 2211.05105"
-    form = "guidance"
-    licence = "MIT"
-    trains = "nothing"
-    access = "sampling"
-    config_type = SLDConfig
-    presets = PRESETS
-    default_preset = "medium"
-
-    @torch.no_grad()
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
-
-        Raises:
-            InputError: as there; the concepts' names are more than the text encoder can read.
-        """
-        check_concepts(concepts, knowledge)
-        started, own = time.monotonic(), model.with_text_encoder(model.text_encoder)  # own count of calls
-        text = self.config.text or joined_phrases(own, concepts, knowledge)
-        safety = own.encode(own.tokenize([text]).ids)[0]
-        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started, text=text)
-        return Erasure(recipe, None, guidance=SLDGuidance(self.config, {"safety": safety}))
 
 
 class SLDGuidance(Guidance[SLDConfig]):
@@ -126,6 +96,38 @@ class SLDSampling(Sampling):
         self.momentum = config.momentum * self.momentum + (1 - config.momentum) * term
         applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
         return nothing + self.scale * (prompt - nothing - (term if applied else 0.0))
+
+
+class SLD(Eraser[SLDConfig]):
+    """Nothing is trained; the text of all concepts together is encoded once.
+
+    Cost: one call of the text encoder; afterwards three denoiser rows for every step and picture in the place of two, or of one.
+    """
+
+    name = "sld"
+    paper = "arXiv 2211.05105"
+    form = "guidance"
+    licence = "MIT"
+    trains = "nothing"
+    access = "sampling"
+    guidance_type = SLDGuidance
+    config_type = SLDConfig
+    presets = PRESETS
+    default_preset = "medium"
+
+    @torch.no_grad()
+    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+        """See :meth:`Eraser.erase`.
+
+        Raises:
+            InputError: as there; the concepts' names are more than the text encoder can read.
+        """
+        check_concepts(concepts, knowledge)
+        started, own = time.monotonic(), model.with_text_encoder(model.text_encoder)  # own count of calls
+        text = self.config.text or joined_phrases(own, concepts, knowledge)
+        safety = own.encode(own.tokenize([text]).ids)[0]
+        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started, text=text)
+        return Erasure(recipe, None, guidance=SLDGuidance(self.config, {"safety": safety}))
 
 
 def safety_term(nothing: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:

@@ -11,15 +11,16 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from .._util.errors import InputError
 from ..concept import Concept
-from ..errors import InputError
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.parts import group_names
-from .base import Eraser, Erasure, check_concepts, facts
-from .closed_form import solve_right
-from .drawn_data import Texts
-from .prompts import last_word_states, names_of
+from ..models.sites import group_names
+from ._shared.closed_form import solve_right
+from ._shared.generated_data import Texts
+from ._shared.prompts import last_word_states, names_of
+from .base import Eraser, check_concepts, facts
 
 ENDINGS = {"v": ("to_v.weight",), "k": ("to_k.weight",), "kv": ("to_k.weight", "to_v.weight")}
 N_CENTRES = 3  # of the empty prompt's states, which stay as they are with the start token's

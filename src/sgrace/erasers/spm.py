@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
 from ..models.adapters import LowRank, adapted
-from .base import Eraser, Erasure, check_concepts, facts
-from .partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from .base import Eraser, check_concepts, facts
 
 
 class SPMConfig(PartialSamplesConfig):

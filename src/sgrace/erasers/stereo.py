@@ -18,15 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from .base import Eraser, Erasure, check_concepts, facts
-from .drawn_data import Texts, draw_latents
+from ._shared.generated_data import Texts, draw_latents
+from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, outputs
+from ._shared.prompts import ADDED, kept_prompts, names_of, stand_in
+from ._shared.student import Student
+from ._shared.textual_inversion import inverted, picture_prompts, said, taken_apart
+from .base import Eraser, check_concepts, facts
 from .esd import GROUPS
-from .inversion import inverted, picture_prompts, said, taken_apart
-from .partial_samples import PartialSampler, PartialSamplesConfig, outputs
-from .prompts import ADDED, kept_prompts, names_of, stand_in
-from .student import Student
 
 
 class STEREOConfig(PartialSamplesConfig):
@@ -113,7 +114,7 @@ class STEREO(Eraser[STEREOConfig]):
         """
         check_concepts(concepts, knowledge)
         config, started, generator = self.config, time.monotonic(), torch.Generator().manual_seed(seed)
-        rng = random.Random(seed)  # noqa: S311  (not a secret)
+        rng = random.Random(seed)
         student = Student.of(model, GROUPS[config.group])
         patterns = said_in(concepts, knowledge, config.n_contexts, rng)
         anchors = anchor_prompts(config, concepts, knowledge, patterns, rng)

@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..concept import Concept
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import StableDiffusion
-from ..models.parts import group_names
-from .base import Eraser, Erasure, check_concepts, facts
-from .closed_form import Wish, edit_matrices
-from .prompts import PHRASINGS, all_states, kept_prompts, last_word_states, names_of, tail_states
+from ..models.sites import group_names
+from ._shared.closed_form import Wish, edit_matrices
+from ._shared.prompts import PHRASINGS, all_states, kept_prompts, last_word_states, names_of, tail_states
+from .base import Eraser, check_concepts, facts
 
 
 class UCEConfig(BaseModel):
@@ -104,6 +105,6 @@ def wishes_of(model: StableDiffusion, config: UCEConfig, concepts: list[Concept]
 def kept_texts(config: UCEConfig, concepts: list[Concept], knowledge: list[Knowledge]) -> list[str]:
     """The texts that stay as they are, at most ``n_preserve``."""
     if config.preserve == "prompts" and config.n_preserve:
-        return kept_prompts(concepts, knowledge, config.n_preserve, random.Random(0))  # noqa: S311  (not a secret)
+        return kept_prompts(concepts, knowledge, config.n_preserve, random.Random(0))
     taken = {concept.name for concept in concepts} | {w for k in knowledge for w in k.related}
     return list(dict.fromkeys(w for k in knowledge for w in k.unrelated if w not in taken))[: config.n_preserve]

@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .. import emoji, registry
+from .._util import registry
+from .._util.errors import InputError
+from .._util.images import from_bytes, to_bytes
+from .._util.provenance import versions
 from ..attacks import AttackSet, Budget, Scene
-from ..attacks.prompt_space import ordinary_tokens
-from ..emoji.measure import measure, probes, seeds_of
-from ..erasers.base import versions
-from ..errors import InputError
+from ..attacks._token_space import ordinary_tokens
 from ..metrics import Share, attack_success
 from ..metrics.concept_space import cka
 from ..metrics.retention import mace_h
 from ..models import StableDiffusion
-from ..pictures import from_bytes, to_bytes
+from ..testbeds import emoji
+from ..testbeds.emoji.measure import measure, probes, seeds_of
 from .concept_space import denoiser_features, space_rows, text_features
 from .features import Extractor, fidelity_of
 from .features import built_in as built_in_extractor
@@ -189,7 +190,7 @@ def _scores(shares: dict[str, Share], style_right: Share, *, style: bool) -> Sco
 
 def _changed(scene: Scene, original: StableDiffusion, n: int, extractor: Extractor | None, pictures: Path) -> dict[str, Any]:
     """What can be said without a judge: drift of the text encoder and, with an extractor, fidelity of unrelated pictures."""
-    words, rng = scene.knowledge.resolved(scene.concept.name), random.Random(scene.concept.name)  # noqa: S311  (not a secret)
+    words, rng = scene.knowledge.resolved(scene.concept.name), random.Random(scene.concept.name)
 
     def ask(contexts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         every = list(dict.fromkeys(context.format(name) for context in contexts for name in names))

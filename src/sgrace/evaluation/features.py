@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import emoji
+from .._util.errors import InputError
+from .._util.images import to_arrays
 from ..detectors.clip_zero_shot import HubClip
-from ..emoji.clip import Clip
-from ..errors import InputError
 from ..metrics import concept_space, fidelity, jackknife
-from ..pictures import to_arrays
+from ..testbeds import emoji
+from ..testbeds.emoji.clip import Clip
 from .schema import Fidelity
 
 BATCH = 32

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import InputError
+from .._util.errors import InputError
 from ..metrics import Share
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import InputError
+from .._util.errors import InputError
 
 MAX_FILE_BYTES = 1_000_000
 OBJECT_CONTEXTS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")

@@ -1,5 +1,5 @@
 """Model adapters: the only rooms that know which family of diffusion model is at work."""
 
-from .stable_diffusion import Calls, StableDiffusion, Tokens
+from .families.stable_diffusion import Calls, StableDiffusion, Tokens
 
 __all__ = ["Calls", "StableDiffusion", "Tokens"]

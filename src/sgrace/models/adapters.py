@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .parts import Module, shared_copy
+from .sites import Module, shared_copy
 
 
 class LowRank(nn.Module):

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .stable_diffusion import StableDiffusion
+    from .families.stable_diffusion import StableDiffusion
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from ..errors import InputError
+from .._util.errors import InputError
 
 
 def load_pipeline(source: str | Path, revision: str | None, dtype: torch.dtype) -> StableDiffusionPipeline:

@@ -12,11 +12,11 @@ import jinja2
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .._util.images import from_bytes
 from ..attacks import AttackSet
-from ..emoji.measure import to_image
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation, Rate
-from ..pictures import from_bytes
+from ..testbeds.emoji.measure import to_image
 from .plots import attack_plot, retention_plot, space_plot
 
 N_ROWS = 12

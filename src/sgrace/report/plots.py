@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._util.errors import InputError
 from ..evaluation.schema import Evaluation, Rate
 
 if TYPE_CHECKING:

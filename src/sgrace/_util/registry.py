@@ -1,0 +1,65 @@
+"""Names to plug-ins. A folder is the registry: the file ``sgrace/erasers/esd.py`` is the eraser ``esd``.
+
+Listing names imports nothing. Other packages add plug-ins by the entry-point group ``sgrace.<family>``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from importlib import metadata
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from .errors import unknown
+
+#: Family -> the base class of its plug-ins, ``module:class`` within ``sgrace``.
+BASES = {
+    "attacks": "attacks.base:Attack",
+    "detectors": "detectors.base:Detector",
+    "erasers": "erasers.base:Eraser",
+    "testbeds": "testbeds.base:Testbed",
+}
+
+
+def names(family: str) -> dict[str, str]:
+    """Name -> module (or entry point), of every plug-in of a family, by name."""
+    spec = find_spec(f"sgrace.{family}")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    stems = [module.name for module in pkgutil.iter_modules(folders)]
+    found = {stem: f"sgrace.{family}.{stem}" for stem in stems if not stem.startswith("_") and stem not in HELPERS}
+    for point in metadata.entry_points(group=f"sgrace.{family}"):
+        found.setdefault(point.name, point.value)
+    return dict(sorted(found.items()))
+
+
+#: Files of the plug-in folders that are no plug-ins, though other rooms import them.
+HELPERS = {"base", "scene", "session", "attack_set", "prompt_files", "files"}
+
+
+def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides the type)
+    """The plug-in class of a name.
+
+    Raises:
+        InputError: no plug-in has that name; the error names the nearest one.
+        TypeError: the file of that name does not define one class of that name.
+    """
+    known = names(family)
+    if name not in known:
+        raise unknown(family.removesuffix("s"), name, known)
+    module, _, attribute = known[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else _plugin(found, family, name)
+
+
+def _plugin(module: ModuleType, family: str, name: str) -> Any:  # noqa: ANN401
+    """The class of a module that is a plug-in of the family and carries the file's name."""
+    home, _, base_name = BASES[family].partition(":")
+    base = getattr(importlib.import_module(f"sgrace.{home}"), base_name)
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, base)]
+    own = [value for value in classes if value.__dict__.get("name") == name and not inspect.isabstract(value)]
+    if len(own) != 1:
+        raise TypeError(f"{module.__name__} must define one {base_name} with name = {name!r}; it has {len(own)}.")
+    return own[0]

@@ -1,0 +1,1 @@
+"""What several erasers use; no file here is a method."""

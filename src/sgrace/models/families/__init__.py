@@ -1,0 +1,1 @@
+"""Model families: the only files that name the attributes of diffusers' pipelines."""

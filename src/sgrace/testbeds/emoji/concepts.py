@@ -1,0 +1,136 @@
+"""Which classes of the built-in model belong to a concept, which are its neighbours, and the words of its space."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ..._util.errors import unknown
+from ...concept import Kind
+from ...knowledge import Knowledge
+from . import vocabulary
+
+#: Prompt patterns used in erasing; the ones of evaluation (``TEST_*``) are never seen there.
+TRAIN_CONTEXTS = ("{}", "a picture of {}", "{}, {style}", "a {style} drawing of a {}", "{style} {}")
+TEST_CONTEXT = "a {style} picture of {name}"
+
+
+def path() -> Path:
+    """Folder of the built-in pipeline; ``StableDiffusionPipeline.from_pretrained`` takes it as it is."""
+    return Path(str(resources.files("sgrace.testbeds.emoji") / "weights"))
+
+
+@functools.cache
+def keyword_table() -> dict[str, tuple[str, ...]]:
+    """Class name -> keywords, of every class of the built-in model."""
+    rows = json.loads((path() / "classes.json").read_text())
+    return {row["name"]: tuple(row["keywords"]) for row in rows}
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """A concept in terms of the judge.
+
+    Attributes:
+        name: the concept's name.
+        targets: classes that show it (empty for a style).
+        style: the style's name, if the concept is one.
+        neighbours: near classes (for a style: the other styles).
+        unrelated: all other classes.
+        train_words: words of the concept that an eraser may use.
+        test_words: keywords held out for evaluation.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    style: str | None
+    neighbours: tuple[str, ...]
+    unrelated: tuple[str, ...]
+    train_words: tuple[str, ...]
+    test_words: tuple[str, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """Decides the concept's prompts and whether its pictures are veiled."""
+        if self.style is not None:
+            return "style"
+        return "harmful" if self.name == "weapon" else "object"
+
+
+#: Families that are near each other; every other family's neighbour is itself.
+NEAR_FAMILIES = {"weapon": "tool", "tool": "weapon", "fruit": "vegetable", "vegetable": "fruit", "sea animal": "small animal"}
+
+
+def _family_of(name: str) -> str:
+    return next(family for family, members in vocabulary.FAMILIES.items() if name in members)
+
+
+def known_concepts() -> list[str]:
+    """Every name that the built-in model's judge can count: styles, families, classes, keywords."""
+    words = {word for keywords in keyword_table().values() for word in keywords}
+    return sorted({*vocabulary.STYLES, *vocabulary.FAMILIES, *vocabulary.classes(), *words})
+
+
+def resolve(name: str) -> ClassSet:
+    """Look a concept up.
+
+    Raises:
+        InputError: no class, family, style or keyword has that name.
+    """
+    table = keyword_table()
+    if name in vocabulary.STYLES:
+        phrases = vocabulary.STYLE_PHRASES[name]
+        others = tuple(style for style in vocabulary.STYLES if style != name)
+        return ClassSet(name, (), name, others, vocabulary.classes(), phrases[:-1], phrases[-1:])
+    if name in vocabulary.FAMILIES:
+        targets = vocabulary.FAMILIES[name]
+    elif name in table:
+        targets = (name,)
+    else:
+        targets = tuple(label for label, words in table.items() if name in words)
+    if not targets:
+        raise unknown("concept of the built-in model", name, known_concepts())
+    family = _family_of(targets[0])
+    near = vocabulary.FAMILIES[NEAR_FAMILIES.get(family, family) if name == family else family]
+    neighbours = tuple(label for label in near if label not in targets)
+    if not neighbours:  # a family with no near family: any other classes of the art's group are far already
+        neighbours = tuple(label for label in vocabulary.classes() if label not in targets)[:12]
+    unrelated = tuple(label for label in vocabulary.classes() if label not in targets and label not in neighbours)
+    # a keyword counts as the concept's own only if most classes that carry it belong to the concept
+    carriers = {word: [label for label, words in table.items() if word in words] for label in targets for word in table[label]}
+    own = sorted(word for word, labels in carriers.items() if 2 * sum(label in targets for label in labels) > len(labels) and word != name)
+    return ClassSet(name, targets, None, neighbours, unrelated, (name, *targets, *own[::2]), tuple(own[1::2]))
+
+
+def knowledge(name: str) -> Knowledge:
+    """Words of a concept's space from the built-in keyword table, without the words held out for evaluation."""
+    found = resolve(name)
+    styles = [phrase for style, phrases in vocabulary.STYLE_PHRASES.items() if style != name for phrase in phrases[:2]]
+    if found.style is not None:
+        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(f"a {{}} drawing of a {label}" for label in found.unrelated)
+        return Knowledge(
+            source="built-in keyword table",
+            related=found.train_words,
+            unrelated=found.unrelated,
+            surrogates=found.neighbours,
+            contexts=(*contexts, "{}"),
+            unrelated_contexts=_with_styles(styles),
+        )
+    kept = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
+    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - kept))
+    return Knowledge(
+        source="built-in keyword table",
+        related=found.train_words,
+        unrelated=(*found.neighbours, *found.unrelated, *shared),
+        surrogates=found.neighbours,
+        contexts=_with_styles([*styles]),
+        unrelated_contexts=_with_styles([*styles]),
+    )
+
+
+def _with_styles(styles: list[str]) -> tuple[str, ...]:
+    patterns = dict.fromkeys(c.replace("{style}", style) for c in TRAIN_CONTEXTS for style in styles)
+    return tuple(patterns)

@@ -1,0 +1,95 @@
+"""The finished stages of a recipe as files: a diffusers pipeline folder, or an erasure where a concept was left out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from ...._util.provenance import versions
+from ....erasure import Erasure
+from ..concepts import resolve
+from ..gold import METHOD
+from ..judge import VALIDATION, Judge
+from .art import SOURCES
+from .denoiser import new_scheduler
+from .recipe import Recipe
+from .validate import known_scores
+
+
+def export(recipe: Recipe, out: Path) -> None:
+    """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
+
+    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an erasure of the built-in model.
+    """
+    if recipe.without is not None:
+        _export_erasure(recipe, recipe.without, out)
+        return
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; name a folder that does not.")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline = StableDiffusionPipeline(
+        vae=recipe.autoencoder(),
+        text_encoder=recipe.text_encoder(),
+        tokenizer=recipe.tokenizer(),
+        unet=UNet2DConditionModel.from_pretrained(recipe.work / "denoiser"),
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(partial)
+    clip = recipe.clip()
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**clip.config.vision_config.to_dict()))
+    vision.vision_model.load_state_dict(clip.vision_model.state_dict())
+    vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+    vision.half().save_pretrained(partial / "image_encoder")
+    shared = {"weight": clip.text_projection.weight.detach().half().contiguous(), "logit_scale": clip.logit_scale.detach()}
+    save_file(shared, partial / "text_projection.safetensors")
+    for config in partial.glob("*/config.json"):
+        settings = json.loads(config.read_text())
+        settings.pop("_name_or_path", None)  # a path of the machine that trained
+        if settings.get("_class_name") == "AutoencoderTiny":
+            del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
+        config.write_text(json.dumps(settings, indent=2) + "\n")
+    shutil.copy(recipe.work / "judge" / "judge.safetensors", partial)
+    save_file(known_scores(Judge.from_pretrained(partial), recipe.data), partial / VALIDATION)
+    (partial / "classes.json").write_text(json.dumps(_class_table(recipe), indent=1) + "\n")
+    (partial / "LICENSES.md").write_text(_credits())
+    if (recipe.work / "log.jsonl").exists():
+        shutil.copy(recipe.work / "log.jsonl", partial / "training.jsonl")
+    partial.rename(out)
+
+
+def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
+    denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
+    log = [json.loads(line) for line in (recipe.work / "log.jsonl").read_text().splitlines()]
+    facts = {
+        "method": METHOD,
+        "concepts": [{"name": concept, "kind": resolve(concept).kind}],
+        "base_model": "emoji",
+        "seed": recipe.seed,
+        "seconds": sum(stage["seconds"] for stage in log),
+        "cost": {"trained_parameters": denoiser.num_parameters() + recipe.text_encoder().num_parameters()},
+        "stages": log,
+        "versions": versions(),
+    }
+    Erasure(facts, None, recipe.text_encoder(), denoiser.state_dict()).save_pretrained(out, small=True)
+
+
+def _class_table(recipe: Recipe) -> list[dict[str, object]]:
+    names, words = recipe.data.names, recipe.data.keywords
+    return [{"name": names[i], "keywords": words[i]} for i in range(recipe.data.n_classes)]
+
+
+def _credits() -> str:
+    lines = ["The weights in this folder were trained on these drawings (resized, on a white background), which are not included:", ""]
+    lines += [f"- {name}: {s.credit}. Licence: {s.licence}. From the {s.client} package {s.package}." for name, s in SOURCES.items()]
+    lines += ["", "Names, keywords, groups: emojibase-data (MIT; Unicode CLDR data, Unicode-3.0) and emojilib (MIT).", ""]
+    return "\n".join(lines)
