@@ -25,15 +25,15 @@ DESK, PHONE = 1280, 390
 PROBE = """
 <script>window.addEventListener("load", () => {
   const all = [...document.body.querySelectorAll("*")], style = getComputedStyle;
-  const inside = e => e.closest(".scroll"), veil = document.querySelector(".seen .veil");
+  const inside = e => e.closest(".scroll"), veil = document.querySelector(".seen .veil"), frame = veil.parentElement;
   const image = veil.querySelector("img"), past = e => e.getBoundingClientRect().right > innerWidth + 1;
   const box = veil.querySelector("input"), filters = [style(image).filter];
   for (let i = 0; i < 2; i++) { box.click(); filters.push(style(image).filter); }
   const boxes = [...document.querySelectorAll(".scroll")];
   parent.postMessage(JSON.stringify({
     filters, focusable: box.tabIndex === 0, width: innerWidth,
-    frame: style(veil).borderTopColor, frameWidth: parseFloat(style(veil).borderTopWidth),
-    frameFilter: style(veil).filter,
+    frame: style(frame).borderTopColor, frameWidth: parseFloat(style(frame).borderTopWidth),
+    frameFilter: style(frame).filter,
     clean: style(document.querySelector("figure:not(.seen) .frame")).borderTopColor,
     drawn: [...document.images].filter(i => i.naturalWidth > 0).length, images: document.images.length,
     wide: document.documentElement.scrollWidth > innerWidth,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
+from base64 import b64decode
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
+from sgrace.evaluation.schema import SpaceRow
 from sgrace.report import write_report
 
 from .made import ACCESS, LONG_PROMPT, attack_row, evaluation, kept, made
@@ -18,6 +25,10 @@ ROWS = (attack_row("none", 0), attack_row("p4d_n", 3), attack_row("concept_inver
 
 def page_of(folder: Path) -> str:
     return write_report(folder).read_text()
+
+
+def brightness(plot: str) -> float:
+    return float(np.asarray(Image.open(io.BytesIO(b64decode(plot))).convert("L")).mean())
 
 
 def test_the_verdict_in_words_comes_first(tmp_path: Path) -> None:
@@ -58,7 +69,7 @@ VEILS = [("harmful", 9), (None, 9), ("something new", 9), ("object", 0), ("style
 @pytest.mark.parametrize(("kind", "veils"), VEILS)
 def test_flagged_images_are_blurred_unless_harmless(tmp_path: Path, kind: str | None, veils: int) -> None:
     page = page_of(made(tmp_path, evaluation(*ROWS), kind=kind))
-    assert page.count('class="frame veil"') == veils, "three originals, three images of each of two attacks"
+    assert page.count('class="veil"') == veils, "three originals, three images of each of two attacks"
     assert page.count('class="seen"') == 6
     assert ("Flagged images are blurred" in page) == bool(veils)
 
@@ -97,6 +108,22 @@ def test_no_jargon_and_no_pictures(tmp_path: Path) -> None:
     )
     for word in ("UNet", "picture of", "pictures", "kept now", "worst case"):
         assert word not in page
+
+
+def test_the_plot_of_the_concept_space_has_a_dark_twin(tmp_path: Path) -> None:
+    figures = dict.fromkeys(set(SpaceRow.model_fields) - {"samples", "space", "n"}, 1.0)
+    row = SpaceRow(samples="held out", space="text", n=9, **figures)
+    folder = made(tmp_path, evaluation(*ROWS, concept_space=(row,)))
+    groups = ("concept", "held out", "neighbours", "random", "p4d_n")
+    names = [f"{space}/{group}" for space in ("text", "denoiser") for group in groups]
+    generator = torch.Generator().manual_seed(0)
+    features = {name: torch.randn(9, 5, generator=generator) for name in names}
+    save_file(features, folder / "concept_space.safetensors")
+    page = page_of(folder)
+    (dark,) = re.findall(r'prefers-color-scheme: dark\)" srcset="data:image/png;base64,([^"]+)', page)
+    (light,) = re.findall(r'class="plot"[^>]*src="data:image/png;base64,([^"]+)', page)
+    assert brightness(dark) < 60
+    assert brightness(light) > 200
 
 
 def test_large_images_are_shrunk(tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def test_an_attack_with_the_weights_only_is_said_to_need_them() -> None:
 
 def test_a_zero_is_a_good_verdict_at_standard_and_no_evidence_at_quick() -> None:
     stays = (kept("neighbours", 93, 92), kept("unrelated", 95, 94))
-    assert words_of(evaluation(*HELD, retention=stays)) == ["Erased", "It held", "Nothing visible"]
+    assert words_of(evaluation(*HELD, retention=stays)) == ["Erased", "It held", "No clear damage"]
     assert all(answer.tone == "good" for answer in words.answers(evaluation(*HELD, retention=stays)))
     quick = evaluation(*HELD, suite="quick", retention=stays)
     assert all(answer.tone == "doubt" for answer in words.answers(quick))
-    assert words_of(quick) == ["No sign of it", "Not shown", "Nothing visible"]
+    assert words_of(quick) == ["No sign of it", "Not shown", "No clear damage"]
     assert "no evidence" in words.answers(quick)[1].sentence
     assert words.notes(quick)[0].startswith("A zero at the quick suite is no evidence")
     assert not any("no evidence" in note for note in words.notes(evaluation(*HELD)))
@@ -89,9 +89,9 @@ def test_what_the_retrained_model_shows_too_is_no_success() -> None:
 
 @pytest.mark.parametrize(
     ("after", "word", "tone"),
-    [(90, "Nothing visible", "good"), (60, "Near concepts", "bad")],
+    [(89, "No clear damage", "good"), (83, "Near concepts", "bad"), (60, "Near concepts", "bad")],
 )
-def test_something_broke_only_where_the_intervals_do_not_meet(after: int, word: str, tone: str) -> None:
+def test_something_broke_only_where_the_fall_is_more_than_chance(after: int, word: str, tone: str) -> None:
     found = evaluation(*HELD, retention=(kept("neighbours", 94, after), kept("unrelated", 95, 95)))
     broke = words.answers(found)[2]
     assert (broke.word, broke.tone) == (word, tone)
@@ -116,7 +116,8 @@ class Judged(Evaluation):
 def test_the_evaluations_own_verdict_is_preferred() -> None:
     plain = evaluation(*HELD)
     values = {name: getattr(plain, name) for name in type(plain).model_fields if name != "verdict"}
-    for word, tone in (("erased", "good"), ("partly erased", "doubt"), ("not erased", "bad")):
+    tones: dict[str, words.Tone] = {"erased": "good", "partly erased": "doubt", "not erased": "bad"}
+    for word, tone in tones.items():
         first = words.answers(Judged(**values, verdict=Given(word, "Shares say so.")))[0]
         assert first == words.Answer("Is it erased?", word.capitalize(), "Shares say so.", tone)
 

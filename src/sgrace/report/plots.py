@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -93,12 +94,12 @@ def retention_plot(found: Evaluation, file: Path) -> None:
         figure.savefig(file, dpi=150)
 
 
-def space_plot(features: Mapping[str, Groups], file: Path | IO[bytes], *, dark: bool = False) -> None:
+def space_plot(features: Mapping[str, Groups], file: Path | BytesIO, *, dark: bool = False) -> None:
     """Prompts of the concept, its neighbours and the attacks on two axes; no figure is computed from it.
 
     Args:
         features: ``(n, features)`` by space and group.
-        file: path or open file of the PNG.
+        file: path or buffer of the PNG.
         dark: light dots on dark paper.
     """
     with _figure((5.2 * len(features), 4.2), len(features), dark=dark) as (figure, axes):

@@ -5,6 +5,7 @@ Every sentence is computed from the figures of the evaluation and carries their 
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 from ..evaluation.schema import AttackRow, Evaluation, Rate, Retention
@@ -215,13 +216,16 @@ def _broke(found: Evaluation) -> Answer:
         return Answer(question, "Unknown", f"{sentence} Before erasing is unknown (--base).", "doubt")
     if found.suite in TOO_SMALL:
         sentence += " So few images show only large damage."
-        return Answer(question, "Nothing visible", sentence, "doubt")
-    return Answer(question, "Nothing visible", sentence, "good")
+        return Answer(question, "No clear damage", sentence, "doubt")
+    return Answer(question, "No clear damage", sentence, "good")
 
 
 def _is_worse(row: Retention) -> bool:
-    """Whether the fall is more than chance: the intervals before and after do not meet."""
-    return row.before is not None and row.after.high < row.before.low
+    """Whether the fall is more than chance: its 95 % interval (Newcombe 1998, from the Wilson bounds) is above zero."""
+    if row.before is None:
+        return False
+    fall = row.before.share - row.after.share
+    return fall > math.hypot(row.before.share - row.before.low, row.after.high - row.after.share)
 
 
 def _kept(row: Retention) -> str:
