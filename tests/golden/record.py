@@ -17,11 +17,11 @@ from sgrace.concept import Concept
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 
+from ..attacks.cases import CASES as ATTACKS
 from ..conftest import tiny_pipeline
+from ..erasers.cases import CASES as ERASERS
 from ..test_attacks import LARGE, attack_of, scene_of
-from ..test_attacks import SHORT as ATTACKS
-from ..test_erasers import SHORT as ERASERS
-from ..test_erasers import eraser_of, state
+from ..test_erasers import state
 
 FILE = Path(__file__).parent / "records.json"
 PRESETS = ("emoji", "published", "corrected")
@@ -47,7 +47,10 @@ def record(name: str) -> dict[str, Any]:
 
 def _eraser(model: StableDiffusion, plugin: str) -> dict[str, Any]:
     name, _, preset = plugin.partition("@")
-    eraser = registry.load("erasers", name).preset(preset, "object", ERASERS[name]) if preset else eraser_of(name, ERASERS[name])
+    settings = dict(ERASERS[name].short)
+    if preset:
+        settings.pop("group", None)  # a preset keeps its own parameters
+    eraser = registry.load("erasers", name).preset(preset or None, "object", settings)
     before = state(model)
     after = state(eraser.erase(model, [Concept(name="church")], [WORDS], seed=1).apply(model))
     changes = {}
