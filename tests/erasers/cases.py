@@ -20,15 +20,14 @@ def settings(text: str) -> dict[str, str]:
 
 OFF = settings("iterations=0")
 ESD = settings("iterations=2 batch=2 pool=3 num_inference_steps=4 lr=1e-3")
-RELABEL = settings("iterations=2 batch=2 n_pictures=4 num_inference_steps=3 lr=1e-3")
+RELABEL = settings("iterations=2 batch=2 n_images=4 num_inference_steps=3 lr=1e-3")
 SGRACE = settings("rounds=1 attack_steps=2 edit_steps=3 n_adversarial=3 n_anchors=4 num_inference_steps=10")
 ABLATION = settings("iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
-ADV_TRAIN = settings("iterations=3 warm_up=1 num_inference_steps=3 lr=1e-3")
-ADV_ATTACK = settings("attack_steps=2 pool=4 n_retained=3")
+ADV_UNLEARN = settings("iterations=3 warm_up=1 attack_steps=2 pool=4 n_retained=3 num_inference_steps=3 lr=1e-3")
 SPM = settings("iterations=3 batch=2 num_inference_steps=3 n_anchors=1 lr=1e-2 warm_up=1")
-STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_pictures=2 picture_steps=3")
-STEREO_TRAIN = settings("group=x n_anchors=3 iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
-MACE = settings("iterations=2 batch=2 n_pictures=3 num_inference_steps=3 n_prompts=5 ridge=1 lr=1e-2")
+STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_images=2 picture_steps=3")
+STEREO_TRAIN = settings("site=x n_anchors=3 iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
+MACE = settings("iterations=2 batch=2 n_images=3 num_inference_steps=3 n_prompts=5 ridge=1 lr=1e-2")
 
 CASES = {
     case.name: case
@@ -36,15 +35,15 @@ CASES = {
         Case("sgrace", short=SGRACE, off={"rounds": "0"}),
         Case("uce", short={}, off={"ridge": "1e9"}),
         Case("rece", short={"epochs": "2"}, off={"ridge": "1e9", "epochs": "0"}),
-        Case("esd", short={**ESD, "group": "x"}, off=OFF),
-        Case("race", short={**ESD, "group": "x", "plain_iterations": "1", "attack_steps": "2"}, off=OFF),
+        Case("esd", short={**ESD, "site": "x"}, off=OFF),
+        Case("race", short={**ESD, "site": "x", "plain_iterations": "1", "attack_steps": "2"}, off=OFF),
         Case("concept_ablation", short=ABLATION, off=OFF),
         Case("salun", short=RELABEL, off=OFF),
-        Case("erasediff", short={**RELABEL, "pseudo": ""}, off=OFF),
+        Case("erasediff", short=RELABEL, off=OFF),
         Case("forget_me_not", short={**RELABEL, "inversion_steps": "2"}, off=OFF),
         Case("spm", short=SPM, off=OFF),
         Case("speed", short={"threshold": "3"}, off={"ridge": "1e10"}),
-        Case("adv_unlearn", short={**ADV_TRAIN, **ADV_ATTACK}, off=OFF),
+        Case("adv_unlearn", short=ADV_UNLEARN, off=OFF),
         Case("stereo", short={**STEREO_SEARCH, **STEREO_TRAIN}, off=OFF),
         Case("hirm", short={"iterations": "3", "lr": "1e-2"}, off=OFF),
         Case("des", short={"iterations": "3", "batch": "2", "n_prompts": "4", "lr": "1e-2"}, off=OFF),
