@@ -93,10 +93,10 @@ def test_running_out_of_device_memory_gives_the_advice_and_other_errors_pass():
 )
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_value_that_is_not_finite_is_refused_with_the_way_out(dtype, way_out, bad):
-    devices.check_finite(torch.tensor([1.0, -2.0], dtype=dtype), "loss", dtype)
+    devices.check_finite(torch.tensor([1.0, -2.0], dtype=dtype), "The loss", dtype)
     name = str(dtype).removeprefix("torch.")
-    with pytest.raises(InputError, match=f"The loss is NaN or infinite in {name}; .*{way_out}"):
-        devices.check_finite(torch.tensor([1.0, bad], dtype=dtype), "loss", dtype)
+    with pytest.raises(InputError, match=f"The loss became NaN or infinite in {name}; .*{way_out}"):
+        devices.check_finite(torch.tensor([1.0, bad], dtype=dtype), "The loss", dtype)
 
 
 def test_random_numbers_are_those_of_the_generator():

@@ -96,6 +96,11 @@ def out_of_memory(advice: str = LESS_MEMORY) -> Iterator[None]:
 def check_finite(value: Tensor, what: str, dtype: torch.dtype) -> None:
     """Check that `value`, computed by parts of precision `dtype`, holds no NaN and no infinity.
 
+    Args:
+        value: of any shape.
+        what: it is, as a sentence begins: "The loss".
+        dtype: of the parts.
+
     Raises:
         InputError: if it does; names the next wider precision.
     """
@@ -106,7 +111,7 @@ def check_finite(value: Tensor, what: str, dtype: torch.dtype) -> None:
         torch.bfloat16: "use --dtype float32",
     }.get(dtype, "use a smaller learning rate")
     name = str(dtype).removeprefix("torch.")
-    raise InputError(f"The {what} is NaN or infinite in {name}; {way_out}.")
+    raise InputError(f"{what} became NaN or infinite in {name}; {way_out}.")
 
 
 # Random numbers come from CPU generators and are moved: a seed draws the same numbers on every device.
