@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .._util.device import autocast_for, check_finite, out_of_memory
 from .._util.errors import InputError
-from .conditioning import Conditioning, PromptSource, Tokens
+from .conditioning import CPU, Conditioning, PromptSource, Tokens
 from .guidance import Guidance, Sampling, SamplingCost, Scale, is_off
 from .schedule import NoiseSchedule
 from .sharing import shared_copy
@@ -41,14 +41,14 @@ class Calls:
 class PartialSample(NamedTuple):
     """Latents within the schedule, and the timestep at which the next step would be taken (-1 at the end)."""
 
-    latents: Float[Tensor, batch * latent]
+    latents: Float[Tensor, "batch ..."]
     timestep: float
 
 
 class PartialSamples(NamedTuple):
     """Latents within the schedule, each with the timestep of its next step (of the last step, for finished ones)."""
 
-    latents: Float[Tensor, batch * latent]
+    latents: Float[Tensor, "batch ..."]
     timesteps: Float[Tensor, " batch"]
 
 
@@ -87,7 +87,7 @@ class DiffusionModel(ABC):
     text: TextStack
     schedule: NoiseSchedule
     parts: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline, that are no networks
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     dtype: torch.dtype = torch.float32
     revision: str | None = None
     testbed: str | None = None
@@ -277,16 +277,16 @@ class DiffusionModel(ABC):
 
     # -- denoising ----------------------------------------------------------------------------------------------------
 
-    def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, n * latent]:
+    def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Unit noise from a CPU generator, so that a seed means the same on every device."""
         return torch.randn(n, *self.latent_shape, generator=generator).to(self.device)
 
-    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, batch * latent]:
+    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
         each = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(each).to(self.device)
 
-    def predict(self, latents: Float[Tensor, batch * latent], timesteps: Tensor, cond: Conditioning) -> Float[Tensor, batch * latent]:
+    def predict(self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning) -> Float[Tensor, "batch ..."]:
         """The denoiser's raw output, which ``schedule`` reads: float32.
 
         Args:
@@ -322,7 +322,7 @@ class DiffusionModel(ABC):
     @torch.no_grad()
     def denoise(
         self,
-        noise: Float[Tensor, batch * latent],
+        noise: Float[Tensor, "batch ..."],
         cond: Conditioning,
         uncond: Conditioning,
         *,
@@ -357,7 +357,7 @@ class DiffusionModel(ABC):
     @torch.no_grad()
     def denoise_each(
         self,
-        noise: Float[Tensor, batch * latent],
+        noise: Float[Tensor, "batch ..."],
         cond: Conditioning,
         uncond: Conditioning,
         *,
@@ -401,7 +401,7 @@ class DiffusionModel(ABC):
     # -- images -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def decode(self, latents: Float[Tensor, batch * latent]) -> Float[Tensor, "batch 3 height width"]:
+    def decode(self, latents: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1 from scaled latents, ``batch_size`` at once."""
         images = []
         for part in latents.split(self.batch_size):
@@ -416,7 +416,7 @@ class DiffusionModel(ABC):
 
     def sample(
         self,
-        noise: Float[Tensor, batch * latent],
+        noise: Float[Tensor, "batch ..."],
         cond: Conditioning,
         uncond: Conditioning,
         *,
@@ -458,7 +458,7 @@ class DiffusionModel(ABC):
         return torch.cat(images)
 
 
-def row_generators(noise: Float[Tensor, batch * latent]) -> list[torch.Generator]:
+def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
     """A CPU generator for each sample, seeded by the sample's own noise.
 
     Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its batch.

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+CPU = torch.device("cpu")
+
 #: What picks samples of a batch: indices, a mask, a slice.
 Rows = Tensor | Sequence[int] | slice
 

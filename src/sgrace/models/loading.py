@@ -27,9 +27,9 @@ def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
             continue
         found = importlib.import_module(f"{families.__name__}.{module.name}")
         for value in vars(found).values():
-            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
-                if pipeline_class in value.pipelines:
-                    return value
+            is_family = isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel
+            if is_family and pipeline_class in value.pipelines:
+                return value
     return None
 
 

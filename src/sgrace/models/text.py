@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .conditioning import Tokens
+from .conditioning import CPU, Tokens
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TextEncoder:
     module: nn.Module
     tokenizer: Any
     projection: Float[Tensor, "features width"] | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @property
     def length(self) -> int:

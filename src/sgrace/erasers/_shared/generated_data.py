@@ -51,7 +51,7 @@ def generate_latents(
     num_inference_steps: int,
     guidance_scale: float,
     negatives: Sequence[str] | None = None,
-) -> Float[Tensor, n * latent]:
+) -> Float[Tensor, "n ..."]:
     """Clean scaled latents, one for each prompt and from one seed each, ``batch_size`` of the model at once.
 
     Costs ``num_inference_steps`` calls of the denoiser for each batch.
@@ -94,11 +94,11 @@ def shuffled_batches(n: int, batch: int, generator: torch.Generator) -> Iterator
 class Noise(NamedTuple):
     """Unit noise, and a timestep for each sample."""
 
-    noise: Float[Tensor, n * latent]
+    noise: Float[Tensor, "n ..."]
     timesteps: Float[Tensor, " n"]
 
 
-def noise_for(model: DiffusionModel, clean: Float[Tensor, n * latent], generator: torch.Generator) -> Noise:
+def noise_for(model: DiffusionModel, clean: Float[Tensor, "n ..."], generator: torch.Generator) -> Noise:
     """Unit noise of the shape of ``clean``, and for each sample a timestep, uniform over the schedule of training."""
     noise = torch.randn(clean.shape, generator=generator).to(model.device)
     return Noise(noise, model.schedule.sample_timesteps(len(clean), generator).to(model.device))

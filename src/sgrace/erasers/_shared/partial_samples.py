@@ -41,9 +41,9 @@ class PartialSamplesConfig(BaseModel):
 class Partial(NamedTuple):
     """Samples stopped at random steps: latents, timesteps of their next steps, and the unit noise they came from."""
 
-    latents: Float[Tensor, n * latent]
+    latents: Float[Tensor, "n ..."]
     timesteps: Float[Tensor, " n"]
-    noise: Float[Tensor, n * latent]
+    noise: Float[Tensor, "n ..."]
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ class _LearnedTokens:
 def learn_words(
     model: DiffusionModel,
     prompts: Sequence[WordPrompt],
-    latents: Float[Tensor, n * latent],
+    latents: Float[Tensor, "n ..."],
     start: Float[Tensor, "concepts k width"],
     *,
     steps: int,
