@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 DEVICE = torch.device("maia", 7)  # torch knows it by name alone; what gets there by mistake fails
 CPU = torch.device("cpu")
@@ -51,12 +51,20 @@ def _mark(tensor: Tensor, away: bool) -> Tensor:
     return tensor
 
 
+def _leaves(values: Any) -> Iterator[Any]:
+    if isinstance(values, (list, tuple, dict)):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _leaves(value)
+    else:
+        yield values
+
+
 def _tensors(*values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in _leaves(values) if isinstance(leaf, Tensor)]
 
 
 def _has_generator(*values: Any) -> bool:
-    return any(isinstance(leaf, torch.Generator) for leaf in tree_leaves(values))
+    return any(isinstance(leaf, torch.Generator) for leaf in _leaves(values))
 
 
 class _Move(torch.autograd.Function):
@@ -170,7 +178,8 @@ class _Functions(TorchFunctionMode):
             self.ledger.report("a gradient")
         if len(sides) == 2 and func == Tensor.copy_:
             args = (args[0], _Move.apply(args[1], is_away(args[0])), *args[2:])
-        args, kwargs = tree_map(lambda leaf: CPU if _names_device(leaf) else leaf, (args, kwargs))
+        if any(map(_names_device, _leaves((args, kwargs)))):
+            args, kwargs = tree_map(lambda leaf: CPU if _names_device(leaf) else leaf, (args, kwargs))
         before = self.ledger.inside
         self.ledger.inside = before or bool(to) or True in sides
         try:
