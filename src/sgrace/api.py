@@ -19,7 +19,7 @@ from .erasure import Erasure
 from .knowledge import Knowledge
 from .models import StableDiffusion
 
-UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
+UNLIMITED = Budget()
 N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}  # of the built-in model's own prompt tables
 
 

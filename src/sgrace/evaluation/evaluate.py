@@ -19,7 +19,6 @@ from .._util.errors import InputError
 from .._util.images import from_bytes, to_bytes
 from .._util.provenance import versions
 from ..attacks import AttackSet, Budget, Scene
-from ..attacks._token_space import ordinary_tokens
 from ..metrics import Share, attack_success
 from ..metrics.concept_space import cka
 from ..metrics.retention import mace_h
@@ -33,7 +32,7 @@ from .schema import AttackRow, Drift, Evaluation, Rate, Retention, Scores, Space
 from .suites import Suite
 
 EVALUATION = "evaluation.json"
-UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
+UNLIMITED = Budget()
 
 
 def evaluate(
@@ -129,7 +128,7 @@ def _attack_row(name: str, found: AttackSet) -> AttackRow:
         success=Rate.of(success.union),
         survival=found.survival,
         checks=sum(a.checks for a in found.attempts),
-        unet_rows=spent["unet_rows"],
+        unet_rows=spent["denoiser_rows"],
         text_encoder_rows=spent["text_encoder_rows"],
         seconds=round(spent["seconds"], 1),
         stopped=found.record["stopped"],
@@ -190,7 +189,7 @@ def _scores(shares: dict[str, Share], style_right: Share, *, style: bool) -> Sco
 
 def _changed(scene: Scene, original: StableDiffusion, n: int, extractor: Extractor | None, pictures: Path) -> dict[str, Any]:
     """What can be said without a judge: drift of the text encoder and, with an extractor, fidelity of unrelated pictures."""
-    words, rng = scene.knowledge.resolved(scene.concept.name), random.Random(scene.concept.name)
+    words, rng = scene.words.resolved(scene.concept.name), random.Random(scene.concept.name)
 
     def ask(contexts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         every = list(dict.fromkeys(context.format(name) for context in contexts for name in names))
@@ -231,20 +230,20 @@ def _space(
         pairs = [context.format(word) for context in contexts for word in words]
         return [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[:size].tolist()]
 
-    words = scene.knowledge
+    words = scene.words
     concept = draw(words.contexts, words.related, 2 * n)
     half = len(concept) // 2
     if half < 10:
         raise InputError(f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}.")
     near = draw(words.unrelated_contexts, words.surrogates or words.unrelated, n)
-    pool = ordinary_tokens(original).tolist()
+    pool = original.text.main.ordinary_tokens().tolist()
     random = [[pool[i] for i in torch.randint(len(pool), (8,), generator=generator).tolist()] for _ in range(n // 2)]
     groups = {"random": scene.target.encode(scene.target.assemble(random).ids)}
     for name, found in sets.items():
         tried = [i for i, a in enumerate(found.attempts) if a.checks]
         texts = [found.attempts[i].candidate for i in tried if found.attempts[i].candidate is not None]
-        if "states" in found.tensors and len(tried) >= 8:
-            groups[name] = found.tensors["states"][tried]
+        if "prompt_embeds" in found.tensors and len(tried) >= 8:
+            groups[name] = found.tensors["prompt_embeds"][tried]
         elif len(texts) >= 8:
             groups[name] = states(scene.target, [text or "" for text in texts])
     reference, held_out = states(original, concept[:half]), states(original, concept[half:])
