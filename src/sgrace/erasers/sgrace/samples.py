@@ -138,14 +138,14 @@ class Adversary:
         return Texts(context.format(word), context.format(replacement))
 
     def attacked(self, subject: Subject, samples: Samples) -> Samples:
-        """The samples after an attack on the student as it is now; clean samples stay."""
+        """The samples after an attack on the student as it is now; clean samples take no part in it."""
         config = self.config
-        start = samples.embeddings
-        tokens = samples.tokens
+        rows = slice(0, self.n_attacked)
+        start = samples.embeddings[rows]
+        tokens = samples.tokens[rows]
         positions = torch.arange(start.shape[1], device=start.device)
         # content positions, without the start and the end token: (n, length, 1)
         mask = ((positions > 0) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
-        mask[self.n_attacked :] = 0
         attacked = attack_embeddings(
             start,
             mask,
@@ -158,7 +158,7 @@ class Adversary:
             around=start,
             batch_size=gradient_batch(self.student),
         )
-        return replace(samples, embeddings=attacked)
+        return replace(samples, embeddings=torch.cat([attacked, samples.embeddings[self.n_attacked :]]))
 
     def _loss(self, subject: Subject, tokens: Tokens) -> Loss:
         """``mean |eps(x_t, h) - goal|^2 + w (1 - cos(f(h), f*(name)))`` of some of the samples."""
