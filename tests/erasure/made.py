@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sgrace.concept import Concept
-from sgrace.erasers.sld import SLDConfig, SLDGuidance
 from sgrace.erasure import Adapter, Erasure, Recipe, base_of
 from sgrace.erasure.recipe import Cost, RecipeTarget
 from sgrace.knowledge import Knowledge
@@ -50,7 +49,9 @@ def erasure(
     return Erasure.of(recipe, model, tensors, adapter, guidance)
 
 
-def moved(model: DiffusionModel, component: str, names: Iterable[str] | None = None, seed: int = 0) -> dict[str, Tensor]:
+def moved(
+    model: DiffusionModel, component: str, names: Iterable[str] | None = None, seed: int = 0
+) -> dict[str, Tensor]:
     """Parameters of a component with noise on them, in float32 as training leaves them."""
     generator = torch.Generator().manual_seed(seed)
     own = dict(model.components[component].named_parameters())
@@ -65,7 +66,9 @@ def of_text(model: DiffusionModel, concept: str = "church", seed: int = 0) -> Er
     return erasure(model, {"text_encoder": moved(model, "text_encoder", seed=seed)}, concept=concept)
 
 
-def of_denoiser(model: DiffusionModel, concept: str = "church", seed: int = 0, site: str = "text_kv") -> Erasure:
+def of_denoiser(
+    model: DiffusionModel, concept: str = "church", seed: int = 0, site: str = "text_kv"
+) -> Erasure:
     return erasure(model, {"unet": moved(model, "unet", model.sites.names(site), seed)}, concept=concept)
 
 
@@ -73,12 +76,21 @@ def of_adapter(model: DiffusionModel, concept: str = "church", seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, layer in model.sites.text_attention().items():
-        shapes = {"down": (2, layer.width), "down_bias": (2,), "up": (layer.width, 2), "up_bias": (layer.width,)}
-        tensors |= {f"{name}/{part}": torch.randn(shape, generator=generator) for part, shape in shapes.items()}
+        shapes = {
+            "down": (2, layer.width),
+            "down_bias": (2,),
+            "up": (layer.width, 2),
+            "up_bias": (layer.width,),
+        }
+        tensors |= {
+            f"{name}/{part}": torch.randn(shape, generator=generator) for part, shape in shapes.items()
+        }
     return erasure(model, {}, Adapter("bottleneck", tensors), concept=concept)
 
 
 def of_guidance(model: DiffusionModel, concept: str = "church", seed: int = 0) -> Erasure:
+    from sgrace.erasers.sld import SLDConfig, SLDGuidance
+
     safety = torch.randn(20, 24, generator=torch.Generator().manual_seed(seed))
     return erasure(model, {}, guidance=SLDGuidance(SLDConfig(), {"safety": safety}), concept=concept)
 

@@ -41,7 +41,9 @@ Maker = Callable[..., Erasure]
 
 
 @pytest.mark.parametrize(("first", "second", "composes"), TABLE)
-def test_two_that_were_made_on_the_original(model: DiffusionModel, first: Maker, second: Maker, composes: bool) -> None:
+def test_two_that_were_made_on_the_original(
+    model: DiffusionModel, first: Maker, second: Maker, composes: bool
+) -> None:
     dog = first(model, "dog", seed=1)
     church = second(model, "church", seed=2)
     safe = dog.apply(model)
@@ -60,7 +62,10 @@ def test_two_that_were_made_on_the_original(model: DiffusionModel, first: Maker,
 
 
 def test_the_refusal_names_both_and_the_way_out(model: DiffusionModel) -> None:
-    with pytest.raises(InputError, match=r"erasure of dog .* that of church would undo it; erase dog and church together, or .*safe"):
+    with pytest.raises(
+        InputError,
+        match=r"erasure of dog .* that of church would undo it; erase dog and church together, or .*safe",
+    ):
         of_text(model, "church", seed=2).apply(of_text(model, "dog", seed=1).apply(model))
 
 
@@ -156,7 +161,11 @@ def test_a_folder_is_recorded_as_a_place_that_is_found_from_anywhere(
 ) -> None:
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)
-    for source, recorded in (("tiny", str(tmp_path / "tiny")), ("emoji", "emoji"), ("some/hub-id", "some/hub-id")):
+    for source, recorded in (
+        ("tiny", str(tmp_path / "tiny")),
+        ("emoji", "emoji"),
+        ("some/hub-id", "some/hub-id"),
+    ):
         named = model.replace()
         named.source = source
         assert of_denoiser(named).recipe.base.source == recorded

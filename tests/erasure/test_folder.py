@@ -69,7 +69,11 @@ def test_three_on_top_of_each_other_are_saved_once_each(model: DiffusionModel, t
 def test_every_deciding_file_is_named(model: DiffusionModel, tmp_path: Path) -> None:
     of_text(of_denoiser(model, "dog").apply(model)).save_pretrained(tmp_path / "safe")
     named = json.loads((tmp_path / "safe" / "recipe.json").read_text())["sha256"]
-    assert {"text_encoder/model.safetensors", "text_encoder/config.json", "text_encoder/tokenizer_config.json"} <= set(named)
+    assert {
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/tokenizer_config.json",
+    } <= set(named)
     assert "parents/0/recipe.json" in named
 
 
@@ -82,7 +86,9 @@ def test_a_text_encoder_is_a_folder_that_transformers_loads(model: DiffusionMode
     for name, value in encoder.named_parameters():
         assert value.equal(made.tensors["text_encoder"][name])
     texts = ["church", "a photo of dog"]
-    assert CLIPTokenizer.from_pretrained(folder)(texts).input_ids == model.text.main.tokenizer(texts).input_ids
+    assert (
+        CLIPTokenizer.from_pretrained(folder)(texts).input_ids == model.text.main.tokenizer(texts).input_ids
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -91,7 +97,10 @@ def test_files_keep_the_precision_of_the_base(tmp_path: Path, dtype: torch.dtype
     made = of_denoiser(half)
     made.save_pretrained(tmp_path / "safe")
     made.save_pretrained(tmp_path / "full", dtype=torch.float32)
-    stored = {name: {v.dtype for v in load_file(tmp_path / name / "unet.safetensors").values()} for name in ("safe", "full")}
+    stored = {
+        name: {v.dtype for v in load_file(tmp_path / name / "unet.safetensors").values()}
+        for name in ("safe", "full")
+    }
     assert stored == {"safe": {dtype}, "full": {torch.float32}}
     assert image(Erasure.from_pretrained(tmp_path / "safe").apply(half)).equal(image(made.apply(half)))
 
@@ -213,7 +222,9 @@ def test_a_tampered_folder_with_the_right_digests_is_refused(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["unet.safetensors", WEIGHTS, "text_encoder/config.json", "text_encoder/tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["unet.safetensors", WEIGHTS, "text_encoder/config.json", "text_encoder/tokenizer.json"]
+)
 def test_a_changed_file_is_noticed(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -225,7 +236,9 @@ def test_a_changed_file_is_noticed(saved: Path, tmp_path: Path, name: str) -> No
         Erasure.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["vae.safetensors", "text_encoder/added_tokens.json", "text_encoder_2/model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["vae.safetensors", "text_encoder/added_tokens.json", "text_encoder_2/model.safetensors"]
+)
 def test_a_file_beside_the_named_ones_is_noticed(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -244,7 +257,9 @@ def test_images_and_documents_beside_it_are_welcome(saved: Path, tmp_path: Path)
     assert Erasure.from_pretrained(folder).tensors
 
 
-@pytest.mark.parametrize("name", ["../safe/unet.safetensors", "/etc/hostname", "./unet.safetensors", "a//b", "", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["../safe/unet.safetensors", "/etc/hostname", "./unet.safetensors", "a//b", "", ".hidden"]
+)
 def test_a_recipe_names_no_file_outside(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -292,8 +307,16 @@ def test_broken_adapters_and_guidance_are_refused(
     tensors = load_file(file)
     for header, change, message in (
         ({"kind": "strange", "guidance": "strange"}, {}, "Unknown"),
-        ({"kind": "bottleneck", "guidance": "esd", "settings": "{}"}, {first(tensors): torch.tensor([1])}, "floating"),
-        ({"kind": "bottleneck", "guidance": "sld", "settings": "{}"}, {first(tensors): torch.tensor([torch.nan])}, "NaN"),
+        (
+            {"kind": "bottleneck", "guidance": "esd", "settings": "{}"},
+            {first(tensors): torch.tensor([1])},
+            "floating",
+        ),
+        (
+            {"kind": "bottleneck", "guidance": "sld", "settings": "{}"},
+            {first(tensors): torch.tensor([torch.nan])},
+            "NaN",
+        ),
     ):
         save_file({**tensors, **change}, file, metadata={"settings": "{}", **header})
         rehash(folder)

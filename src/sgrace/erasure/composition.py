@@ -13,7 +13,8 @@ from .._util.errors import InputError
 from .._util.hashing import sha256_of_tensors
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
-from .parts import Adapter, Parts
+from .adapter import Adapter
+from .parts import Parts
 from .recipe import Base
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
@@ -21,7 +22,12 @@ Tensors = Mapping[str, Mapping[str, Tensor]]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def base_of(model: DiffusionModel, tensors: Tensors, adapter: Adapter | None = None, guidance: Guidance[Any] | None = None) -> Base:
+def base_of(
+    model: DiffusionModel,
+    tensors: Tensors,
+    adapter: Adapter | None = None,
+    guidance: Guidance[Any] | None = None,
+) -> Base:
     """What a recipe says of the model that was erased from, with the digests by which it is known again.
 
     Args:
@@ -38,7 +44,10 @@ def base_of(model: DiffusionModel, tensors: Tensors, adapter: Adapter | None = N
         dtype=_name(model.dtype),
         testbed=model.testbed,
         family=model.family,
-        sha256={component: _digests(own) for component, own in _standing_on(model, tensors, adapter, guidance).items()},
+        sha256={
+            component: _digests(own)
+            for component, own in _standing_on(model, tensors, adapter, guidance).items()
+        },
     )
 
 

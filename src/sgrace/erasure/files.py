@@ -20,9 +20,10 @@ from .._util.settings import config_from
 from .._util.tensors import check_tensors, read_tensors
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
+from .adapter import Adapter
 from .composition import DTYPES
 from .int8 import packed, unpacked
-from .parts import Adapter, Parts
+from .parts import Parts
 from .recipe import Recipe
 from .text_folder import WEIGHTS, read_text_folder
 
@@ -34,7 +35,14 @@ _NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def save(erasure: Parts, parents: Sequence[Parts], folder: Path, *, small: bool = False, dtype: torch.dtype | None = None) -> None:
+def save(
+    erasure: Parts,
+    parents: Sequence[Parts],
+    folder: Path,
+    *,
+    small: bool = False,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write an erasure and those beneath it into a new folder."""
     with new_folder(folder) as partial:
         names = [f"{PARENTS}/{n}" for n in range(len(parents))]
@@ -44,7 +52,9 @@ def save(erasure: Parts, parents: Sequence[Parts], folder: Path, *, small: bool 
         _write(erasure, partial, small=small, dtype=dtype, parents=names)
 
 
-def _write(erasure: Parts, folder: Path, *, small: bool, dtype: torch.dtype | None, parents: Sequence[str] = ()) -> None:
+def _write(
+    erasure: Parts, folder: Path, *, small: bool, dtype: torch.dtype | None, parents: Sequence[str] = ()
+) -> None:
     precision = dtype or DTYPES.get(erasure.recipe.base.dtype or "", torch.float32)
     for component, own in erasure.tensors.items():
         tensors = _cast(own, precision)
@@ -86,7 +96,9 @@ def read(folder: Path) -> list[Parts]:
     own = _read_one(folder)
     parents = [_read_one(folder / name) for name in own.recipe.parents]
     if any(parent.recipe.parents for parent in parents):
-        raise InputError(f"{shown(folder)} is damaged: an erasure beneath another one has no parents of its own.")
+        raise InputError(
+            f"{shown(folder)} is damaged: an erasure beneath another one has no parents of its own."
+        )
     return [own, *parents]
 
 
@@ -114,16 +126,22 @@ def _check_files(folder: Path, recipe: Recipe) -> None:
     """Every file that decides a result must be named by the recipe and be the one that it names."""
     for name, digest in recipe.sha256.items():
         if not _NAME.fullmatch(name):
-            raise InputError(f"{shown(folder / RECIPE)}: sha256 must name files of its folder, not {name[:60]!r}.")
+            raise InputError(
+                f"{shown(folder / RECIPE)}: sha256 must name files of its folder, not {name[:60]!r}."
+            )
         if not (folder / name).is_file():
             raise InputError(f"{shown(folder)} is not complete: it has no {name[:80]}.")
         if sha256(folder / name) != digest:
-            raise InputError(f"{shown(folder / name)} differs from the file that the recipe names: it was changed or damaged.")
+            raise InputError(
+                f"{shown(folder / name)} differs from the file that the recipe names: it was changed or damaged."
+            )
     deciding = _deciding(folder) | {f"{name}/{RECIPE}" for name in recipe.parents}
     if recipe.is_version_1:  # it named the weights only
         deciding = {name for name in deciding if name.endswith(".safetensors")}
     if stray := sorted(deciding - recipe.sha256.keys()):
-        raise InputError(f"{shown(folder / stray[0])} is not named by the recipe: take it away, or erase again.")
+        raise InputError(
+            f"{shown(folder / stray[0])} is not named by the recipe: take it away, or erase again."
+        )
 
 
 def _deciding(folder: Path) -> set[str]:

@@ -7,32 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.guidance import Guidance
+from .adapter import Adapter
 from .recipe import Recipe
 from .text_folder import TextFolder
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """Tensors beside those of the denoiser.
-
-    Attributes:
-        kind: how they are laid out and used, of :data:`~sgrace.models.adapters.KINDS`.
-        tensors: by name; a part of each name, between slashes, is the layer's.
-        component: the denoiser's name in the pipeline.
-    """
-
-    kind: str
-    tensors: Mapping[str, Tensor]
-    component: str = "unet"
-
-    def layers(self, module: nn.Module) -> tuple[str, ...]:
-        """Beginnings of the names of all parameters in the layers that have an adapter."""
-        known = {name for name, _ in module.named_modules() if name}
-        parts = dict.fromkeys(part for name in self.tensors for part in name.split("/"))
-        return tuple(f"{part}." for part in parts if part in known)
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
@@ -75,7 +55,9 @@ class Parts:
             groups[f"adapter {self.adapter.kind} {self.adapter.component}"] = self.adapter.tensors
         if self.guidance is not None:
             groups[f"guidance {self.guidance.settings}"] = self.guidance.tensors
-        return {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+        return {
+            f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()
+        }
 
 
 def _equal(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
