@@ -62,10 +62,11 @@ def _eraser(model: StableDiffusion, plugin: str) -> dict[str, Any]:
 
 def _attack(model: StableDiffusion, name: str) -> dict[str, Any]:
     found = attack_of(name).run(scene_of(model, WORDS), LARGE, seed=3)
-    spent = {key: value for key, value in found.record["spent"].items() if key != "seconds"}
-    tensors = {**found.tensors, "images": found.pictures}
+    spent = found.record.spent
+    rows = [spent.denoiser_rows, spent.text_encoder_rows]
+    tensors = {**found.tensors, "images": found.images}
     attempts = [[a.candidate, a.survived, a.checks] for a in found.attempts]
-    return {"attempts": attempts, "rows": list(spent.values()), "tensors": _digest(tensors), **_projections(tensors)}
+    return {"attempts": attempts, "rows": rows, "tensors": _digest(tensors), **_projections(tensors)}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
