@@ -1,4 +1,4 @@
-"""Pictures as networks have them (float, channels first, -1..1) and as files and other packages want them (bytes)."""
+"""Images as networks have them (float, channels first, -1..1) and as files have them (bytes)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_bytes(pictures: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:
+def to_bytes(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:
     """-1..1 -> 0..255, rounded."""
-    return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
 
 
-def from_bytes(pictures: UInt8[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+def from_bytes(images: UInt8[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
     """0..255 -> -1..1."""
-    return pictures.float() / 127.5 - 1
+    return images.float() / 127.5 - 1
 
 
-def to_arrays(pictures: Float[Tensor, "*n c h w"]) -> NDArray[np.uint8]:
+def to_arrays(images: Float[Tensor, "*n c h w"]) -> NDArray[np.uint8]:
     """RGB bytes, channels last: ``(n, h, w, 3)``."""
-    array: NDArray[np.uint8] = to_bytes(pictures).movedim(-3, -1).contiguous().numpy()
+    array: NDArray[np.uint8] = to_bytes(images).movedim(-3, -1).contiguous().numpy()
     return array
