@@ -183,4 +183,8 @@ def read_guidance(file: Path) -> Guidance[Any]:
     kind = registry.load("erasers", name).guidance_type
     if kind is None or not isinstance(values, dict):
         raise InputError(f"{shown(file)} holds guidance of {name[:60]}, which has none.")
-    return cast("Guidance[Any]", kind(config_from(kind.config_type, values), tensors))
+    guidance = cast("Guidance[Any]", kind(config_from(kind.config_type, values), tensors))
+    if tensors.keys() != guidance.tensor_names or any(value.ndim != 2 for value in tensors.values()):
+        wanted = ", ".join(sorted(guidance.tensor_names))
+        raise InputError(f"{shown(file)} is damaged: guidance of {name} has one matrix each named {wanted}.")
+    return guidance
