@@ -39,7 +39,7 @@ CASES = {
         Case("race", short={**ESD, "site": "x", "plain_iterations": "1", "attack_steps": "2"}, off=OFF),
         Case("concept_ablation", short=ABLATION, off=OFF),
         Case("salun", short=RELABEL, off=OFF),
-        Case("erasediff", short=RELABEL, off=OFF),
+        Case("erasediff", short={**RELABEL, "replacement": ""}, off=OFF),
         Case("forget_me_not", short={**RELABEL, "inversion_steps": "2"}, off=OFF),
         Case("spm", short=SPM, off=OFF),
         Case("speed", short={"threshold": "3"}, off={"ridge": "1e10"}),
