@@ -94,7 +94,7 @@ class Erasure(Parts):
     def apply(self, model: DiffusionModel, *, force: bool = False) -> DiffusionModel:
         """The model with the concept erased; the given one is untouched and shares all that is not changed.
 
-        Parents that the model does not have yet are applied first. A model that has this one comes back as it is.
+        Parents that the model does not have yet are applied first. A model that has this one stays as it is.
 
         Args:
             model: the base model, or one with other erasures that do not touch the same tensors.

@@ -167,7 +167,7 @@ class Recipe(_Part):
         version = raw.get("schema_version", 1)
         if version not in (1, VERSION):
             raise InputError(
-                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION} only; "
+                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION}; "
                 "update sgrace."
             )
         try:
