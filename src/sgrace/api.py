@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ._util import registry
 from ._util.errors import InputError, unknown
+from ._util.hashing import sha256_of_tensors
 from .attacks import PROTOCOLS, AttackSet, Budget, Prompt, Scene
 from .concept import Concept, Kind
 from .detectors import Detector
@@ -90,16 +88,10 @@ def only_concept(erasure: Erasure | None) -> tuple[str, Kind]:
 
 def fingerprint(model: StableDiffusion) -> str:
     """SHA-256 of the weights and the guidance that decide a model's pictures."""
-    total = hashlib.sha256()
     parts = [part.state_dict() for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae)]
-    if model.guidance is not None:
-        total.update(json.dumps(model.guidance.settings).encode())
-        parts.append(model.guidance.tensors)
-    for part in parts:
-        for name, value in part.items():
-            total.update(name.encode())
-            total.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+    if model.guidance is None:
+        return sha256_of_tensors(*parts)
+    return sha256_of_tensors(*parts, model.guidance.tensors, header=json.dumps(model.guidance.settings))
 
 
 def attack(

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Listed, Options, digest
+from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
 BATCH = 32
@@ -109,12 +110,12 @@ class ClipZeroShot(Detector):
         words, others = (
             (found.targets, (*found.neighbours, *found.unrelated)) if found.style is None else ((found.style,), found.neighbours)
         )
-        return cls(words, others, Clip.from_pretrained(path), version=metadata.version("sgrace"), weights=digest(files))
+        return cls(words, others, Clip.from_pretrained(path), version=metadata.version("sgrace"), weights=sha256_of_files(files))
 
     @classmethod
     def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
         """A CLIP folder or hub id, with the words of the concept and of what else a picture may show."""
-        weights = digest(_weights(Path(source))) if Path(source).is_dir() else source
+        weights = sha256_of_files(_weights(Path(source))) if Path(source).is_dir() else source
         return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
 
     def scores(self, images: Tensor) -> Tensor:

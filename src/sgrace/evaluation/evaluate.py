@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,13 +10,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .._util import registry
 from .._util.errors import InputError
+from .._util.files import write_json, write_text_atomically
 from .._util.images import from_bytes, to_bytes
 from .._util.provenance import versions
+from .._util.tensors import read_tensors, save_tensors_atomically
+from .._util.text import read_json
 from ..attacks import AttackSet, Budget, Scene
 from ..attacks._token_space import ordinary_tokens
 from ..metrics import Share, attack_success
@@ -89,8 +90,8 @@ def evaluate(
     )
     if built_in and (reference := _gold_file(result)).is_file():
         result = result.with_gold(Evaluation.from_file(reference))
-    _write(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
-    _write(out / "evaluation.csv", result.csv())
+    write_text_atomically(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
+    write_text_atomically(out / "evaluation.csv", result.csv())
     return result
 
 
@@ -100,39 +101,33 @@ def _gold_file(result: Evaluation) -> Path:
     return (emoji.gold_path(result.concept) if known else Path()) / f"evaluation-{result.suite}.json"
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
-
-
 def _piece(path: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401  (JSON)
     if not path.exists():
-        _write(path, json.dumps(make(), indent=2) + "\n")
-    return json.loads(path.read_text())
+        write_json(path, make())
+    return read_json(path)
 
 
 def _attack(scene: Scene, name: str, length: str, seed: int, folder: Path) -> AttackSet:
     if not folder.is_dir():
         folder.parent.mkdir(exist_ok=True)
         registry.load("attacks", name).preset(length).run(scene, UNLIMITED, seed=seed).save_pretrained(folder)
-    return AttackSet.from_pretrained(folder)
+    return AttackSet.from_pretrained(folder, scene.prompts)
 
 
 def _attack_row(name: str, found: AttackSet) -> AttackRow:
-    success, spent = found.success, found.record["spent"]
+    success, spent = found.success, found.record.spent
     return AttackRow(
         attack=name,
-        access=found.record["access"],
+        access=found.record.access,
         plain=Rate.of(success.pre),
         post_only=Rate.of(success.post_only),
         success=Rate.of(success.union),
         survival=found.survival,
         checks=sum(a.checks for a in found.attempts),
-        unet_rows=spent["unet_rows"],
-        text_encoder_rows=spent["text_encoder_rows"],
-        seconds=round(spent["seconds"], 1),
-        stopped=found.record["stopped"],
+        unet_rows=spent.denoiser_rows,
+        text_encoder_rows=spent.text_encoder_rows,
+        seconds=round(spent.seconds, 1),
+        stopped=found.record.stopped,
     )
 
 
@@ -141,13 +136,8 @@ def _originals(scene: Scene, file: Path) -> None:
     if scene.original is not None and not file.exists():
         prompts, seeds = [p.text for p in scene.prompts], [p.seed for p in scene.prompts]
         steps, scale = scene.num_inference_steps, scene.scale_of(range(len(prompts)))
-        _save({"pictures": to_bytes(scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=scale))}, file)
-
-
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.replace(file)
+        drawn = scene.original.generate(prompts, seeds, num_inference_steps=steps, guidance_scale=scale)
+        save_tensors_atomically(file, {"pictures": to_bytes(drawn)})
 
 
 def _retention(scene: Scene, n: int, extractor: Extractor, pictures: Path) -> dict[str, Any]:
@@ -160,7 +150,7 @@ def _retention(scene: Scene, n: int, extractor: Extractor, pictures: Path) -> di
         shares[when], drawn[when] = measure(model, judge, asked)
     own = [question for question in asked if question != "rest"]  # which asks again about the target's pictures
     flat = {f"{when}/{question}": by_question[question] for when, by_question in drawn.items() for question in own}
-    _save({name: to_bytes(x) for name, x in flat.items()}, pictures)
+    save_tensors_atomically(pictures, {name: to_bytes(x) for name, x in flat.items()})
     rows = [
         Retention(question=q, before=Rate.of(shares["before"][q]) if "before" in shares else None, after=Rate.of(shares["after"][q]))
         for q in asked
@@ -203,7 +193,7 @@ def _changed(scene: Scene, original: StableDiffusion, n: int, extractor: Extract
         prompts, seeds = list(asked["unrelated"]), seeds_of(asked["unrelated"], 0)
         settings: dict[str, Any] = {"num_inference_steps": scene.num_inference_steps, "guidance_scale": scene.guidance_scale}
         before, after = (model.generate(prompts, seeds, **settings) for model in (original, scene.target))
-        _save({"before": to_bytes(before), "after": to_bytes(after)}, pictures)
+        save_tensors_atomically(pictures, {"before": to_bytes(before), "after": to_bytes(after)})
         found["fidelity"] = fidelity_of(prompts, before, after, extractor).model_dump()
     return found
 
@@ -258,11 +248,11 @@ def _space(
         rows += space_rows(space, known[0], known[1], known[2], sets_here)
         named = {**dict(zip(("concept", "held out", "neighbours"), known, strict=True)), **sets_here}
         kept |= {f"{space}/{name}": value.contiguous() for name, value in named.items()}
-    _save(kept, features_file)
+    save_tensors_atomically(features_file, kept)
     return [row.model_dump() for row in rows]
 
 
 def retention_pictures(folder: Path) -> dict[str, Tensor]:
     """Pictures of the retention questions in -1..1, by ``before/question`` and ``after/question``."""
     file = folder / "retention.safetensors"
-    return {name: from_bytes(x) for name, x in load_file(file).items()} if file.exists() else {}
+    return {name: from_bytes(x) for name, x in read_tensors(file)[0].items()} if file.exists() else {}

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...detectors.base import Detector, Identity, Known, Options, digest
+from ..._util.hashing import sha256_of_files
+from ...detectors.base import Detector, Identity, Known, Options
 from .. import emoji
 from . import Judge, vocabulary
 from .judge import VALIDATION
@@ -29,7 +30,7 @@ class EmojiJudge(Detector):
         self.classes = (concept,) if self.is_style else found.targets
         order = vocabulary.STYLES if self.is_style else vocabulary.classes()
         self.columns = [order.index(name) for name in self.classes]
-        weights = digest([emoji.path() / "judge.safetensors"])
+        weights = sha256_of_files([emoji.path() / "judge.safetensors"])
         self.known = self._known()
         record = self.known.record(THRESHOLD)
         self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
