@@ -7,15 +7,16 @@ import zlib
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..._util.images import to_arrays
+from ..._util.images import sheet, to_image
 from ...metrics import Share
 from ...models import StableDiffusion
 from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
+
+__all__ = ["GUIDANCE_SCALE", "STEPS", "Probe", "measure", "probes", "seeds_of", "sheet", "to_image"]
 
 GUIDANCE_SCALE = 1.6  # more of it makes flat and 3d pictures alike
 STEPS = 15
@@ -89,18 +90,3 @@ def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed:
     verdicts = {prompts: judge.judge(images) for prompts, images in drawn.items()}
     shares = {q: Share(int(probe.hits(verdicts[probe.prompts]).sum()), len(probe.prompts)) for q, probe in asked.items()}
     return shares, {q: drawn[probe.prompts] for q, probe in asked.items()}
-
-
-def to_image(picture: Tensor) -> Image.Image:
-    """``(3, h, w)`` in -1..1 -> RGB."""
-    return Image.fromarray(to_arrays(picture))
-
-
-def sheet(rows: list[Tensor], zoom: int = 1, gap: int = 4) -> Image.Image:
-    """Contact sheet; one row per tensor ``(n, 3, h, w)``."""
-    height, width = rows[0].shape[2:]
-    out = Image.new("RGB", (max(len(r) for r in rows) * (width + gap) + gap, len(rows) * (height + gap) + gap), "#dddddd")
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            out.paste(to_image(picture), (gap + x * (width + gap), gap + y * (height + gap)))
-    return out.resize((out.width * zoom, out.height * zoom), Image.Resampling.NEAREST) if zoom > 1 else out
