@@ -12,11 +12,10 @@ import jinja2
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .._util.images import from_bytes
+from .._util.images import from_bytes, to_image
 from ..attacks import AttackSet
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation, Rate
-from ..testbeds.emoji.measure import to_image
 from .plots import attack_plot, retention_plot, space_plot
 
 N_ROWS = 12

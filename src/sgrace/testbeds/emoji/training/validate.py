@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ...._util.images import sheet, to_image
 from ....metrics import Share
 from ....models import StableDiffusion
+from ...questions import seeds_of
 from .. import vocabulary
 from ..clip import Clip
 from ..concepts import TEST_CONTEXT, keyword_table
 from ..judge import Judge
-from ..measure import GUIDANCE_SCALE, STEPS, seeds_of, sheet, to_image
+from ..measure import GUIDANCE_SCALE, STEPS
 from .training_data import EmojiData, to_float
 
 LONG_STEPS = 25  # sampling steps of the generator's validation; everything else uses the shorter default
