@@ -85,16 +85,20 @@ def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[s
 
     if not api.is_built_in(before):
         prompts, seeds = [f"a picture of {name}" for name in names], list(range(len(names)))
-        sheet([m.generate(prompts, seeds) for m in (before, after)]).save(folder / "before_after.png")
+        images = [m.generate(prompts, seeds) for m in (before, after)]
+        sheet(images, labels=["before", "after"], headers=prompts).save(folder / "before_after.png")
         return {}
     judge, scores, rows = emoji.Judge.from_pretrained(emoji.path()), {}, []
+    labels: list[str] = []
     for name in names:
         concept: ClassSet = emoji.resolve(name)
         asked = probes(concept, n=48, seed=0)
         shares, pictures = zip(*(measure(m, judge, asked) for m in (before, after)), strict=True)
         scores[name] = {q: {"before": shares[0][q].as_dict(), "after": shares[1][q].as_dict()} for q in asked}
-        rows += [pictures[i][q][:12] for q in ("target", "neighbours", "unrelated") for i in (0, 1)]
-    sheet(rows).save(folder / "before_after.png")
+        shown = {"target": name, "neighbours": f"near {name}", "unrelated": "unrelated"}
+        rows += [pictures[i][q][:12] for q in shown for i in (0, 1)]
+        labels += [f"{label}, {when}" for label in shown.values() for when in ("before", "after")]
+    sheet(rows, labels=labels).save(folder / "before_after.png")
     return scores
 
 
