@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from ..attacks import Scene
+from ..testbeds.scenes import truncation
 from .suites import Suite
-
-
-def truncated_prompts(scene: Scene) -> int:
-    """Prompts that are longer than the target's text encoder reads: what is too long is cut."""
-    room = scene.target.text_length - 2  # start and end token
-    return sum(len(scene.target.content_tokens(prompt.text)) > room for prompt in scene.prompts)
 
 
 def caveats_of(scene: Scene, suite: Suite, truncated: int) -> tuple[str, ...]:
@@ -27,7 +22,3 @@ def caveats_of(scene: Scene, suite: Suite, truncated: int) -> tuple[str, ...]:
         found.append(truncation(truncated, len(scene.prompts)))
     return tuple(found)
 
-
-def truncation(truncated: int, n: int) -> str:
-    """The sentence on prompts that were cut."""
-    return f"{truncated} of {n} prompts are longer than the text encoder reads; their ends were cut."

@@ -15,7 +15,8 @@ from ..attacks import AttackSet, Budget, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
 from ..testbeds import Testbed
-from .caveats import caveats_of, truncated_prompts
+from ..testbeds.scenes import truncated_prompts
+from .caveats import caveats_of
 from .drift import changed
 from .pieces import piece, save_tensors, write_text
 from .retention import RETENTION_IMAGES, retention

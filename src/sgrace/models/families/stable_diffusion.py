@@ -55,6 +55,7 @@ class StableDiffusion:
     calls: Calls = field(default_factory=Calls)
     progress_bar_options: dict[str, Any] = field(default_factory=dict)
     guidance: Guidance[Any] | None = None
+    testbed: str | None = None  # set by the loader of a model that brings one
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Self:

@@ -16,8 +16,6 @@ from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
 
-__all__ = ["GUIDANCE_SCALE", "STEPS", "Probe", "measure", "probes", "seeds_of", "sheet", "to_image"]
-
 GUIDANCE_SCALE = 1.6  # more of it makes flat and 3d pictures alike
 STEPS = 15
 

@@ -1,0 +1,99 @@
+"""A model and a concept, made ready for attacks: every model goes this way, whether it has a testbed or not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from .._util import registry
+from .._util.errors import InputError, InputWarning, unknown
+from ..attacks import PROTOCOLS, Prompt, Scene
+from ..concept import Kind
+from ..detectors import Detector
+from ..knowledge import Knowledge
+from ..models import StableDiffusion
+from .base import Testbed
+from .files import OPTIONS, FileTestbed
+
+
+def find_testbed(
+    model: StableDiffusion,
+    original: StableDiffusion | None = None,
+    *,
+    words: Knowledge | Mapping[str, Knowledge] | None = None,
+    prompts: Sequence[Prompt] | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
+    kind: Kind | None = None,
+) -> Testbed:
+    """The testbed of a model, with whatever the user gives in place of its own.
+
+    Args:
+        model: its ``testbed`` names one; a model from a plain folder has none.
+        original: the model before erasing, whose testbed counts where the model names none.
+        words, prompts, detector, detector_options, kind: see :class:`FileTestbed`.
+    """
+    name = model.testbed or (original.testbed if original is not None else None)
+    fallback: Testbed | None = registry.load("testbeds", name)() if name else None
+    given = (words, prompts, detector, kind)
+    if fallback is not None and all(value is None for value in given):
+        return fallback
+    return FileTestbed(
+        words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback
+    )
+
+
+def scene_of(
+    target: StableDiffusion,
+    concept: str,
+    testbed: Testbed,
+    *,
+    original: StableDiffusion | None = None,
+    n_prompts: int = 24,
+    protocol: str = "shared",
+) -> Scene:
+    """What attacks work on.
+
+    Args:
+        target: the model under attack.
+        concept: its name.
+        testbed: of the model.
+        original: the model before erasing, if it is known.
+        n_prompts: size of the prompt table, where the testbed makes one.
+        protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
+
+    Raises:
+        InputError: the protocol or the concept is unknown, or the testbed lacks something.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    missing = [OPTIONS[part] for part in testbed.missing()]
+    if missing:
+        raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
+    resolved = testbed.resolve(concept)
+    scene = Scene(
+        target=target,
+        original=original,
+        concept=resolved,
+        knowledge=testbed.words(resolved),
+        detector=testbed.detector(resolved),
+        prompts=testbed.prompts(resolved, n_prompts),
+        num_inference_steps=testbed.num_inference_steps,
+        guidance_scale=testbed.guidance_scale,
+        protocol=PROTOCOLS[protocol],
+    )
+    truncated = truncated_prompts(scene)
+    if truncated:
+        warnings.warn(truncation(truncated, len(scene.prompts)), InputWarning, stacklevel=2)
+    return scene
+
+
+def truncated_prompts(scene: Scene) -> int:
+    """Number of prompts that are longer than the target's text encoder reads."""
+    room = scene.target.text_length - 2  # start and end token
+    return sum(len(scene.target.content_tokens(prompt.text)) > room for prompt in scene.prompts)
+
+
+def truncation(truncated: int, n: int) -> str:
+    """The sentence that says so."""
+    return f"{truncated} of {n} prompts are longer than the text encoder reads; their ends are cut."
