@@ -13,7 +13,7 @@ from . import typecheck
 install_import_hook("sgrace", f"{typecheck.__name__}.checked")  # before anything of the package is imported
 
 from sgrace.knowledge import Knowledge  # noqa: E402
-from sgrace.models import StableDiffusion  # noqa: E402
+from sgrace.models.families.stable_diffusion import StableDiffusion  # noqa: E402
 
 WORDS = ["church", "chapel", "house", "dog", "tree", "boat", "a", "of", "photo", "picture", "an", "image", ","]
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import sys
 
-from .record import NAMES, difference, load, record, save
+from .record import difference, load, names, record, save
 
 
 def main() -> int:
     """Write or check, and say which records are equal to the byte."""
-    action, *names = sys.argv[1:]
-    known, failed = load(), 0
-    for name in names or NAMES:
+    action, *chosen = sys.argv[1:]
+    known = load()
+    failed = 0
+    for name in chosen or (names() if action == "write" else known):
         found = record(name)
         if action == "write":
             save({**load(), name: found})

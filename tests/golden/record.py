@@ -14,23 +14,28 @@ from torch import Tensor
 
 from sgrace._util import registry
 from sgrace.concept import Concept
-from sgrace.knowledge import Knowledge
-from sgrace.models import StableDiffusion
+from sgrace.knowledge import Knowledge, Target
+from sgrace.models import DiffusionModel
+from sgrace.models.families.stable_diffusion import StableDiffusion
 
+from ..attacks.cases import CASES as ATTACKS
 from ..conftest import tiny_pipeline
-from ..test_attacks import LARGE, attack_of, scene_of
-from ..test_attacks import SHORT as ATTACKS
-from ..test_erasers import SHORT as ERASERS
-from ..test_erasers import eraser_of, state
+from ..erasers.cases import CASES as ERASERS
 
 FILE = Path(__file__).parent / "records.json"
 PRESETS = ("emoji", "published", "corrected")
 PREDICTIONS = ("epsilon", "v_prediction")
-NAMES = [
-    *(f"erasers/{name}/{prediction}" for name in ERASERS for prediction in PREDICTIONS),
-    *(f"erasers/{name}@{preset}/epsilon" for name in ERASERS for preset in PRESETS if preset in registry.load("erasers", name).presets),
-    *(f"attacks/{name}/{prediction}" for name in ATTACKS for prediction in PREDICTIONS),
-]
+
+
+def names() -> list[str]:
+    """``erasers/NAME[@PRESET]/PREDICTION`` and ``attacks/NAME/PREDICTION`` of every plug-in."""
+    found = [f"erasers/{name}/{prediction}" for name in ERASERS for prediction in PREDICTIONS]
+    for name in ERASERS:
+        known = registry.load("erasers", name).presets
+        found += [f"erasers/{name}@{preset}/epsilon" for preset in PRESETS if preset in known]
+    return found + [f"attacks/{name}/{prediction}" for name in ATTACKS for prediction in PREDICTIONS]
+
+
 WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), surrogates=("house", "boat"))
 N_PROJECTIONS = 4
 #: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the rounding of another build.
@@ -45,11 +50,21 @@ def record(name: str) -> dict[str, Any]:
     return (_eraser if family == "erasers" else _attack)(model, plugin)
 
 
-def _eraser(model: StableDiffusion, plugin: str) -> dict[str, Any]:
+def state(model: DiffusionModel) -> dict[str, Tensor]:
+    """Every tensor that decides what a model gives, by component and name."""
+    found = {"guidance": {}} if model.guidance is None else {"guidance": dict(model.guidance.tensors)}
+    parts = {**{name: module.state_dict() for name, module in model.components.items()}, **found}
+    return {f"{part}.{name}": value.clone() for part, values in parts.items() for name, value in values.items()}
+
+
+def _eraser(model: DiffusionModel, plugin: str) -> dict[str, Any]:
     name, _, preset = plugin.partition("@")
-    eraser = registry.load("erasers", name).preset(preset, "object", ERASERS[name]) if preset else eraser_of(name, ERASERS[name])
+    settings = dict(ERASERS[name].short)
+    if preset:
+        settings.pop("site", None)  # a preset keeps its own
+    eraser = registry.load("erasers", name).preset(preset or None, "object", settings)
     before = state(model)
-    after = state(eraser.erase(model, [Concept(name="church")], [WORDS], seed=1).apply(model))
+    after = state(eraser.erase(model, [Target(Concept(name="church"), WORDS)], seed=1).apply(model))
     changes = {}
     for key, value in after.items():
         old = before.get(key)
@@ -60,7 +75,9 @@ def _eraser(model: StableDiffusion, plugin: str) -> dict[str, Any]:
     return {"tensors": _digest(changes), **_projections(changes)}
 
 
-def _attack(model: StableDiffusion, name: str) -> dict[str, Any]:
+def _attack(model: DiffusionModel, name: str) -> dict[str, Any]:
+    from ..test_attacks import LARGE, attack_of, scene_of  # noqa: PLC0415
+
     found = attack_of(name).run(scene_of(model, WORDS), LARGE, seed=3)
     spent = {key: value for key, value in found.record["spent"].items() if key != "seconds"}
     tensors = {**found.tensors, "images": found.pictures}

@@ -1,66 +1,130 @@
-"""What every eraser gives: an erasure that can be saved, loaded and applied."""
+"""What an eraser is: a change of a model, made from the words of the concepts to be erased."""
 
 from __future__ import annotations
 
-import resource
+import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, final
 
+import torch
 from pydantic import BaseModel
+from torch import Tensor
+from tqdm import tqdm
 
 from .._util.errors import InputError
-from .._util.provenance import versions
+from .._util.provenance import peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..erasure import Adapter, Erasure
+from ..erasure.recipe import Base, Cost, Recipe, RecipeTarget
+from ..knowledge import Knowledge, Target
+from ..models import DiffusionModel
 from ..models.guidance import Guidance
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
+class Need(StrEnum):
+    """What a method asks of a model."""
+
+    GRADIENTS = "gradients"
+    SHARED_TEXT_KV = "key and value matrices that read the same text"
+    ATTENTION_MAPS = "attention maps"
+    TEXT_ENCODER = "a text encoder that can be trained"
+    SAMPLING = "a say in the sampling"
+    GENERATED_DATA = "images that the model generates itself"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a method changes.
+
+    Attributes:
+        tensors: changed parameters by component and name. Of a text encoder: its whole state, as it is saved to be dropped in.
+        adapter: tensors beside the denoiser's own.
+        guidance: what steers the sampling from now on.
+        trained: number of changed values.
+        details: what else the recipe records, ready for JSON.
+    """
+
+    tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    adapter: Adapter | None = None
+    guidance: Guidance[Any] | None = None
+    trained: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of an eraser.
+
+    Attributes:
+        model: the original, with a count of calls of its own.
+        targets: the concepts and their words.
+        seed: of every choice.
+        generator: of noise and choices, on the CPU.
+        rng: of choices among words.
+    """
+
+    model: DiffusionModel
+    targets: tuple[Target, ...]
+    seed: int
+    generator: torch.Generator
+    rng: random.Random
+
+    @property
+    def concepts(self) -> list[Concept]:
+        """The concepts."""
+        return [target.concept for target in self.targets]
+
+    @property
+    def words(self) -> list[Knowledge]:
+        """The words of each concept."""
+        return [target.words for target in self.targets]
+
+    def progress(self, steps: int | Iterable[Any], desc: str = "erase") -> Iterator[Any]:
+        """Steps, or items, under a progress bar."""
+        items = range(steps) if isinstance(steps, int) else steps
+        return iter(tqdm(items, desc=desc, **self.model.progress_bar_options))
+
+
 class Eraser(ABC, Generic[Config]):
-    """Base of all methods.
+    """Base of all methods; a subclass writes :meth:`change`.
 
     Args:
         config: settings; the config's own defaults, if absent.
+        preset: name of the preset that the settings came from.
 
     Attributes:
         name: plug-in name.
         paper: where it comes from.
-        trains: which parameters it changes.
-        pictures: what it needs besides words: ``none``, or which pictures it draws itself.
-        access: what it needs of the model: ``gradients`` through its networks, its ``weights`` alone, or a say in its ``sampling``.
-        several: how several concepts in one call are treated.
-        form: what an erasure holds: ``plain weights`` that any pipeline takes, an ``adapter``, or ``guidance`` while sampling.
-        families: models on which it works.
         licence: of the authors' own code, which is no part of this one.
+        needs: what it asks of a model.
+        changes: the site of the denoiser that it changes, or ``text``, ``adapter`` or ``guidance``.
         config_type: the frozen pydantic model of the settings.
+        presets: named settings.
+        default_preset: the one that is used where none is named.
         guidance_type: what steers the sampling, for methods that change no weights.
-        presets: named settings; default_preset: the one that is used where none is named.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
-    trains: ClassVar[str]
-    pictures: ClassVar[str] = "none"
-    access: ClassVar[Literal["gradients", "weights", "sampling"]] = "gradients"
-    several: ClassVar[str] = "together"
-    form: ClassVar[str] = "plain weights"
-    families: ClassVar[str] = "Stable Diffusion 1.x, 2.x"
     licence: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
+    changes: ClassVar[str] = "text_kv"
     config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     default_preset: ClassVar[str]
     guidance_type: ClassVar[type[Guidance[Any]] | None] = None
     config: Config
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, preset: str | None = None) -> None:
         self.config = config or cast("Config", self.config_type())
+        self.preset_name = preset
 
     @classmethod
     def preset(cls, name: str | None, kind: Kind, settings: Mapping[str, str] | None = None) -> Self:
@@ -69,65 +133,65 @@ class Eraser(ABC, Generic[Config]):
         Raises:
             InputError: unknown preset or setting, or a value out of range.
         """
-        del kind  # most methods treat all kinds alike
-        values = preset_values(cls.presets, name or cls.default_preset)
-        return cls(cast("Config", config_from(cls.config_type, values, settings)))
+        chosen = name or cls.default_preset
+        values = {**preset_values(cls.presets, chosen), **cls.values_for(chosen, kind)}
+        return cls(cast("Config", config_from(cls.config_type, values, settings)), chosen)
 
-    @abstractmethod
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
+    @classmethod
+    def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
+        """Settings of a preset that depend on the kind of concept; most methods have none."""
+        del preset, kind
+        return {}
+
+    @classmethod
+    def refusal(cls, family: type[DiffusionModel]) -> str:
+        """Why the method cannot run on a family of models; empty where it can."""
+        if Need.SHARED_TEXT_KV in cls.needs and not family.denoiser_map.shared_text_inputs:
+            return "its closed form needs key and value matrices that all read the same prompt embeddings"
+        return ""
+
+    @property
+    def site(self) -> str:
+        """What this run changes; a method whose settings choose it says so here."""
+        return self.changes
+
+    @final
+    def erase(self, model: DiffusionModel, targets: Iterable[Target], *, seed: int = 0) -> Erasure:
         """Erase a set of concepts; the given model is untouched.
 
         Args:
             model: the model to protect.
-            concepts: one or more concepts.
-            knowledge: word lists, one per concept.
+            targets: one or more concepts with their words.
             seed: same seed, same weights.
 
         Raises:
-            InputError: no concept, or lists of different length.
+            InputError: no concept, or the method cannot work on this model or with these words.
         """
+        chosen = tuple(targets)
+        if not chosen:
+            raise InputError("Give at least one concept to erase.")
+        if reason := self.refusal(type(model)):
+            raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
+        started = time.monotonic()
+        teacher = model.metered()
+        generator = torch.Generator().manual_seed(seed)
+        change = self.change(Job(teacher, chosen, seed, generator, random.Random(seed)))
+        recipe = Recipe(
+            method=self.name,
+            paper=self.paper,
+            preset=self.preset_name,
+            config=self.config.model_dump(mode="json"),
+            targets=tuple(RecipeTarget.of(target) for target in chosen),
+            base=Base.of(model, change.tensors),
+            seed=seed,
+            cost=Cost(**asdict(teacher.calls), trained_parameters=change.trained),
+            seconds=round(time.monotonic() - started, 1),
+            peak_memory_mb=peak_memory_mb(),
+            versions=versions(),
+            details=dict(change.details),
+        )
+        return Erasure.of(recipe, model, change.tensors, change.adapter, change.guidance)
 
-
-def check_concepts(concepts: list[Concept], knowledge: list[Knowledge]) -> None:
-    """Raise InputError where there is no concept, or not one word list for each."""
-    if not concepts or len(concepts) != len(knowledge):
-        raise InputError("Give at least one concept, and word lists for each.")
-
-
-def facts(
-    eraser: Eraser[Any],
-    model: StableDiffusion,
-    concepts: list[Concept],
-    knowledge: list[Knowledge],
-    seed: int,
-    *,
-    trained: int,
-    started: float,
-    **more: Any,  # noqa: ANN401  (ready for JSON)
-) -> dict[str, Any]:
-    """The recipe: everything needed to repeat and to judge a run.
-
-    Args:
-        eraser: has the config.
-        model: the run's own adapter, whose count of calls is the run's.
-        concepts: as given.
-        knowledge: as given.
-        seed: as given.
-        trained: number of changed parameters.
-        started: ``time.monotonic()`` at the start.
-        more: fields of the method.
-    """
-    return {
-        "method": eraser.name,
-        "paper": eraser.paper,
-        "config": eraser.config.model_dump(),
-        "concepts": [concept.model_dump() for concept in concepts],
-        "knowledge": [{**words.model_dump(), "overlap": words.overlap} for words in knowledge],
-        **more,
-        "base_model": model.source,
-        "seed": seed,
-        "cost": {**asdict(model.calls), "trained_parameters": trained},
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "versions": versions(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    @abstractmethod
+    def change(self, job: Job) -> Change:
+        """Work out what is to be changed."""

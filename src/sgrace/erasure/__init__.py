@@ -1,5 +1,7 @@
 """What an eraser leaves: changed tensors by component, the recipe that made them, and how both are saved and read."""
 
+from .adapter import Adapter
 from .erasure import Erasure
+from .recipe import Recipe
 
-__all__ = ["Erasure"]
+__all__ = ["Adapter", "Erasure", "Recipe"]

@@ -1,5 +1,17 @@
-"""Model adapters: the only rooms that know which family of diffusion model is at work."""
+"""Model families behind one interface; only ``families`` knows the classes of diffusers."""
 
-from .families.stable_diffusion import Calls, StableDiffusion, Tokens
+from .base import Calls, DiffusionModel, PartialSample, PartialSamples
+from .conditioning import Conditioning, PromptSource, Tokens
+from .text import TextEncoder, TextStack
 
-__all__ = ["Calls", "StableDiffusion", "Tokens"]
+__all__ = [
+    "Calls",
+    "Conditioning",
+    "DiffusionModel",
+    "PartialSample",
+    "PartialSamples",
+    "PromptSource",
+    "TextEncoder",
+    "TextStack",
+    "Tokens",
+]

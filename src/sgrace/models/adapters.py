@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .sites import Module, shared_copy
+from .._util.errors import InputError
+from .sharing import Module, shared_copy
+from .sites import Sites
 
 
 class LowRank(nn.Module):
@@ -42,9 +44,9 @@ class LowRank(nn.Module):
         return (self.up.flatten(1) @ self.down.flatten(1)).reshape(len(self.up), *self.down.shape[1:])
 
 
-def adapted(unet: Module, adapters: Mapping[str, LowRank]) -> Module:
+def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     """A copy that shares all parameters and adds to the outputs of the layers that ``adapters`` names."""
-    clone = shared_copy(unet, {})
+    clone = shared_copy(denoiser, {})
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
@@ -54,13 +56,13 @@ def adapted(unet: Module, adapters: Mapping[str, LowRank]) -> Module:
     return clone
 
 
-def gated(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
-    """A copy that shares all parameters and holds sets of adapters, each scaled for every row by the likeness of its text to a text.
+def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a denoiser with sets of adapters, each scaled for every sample by the likeness of its prompt to a text.
 
-    The likeness is the cosine of the flattened text states, 0 where it is negative. The adapters are part of the copy's state.
+    The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are part of the copy's state.
 
     Args:
-        unet: without adapters.
+        sites: of a denoiser without adapters, whose parameters are shared.
         tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for each of its layers.
 
     Raises:
@@ -68,37 +70,41 @@ def gated(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
         KeyError: a set or an adapter is not whole.
         ValueError: an adapter does not fit its layer.
     """
-    clone = shared_copy(unet, {})
-    states = {key.partition("/")[0]: value for key, value in tensors.items() if key.endswith("/states")}
+    clone = shared_copy(sites.denoiser, {})
+    texts = {key.partition("/")[0]: value for key, value in tensors.items() if key.endswith("/states")}
     likeness: dict[str, Tensor] = {}
 
-    def look(_unet: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        text = named["encoder_hidden_states"] if "encoder_hidden_states" in named else inputs[2]
-        for key, own in states.items():
-            likeness[key] = F.cosine_similarity(text.flatten(1), own.to(text).flatten()[None]).clamp(min=0)
+    def look(_denoiser: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        prompt_embeds = sites.map.prompt_embeds_of(inputs, named).float()
+        for key in texts:
+            own = clone.get_buffer(f"gate_{key}").to(prompt_embeds)
+            likeness[key] = F.cosine_similarity(prompt_embeds.flatten(1), own.flatten()[None]).clamp(min=0)
 
     clone.register_forward_pre_hook(look, with_kwargs=True)
-    for key, own in states.items():
+    for key, own in texts.items():
         clone.register_buffer(f"gate_{key}", own)
     for name in tensors:
         key, _, rest = name.partition("/")
         layer_name, _, part = rest.rpartition("/")
         if part != "down":
             continue
-        layer, up = clone.get_submodule(layer_name), tensors[f"{key}/{layer_name}/up"]
+        layer = clone.get_submodule(layer_name)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             raise ValueError(f"{layer_name} is no linear or convolution layer")
+        up = tensors[f"{key}/{layer_name}/up"]
         adapter = LowRank(layer, len(tensors[name]), torch.Generator())
-        if adapter.down.shape != tensors[name].shape or adapter.up.shape != up.shape or key not in states:
+        if adapter.down.shape != tensors[name].shape or adapter.up.shape != up.shape or key not in texts:
             raise ValueError(f"adapter {name} does not fit")
-        adapter.down, adapter.up = (nn.Parameter(value, requires_grad=False) for value in (tensors[name], up))
+        adapter.down = nn.Parameter(tensors[name].to(layer.weight), requires_grad=False)
+        adapter.up = nn.Parameter(up.to(layer.weight), requires_grad=False)
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
-            return output + likeness[key].view(-1, *(1 for _ in output.shape[1:])) * adapter(inputs[0])
+            scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
+            return output + scale * adapter(inputs[0])
 
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
-    return clone
+    return not_alone(clone)
 
 
 class Bottleneck(nn.Module):
@@ -123,9 +129,9 @@ class Bottleneck(nn.Module):
         return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
 
 
-def with_bottlenecks(unet: Module, adapters: Mapping[str, Bottleneck]) -> Module:
-    """A copy that shares all parameters and adds to the outputs of the layers that ``adapters`` names; they are part of its state."""
-    clone = shared_copy(unet, {})
+def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Module:
+    """A copy of a denoiser that adds to the outputs of the layers that ``adapters`` names; they are part of its state."""
+    clone = shared_copy(sites.denoiser, {})
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
@@ -134,34 +140,46 @@ def with_bottlenecks(unet: Module, adapters: Mapping[str, Bottleneck]) -> Module
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)
         layer.add_module("adapter", adapter)
-    return clone
+    return not_alone(clone)
 
 
-def attention_layers(unet: nn.Module) -> dict[str, int]:
-    """Name and width of every cross-attention layer."""
-    return {name: layer.to_out[0].out_features for name, layer in unet.named_modules() if name.endswith("attn2")}
-
-
-def bottlenecked(unet: Module, tensors: Mapping[str, Tensor]) -> Module:
+def bottlenecked(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
     """:func:`with_bottlenecks` from tensors: ``LAYER/PARAMETER`` for each parameter of each layer's adapter.
 
     Raises:
         KeyError: an adapter is not whole.
-        ValueError: there is no such cross-attention layer, or an adapter does not fit it.
+        ValueError: there is no such text-reading layer, or an adapter does not fit it.
     """
-    widths, adapters = attention_layers(unet), {}
-    for layer in dict.fromkeys(name.rpartition("/")[0] for name in tensors):
-        if layer not in widths:
-            raise ValueError(f"there is no cross-attention layer {layer}")
-        adapter = Bottleneck(widths[layer], len(tensors[f"{layer}/down"]), torch.Generator())
-        for name, parameter in list(adapter.named_parameters()):
-            value = tensors[f"{layer}/{name}"]
+    layers = sites.text_attention()
+    adapters = {}
+    for name in dict.fromkeys(key.rpartition("/")[0] for key in tensors):
+        if name not in layers:
+            raise ValueError(f"there is no layer {name} that reads the text")
+        adapter = Bottleneck(layers[name].width, len(tensors[f"{name}/down"]), torch.Generator())
+        for part, parameter in list(adapter.named_parameters()):
+            value = tensors[f"{name}/{part}"]
             if value.shape != parameter.shape:
-                raise ValueError(f"adapter {layer}/{name} does not fit")
-            setattr(adapter, name, nn.Parameter(value, requires_grad=False))
-        adapters[layer] = adapter
-    return with_bottlenecks(unet, adapters)
+                raise ValueError(f"adapter {name}/{part} does not fit")
+            setattr(adapter, part, nn.Parameter(value, requires_grad=False))
+        adapters[name] = adapter.to(next(layers[name].module.parameters()))
+    return with_bottlenecks(sites, adapters)
+
+
+def not_alone(denoiser: Module) -> Module:
+    """The denoiser, which refuses to be saved by itself: other programs would load its weights without the adapters.
+
+    The copy answers ``save_pretrained`` with an error, so a pipeline that holds it cannot be saved either.
+    """
+
+    def refuse(*_given: object, **_options: object) -> None:
+        raise InputError(
+            "This eraser leaves adapters beside the denoiser's weights, which no other program loads; "
+            "save the erasure itself, or erase with a method or preset that changes the weights."
+        )
+
+    denoiser.save_pretrained = refuse  # type: ignore[assignment]
+    return denoiser
 
 
 #: Kind of a file of adapters -> the denoiser with them.
-KINDS: dict[str, Callable[..., nn.Module]] = {"gated": gated, "bottleneck": bottlenecked}
+KINDS: dict[str, Callable[[Sites, Mapping[str, Tensor]], nn.Module]] = {"gated": gated, "bottleneck": bottlenecked}

@@ -1,12 +1,15 @@
-"""How a model is steered while it samples: classifier-free guidance, and guidance that a method puts in its place."""
+"""How a model is steered while it samples: classifier-free guidance, and guidance that a method puts in its place.
+
+Guidance is a function of ``predict``; it knows no model class.
+"""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,70 +17,105 @@ from pydantic import BaseModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .families.stable_diffusion import StableDiffusion
+from .conditioning import Conditioning, Tokens
+from .text import TextStack
 
 Config = TypeVar("Config", bound=BaseModel)
 
-
+#: One guidance scale for all samples, or one for each.
 Scale = float | Float[Tensor, " batch"]
+Predict = Callable[[Tensor, Tensor, Conditioning], Tensor]
+
+
+class Steerable(Protocol):
+    """What guidance may ask of a model."""
+
+    @property
+    def text(self) -> TextStack:
+        """The text encoders."""
+
+    def predict(self, latents: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        """The denoiser's output."""
+
+    def encode_tokens(self, tokens: Tokens, embeddings: Tensor | None = None) -> Conditioning:
+        """Conditioning from token rows of the main encoder."""
+
+
+class SamplingCost(NamedTuple):
+    """Samples through the networks: through the denoiser at each step, through the text encoder in all."""
+
+    denoiser_rows: int
+    text_encoder_rows: int
 
 
 def is_off(guidance_scale: Scale) -> bool:
-    """Whether no row is guided; scales of their own always guide."""
+    """Whether no sample is guided; scales of their own always guide."""
     return not isinstance(guidance_scale, Tensor) and guidance_scale == 1
 
 
 class Sampling:
-    """Classifier-free guidance of one batch through one roll, and what is remembered there from step to step.
+    """Classifier-free guidance of one batch through the steps of sampling, and what it remembers from step to step.
 
     Args:
-        model: whose denoiser is asked; its calls are counted.
-        states: text states of the prompts ``(batch, length, width)``.
-        empty: text states of the negative prompt, or of one for each row.
-        guidance_scale: one for all or one for each row; a single 1 switches guidance off and halves the cost.
+        predict: the denoiser.
+        cond: the prompts.
+        uncond: the negative prompt, or one for each sample.
+        guidance_scale: one for all or one for each sample; a single 1 switches guidance off and halves the cost.
         num_inference_steps: length of the whole schedule.
     """
 
-    def __init__(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> None:
-        self.model, self.guidance_scale, self.num_inference_steps = model, guidance_scale, num_inference_steps
-        self.states, self.empty = states, empty.expand_as(states)
+    def __init__(
+        self,
+        predict: Predict,
+        cond: Conditioning,
+        uncond: Conditioning,
+        guidance_scale: Scale,
+        num_inference_steps: int,
+    ) -> None:
+        self.predict = predict
+        self.cond = cond
+        self.uncond = uncond.expand(len(cond))
+        self.guidance_scale = guidance_scale
+        self.num_inference_steps = num_inference_steps
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
-        self.states, self.empty = self.states[rows], self.empty[rows]
+        """Go on with some of the samples only."""
+        self.cond = self.cond[rows]
+        self.uncond = self.uncond[rows]
         if isinstance(self.guidance_scale, Tensor):
             self.guidance_scale = self.guidance_scale[rows]
 
-    @property
-    def scale(self) -> float | Tensor:
-        """The guidance scale as a factor of a batch of latents."""
-        return self.guidance_scale.view(-1, 1, 1, 1) if isinstance(self.guidance_scale, Tensor) else self.guidance_scale
+    def scale_for(self, latents: Tensor) -> float | Tensor:
+        """The guidance scale as a factor of latents of any rank."""
+        if not isinstance(self.guidance_scale, Tensor):
+            return self.guidance_scale
+        return self.guidance_scale.to(latents).view(-1, *[1] * (latents.ndim - 1))
 
-    def output(self, latents: Tensor, timestep: int | Tensor, step: int) -> Tensor:
-        """What the scheduler is given at a step, counted from 0 over the whole schedule."""
+    def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
+        """What the sampler is given at a step, counted from 0 over the whole schedule."""
         del step
-        return self.guided(latents, timestep, self.states)
+        return self.guided(latents, timestep, self.cond)
 
-    def guided(self, latents: Tensor, timestep: int | Tensor, states: Tensor) -> Tensor:
+    def guided(self, latents: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         """The denoiser's output with classifier-free guidance, both halves in one call."""
         if is_off(self.guidance_scale):
-            return self.model.predict(latents, timestep, states)
-        negative, positive = self.model.predict(latents.repeat(2, 1, 1, 1), timestep, torch.cat([self.empty, states])).chunk(2)
-        return negative + self.scale * (positive - negative)
+            return self.predict(latents, timestep, cond)
+        both = torch.cat([latents, latents])
+        negative, positive = self.predict(both, timestep, Conditioning.cat([self.uncond, cond])).chunk(2)
+        return negative + self.scale_for(latents) * (positive - negative)
 
 
 class Guidance(ABC, Generic[Config]):
     """What a method does while a model samples, in the place of a change of its weights.
 
-    Only sampling is steered: ``predict`` and ``encode`` stay raw, so an attack by gradients meets the guidance when its pictures are drawn.
+    Only sampling is steered: ``predict`` and ``encode`` stay raw, so a gradient attack meets the guidance when its images are sampled.
 
     Args:
         config: settings.
-        tensors: all else that decides what it does; the last dimension is the text states'.
+        tensors: all else that decides what it does; the last dimension is the prompt embeddings' width.
 
     Attributes:
-        name: plug-in name.
+        name: of the eraser whose guidance it is.
         config_type: the frozen pydantic model of the settings.
     """
 
@@ -85,23 +123,24 @@ class Guidance(ABC, Generic[Config]):
     config_type: ClassVar[type[BaseModel]]
 
     def __init__(self, config: Config, tensors: Mapping[str, Tensor]) -> None:
-        self.config, self.tensors = config, tensors
+        self.config = config
+        self.tensors = tensors
 
     @abstractmethod
-    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
-        """What steers one batch through one roll; see :class:`Sampling`."""
+    def sampling(
+        self,
+        model: Steerable,
+        cond: Conditioning,
+        uncond: Conditioning,
+        guidance_scale: Scale,
+        num_inference_steps: int,
+    ) -> Sampling:
+        """What steers one batch; see :class:`Sampling`."""
 
-    def note(self, model: StableDiffusion, ids: Tensor, embeddings: Tensor | None, states: Tensor) -> None:
-        """The model's text encoder has read token ids, or embeddings in their place."""
-
-    def unet_rows(self, guidance_scale: Scale) -> int:
-        """Denoiser rows of one sample at one step."""
-        return 1 if is_off(guidance_scale) else 2
-
-    def text_rows(self, states: Tensor) -> int:
-        """Text encoder rows of a roll of these text states."""
-        del states
-        return 0
+    def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
+        """What sampling these prompts takes; as classifier-free guidance, if a method does not say otherwise."""
+        del model
+        return SamplingCost(len(cond) * (1 if is_off(guidance_scale) else 2), 0)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -110,4 +149,5 @@ class Guidance(ABC, Generic[Config]):
 
     def save(self, file: Path) -> None:
         """Write everything into one file of tensors."""
-        save_file({name: value.contiguous() for name, value in self.tensors.items()}, file, metadata=self.settings)
+        tensors = {name: value.contiguous() for name, value in self.tensors.items()}
+        save_file(tensors, file, metadata=self.settings)

@@ -1,70 +1,122 @@
-"""Pipelines and their parts from folders and the hub, with one clear sentence for whatever cannot be read."""
+"""Models and their parts from folders and the hub, with one clear sentence for whatever cannot be read."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel
+from safetensors.torch import load_file
 
+from .._util.device import choose_device, choose_dtype
 from .._util.errors import InputError
+from . import families
+from .base import DiffusionModel
+
+#: File beside a pipeline: CLIP's projection from pooled text states to the space shared with images.
+TEXT_PROJECTION = "text_projection.safetensors"
 
 
-def load_pipeline(source: str | Path, revision: str | None, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """A diffusers folder or a hub id.
+def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
+    """The family whose file names a pipeline class; none where no family does."""
+    for module in pkgutil.iter_modules(families.__path__):
+        if module.name.startswith("_"):
+            continue
+        found = importlib.import_module(f"{families.__name__}.{module.name}")
+        for value in vars(found).values():
+            is_family = isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel
+            if is_family and pipeline_class in value.pipelines:
+                return value
+    return None
+
+
+def load_model_from(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    variant: str | None = None,
+    revision: str | None = None,
+    low_memory: bool = False,
+) -> DiffusionModel:
+    """A model from a diffusers folder or a hub id.
+
+    Args:
+        source: folder or hub id.
+        device: ``auto`` (the best that is there), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
+        variant: of the weight files, such as ``fp16``.
+        revision: of the hub repository.
+        low_memory: keep only the network at work on the device, checkpoint gradients, decode in tiles.
 
     Raises:
-        InputError: it is not a readable Stable Diffusion pipeline.
+        InputError: it is not a readable pipeline of a known family, or the device is not there.
     """
+    chosen = choose_device(device)
+    kind = choose_dtype(dtype, chosen)
+    family = family_of(_pipeline_class(source, revision))
+    if family is None:
+        raise InputError(f"{source} holds a {_pipeline_class(source, revision)}, which is none of the known families.")
+    pipeline = _pipeline(source, kind, variant, revision)
+    model = family.from_pipeline(pipeline, str(source))
+    model.revision = revision
+    projection = Path(source) / TEXT_PROJECTION
+    if projection.is_file():
+        model.text = model.text.with_projection(load_file(projection)["weight"].float())
+    if low_memory:
+        model.low_memory = True
+        model.save_memory()
+    return model.to(chosen, kind)
+
+
+def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
+    """The class that a pipeline's index names."""
     path = Path(source)
-    if path.exists():
-        index = path / "model_index.json"
-        if not index.is_file():
-            raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
-        try:
-            family = json.loads(index.read_text()).get("_class_name")
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{index} is not valid JSON.") from error
-        if family != "StableDiffusionPipeline":
-            raise InputError(f"{path} holds a {family}; only StableDiffusionPipeline (SD 1.x and 2.x) is supported.")
+    index = path / "model_index.json"
+    if path.exists() and not index.is_file():
+        raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
     try:
-        return StableDiffusionPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-        )
+        if not path.exists():
+            from diffusers import DiffusionPipeline  # noqa: PLC0415  (only for the hub)
+
+            return str(DiffusionPipeline.load_config(str(source), revision=revision).get("_class_name"))
+        return str(json.loads(index.read_text()).get("_class_name"))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{index} is not valid JSON.") from error
+    except Exception as error:
+        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
+
+
+def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
+    from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
+
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
-        raise InputError(f"Cannot load {str(source)!r} as a Stable Diffusion pipeline ({_reason(error)}).") from error
+        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
 
 
-def load_unet(folder: Path, width: int) -> UNet2DConditionModel:
-    """A denoiser that reads text states of a width, frozen.
-
-    Raises:
-        InputError: the folder is none, or reads another width.
-    """
-    try:
-        unet = UNet2DConditionModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"Cannot load a part of the model ({_reason(error)}).") from error
-    if unet.config.cross_attention_dim != width:
-        raise InputError(f"This UNet is {unet.config.cross_attention_dim} wide, the model needs {width}.")
-    return unet
-
-
-def load_text_encoder(folder: Path, width: int) -> CLIPTextModel:
-    """A text encoder with text states of a width, frozen, in fp32.
+def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module:
+    """A network of the same class and sizes as a model's own, frozen.
 
     Raises:
-        InputError: the folder is none, or its states have another width.
+        InputError: the folder holds none, or one of other sizes.
     """
+    options = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
     try:
-        encoder = CLIPTextModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        found = type(like).from_pretrained(folder, **options).eval().requires_grad_(False)  # type: ignore[attr-defined]
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"Cannot load a part of the model ({_reason(error)}).") from error
-    if encoder.config.hidden_size != width:
-        raise InputError(f"This text encoder is {encoder.config.hidden_size} wide, the model needs {width}.")
-    return encoder
+        raise InputError(f"Cannot load {folder} as a {type(like).__name__} ({_reason(error)}).") from error
+    own = {name: value.shape for name, value in like.state_dict().items()}
+    other = {name: value.shape for name, value in found.state_dict().items()}
+    if wrong := next((name for name in own if own[name] != other.get(name)), None):
+        raise InputError(f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}.")
+    module: torch.nn.Module = found
+    return module
 
 
 def _reason(error: Exception) -> str:

@@ -1,53 +1,81 @@
-"""Parameter groups of a denoiser by name, and copies that share what they do not change."""
+"""Sites: where a family's denoiser can be changed or watched, under names that every method knows."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from .._util.errors import unknown
 
-Module = TypeVar("Module", bound=nn.Module)
 
-#: Group -> whether a parameter of the denoiser belongs to it.
-GROUPS: dict[str, Callable[[str], bool]] = {
-    "cross_attention_kv": lambda name: name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")),
-    "cross_attention": lambda name: ".attn2." in name,
-    "attention": lambda name: ".attn1." in name or ".attn2." in name,
-    "self_attention": lambda name: ".attn1." in name,
-    "not_cross_attention": lambda name: ".attn2." not in name,
-    "transformers": lambda name: ".attentions." in name,
-    "all": lambda _name: True,
-}
+@dataclass(frozen=True)
+class AttentionLayer:
+    """A layer that reads the text, and the parts of it that attention maps are made from.
 
-
-def group_names(module: nn.Module, group: str) -> list[str]:
-    """Names of the parameters of a group, in the module's order.
-
-    Raises:
-        InputError: there is no such group.
+    Attributes:
+        module: the whole layer; its output is what the layer adds.
+        query, key: projections whose outputs are ``(batch, places, heads * width)``.
+        heads: number of heads.
+        width: size of the layer's output.
     """
-    if group not in GROUPS:
-        raise unknown("parameter group", group, GROUPS)
-    return [name for name, _ in module.named_parameters() if GROUPS[group](name)]
+
+    module: nn.Module
+    query: nn.Module
+    key: nn.Module
+    heads: int
+    width: int
 
 
-def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
-    """A copy that has its own parameters only where ``changed`` names them; all others are the original's own tensors.
+@dataclass(frozen=True)
+class DenoiserMap:
+    """What a family says of its denoisers.
 
-    Raises:
-        KeyError: a name is no parameter of the module.
-        ValueError: a tensor has another shape.
+    Attributes:
+        groups: site -> whether a parameter, by name, belongs to it.
+        text_attention: the layers that read the text, by name.
+        prompt_embeds_of: the prompt embeddings among the arguments of a call of the denoiser.
+        shared_text_inputs: all key and value matrices of ``text_kv`` read the same prompt embeddings, which closed forms need.
     """
-    parameters = dict(module.named_parameters())
-    kept = [*parameters.values(), *module.buffers()]
-    clone = copy.deepcopy(module, memo={id(tensor): tensor for tensor in kept})
-    for name, value in changed.items():
-        if value.shape != parameters[name].shape:
-            raise ValueError(f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}.")
-        owner, _, leaf = name.rpartition(".")
-        setattr(clone.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
-    return clone
+
+    groups: Mapping[str, Callable[[str], bool]]
+    text_attention: Callable[[nn.Module], dict[str, AttentionLayer]]
+    prompt_embeds_of: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor]
+    shared_text_inputs: bool
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The sites of one denoiser: ``text_kv``, ``text_attention``, ``attention``, ``self_attention``, ``transformer``, ``all`` ..."""
+
+    denoiser: nn.Module
+    map: DenoiserMap
+
+    def names(self, site: str) -> list[str]:
+        """Names of the parameters of a site, in the denoiser's order.
+
+        Raises:
+            InputError: there is no such site.
+        """
+        if site not in self.map.groups:
+            raise unknown("site", site, self.map.groups)
+        return [name for name, _ in self.denoiser.named_parameters() if self.map.groups[site](name)]
+
+    def parameters(self, site: str) -> dict[str, Tensor]:
+        """The parameters of a site by name, without gradients."""
+        return {name: self.denoiser.get_parameter(name).detach() for name in self.names(site)}
+
+    def layers(self, site: str) -> dict[str, nn.Linear | nn.Conv2d]:
+        """The linear and convolution layers of a site by name."""
+        inside = self.map.groups[site]
+        return {
+            name: layer
+            for name, layer in self.denoiser.named_modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d) and inside(f"{name}.weight")
+        }
+
+    def text_attention(self) -> dict[str, AttentionLayer]:
+        """The layers that read the text, by name."""
+        return self.map.text_attention(self.denoiser)

@@ -1,4 +1,4 @@
-"""Least-squares edits of matrices that read the same inputs, solved in float64."""
+"""Least-squares edits of matrices that read the same inputs, solved in float64 on the CPU (not every device has float64)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from torch import Tensor
 
 from ..._util.errors import InputError
 
+#: Above this a float64 solution keeps fewer than four digits.
 MAX_CONDITION = 1e12
 
 
+def exact(value: Tensor) -> Tensor:
+    """A tensor in float64 on the CPU."""
+    return value.detach().cpu().double()
+
+
 @dataclass(frozen=True)
-class Wish:
-    """What an edited matrix should answer to some inputs.
+class EditTerm:
+    """One term of an edit: what an edited matrix should return for some inputs.
 
     Attributes:
-        inputs: text states ``(n, width)``.
-        like: text states ``(n, width)`` whose answers, by the matrix before the edit, are wanted for ``inputs``.
+        inputs: prompt embeddings ``(n, width)``.
+        like: prompt embeddings ``(n, width)``; what the matrix returned for them before the edit is wanted for ``inputs``.
         weight: of the squared error.
     """
 
@@ -29,7 +35,7 @@ class Wish:
     weight: float
 
 
-def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], wishes: Iterable[Wish], ridge: float) -> list[Float[Tensor, "_ width"]]:
+def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], terms: Iterable[EditTerm], ridge: float) -> list[Float[Tensor, "_ width"]]:
     """Matrices W' that minimise ``sum weight |W' inputs - W like|^2 + ridge |W' - W|^2``, in closed form.
 
     All matrices read the same inputs, so one factorisation serves them all:
@@ -37,7 +43,7 @@ def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], wishes: Iterable
 
     Args:
         matrices: the matrices before the edit.
-        wishes: at least one.
+        terms: at least one.
         ridge: pull towards the matrix before the edit, above 0.
 
     Raises:
@@ -46,20 +52,24 @@ def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], wishes: Iterable
     width = matrices[0].shape[1]
     moment = ridge * torch.eye(width, dtype=torch.float64)
     change = torch.zeros(width, width, dtype=torch.float64)
-    for wish in wishes:
-        inputs, like = wish.inputs.double(), wish.like.double()
-        moment += wish.weight * inputs.T @ inputs
-        change += wish.weight * (like - inputs).T @ inputs
+    for term in terms:
+        inputs = exact(term.inputs)
+        moment += term.weight * inputs.T @ inputs
+        change += term.weight * (exact(term.like) - inputs).T @ inputs
     right = solve_right(moment, change)
-    return [(matrix.double() + matrix.double() @ right).to(matrix.dtype) for matrix in matrices]
+    edited = []
+    for matrix in matrices:
+        before = exact(matrix)
+        edited.append((before + before @ right).to(matrix))
+    return edited
 
 
 @dataclass(frozen=True)
-class Example:
-    """Matrices that an edited set of matrices should answer like, to some inputs.
+class FusionTerm:
+    """One term of a fusion: matrices that an edited set of matrices should agree with on some inputs.
 
     Attributes:
-        inputs: text states ``(n, width)``.
+        inputs: prompt embeddings ``(n, width)``.
         matrices: one for each matrix of the set, of its shape.
         weight: of the squared error.
     """
@@ -70,30 +80,29 @@ class Example:
 
 
 def fuse_matrices(
-    matrices: Sequence[Float[Tensor, "_ width"]], examples: Sequence[Example], ridge: float
+    matrices: Sequence[Float[Tensor, "_ width"]], terms: Sequence[FusionTerm], ridge: float
 ) -> list[Float[Tensor, "_ width"]]:
-    """Matrices X that minimise ``sum weight |X inputs - T inputs|^2 + ridge |X - W|^2``, T the matrices of each example, in closed form.
+    """Matrices X that minimise ``sum weight |X inputs - T inputs|^2 + ridge |X - W|^2``, T the matrices of each term, in closed form.
 
     ``X = W + [sum weight (T - W) inputs inputs^T] [ridge I + sum weight inputs inputs^T]^-1``.
 
     Args:
         matrices: W, to which the result is pulled.
-        examples: at least one.
+        terms: at least one.
         ridge: that pull, above 0.
 
     Raises:
         InputError: the system is too ill-conditioned to be solved; a larger ridge helps.
     """
-    moments = [example.weight * example.inputs.double().T @ example.inputs.double() for example in examples]
+    moments = [term.weight * exact(term.inputs).T @ exact(term.inputs) for term in terms]
     total = torch.stack(moments).sum(0) + ridge * torch.eye(len(moments[0]), dtype=torch.float64)
-    changes = [
-        torch.stack([(example.matrices[i].double() - w.double()) @ moment for example, moment in zip(examples, moments, strict=True)]).sum(
-            0
-        )
-        for i, w in enumerate(matrices)
-    ]
-    solved = solve_right(total, torch.cat(changes)).split([len(w) for w in matrices])
-    return [(w.double() + change).to(w.dtype) for w, change in zip(matrices, solved, strict=True)]
+    changes = []
+    for place, matrix in enumerate(matrices):
+        before = exact(matrix)
+        parts = [(exact(term.matrices[place]) - before) @ moment for term, moment in zip(terms, moments, strict=True)]
+        changes.append(torch.stack(parts).sum(0))
+    solved = solve_right(total, torch.cat(changes)).split([len(matrix) for matrix in matrices])
+    return [(exact(matrix) + change).to(matrix) for matrix, change in zip(matrices, solved, strict=True)]
 
 
 def solve_right(moment: Float[Tensor, "width width"], change: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:

@@ -1,41 +1,49 @@
-"""Pictures for methods that learn from them: the model draws them itself, as latents, and every text is encoded once."""
+"""Images for methods that learn from them: the model generates them itself, as latents, and every text is encoded once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from ...models import StableDiffusion
+from ...models import Conditioning, DiffusionModel
 
-ENCODE_BATCH, DRAW_BATCH = 128, 32
+ENCODE_BATCH = 128
 
 
 class Texts:
-    """Text states of a set of texts, each encoded once, in batches.
+    """Conditioning of a set of texts, each encoded once, in batches.
 
     Args:
-        model: whose text encoder reads them.
+        model: whose text encoders read them.
         texts: repeats are fine.
     """
 
     @torch.no_grad()
-    def __init__(self, model: StableDiffusion, texts: Iterable[str]) -> None:
-        self._index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        ids = model.tokenize(list(self._index)).ids
-        self._states = torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
+    def __init__(self, model: DiffusionModel, texts: Iterable[str]) -> None:
+        distinct = list(dict.fromkeys(texts))
+        self._index = {text: i for i, text in enumerate(distinct)}
+        self.cond = encoded(model, distinct)
 
-    def __call__(self, texts: Iterable[str]) -> Float[Tensor, "n length features"]:
-        """Text states of some of the texts."""
-        return self._states[[self._index[text] for text in texts]]
+    def __call__(self, texts: Iterable[str]) -> Conditioning:
+        """Conditioning of some of the texts."""
+        return self.cond[[self._index[text] for text in texts]]
 
 
 @torch.no_grad()
-def draw_latents(
-    model: StableDiffusion,
+def encoded(model: DiffusionModel, texts: Sequence[str]) -> Conditioning:
+    """Conditioning of many texts, a bounded number in each call of the text encoders."""
+    parts = [model.encode(texts[at : at + ENCODE_BATCH]) for at in range(0, len(texts), ENCODE_BATCH)]
+    return Conditioning.cat(parts)
+
+
+@torch.no_grad()
+def generate_latents(
+    model: DiffusionModel,
     texts: Texts,
     prompts: Sequence[str],
     generator: torch.Generator,
@@ -43,32 +51,38 @@ def draw_latents(
     num_inference_steps: int,
     guidance_scale: float,
     negatives: Sequence[str] | None = None,
-) -> Float[Tensor, "n channels height width"]:
-    """Clean scaled latents, one for each prompt and from one seed each, in batches of 32.
+) -> Float[Tensor, "n ..."]:
+    """Clean scaled latents, one for each prompt and from one seed each, ``batch_size`` of the model at once.
 
     Costs ``num_inference_steps`` calls of the denoiser for each batch.
 
     Args:
-        model: draws them.
+        model: generates them.
         texts: holds the prompts, the negative prompts and the empty text.
         prompts: may be none.
         generator: gives the seeds.
         num_inference_steps: length of the schedule.
         guidance_scale: 1 switches guidance off.
-        negatives: a negative prompt for each picture; the empty text, if absent.
+        negatives: a negative prompt for each image; the empty text, if absent.
     """
     seeds: list[int] = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
-    away = negatives or [""] * len(prompts)
-    latents = torch.empty(len(prompts), *model.latent_shape)
-    for i in tqdm(range(0, len(prompts), DRAW_BATCH), desc="pictures", **model.progress_bar_options):
-        rows = slice(i, i + DRAW_BATCH)
-        noise, states, empty = model.initial_noise(seeds[rows]), texts(prompts[rows]), texts(away[rows])
-        latents[rows], _ = model.roll(noise, states, empty, num_inference_steps, num_inference_steps, guidance_scale)
+    against = negatives or [""] * len(prompts)
+    latents = torch.empty(len(prompts), *model.latent_shape, device=model.device)
+    for at in tqdm(range(0, len(prompts), model.batch_size), desc="images", **model.progress_bar_options):
+        rows = slice(at, at + model.batch_size)
+        done = model.denoise(
+            model.initial_noise(seeds[rows]),
+            texts(prompts[rows]),
+            texts(against[rows]),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+        )
+        latents[rows] = done.latents
     return latents
 
 
-def picks(n: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
-    """Endless batches of places among ``n`` pictures, shuffled: every picture comes once before any comes again."""
+def shuffled_batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+    """Endless batches of indices below ``n``: every index comes once before any comes again."""
     left = torch.empty(0, dtype=torch.long)
     while True:
         while len(left) < batch:
@@ -77,7 +91,14 @@ def picks(n: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor
         left = left[batch:]
 
 
-def noise_for(model: StableDiffusion, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Int[Tensor, " batch"]]:
-    """Unit noise of the shape of ``clean``, and for each row a timestep, uniform over the schedule of training."""
-    noise = torch.randn(clean.shape, generator=generator)
-    return noise, torch.randint(len(model.pipeline.scheduler.alphas_cumprod), (len(clean),), generator=generator)
+class Noise(NamedTuple):
+    """Unit noise, and a timestep for each sample."""
+
+    noise: Float[Tensor, "n ..."]
+    timesteps: Float[Tensor, " n"]
+
+
+def noise_for(model: DiffusionModel, clean: Float[Tensor, "n ..."], generator: torch.Generator) -> Noise:
+    """Unit noise of the shape of ``clean``, and for each sample a timestep, uniform over the schedule of training."""
+    noise = torch.randn(clean.shape, generator=generator).to(model.device)
+    return Noise(noise, model.schedule.sample_timesteps(len(clean), generator).to(model.device))

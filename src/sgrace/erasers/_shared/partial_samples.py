@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -12,110 +12,123 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ...concept import Concept
-from ...models import StableDiffusion
+from ...models import Conditioning, DiffusionModel
 
-ROLL_BATCH = 128  # a larger pool is drawn in parts: that many pictures of full size are as much as a large card holds
+#: Samples that are denoised together; each stops at its own step, so most batches soon become small.
+DENOISE_BATCH = 128
 
 
 class PartialSamplesConfig(BaseModel):
-    """Settings of the samples; defaults are those of ESD's diffusers release.
-
-    Attributes:
-        form: ``A`` steers from the empty prompt, ``B`` from the concept itself; equal if B's ``strength`` is A's plus one.
-        strength: how far the target lies on the other side.
-        sample_from: partial samples come from the ``frozen`` model (then drawn once, with their targets) or from the ``edited`` one.
-        pool: number of partial samples, where they are drawn once.
-        iterations, batch: how many batches are asked for, and their rows.
-        num_inference_steps, guidance_scale: of the partial samples.
-    """
+    """Settings of the samples; defaults are those of ESD's diffusers release."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    form: Literal["A", "B"] = "B"
-    strength: float = Field(2.0, gt=0)
-    sample_from: Literal["frozen", "edited"] = "frozen"
-    pool: int = Field(200, ge=1, le=100_000)
-    iterations: int = Field(200, ge=0, le=1_000_000)
-    batch: int = Field(1, ge=1, le=1024)
-    num_inference_steps: int = Field(50, ge=1, le=1000)
-    guidance_scale: float = Field(3.0, ge=1, le=50)
+    form: Literal["A", "B"] = Field(
+        "B",
+        description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 equals A with g.",
+    )
+    negative_guidance: float = Field(2.0, gt=0, description="g: how far the target lies on the other side of the concept.")
+    sample_from: Literal["frozen", "edited"] = Field(
+        "frozen", description="Partial samples come from the original (once, with their targets) or from the edited model."
+    )
+    pool: int = Field(200, ge=1, le=100_000, description="Number of partial samples, where they are made once.")
+    iterations: int = Field(200, ge=0, le=1_000_000, description="Training steps.")
+    batch: int = Field(1, ge=1, le=1024, description="Samples in a training step.")
+    num_inference_steps: int = Field(50, ge=1, le=1000, description="Length of the schedule of the partial samples.")
+    guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
+
+
+class Partial(NamedTuple):
+    """Samples stopped at random steps: latents, timesteps of their next steps, and the unit noise they came from."""
+
+    latents: Float[Tensor, "n ..."]
+    timesteps: Float[Tensor, " n"]
+    noise: Float[Tensor, "n ..."]
 
 
 @torch.no_grad()
 def partial_samples(
-    model: StableDiffusion,
-    states: Float[Tensor, "n length features"],
-    empty: Float[Tensor, "1 length features"],
+    model: DiffusionModel,
+    cond: Conditioning,
+    uncond: Conditioning,
     generator: torch.Generator,
     *,
     num_inference_steps: int,
     guidance_scale: float,
-) -> tuple[Tensor, Int[Tensor, " n"], Tensor]:
-    """One sample for each row of text states, stopped at a random step: latents, timesteps, and the unit noise from which they came."""
-    n, rows = len(states), torch.arange(len(states)).split(ROLL_BATCH)
+) -> Partial:
+    """One sample for each prompt of ``cond``, stopped at a random step."""
+    n = len(cond)
     stops: list[int] = torch.randint(num_inference_steps, (n,), generator=generator).tolist()
-    noise = torch.randn(n, *model.latent_shape, generator=generator)
-    parts = [
-        model.roll_each(noise[part], states[part], empty, num_inference_steps, [stops[i] for i in part.tolist()], guidance_scale)
-        for part in rows
-    ]
-    return torch.cat([latents for latents, _ in parts]), torch.cat([timesteps for _, timesteps in parts]), noise
+    noise = model.noise(n, generator)
+    parts = []
+    for at in range(0, n, DENOISE_BATCH):
+        rows = slice(at, at + DENOISE_BATCH)
+        part = model.denoise_each(
+            noise[rows],
+            cond[rows],
+            uncond,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            stops=stops[rows],
+        )
+        parts.append(part)
+    latents = torch.cat([part.latents for part in parts])
+    return Partial(latents, torch.cat([part.timesteps for part in parts]), noise)
 
 
 @torch.no_grad()
-def outputs(
-    model: StableDiffusion, latents: Tensor, timesteps: Int[Tensor, " n"], texts: Sequence[Float[Tensor, "n length features"]]
-) -> list[Tensor]:
-    """The denoiser's outputs for several texts at the same latents, all texts in one call."""
-    n = len(texts)
-    parts = [
-        model.predict(latents[part].repeat(n, 1, 1, 1), timesteps[part].repeat(n), torch.cat([text[part] for text in texts])).chunk(n)
-        for part in torch.arange(len(latents)).split(ROLL_BATCH)
-    ]
+def outputs(model: DiffusionModel, latents: Tensor, timesteps: Float[Tensor, " n"], prompts: Sequence[Conditioning]) -> list[Tensor]:
+    """The denoiser's outputs for several prompts at the same latents, all prompts of a sample in one call."""
+    n = len(prompts)
+    parts = []
+    for at in range(0, len(latents), DENOISE_BATCH):
+        rows = slice(at, at + DENOISE_BATCH)
+        cond = Conditioning.cat([prompt[rows] for prompt in prompts])
+        repeated = torch.cat([latents[rows]] * n)
+        parts.append(model.predict(repeated, timesteps[rows].repeat(n), cond).chunk(n))
     return [torch.cat(found) for found in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Partial samples of the concepts; all with the same number of rows.
+    """Partial samples of the concepts.
 
     Attributes:
         latents, timesteps: where the student is trained.
-        states: text states of the concept's prompt.
-        targets: output that the student shall give there.
+        cond: the concept's prompt of each sample.
+        targets: output that the student should give there.
         noise: unit noise from which the samples came.
     """
 
     latents: Tensor
     timesteps: Tensor
-    states: Tensor
+    cond: Conditioning
     targets: Tensor
     noise: Tensor
 
-    def rows(self, picks: Tensor) -> Samples:
-        """Some of the samples."""
-        return Samples(*(getattr(self, f.name)[picks] for f in fields(self)))
+    def __getitem__(self, rows: Tensor) -> Samples:
+        return Samples(self.latents[rows], self.timesteps[rows], self.cond[rows], self.targets[rows], self.noise[rows])
 
 
 @dataclass
 class PartialSampler:
-    """Draws partial samples of the concepts, with the output that the student shall learn there.
+    """Makes partial samples of the concepts, with the output that the student should learn there.
 
     Attributes:
         config: settings.
         teacher: the original, which makes the targets.
-        source: draws the samples.
-        shown: text states of the concepts' prompts.
-        empty: text states of the empty prompt.
+        source: makes the samples.
+        cond: the concepts' prompts.
+        uncond: the empty prompt.
         generator: of every choice.
-        pool: the samples, where they are drawn once.
+        pool: the samples, where they are made once.
     """
 
     config: PartialSamplesConfig
-    teacher: StableDiffusion
-    source: StableDiffusion
-    shown: Tensor
-    empty: Tensor
+    teacher: DiffusionModel
+    source: DiffusionModel
+    cond: Conditioning
+    uncond: Conditioning
     generator: torch.Generator
     pool: Samples | None = None
 
@@ -123,43 +136,52 @@ class PartialSampler:
     def of(
         cls,
         config: PartialSamplesConfig,
-        teacher: StableDiffusion,
-        student: StableDiffusion,
+        teacher: DiffusionModel,
+        student: DiffusionModel,
         concepts: Sequence[Concept],
         generator: torch.Generator,
     ) -> Self:
-        """A sampler of concepts by their prompts; draws the pool, if there is one. Two calls of the text encoder."""
+        """A sampler of concepts by their prompts; makes the pool, if there is one. Two calls of the text encoder."""
         with torch.no_grad():
-            shown = teacher.encode(teacher.tokenize([c.prompt for c in concepts]).ids)
-            empty = teacher.encode(teacher.tokenize([""]).ids)
-        return cls(config, teacher, student if config.sample_from == "edited" else teacher, shown, empty, generator).filled()
+            cond = teacher.encode([concept.prompt for concept in concepts])
+            uncond = teacher.uncond()
+        source = student if config.sample_from == "edited" else teacher
+        return cls(config, teacher, source, cond, uncond, generator).filled()
 
     def filled(self) -> Self:
         """The sampler with its pool, if it has one, of no more samples than the batches can use."""
         config = self.config
         if config.sample_from == "frozen" and config.iterations > 0:
-            self.pool = self.draw(min(config.pool, config.iterations * config.batch))
+            self.pool = self.make(min(config.pool, config.iterations * config.batch))
         return self
 
     def batch(self) -> Samples:
         """The next ``config.batch`` samples: of the pool, or new ones."""
         if self.pool is None:
-            return self.draw(self.config.batch)
-        return self.pool.rows(torch.randint(len(self.pool.latents), (self.config.batch,), generator=self.generator))
+            return self.make(self.config.batch)
+        return self.pool[torch.randint(len(self.pool.latents), (self.config.batch,), generator=self.generator)]
 
     @torch.no_grad()
-    def draw(self, n: int) -> Samples:
-        """``n`` new samples, rolled together."""
-        config, picks = self.config, torch.randint(len(self.shown), (n,), generator=self.generator)
-        states = self.shown[picks]
-        latents, timesteps, noise = partial_samples(
-            self.source, states, self.empty, self.generator,
-            num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
-        )  # fmt: skip
-        return Samples(latents, timesteps, states, self.targets(latents, timesteps, picks), noise)
+    def make(self, n: int) -> Samples:
+        """``n`` new samples."""
+        config = self.config
+        picks = torch.randint(len(self.cond), (n,), generator=self.generator)
+        cond = self.cond[picks]
+        found = partial_samples(
+            self.source,
+            cond,
+            self.uncond,
+            self.generator,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+        )
+        targets = self.targets(found.latents, found.timesteps, picks)
+        return Samples(found.latents, found.timesteps, cond, targets, found.noise)
 
-    def targets(self, latents: Tensor, timesteps: Int[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
-        """What the student shall answer at samples of some of the concepts, given by their places: one call of the teacher."""
-        states = self.shown[picks]
-        concept, nothing = outputs(self.teacher, latents, timesteps, [states, self.empty.expand_as(states)])
-        return (nothing if self.config.form == "A" else concept) - self.config.strength * (concept - nothing)
+    def targets(self, latents: Tensor, timesteps: Float[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
+        """What the student should return at samples of some of the concepts, given by index: one call of the teacher."""
+        cond = self.cond[picks]
+        prompts = [cond, self.uncond.expand(len(cond))]
+        concept, uncond = outputs(self.teacher, latents, timesteps, prompts)
+        start = uncond if self.config.form == "A" else concept
+        return start - self.config.negative_guidance * (concept - uncond)

@@ -1,8 +1,7 @@
-"""Relabelling: prompts of a concept learn to draw what other prompts draw at the same latents, while other pictures stay learnt."""
+"""Relabelling: prompts of a concept learn what other prompts give at the same latents, while other images stay learned."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,130 +10,149 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ...concept import Concept
-from ...knowledge import Knowledge
-from ...models import StableDiffusion
-from .generated_data import Texts, draw_latents, noise_for, picks
-from .prompts import names_of, stand_in
+from ...knowledge import Target
+from ...models import Conditioning, DiffusionModel
+from ..base import Job
+from .generated_data import Texts, generate_latents, noise_for, shuffled_batches
+from .prompts import Names, names_of, replacement_of
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of pictures that are relabelled, then rows that are denoised as they are.
+class RelabelBatch:
+    """Samples that are relabelled, then samples that are denoised as they are.
 
     Attributes:
-        clean: scaled latents of all rows.
-        noise, timesteps: of all rows.
-        states: text states of the prompts under which the network is trained, of all rows.
-        n: number of rows that are relabelled.
-        labels: text states ``(n, length, width)`` whose output is wanted there; absent if the true noise is wanted.
+        clean: scaled latents of all samples.
+        noise, timesteps: of all samples.
+        cond: the prompts under which the network is trained, of all samples.
+        n: number of samples that are relabelled.
+        labels: prompts whose output is the target there; absent if the true noise is.
     """
 
     clean: Tensor
     noise: Tensor
     timesteps: Tensor
-    states: Tensor
+    cond: Conditioning
     n: int
-    labels: Tensor | None
+    labels: Conditioning | None
 
 
-def relabel_losses(student: StableDiffusion, batch: Batch) -> tuple[Tensor, Tensor]:
-    """``mean |eps(x, states) - sg eps(x, labels)|^2`` of the relabelled rows, and the denoising loss of the others, 0 if there are none.
+@dataclass(frozen=True)
+class RelabelLosses:
+    """Mean squared error of the relabelled samples, and of the retained ones (0 if there are none)."""
+
+    forget: Tensor
+    retain: Tensor
+
+
+def relabel_losses(student: DiffusionModel, batch: RelabelBatch) -> RelabelLosses:
+    """``mean |eps(x, c) - sg eps(x, label)|^2`` of the relabelled samples, and the denoising loss of the others.
 
     The network in training is its own teacher. Two calls of the denoiser, one where ``labels`` is absent.
     """
-    n, noisy = batch.n, student.noised(batch.clean, batch.noise, batch.timesteps)
-    wanted = student.training_target(batch.clean, batch.noise, batch.timesteps)
+    n = batch.n
+    noisy = student.schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
+    targets = student.schedule.target(batch.clean, batch.noise, batch.timesteps)
     if batch.labels is not None:
         with torch.no_grad():
-            wanted = torch.cat([student.predict(noisy[:n], batch.timesteps[:n], batch.labels), wanted[n:]])
-    errors = (student.predict(noisy, batch.timesteps, batch.states) - wanted).square().mean((1, 2, 3))
-    return errors[:n].mean(), errors[n:].mean() if len(errors) > n else errors.new_zeros(())
+            relabelled = student.predict(noisy[:n], batch.timesteps[:n], batch.labels)
+            targets = torch.cat([relabelled, targets[n:]])
+    output = student.predict(noisy, batch.timesteps, batch.cond)
+    errors = (output - targets).square().mean(tuple(range(1, output.ndim)))
+    retain = errors[n:].mean() if len(errors) > n else errors.new_zeros(())
+    return RelabelLosses(errors[:n].mean(), retain)
 
 
 class RelabelConfig(BaseModel):
-    """Settings of methods that learn from pictures of the concept to forget it, and from other pictures to retain them.
-
-    Attributes:
-        group: which parameters are trained.
-        pseudo: word that the concept's prompts shall draw instead; if empty, the concept's first surrogate.
-        retain: word of the pictures that are retained; if empty, all unrelated words.
-        words: the concept's prompts say its name only, or its related words too.
-        n_pictures: pictures of the concepts, and as many that are retained.
-        first_batch_only: see the first ``batch`` pictures of each kind only, again and again.
-        num_inference_steps, guidance_scale: of the pictures.
-        iterations, batch, lr: of Adam.
-    """
+    """Settings of methods that learn from images of the concept to forget it, and from other images to retain them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    group: Literal["all", "not_cross_attention"] = "all"
-    pseudo: str = ""
-    retain: str = ""
-    words: Literal["name", "related"] = "name"
-    n_pictures: int = Field(800, ge=1, le=100_000)
-    first_batch_only: bool = False
-    num_inference_steps: int = Field(50, ge=1, le=1000)
-    guidance_scale: float = Field(7.5, ge=1, le=50)
-    iterations: int = Field(100, ge=0, le=1_000_000)
-    batch: int = Field(8, ge=1, le=1024)
-    lr: float = Field(1e-5, gt=0, le=1)
+    site: Literal["all", "not_text_attention"] = Field("all", description="Parameters that are trained.")
+    replacement: str = Field("", description="Word that the concept's prompts give instead; its first replacement, if empty.")
+    retain: str = Field("", description="Word of the images that are retained; all unrelated words, if empty.")
+    words: Names = Field("name", description="The concept's prompts use its name only, or its related words too.")
+    n_images: int = Field(800, ge=1, le=100_000, description="Images of the concepts, and as many that are retained.")
+    first_batch_only: bool = Field(False, description="See the first batch of images of each kind only, again and again.")
+    num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
+    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
+    iterations: int = Field(100, ge=0, le=1_000_000, description="Training steps.")
+    batch: int = Field(8, ge=1, le=1024, description="Images of each kind in a training step.")
+    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
 
     @property
     def batches_a_pass(self) -> int:
-        """Batches that see each picture once."""
-        return -(-self.n_pictures // self.batch)
+        """Batches that see each image once."""
+        return -(-self.n_images // self.batch)
 
 
 class RelabelData:
-    """Pictures to forget and to retain, drawn by the original model, with the text states of their prompts; endless batches of them.
+    """Images to forget and to retain, generated by the original, with their prompts; endless batches of them.
 
     Args:
-        config: settings; nothing is drawn for no iterations.
-        model: the original model.
-        concepts: take turns among the pictures to forget.
-        knowledge: words of each of them.
-        seed: of every choice.
+        config: settings; nothing is generated for no iterations.
+        job: gives the model, the targets and the sources of choices.
 
     Attributes:
-        prompts: prompt of each picture to forget, and the prompt of its pseudo label.
-        retained: prompt of each picture to retain.
+        prompts: prompt of each image to forget, and the prompt of its label.
+        retained: prompt of each image to retain.
 
     Raises:
-        InputError: a concept has no surrogate and ``pseudo`` is not set.
+        InputError: a concept has no replacement and the settings name none.
     """
 
-    def __init__(
-        self, config: RelabelConfig, model: StableDiffusion, concepts: Sequence[Concept], knowledge: Sequence[Knowledge], seed: int
-    ) -> None:
-        self.config, self.model, self.generator = config, model, torch.Generator().manual_seed(seed)
-        rng = random.Random(seed)
-        pairs, plain = [], []
-        for concept, words in zip(concepts, knowledge, strict=True):
-            other, names = stand_in(concept, words, config.pseudo), names_of(concept, words, config.words)
-            pairs.append([(c.format(name), c.format(other)) for c in words.contexts for name in names])
-            plain += [c.format(word) for c in words.unrelated_contexts for word in ([config.retain] if config.retain else words.unrelated)]
-            rng.shuffle(pairs[-1])
-        rng.shuffle(plain)
-        n = min(config.n_pictures, config.batch) if config.first_batch_only else config.n_pictures
+    def __init__(self, config: RelabelConfig, job: Job) -> None:
+        self.config = config
+        self.model = job.model
+        self.generator = job.generator
+        pairs: list[list[tuple[str, str]]] = []
+        plain: list[str] = []
+        for target in job.targets:
+            pairs.append(_prompt_pairs(config, target))
+            plain += _retain_prompts(config, target)
+            job.rng.shuffle(pairs[-1])
+        job.rng.shuffle(plain)
+        n = min(config.n_images, config.batch) if config.first_batch_only else config.n_images
         n = n if config.iterations else 0
         turns = [pairs[i % len(pairs)] for i in range(n)]
         self.prompts = [own[i // len(pairs) % len(own)] for i, own in enumerate(turns)]
         self.retained = [plain[i % len(plain)] for i in range(n)]
-        self._texts = Texts(model, ["", *(text for pair in self.prompts for text in pair), *self.retained])
-        self.empty = self._texts([""])
-        latents = draw_latents(
-            model, self._texts, [shown for shown, _ in self.prompts] + self.retained, self.generator,
-            num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
-        )  # fmt: skip
-        self._forgotten, self._kept = latents[:n], latents[n:]
-        self._forget_picks, self._retain_picks = (picks(n, config.batch, self.generator) for _ in range(2))
+        texts = [text for pair in self.prompts for text in pair]
+        self._texts = Texts(self.model, ["", *texts, *self.retained])
+        self.uncond = self._texts([""])
+        latents = generate_latents(
+            self.model,
+            self._texts,
+            [prompt for prompt, _ in self.prompts] + self.retained,
+            self.generator,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+        )
+        self._forget = latents[:n]
+        self._retain = latents[n:]
+        self._forget_batches = shuffled_batches(n, config.batch, self.generator)
+        self._retain_batches = shuffled_batches(n, config.batch, self.generator)
 
-    def batch(self, *, retain: bool = True) -> Batch:
-        """The next pictures to forget and, if wanted, as many to retain, with new noise."""
-        rows = next(self._forget_picks).tolist()
-        kept = next(self._retain_picks).tolist() if retain else []
-        clean = torch.cat([self._forgotten[rows], self._kept[kept]])
+    def batch(self, *, retain: bool = True) -> RelabelBatch:
+        """The next images to forget and, if asked for, as many to retain, with new noise."""
+        rows: list[int] = next(self._forget_batches).tolist()
+        retained: list[int] = next(self._retain_batches).tolist() if retain else []
+        clean = torch.cat([self._forget[rows], self._retain[retained]])
         noise, timesteps = noise_for(self.model, clean, self.generator)
-        states = self._texts([*(self.prompts[i][0] for i in rows), *(self.retained[i] for i in kept)])
-        return Batch(clean, noise, timesteps, states, len(rows), self._texts(self.prompts[i][1] for i in rows))
+        prompts = [self.prompts[i] for i in rows]
+        cond = self._texts([prompt for prompt, _ in prompts] + [self.retained[i] for i in retained])
+        labels = self._texts(label for _, label in prompts)
+        return RelabelBatch(clean, noise, timesteps, cond, len(rows), labels)
+
+
+def _prompt_pairs(config: RelabelConfig, target: Target) -> list[tuple[str, str]]:
+    """Prompts of a concept, each beside the same with the replacement."""
+    other = replacement_of(target, config.replacement)
+    names = names_of(target, config.words)
+    return [(context.format(name), context.format(other)) for context in target.words.contexts for name in names]
+
+
+def _retain_prompts(config: RelabelConfig, target: Target) -> Sequence[str]:
+    """Prompts of the words that are retained."""
+    words = [config.retain] if config.retain else target.words.unrelated
+    return [context.format(word) for context in target.words.unrelated_contexts for word in words]

@@ -1,64 +1,64 @@
-"""The copy of a model that is trained, its denoiser or its text encoder, beside the original that teaches it."""
+"""The copy of a model that is trained, its denoiser or its text encoders, beside the original that teaches it."""
 
 from __future__ import annotations
 
 import copy
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ...models import StableDiffusion
-from ...models.sites import group_names, shared_copy
+from ...models import DiffusionModel
 
 
 @dataclass(frozen=True)
 class Student:
-    """One group of a denoiser's parameters, ready to be trained; everything else is the original's own.
+    """One site of a denoiser, ready to be trained; everything else is the original's own.
 
     Attributes:
-        teacher: the original, with a count of calls of its own.
+        teacher: the original.
         model: the model that is trained; its calls are counted with the teacher's.
         names: of the trained parameters.
-        parameters: the trained parameters, in fp32.
+        parameters: the trained parameters, in float32.
     """
 
-    teacher: StableDiffusion
-    model: StableDiffusion
-    names: list[str]
+    teacher: DiffusionModel
+    model: DiffusionModel
+    names: Sequence[str]
     parameters: list[Tensor]
 
     @classmethod
-    def of(cls, model: StableDiffusion, group: str) -> Self:
+    def of(cls, teacher: DiffusionModel, site: str) -> Self:
         """A student of a model, which stays untouched.
 
         Raises:
-            InputError: there is no such group of parameters.
+            InputError: there is no such site.
         """
-        teacher = model.with_text_encoder(model.text_encoder)
-        unet = model.pipeline.unet
-        names = group_names(unet, group)
-        # .float() copies only where the model is of another type
-        student = teacher.with_unet(shared_copy(unet, {name: unet.get_parameter(name).detach().clone().float() for name in names}))
+        own = teacher.sites.parameters(site)
+        # float32 whatever the model's type: steps of an optimizer are smaller than half precision resolves
+        fresh = {name: value.clone().float() for name, value in own.items()}
+        student = teacher.with_denoiser_parameters(fresh)
         student.calls = teacher.calls
-        return cls(teacher, student, names, [student.pipeline.unet.get_parameter(name).requires_grad_(True) for name in names])
+        parameters = [student.denoiser.get_parameter(name).requires_grad_(True) for name in fresh]
+        return cls(teacher, student, list(fresh), parameters)
 
     @property
     def size(self) -> int:
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self.parameters)
 
-    def changed(self) -> dict[str, Tensor]:
-        """The trained tensors by name, as they are now."""
-        return {name: parameter.detach() for name, parameter in zip(self.names, self.parameters, strict=True)}
+    def changed(self) -> dict[str, dict[str, Tensor]]:
+        """The trained tensors by component and name, as they are now."""
+        tensors = {name: value.detach() for name, value in zip(self.names, self.parameters, strict=True)}
+        return {self.teacher.denoiser_component: tensors}
 
     def snapshot(self) -> list[Tensor]:
         """Copies of the trained tensors as they are now."""
         return [parameter.detach().clone() for parameter in self.parameters]
 
-    def restore(self, values: list[Tensor]) -> None:
+    def restore(self, values: Sequence[Tensor]) -> None:
         """Put the values of a snapshot back."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters, values, strict=True):
@@ -67,30 +67,31 @@ class Student:
 
 @dataclass(frozen=True)
 class TextStudent:
-    """A text encoder's transformer layers, or the first few of them, ready to be trained; everything else is the original's own.
+    """The transformer layers of the text encoder, or the first few of them; everything else is the original's own.
 
     Attributes:
-        teacher: the original, with a count of calls of its own.
+        teacher: the original.
         model: the model that is trained; its calls are counted with the teacher's.
-        parameters: the trained parameters, in fp32; they ask for no gradients yet.
+        parameters: the trained parameters, in float32; they ask for no gradients yet.
     """
 
-    teacher: StableDiffusion
-    model: StableDiffusion
+    teacher: DiffusionModel
+    model: DiffusionModel
     parameters: list[nn.Parameter]
 
     @classmethod
-    def of(cls, model: StableDiffusion, layers: int | None = None) -> Self:
+    def of(cls, teacher: DiffusionModel, layers: int | None = None) -> Self:
         """A student of a model, which stays untouched.
 
         Args:
-            model: the original.
+            teacher: the original.
             layers: only the first so many layers are trained; if absent, all of them and the last norm.
         """
-        teacher = model.with_text_encoder(model.text_encoder)
-        student = teacher.with_text_encoder(copy.deepcopy(model.text_encoder).float())
+        main = teacher.text.main
+        student = teacher.replace(text={main.component: copy.deepcopy(main.module).float()})
         student.calls = teacher.calls
-        return cls(teacher, student, [p for name, p in student.text_encoder.named_parameters() if _is_trained(name, layers)])
+        module = student.text.main.module
+        return cls(teacher, student, [module.get_parameter(name) for name in main.trainable(layers)])
 
     @property
     def size(self) -> int:
@@ -102,9 +103,7 @@ class TextStudent:
         for parameter in self.parameters:
             parameter.requires_grad_(on)
 
-
-def _is_trained(name: str, layers: int | None) -> bool:
-    if layers is None:
-        return "embeddings." not in name
-    found = re.search(r"\blayers\.(\d+)\.", name)
-    return found is not None and int(found[1]) < layers
+    def changed(self) -> dict[str, dict[str, Tensor]]:
+        """The whole state of the trained encoder by component and name: it is saved to be dropped in."""
+        main = self.model.text.main
+        return {main.component: {name: value.detach() for name, value in main.module.state_dict().items()}}

@@ -1,10 +1,9 @@
-"""Textual inversion (Gal et al., arXiv 2208.01618): words whose embeddings are learnt from pictures of a concept."""
+"""Textual inversion (Gal et al., arXiv 2208.01618): words whose embeddings are learned from images of a concept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +12,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..._util.errors import InputError
-from ...concept import Concept
-from ...knowledge import Knowledge
-from ...models import StableDiffusion, Tokens
-from .generated_data import ENCODE_BATCH, noise_for, picks
-from .prompts import names_of
+from ...knowledge import Target
+from ...models import Conditioning, DiffusionModel, Tokens
+from .generated_data import ENCODE_BATCH, noise_for, shuffled_batches
+from .prompts import Names, names_of
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A prompt that says a word of a concept, taken apart into content tokens.
+class WordPrompt:
+    """A prompt that contains a word of a concept, taken apart into content tokens.
 
     Attributes:
         text: the whole prompt.
-        concept: place of the concept in the list.
-        before, word, after: its tokens.
+        concept: index of the concept in the list.
+        before: tokens before the word.
+        word: tokens of the word.
+        after: tokens after the word.
     """
 
     text: str
@@ -39,101 +39,100 @@ class Prompt:
     @property
     def span(self) -> range:
         """Positions of the word's tokens, behind the start token."""
-        return range(1 + len(self.before), 1 + len(self.before) + len(self.word))
+        start = 1 + len(self.before)
+        return range(start, start + len(self.word))
 
 
-def picture_prompts(
-    model: StableDiffusion,
-    concepts: Sequence[Concept],
-    knowledge: Sequence[Knowledge],
-    words: Literal["name", "related"],
-    n: int,
-    generator: torch.Generator,
-) -> list[Prompt]:
-    """The prompts of ``n`` pictures: words of the concepts in their contexts, the concepts in turn.
+def image_prompts(model: DiffusionModel, targets: Sequence[Target], names: Names, n: int, generator: torch.Generator) -> list[WordPrompt]:
+    """The prompts of ``n`` images: words of the concepts in their contexts, the concepts in turn.
 
     Raises:
         InputError: a prompt is so long that the concept in it would be cut.
     """
     each = []
-    for place, (concept, own) in enumerate(zip(concepts, knowledge, strict=True)):
-        found = [(context, name) for context in own.contexts for name in names_of(concept, own, words)]
-        shuffled = [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
-        each.append([taken_apart(model, context, name, place) for context, name in shuffled])
-        long = next((p.text for p in each[-1] if p.span.stop >= model.text_length), None)
+    for place, target in enumerate(targets):
+        found = [(context, name) for context in target.words.contexts for name in names_of(target, names)]
+        order: list[int] = torch.randperm(len(found), generator=generator).tolist()
+        each.append([taken_apart(model, *found[i], place) for i in order])
+        long = next((p.text for p in each[-1] if p.span.stop >= model.text.main.length), None)
         if long is not None:
             raise InputError(f"This prompt is longer than the model reads, and the concept comes at its end: {long[:80]!r}.")
     turns = [each[i % len(each)] for i in range(n)]
     return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
 
 
-def taken_apart(model: StableDiffusion, pattern: str, name: str, concept: int) -> Prompt:
-    """The prompt that says a name in a pattern's ``{}``."""
+def taken_apart(model: DiffusionModel, pattern: str, name: str, concept: int) -> WordPrompt:
+    """The prompt that has a name in a pattern's ``{}``."""
     before, _, after = pattern.partition("{}")
-    return Prompt(before + name + after, concept, model.content_tokens(before), model.content_tokens(name), model.content_tokens(after))
+    tokens = [model.text.main.content_tokens(part) for part in (before, name, after)]
+    return WordPrompt(before + name + after, concept, *tokens)
 
 
-def assemble(model: StableDiffusion, prompts: Sequence[Prompt]) -> Tokens:
+def assemble(model: DiffusionModel, prompts: Sequence[WordPrompt]) -> Tokens:
     """Token rows of prompts."""
-    return model.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
+    return model.text.main.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
 
 
-class _Sayings:
-    """Text states of prompts with learnt embeddings in the places of their words' own."""
+class _LearnedTokens:
+    """Conditioning of prompts with learned embeddings in the places of their words' own."""
 
-    def __init__(self, model: StableDiffusion, prompts: Sequence[Prompt]) -> None:
-        self._model, self._ids = model, assemble(model, prompts).ids
+    def __init__(self, model: DiffusionModel, prompts: Sequence[WordPrompt]) -> None:
+        self._model = model
+        self._tokens = assemble(model, prompts)
         self._spans = torch.tensor([list(prompt.span) for prompt in prompts])
         self._concepts = torch.tensor([prompt.concept for prompt in prompts])
-        self._plain = model.embed(self._ids)
+        self._plain = model.text.main.embed(self._tokens.ids)
 
-    def __call__(self, rows: Int[Tensor, " n"], learnt: Float[Tensor, "concepts k features"]) -> Float[Tensor, "n length features"]:
-        places = torch.arange(len(rows))[:, None], self._spans[rows]
-        return self._model.encode(self._ids[rows], self._plain[rows].index_put(places, learnt[self._concepts[rows]]))
+    def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+        places = (torch.arange(len(rows))[:, None], self._spans[rows])
+        embeddings = self._plain[rows].index_put(places, learned[self._concepts[rows]])
+        return self._model.encode_tokens(self._tokens[rows], embeddings)
 
 
-def inverted(
-    model: StableDiffusion,
-    prompts: Sequence[Prompt],
-    latents: Float[Tensor, "n channels height width"],
-    start: Float[Tensor, "concepts k features"],
+def learn_words(
+    model: DiffusionModel,
+    prompts: Sequence[WordPrompt],
+    latents: Float[Tensor, "n ..."],
+    start: Float[Tensor, "concepts k width"],
     *,
     steps: int,
     batch: int,
     lr: float,
     weight_decay: float,
     generator: torch.Generator,
-) -> Float[Tensor, "concepts k features"]:
-    """Embeddings of each concept's ``k`` tokens, learnt by AdamW on the denoising loss of its pictures; a call of each network a step.
+) -> Float[Tensor, "concepts k width"]:
+    """Embeddings of each concept's ``k`` tokens, learned by AdamW on the denoising loss of its images; a call of each network a step.
 
     Args:
-        model: draws with the words; none of its weights is given a gradient.
-        prompts: one for each picture, each with a word of ``k`` tokens.
-        latents: clean latents of the pictures.
+        model: the denoiser and the text encoder; none of their weights is given a gradient.
+        prompts: one for each image, each with a word of ``k`` tokens.
+        latents: clean latents of the images.
         start: where the embeddings start.
         steps: of the optimizer.
-        batch: pictures in a step.
+        batch: images in a step.
         lr: of the optimizer.
         weight_decay: of the optimizer.
         generator: source of noise and choices.
     """
-    say, learnt = _Sayings(model, prompts), start.detach().clone().requires_grad_(True)
-    optimizer = torch.optim.AdamW([learnt], lr=lr, weight_decay=weight_decay)
-    batches = picks(len(prompts), batch, generator)
+    tokens = _LearnedTokens(model, prompts)
+    learned = start.detach().clone().requires_grad_(True)
+    optimizer = torch.optim.AdamW([learned], lr=lr, weight_decay=weight_decay)
+    batches = shuffled_batches(len(prompts), batch, generator)
+    schedule = model.schedule
     for _ in tqdm(range(steps), desc="words", **model.progress_bar_options):
         rows = next(batches)
         noise, timesteps = noise_for(model, latents[rows], generator)
-        output = model.predict(model.noised(latents[rows], noise, timesteps), timesteps, say(rows, learnt))
-        loss = F.mse_loss(output, model.training_target(latents[rows], noise, timesteps))
-        (learnt.grad,) = torch.autograd.grad(loss, learnt)
+        noisy = schedule.add_noise(latents[rows], noise, timesteps)
+        output = model.predict(noisy, timesteps, tokens.encode(rows, learned))
+        loss = F.mse_loss(output, schedule.target(latents[rows], noise, timesteps))
+        (learned.grad,) = torch.autograd.grad(loss, learned)
         optimizer.step()
-    return learnt.detach()
+    return learned.detach()
 
 
 @torch.no_grad()
-def said(
-    model: StableDiffusion, prompts: Sequence[Prompt], learnt: Float[Tensor, "concepts k features"]
-) -> Float[Tensor, "n length features"]:
-    """Text states of prompts with learnt words."""
-    say = _Sayings(model, prompts)
-    return torch.cat([say(rows, learnt) for rows in torch.arange(len(prompts)).split(ENCODE_BATCH)])
+def encode_learned(model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+    """Conditioning of prompts with learned words."""
+    tokens = _LearnedTokens(model, prompts)
+    parts = [tokens.encode(rows, learned) for rows in torch.arange(len(prompts)).split(ENCODE_BATCH)]
+    return Conditioning.cat(parts)

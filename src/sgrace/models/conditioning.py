@@ -1,0 +1,127 @@
+"""What a batch of prompts is to a text encoder (tokens) and to a denoiser (conditioning)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+#: What picks samples of a batch: indices, a mask, a slice.
+Rows = Tensor | Sequence[int] | slice
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token rows of one text encoder.
+
+    Attributes:
+        ids: token ids ``(batch, length)``.
+        end: position of the first end-of-text token of each row ``(batch,)``.
+    """
+
+    ids: Int[Tensor, "batch length"]
+    end: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        return replace(self, ids=self.ids[rows], end=self.end[rows])
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """What a conditioning was encoded from.
+
+    Attributes:
+        tokens: token rows by the encoder's name.
+        embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the encoder's name.
+    """
+
+    tokens: Mapping[str, Tokens]
+    embeddings: Mapping[str, Float[Tensor, "batch length width"]] = field(default_factory=dict)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        tokens = {name: own[rows] for name, own in self.tokens.items()}
+        return replace(self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()})
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a denoiser is told about a batch of prompts.
+
+    Attributes:
+        prompt_embeds: text states ``(batch, length, width)``, float32.
+        pooled: pooled text features ``(batch, pooled_width)``, in families that read them.
+        extras: further inputs, one row a prompt; made by the family and read by no method.
+        source: what it was encoded from; absent where no text encoder made the prompt embeddings.
+    """
+
+    prompt_embeds: Float[Tensor, "batch length width"]
+    pooled: Float[Tensor, "batch pooled_width"] | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    source: PromptSource | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompt_embeds)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        source = None if self.source is None else self.source[rows]
+        return replace(self._each(lambda value: value[rows]), source=source)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """One batch of several; the source is kept where all parts have one of token rows alone."""
+        first = parts[0]
+        pooled = None if first.pooled is None else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        extras = {name: torch.cat([part.extras[name] for part in parts]) for name in first.extras}
+        return Conditioning(torch.cat([part.prompt_embeds for part in parts]), pooled, extras, _joined(parts))
+
+    def expand(self, n: int) -> Self:
+        """A single prompt as a batch of ``n``; a batch of ``n`` as it is."""
+        return self if len(self) == n else self[[0] * n]
+
+    def repeat(self, n: int) -> Self:
+        """The whole batch ``n`` times, one after the other."""
+        return self[list(range(len(self))) * n]
+
+    def repeat_interleave(self, n: int) -> Self:
+        """Each prompt ``n`` times."""
+        return self[[row for row in range(len(self)) for _ in range(n)]]
+
+    def detach(self) -> Self:
+        """Without gradients."""
+        return self._each(Tensor.detach)
+
+    def with_embeds(self, prompt_embeds: Float[Tensor, "batch length width"]) -> Self:
+        """Other prompt embeddings, which no text encoder made; the pooled path stays."""
+        return replace(self, prompt_embeds=prompt_embeds, source=None)
+
+    def at(self, positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        """The prompt embedding at one position of each prompt."""
+        return self.prompt_embeds[torch.arange(len(self), device=positions.device), positions]
+
+    def _each(self, change: object) -> Self:
+        assert callable(change)
+        pooled = None if self.pooled is None else change(self.pooled)
+        extras = {name: change(value) for name, value in self.extras.items()}
+        return replace(self, prompt_embeds=change(self.prompt_embeds), pooled=pooled, extras=extras)
+
+
+def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
+    """The sources of all parts as one; none where a part has none, or where parts differ in length or in kind."""
+    sources = [part.source for part in parts if part.source is not None]
+    if len(sources) < len(parts) or any(source.embeddings.keys() != sources[0].embeddings.keys() for source in sources):
+        return None
+    tokens = {}
+    for name in sources[0].tokens:
+        rows = [source.tokens[name] for source in sources]
+        tokens[name] = Tokens(torch.cat([own.ids for own in rows]), torch.cat([own.end for own in rows]))
+    embeddings = {name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings}
+    return PromptSource(tokens, embeddings)

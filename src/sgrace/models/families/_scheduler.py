@@ -1,0 +1,54 @@
+"""The steps of sampling, by any scheduler of diffusers."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from ..schedule import DiffusionSchedule, Sampler
+
+
+class SchedulerSampler(Sampler):
+    """A scheduler's steps; the scheduler itself is copied, as it remembers where it stands.
+
+    Args:
+        scheduler: of diffusers.
+        num_inference_steps: length of the schedule.
+    """
+
+    def __init__(self, scheduler: Any, num_inference_steps: int) -> None:  # noqa: ANN401  (schedulers share no base)
+        self._scheduler = copy.deepcopy(scheduler)
+        self._scheduler.set_timesteps(num_inference_steps)
+        self.timesteps = self._scheduler.timesteps.float()
+        self.initial_scale = float(self._scheduler.init_noise_sigma)
+        self.remembers = not isinstance(scheduler, DDIMScheduler)
+        self._draws = "generator" in inspect.signature(scheduler.step).parameters
+
+    def model_input(self, latents: Tensor, step: int) -> Tensor:
+        """See :meth:`Sampler.model_input`."""
+        scaled: Tensor = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[step])
+        return scaled
+
+    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """See :meth:`Sampler.step`."""
+        noise = {"generator": list(generators)} if self._draws else {}
+        stepped: Tensor = self._scheduler.step(output, self._scheduler.timesteps[step], latents, **noise).prev_sample
+        return stepped
+
+
+class SchedulerSchedule(DiffusionSchedule):
+    """The noise schedule of a diffusers scheduler that was trained on noise or velocity."""
+
+    def __init__(self, scheduler: Any) -> None:  # noqa: ANN401
+        super().__init__(scheduler.alphas_cumprod, str(scheduler.config.prediction_type))
+        self.scheduler = scheduler
+
+    def sampler(self, num_inference_steps: int) -> SchedulerSampler:
+        """See :meth:`NoiseSchedule.sampler`."""
+        return SchedulerSampler(self.scheduler, num_inference_steps)

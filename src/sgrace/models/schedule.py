@@ -1,0 +1,120 @@
+"""Noise schedules: how latents are noised, what a denoiser is trained to return, and the steps of sampling.
+
+Timesteps are float tensors. Methods name noise levels as fractions of the schedule: 0 is clean, 1 is pure noise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Sampler(ABC):
+    """One run through the steps of sampling; it may remember what earlier steps returned.
+
+    Attributes:
+        timesteps: of the steps, in order.
+        initial_scale: factor of unit noise at the first step.
+        remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the same steps.
+    """
+
+    timesteps: Float[Tensor, " steps"]
+    initial_scale: float
+    remembers: bool
+
+    @abstractmethod
+    def model_input(self, latents: Tensor, step: int) -> Tensor:
+        """What the denoiser is given for the latents of a step."""
+
+    @abstractmethod
+    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """The latents after a step; samplers that add noise draw it from each sample's own generator."""
+
+
+class NoiseSchedule(ABC):
+    """How a family of models adds noise.
+
+    Attributes:
+        n_timesteps: number of noise levels in training.
+    """
+
+    n_timesteps: int
+
+    def sample_timesteps(self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " n"]:
+        """Uniform timesteps between two fractions of the schedule, on the CPU."""
+        first = int(low * self.n_timesteps)
+        return torch.randint(first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator).float()
+
+    def timestep_at(self, fraction: float) -> float:
+        """The timestep at a fraction of the schedule."""
+        return float(min(int(fraction * self.n_timesteps), self.n_timesteps - 1))
+
+    @abstractmethod
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """Latents at the noise level of timesteps."""
+
+    @abstractmethod
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """What the denoiser should return for :meth:`add_noise`."""
+
+    @abstractmethod
+    def to_noise(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """The noise that an output of the denoiser stands for."""
+
+    @abstractmethod
+    def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """The clean latents that an output of the denoiser stands for."""
+
+    @abstractmethod
+    def sampler(self, num_inference_steps: int) -> Sampler:
+        """A new run through the steps of sampling."""
+
+    def step_timestep(self, num_inference_steps: int, step: int) -> float:
+        """The timestep at which a step of sampling is taken."""
+        return float(self.sampler(num_inference_steps).timesteps[step])
+
+
+class DiffusionSchedule(NoiseSchedule):
+    """``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``; the denoiser returns the noise ``e`` or the velocity ``sqrt(a_t) e - sqrt(1 - a_t) x``.
+
+    Args:
+        signal: ``a_t`` of every timestep, high at the clean end.
+        prediction_type: ``epsilon`` or ``v_prediction``.
+    """
+
+    def __init__(self, signal: Float[Tensor, " timesteps"], prediction_type: str) -> None:
+        self.signal = signal
+        self.prediction_type = prediction_type
+        self.n_timesteps = len(signal)
+
+    def _signal(self, timesteps: Tensor, latents: Tensor) -> Tensor:
+        """``a_t`` of each sample, shaped to multiply latents of any rank."""
+        return self.signal.to(timesteps.device)[timesteps.long()].view(-1, *[1] * (latents.ndim - 1)).to(latents.device)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.add_noise`."""
+        signal = self._signal(timesteps, clean)
+        return signal.sqrt() * clean + (1 - signal).sqrt() * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.target`."""
+        if self.prediction_type == "epsilon":
+            return noise
+        signal = self._signal(timesteps, clean)
+        return signal.sqrt() * noise - (1 - signal).sqrt() * clean
+
+    def to_noise(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.to_noise`."""
+        if self.prediction_type == "epsilon":
+            return output
+        signal = self._signal(timesteps, latents)
+        return signal.sqrt() * output + (1 - signal).sqrt() * latents
+
+    def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.to_clean`."""
+        signal = self._signal(timesteps, latents)
+        return (latents - (1 - signal).sqrt() * self.to_noise(output, latents, timesteps)) / signal.sqrt()

@@ -1,0 +1,29 @@
+"""Copies of networks that share what they do not change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
+    """A copy with its own parameters only where ``changed`` names them; all others are the original's own tensors.
+
+    Raises:
+        KeyError: a name is no parameter of the module.
+        ValueError: a tensor has another shape.
+    """
+    parameters = dict(module.named_parameters())
+    kept = [*parameters.values(), *module.buffers()]
+    clone = copy.deepcopy(module, memo={id(tensor): tensor for tensor in kept})
+    for name, value in changed.items():
+        if value.shape != parameters[name].shape:
+            raise ValueError(f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}.")
+        owner, _, leaf = name.rpartition(".")
+        setattr(clone.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+    return clone

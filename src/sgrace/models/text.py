@@ -1,0 +1,186 @@
+"""Text encoders: tokens, input embeddings, text states from either of them, and what of an encoder can be trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .conditioning import CPU, Tokens
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """One text encoder of a model with its tokenizer.
+
+    Attributes:
+        name: of the encoder among those of a model, such as ``clip_l``.
+        component: of the pipeline that holds it, such as ``text_encoder``.
+        module: the network.
+        tokenizer: of transformers.
+        projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it is known.
+        device: where tokens and embeddings live.
+    """
+
+    name: str
+    component: str
+    module: nn.Module
+    tokenizer: Any
+    projection: Float[Tensor, "features width"] | None = None
+    device: torch.device = CPU
+
+    @property
+    def length(self) -> int:
+        """Number of text positions."""
+        return int(self.module.config.max_position_embeddings)
+
+    @property
+    def width(self) -> int:
+        """Size of a text state."""
+        return int(self.module.config.hidden_size)
+
+    @property
+    def room(self) -> int:
+        """Number of content tokens that fit between the start and the end token."""
+        return self.length - 2
+
+    @property
+    def end_id(self) -> int:
+        """Id of the end-of-text token."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def special_ids(self) -> set[int]:
+        """Ids of the start, end and padding tokens."""
+        return set(self.tokenizer.all_special_ids)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token rows of texts, padded and cut to ``length``."""
+        found = self.tokenizer(list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
+        ids = found.input_ids
+        return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
+
+    def assemble(self, contents: Sequence[Sequence[int]]) -> Tokens:
+        """Token rows of content tokens: start and end are added, a content that is too long loses its end."""
+        rows = [[self.tokenizer.bos_token_id, *content[: self.room], self.end_id] for content in contents]
+        padded = [row + [self.tokenizer.pad_token_id] * (self.length - len(row)) for row in rows]
+        ends = torch.tensor([len(row) - 1 for row in rows])
+        return Tokens(torch.tensor(padded).to(self.device), ends.to(self.device))
+
+    def content_tokens(self, text: str) -> list[int]:
+        """Token ids of a text without start and end tokens, not cut."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of content tokens."""
+        return str(self.tokenizer.decode(list(ids)))
+
+    def ordinary_tokens(self) -> Int[Tensor, " vocabulary"]:
+        """Ids of all tokens that are not special and that the embedding table holds."""
+        size = min(len(self.tokenizer), self.table.num_embeddings)
+        special = self.special_ids
+        return torch.tensor([i for i in range(size) if i not in special]).to(self.device)
+
+    def random_tokens(self, n: int, generator: torch.Generator) -> list[int]:
+        """Uniform ordinary token ids."""
+        if n == 0:
+            return []  # listing a large vocabulary for nothing would cost more than the sample
+        ordinary = self.ordinary_tokens().cpu()
+        ids: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
+        return ids
+
+    @property
+    def table(self) -> nn.Embedding:
+        """The token embeddings."""
+        table: nn.Embedding = self.module.get_input_embeddings()  # type: ignore[operator]
+        return table
+
+    def embed(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
+        """Token embeddings, without positions, in float32."""
+        return self.table(ids.to(self.device)).float()
+
+    def run(self, ids: Int[Tensor, "batch length"], embeddings: Tensor | None = None, **options: Any) -> Any:  # noqa: ANN401
+        """The network's own output for token ids, or for embeddings in the place of the ids' own (with gradient)."""
+        if embeddings is None:
+            return self.module(ids.to(self.device), **options)
+        given = embeddings.to(self.table.weight)
+        # the ids still tell the network where the text ends; only the table's output is replaced
+        hook = self.table.register_forward_hook(lambda _module, _inputs, _output: given)
+        try:
+            return self.module(ids.to(self.device), **options)
+        finally:
+            hook.remove()
+
+    def trainable(self, layers: int | None = None) -> list[str]:
+        """Names of the parameters that erasers train: all but the embeddings, or those of the first ``layers`` layers."""
+        return [name for name, _ in self.module.named_parameters() if _is_trainable(name, layers)]
+
+
+def _is_trainable(name: str, layers: int | None) -> bool:
+    if layers is None:
+        return "embeddings." not in name
+    found = re.search(r"\blayers\.(\d+)\.", name)
+    return found is not None and int(found[1]) < layers
+
+
+class TextStack:
+    """The text encoders of a model, in the family's order.
+
+    Args:
+        encoders: one to three; the first is :attr:`main`.
+    """
+
+    def __init__(self, encoders: Sequence[TextEncoder]) -> None:
+        self._encoders = {encoder.name: encoder for encoder in encoders}
+
+    def __getitem__(self, name: str) -> TextEncoder:
+        return self._encoders[name]
+
+    def __iter__(self) -> Iterator[TextEncoder]:
+        return iter(self._encoders.values())
+
+    def __len__(self) -> int:
+        return len(self._encoders)
+
+    @property
+    def main(self) -> TextEncoder:
+        """The encoder whose tokens and input embeddings methods choose; the others read the same text."""
+        return next(iter(self))
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tokens]:
+        """Token rows of texts for every encoder."""
+        return {encoder.name: encoder.tokenize(texts) for encoder in self}
+
+    def follow(self, tokens: Tokens) -> dict[str, Tokens]:
+        """Token rows of the main encoder, and those of the other encoders for the same content."""
+        rows = {self.main.name: tokens}
+        for other in list(self)[1:]:
+            contents = [ids[1:end] for ids, end in zip(tokens.ids.tolist(), tokens.end.tolist(), strict=True)]
+            if other.tokenizer.get_vocab() == self.main.tokenizer.get_vocab():
+                rows[other.name] = other.assemble(contents)
+            else:
+                rows[other.name] = other.tokenize([self.main.decode(content) for content in contents])
+        return rows
+
+    def with_modules(self, modules: Mapping[str, nn.Module]) -> TextStack:
+        """The same encoders with other networks, given by component."""
+        return TextStack([replace(e, module=modules.get(e.component, e.module)) for e in self])
+
+    def with_projection(self, projection: Float[Tensor, "features width"]) -> TextStack:
+        """The same encoders; the main one's pooled states have a projection to the space shared with images."""
+        main, *others = self
+        return TextStack([replace(main, projection=projection.to(main.device)), *others])
+
+    def to(self, device: torch.device) -> TextStack:
+        """The same encoders, whose tokens live on another device."""
+        moved = []
+        for encoder in self:
+            projection = None if encoder.projection is None else encoder.projection.to(device)
+            moved.append(replace(encoder, device=device, projection=projection))
+        return TextStack(moved)
