@@ -23,9 +23,9 @@ from .evaluation.evaluate import UNLIMITED
 from .evaluation.features import from_hub
 from .evaluation.requests import fingerprint, request_of
 from .evaluation.suites import N_PROMPTS, SUITES
-from .knowledge import Knowledge
+from .knowledge import Knowledge, Target
 from .metrics.extractor import Extractor
-from .models import StableDiffusion
+from .models import DiffusionModel
 from .testbeds import Testbed
 from .testbeds.loading import Loaded, Model, load_model, load_target, named_concept
 from .testbeds.scenes import find_testbed, scene_of
@@ -34,7 +34,7 @@ __all__ = ["UNLIMITED", "attack", "erase", "evaluate", "fingerprint", "load_mode
 
 
 def erase(
-    model: StableDiffusion | str,
+    model: DiffusionModel | str,
     concepts: str | Sequence[str],
     *,
     method: str = "sgrace",
@@ -61,13 +61,13 @@ def erase(
     """
     plugin = registry.load("erasers", method)
     names = _names(concepts)
-    loaded = model if isinstance(model, StableDiffusion) else load_model(model)
+    loaded = model if isinstance(model, DiffusionModel) else load_model(model)
     testbed = find_testbed(loaded, words=_by_concept(names, words), kind=kind)
-    targets = [testbed.resolve(name) for name in names]
-    knowledge = [testbed.words(target) for target in targets]
-    eraser = plugin.preset(preset, targets[0].kind, settings)
-    refuse_settings_that_cannot_erase(eraser.config, targets, knowledge)
-    erasure: Erasure = eraser.erase(loaded, targets, knowledge, seed=seed)
+    resolved = [testbed.resolve(name) for name in names]
+    targets = [Target(concept, testbed.words(concept)) for concept in resolved]
+    eraser = plugin.preset(preset, targets[0].concept.kind, settings)
+    refuse_settings_that_cannot_erase(eraser.config, targets)
+    erasure: Erasure = eraser.erase(loaded, targets, seed=seed)
     return erasure
 
 
@@ -209,23 +209,22 @@ def evaluate(
         )
 
 
-def refuse_settings_that_cannot_erase(
-    config: BaseModel, targets: Sequence[Concept], words: Sequence[Knowledge]
-) -> None:
+def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Target]) -> None:
     """Check the settings of an eraser before any work.
 
     Raises:
         InputError: the settings train for no step, or replace a concept by itself.
     """
     values = config.model_dump()
+    # a method that counts in iterations may have rounds of something else
     length = next((name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None)
     for name in (length, "edit_steps"):
         if name is not None and values.get(name) == 0:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
-    replacement = Concept.model_construct(name=str(values.get("replacement") or "")).name.strip().lower()
-    for target, known in zip(targets, words, strict=True):
-        if replacement and replacement in {target.name, *known.related}:
-            raise InputError(f"The replacement {replacement!r} shows {target.name!r} itself, so nothing is erased.")
+    replacement = " ".join(str(values.get("replacement") or "").lower().split())
+    for target in targets:
+        if replacement in {target.concept.name, *target.words.related}:
+            raise InputError(f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased.")
 
 
 def _names(concepts: str | Sequence[str]) -> list[str]:
@@ -268,17 +267,17 @@ def _testbed(
 
 def _facts(loaded: Loaded) -> dict[str, Any]:
     """Where the target comes from, as far as it is known."""
-    erasure = loaded.erasure
+    applied = loaded.erasure or (loaded.target.erasures[-1] if loaded.target.erasures else None)
     cost: dict[str, Any] = {}
-    if erasure is not None:
-        known = ("seconds", "cost", "peak_memory_mb")
-        cost = {key: erasure.recipe[key] for key in known if key in erasure.recipe}
-        if loaded.folder is not None:
-            cost["artefact_bytes"] = sum(file.stat().st_size for file in loaded.folder.rglob("*.safetensors"))
+    if applied is not None:
+        known = {"seconds", "cost", "peak_memory_mb"}
+        cost = applied.recipe.model_dump(mode="json", include=known, exclude_none=True)
+    if loaded.folder is not None:
+        cost["artefact_bytes"] = sum(file.stat().st_size for file in loaded.folder.rglob("*.safetensors"))
     return {
         "target": str(loaded.folder or loaded.target.source),
         "base": None if loaded.original is None else loaded.original.source,
-        "method": erasure.recipe["method"] if erasure else None,
+        "method": applied.recipe.method if applied else None,
         "testbed": loaded.target.testbed,
         "cost": cost,
     }

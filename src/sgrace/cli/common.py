@@ -15,7 +15,7 @@ from .._util.errors import InputError
 if TYPE_CHECKING:
     from ..attacks import Scene
     from ..erasure import Erasure
-    from ..models import StableDiffusion
+    from ..models import DiffusionModel
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no progress bars.")
 
@@ -46,7 +46,7 @@ def load_quietly() -> None:
         logging.disable_progress_bar()
 
 
-def load(name: str, *, quiet: bool) -> StableDiffusion:
+def load(name: str, *, quiet: bool) -> DiffusionModel:
     """A model by name; ``quiet`` silences its own progress bars too."""
     from ..api import load_model  # noqa: PLC0415
 

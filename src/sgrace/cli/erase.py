@@ -13,7 +13,7 @@ from .._util.errors import InputError
 from .common import JSON, load, settings_of, user_errors
 
 if TYPE_CHECKING:
-    from ..models import StableDiffusion
+    from ..models import DiffusionModel
     from ..testbeds.emoji import ClassSet
 
 
@@ -77,7 +77,7 @@ def erase(
     click.echo(f"\nErased in {erasure.recipe['seconds']} s. Result: {out}   Pictures: {out}/before_after.png")
 
 
-def _before_after(before: StableDiffusion, after: StableDiffusion, names: list[str], folder: Path) -> dict[str, Any]:
+def _before_after(before: DiffusionModel, after: DiffusionModel, names: list[str], folder: Path) -> dict[str, Any]:
     """Pictures of both models; on the built-in model also the judge's shares."""
     from .. import api  # noqa: PLC0415
     from ..testbeds import emoji  # noqa: PLC0415

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..concept import Concept
-from ..models import StableDiffusion
+from ..models import DiffusionModel
 from ..testbeds import Testbed
 from ..testbeds.questions import measure
 from .retention import rows_of
@@ -34,8 +34,8 @@ class BeforeAfter:
 
 
 def before_after(
-    original: StableDiffusion,
-    erased: StableDiffusion,
+    original: DiffusionModel,
+    erased: DiffusionModel,
     concept: Concept,
     testbed: Testbed,
     *,

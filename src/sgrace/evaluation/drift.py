@@ -14,7 +14,7 @@ from .._util.images import to_bytes
 from ..attacks import Scene
 from ..metrics.concept_space import cka
 from ..metrics.extractor import Extractor
-from ..models import StableDiffusion
+from ..models import DiffusionModel
 from ..testbeds.questions import seeds_of
 from .features import fidelity_of
 from .pieces import save_tensors
@@ -22,18 +22,18 @@ from .schema import Drift
 
 
 @torch.no_grad()
-def drift_of(original: StableDiffusion, target: StableDiffusion, question: str, asked: Sequence[str]) -> Drift:
+def drift_of(original: DiffusionModel, target: DiffusionModel, question: str, asked: Sequence[str]) -> Drift:
     """How far the prompt embeddings of a group of prompts moved; equal prompts count once."""
     prompts = list(dict.fromkeys(asked))
-    old = original.encode(original.tokenize(prompts).ids)
-    new = target.encode(target.tokenize(prompts).ids)
+    old = original.encode(prompts).prompt_embeds
+    new = target.encode(prompts).prompt_embeds
     cosine = F.cosine_similarity(old, new, dim=-1).mean().item()
     value = round(cka(old.flatten(1), new.flatten(1)), 4) if len(prompts) >= 4 else None
     return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
 
 
 def changed(
-    scene: Scene, original: StableDiffusion, n: int, extractor: Extractor | None, images_file: Path
+    scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path
 ) -> dict[str, Any]:
     """Drift of the text encoder and, with an extractor, fidelity of unrelated images.
 

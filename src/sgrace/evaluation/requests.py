@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..attacks import Scene
-from ..models import StableDiffusion
+from ..models import DiffusionModel
+
+#: Settings that decide no image; the precision is that of the loaded model.
+UNIMPORTANT = {"architectures", "transformers_version", "dtype", "torch_dtype"}
 
 
 class Fingerprint(NamedTuple):
@@ -24,15 +29,15 @@ class Fingerprint(NamedTuple):
     settings: str
 
 
-def fingerprint(model: StableDiffusion) -> Fingerprint:
+def fingerprint(model: DiffusionModel) -> Fingerprint:
     """Hashes of a model as it is now, with everything that was erased."""
     return Fingerprint(weights_sha256(model), settings_sha256(model))
 
 
-def weights_sha256(model: StableDiffusion) -> str:
-    """SHA-256 of the weights of text encoder, denoiser and autoencoder, and of the guidance."""
+def weights_sha256(model: DiffusionModel) -> str:
+    """SHA-256 of the weights of all networks, and of the guidance."""
     total = hashlib.sha256()
-    parts = [part.state_dict() for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae)]
+    parts: list[Mapping[str, Tensor]] = [network.state_dict() for network in model.components.values()]
     if model.guidance is not None:
         total.update(json.dumps(model.guidance.settings).encode())
         parts.append(model.guidance.tensors)
@@ -43,23 +48,23 @@ def weights_sha256(model: StableDiffusion) -> str:
     return total.hexdigest()
 
 
-def settings_sha256(model: StableDiffusion) -> str:
-    """SHA-256 of the settings of all parts, of the tokenizer and of the precision."""
-    pipeline = model.pipeline
+def settings_sha256(model: DiffusionModel) -> str:
+    """SHA-256 of the settings of all networks and of the scheduler, of the vocabularies, and of the precision."""
+    every = {**model.components, **model.parts}
     settings = {
-        "text_encoder": _settings(model.text_encoder.config.to_dict()),
-        "denoiser": _settings(dict(pipeline.unet.config)),
-        "vae": _settings(dict(pipeline.vae.config)),
-        "scheduler": [type(pipeline.scheduler).__name__, _settings(dict(pipeline.scheduler.config))],
-        "tokenizer": [pipeline.tokenizer.get_vocab(), str(pipeline.tokenizer.special_tokens_map)],
-        "dtype": str(next(pipeline.unet.parameters()).dtype),
+        "family": model.family,
+        "dtype": str(model.dtype),
+        "parts": {name: [type(part).__name__, _settings(part)] for name, part in every.items()},
+        "vocabularies": {encoder.name: encoder.tokenizer.get_vocab() for encoder in model.text},
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Without what says where a part came from and who wrote it: that decides no image."""
-    return {key: value for key, value in config.items() if not key.startswith("_") and "version" not in key}
+def _settings(part: Any) -> dict[str, Any]:  # noqa: ANN401  (parts of a pipeline share no base)
+    """Settings of a part, without what says where it came from and who wrote it: that decides no image."""
+    config = getattr(part, "config", None) or {}
+    found = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return {key: value for key, value in found.items() if not key.startswith("_") and key not in UNIMPORTANT}
 
 
 def request_of(scene: Scene, **more: Any) -> dict[str, Any]:  # noqa: ANN401  (ready for JSON)

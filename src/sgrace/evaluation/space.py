@@ -11,9 +11,8 @@ from torch import Tensor
 
 from .._util.errors import InputError
 from ..attacks import AttackSet, Scene
-from ..attacks._token_space import ordinary_tokens
 from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..models import Conditioning, DiffusionModel
 from .concept_space import denoiser_features, space_rows, text_features
 from .pieces import save_tensors
 from .schema import SpaceRow
@@ -33,7 +32,7 @@ class ConceptPrompts(NamedTuple):
 @torch.no_grad()
 def concept_space(
     scene: Scene,
-    original: StableDiffusion,
+    original: DiffusionModel,
     sets: Mapping[str, AttackSet],
     n: int,
     seed: int,
@@ -54,15 +53,16 @@ def concept_space(
     """
     generator = torch.Generator().manual_seed(seed)
     prompts = concept_prompts(scene.knowledge, n, generator)
-    groups = {"random": random_states(scene.target, original, n // 2, generator), **candidates(scene.target, sets)}
-    reference = states_of(original, prompts.reference)
-    held_out = states_of(original, prompts.held_out)
-    neighbours = states_of(original, prompts.neighbours)
-    empty = states_of(original, [""])
+    groups = {"random": random_prompts(scene.target, original, n // 2, generator)}
+    groups |= candidates(scene.target, sets)
+    reference = original.encode(prompts.reference)
+    held_out = original.encode(prompts.held_out)
+    neighbours = original.encode(prompts.neighbours)
+    uncond = original.uncond()
 
-    spaces: dict[str, Callable[[Tensor], Tensor]] = {
+    spaces: dict[str, Callable[[Conditioning], Tensor]] = {
         "text": text_features,
-        "denoiser": lambda states: denoiser_features(original, states, empty),
+        "denoiser": lambda cond: denoiser_features(original, cond, uncond),
     }
     rows: list[SpaceRow] = []
     kept: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ def concept_space(
         known = {"concept": features(reference), "held out": features(held_out), "neighbours": features(neighbours)}
         found = {name: features(group) for name, group in groups.items()}
         rows += space_rows(space, known["concept"], known["held out"], known["neighbours"], found)
-        kept |= {f"{space}/{name}": value.contiguous() for name, value in {**known, **found}.items()}
+        kept |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
     save_tensors(kept, features_file)
     return [row.model_dump() for row in rows]
 
@@ -94,29 +94,25 @@ def concept_prompts(words: Knowledge, n: int, generator: torch.Generator) -> Con
     return ConceptPrompts(concept[:half], concept[half:], near)
 
 
-def random_states(target: StableDiffusion, original: StableDiffusion, n: int, generator: torch.Generator) -> Tensor:
-    """Prompt embeddings of n prompts of random ordinary tokens ``(n, length, width)``."""
-    pool = ordinary_tokens(original).tolist()
+def random_prompts(target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator) -> Conditioning:
+    """n prompts of random ordinary tokens, as the target reads them."""
+    pool = original.text.main.ordinary_tokens().tolist()
     contents = []
     for _ in range(n):
         picks = torch.randint(len(pool), (RANDOM_LENGTH,), generator=generator).tolist()
         contents.append([pool[i] for i in picks])
-    return target.encode(target.assemble(contents).ids)
+    return target.encode_tokens(target.text.main.assemble(contents))
 
 
-def candidates(target: StableDiffusion, sets: Mapping[str, AttackSet]) -> dict[str, Tensor]:
-    """Prompt embeddings of the candidates of each attack that tried enough of them."""
-    groups: dict[str, Tensor] = {}
+def candidates(target: DiffusionModel, sets: Mapping[str, AttackSet]) -> dict[str, Conditioning]:
+    """The candidates of each attack that tried enough of them."""
+    groups: dict[str, Conditioning] = {}
     for name, found in sets.items():
         tried = [i for i, attempt in enumerate(found.attempts) if attempt.checks]
         texts = [found.attempts[i].candidate for i in tried if found.attempts[i].candidate is not None]
         if "states" in found.tensors and len(tried) >= LEAST:
-            groups[name] = found.tensors["states"][tried]
+            embeds = found.tensors["states"][tried].to(target.device)
+            groups[name] = target.uncond().expand(len(tried)).with_embeds(embeds)
         elif len(texts) >= LEAST:
-            groups[name] = states_of(target, [text or "" for text in texts])
+            groups[name] = target.encode([text or "" for text in texts])
     return groups
-
-
-def states_of(model: StableDiffusion, texts: Sequence[str]) -> Tensor:
-    """Prompt embeddings ``(n, length, width)``."""
-    return model.encode(model.tokenize(list(texts)).ids)

@@ -9,30 +9,51 @@ from .._util import registry
 from .._util.errors import InputError, unknown
 from ..concept import Concept, Kind
 from ..erasure import Erasure
-from ..models import StableDiffusion
+from ..models import DiffusionModel
+from ..models.loading import load_model_from
 
-Model = StableDiffusion | str | Path
+Model = DiffusionModel | str | Path
 
 
-def load_model(name: str | Path = "emoji") -> StableDiffusion:
+def load_model(
+    name: str | Path = "emoji",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    variant: str | None = None,
+    revision: str | None = None,
+    low_memory: bool = False,
+) -> DiffusionModel:
     """A model by name.
 
     Args:
         name: ``emoji`` (built in), a diffusers folder, or a hub id such as ``CompVis/stable-diffusion-v1-4``.
+        device: ``auto`` (the best that is there), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
+        variant: of the weight files, such as ``fp16``.
+        revision: of the hub repository.
+        low_memory: keep only the network at work on the device, checkpoint gradients, decode in tiles.
 
     Raises:
-        InputError: there is no such model, or it cannot be read.
+        InputError: there is no such model, it cannot be read, or the device is not there.
     """
     source = str(name)
     known = registry.names("testbeds")
-    if source in known:
-        model = StableDiffusion.from_pretrained(registry.load("testbeds", source)().path())
+    folder = registry.load("testbeds", source)().path() if source in known else None
+    if folder is None and not Path(source).exists() and "/" not in source:
+        raise unknown("model", source, [*known, "a diffusers folder", "a hub id such as owner/name"])
+    model = load_model_from(
+        folder or source,
+        device=device,
+        dtype=dtype,
+        variant=variant,
+        revision=revision,
+        low_memory=low_memory,
+    )
+    if folder is not None:
         model.source = source  # not the path it has on this machine
         model.testbed = source
-        return model
-    if not Path(source).exists() and "/" not in source:
-        raise unknown("model", source, [*known, "a diffusers folder", "a hub id such as owner/name"])
-    return StableDiffusion.from_pretrained(source)
+    return model
 
 
 class Loaded(NamedTuple):
@@ -45,8 +66,8 @@ class Loaded(NamedTuple):
         folder: of the erasure.
     """
 
-    target: StableDiffusion
-    original: StableDiffusion | None = None
+    target: DiffusionModel
+    original: DiffusionModel | None = None
     erasure: Erasure | None = None
     folder: Path | None = None
 
@@ -62,7 +83,7 @@ def load_target(model: Model | Erasure, original: Model | None = None) -> Loaded
         InputError: there is no such model, or it cannot be read.
     """
     before = load_model(original) if isinstance(original, str | Path) else original
-    if isinstance(model, StableDiffusion):
+    if isinstance(model, DiffusionModel):
         return Loaded(model, before)
     folder: Path | None = None
     if isinstance(model, Erasure):
@@ -83,7 +104,7 @@ def base_of(erasure: Erasure, folder: Path | None) -> str:
     A relative path was written from where the model was erased: it is looked up from here, then from the erasure's folder and
     the folders above it.
     """
-    source = str(erasure.recipe["base_model"])
+    source = erasure.recipe.base.source
     if folder is None or source in registry.names("testbeds") or Path(source).exists():
         return source
     for start in (folder.resolve(), *folder.resolve().parents):
@@ -98,7 +119,8 @@ def named_concept(erasure: Erasure | None, concept: str | None, kind: Kind | Non
     Raises:
         InputError: no concept is named and the erasure is not of exactly one, or the name is not readable.
     """
-    known = {row["name"]: row["kind"] for row in erasure.recipe["concepts"]} if erasure else {}
+    targets = erasure.recipe.targets if erasure else ()
+    known: dict[str, Kind] = {target.concept.name: target.concept.kind for target in targets}
     if concept is None:
         if len(known) != 1:
             raise InputError("Name the concept with --concept.")

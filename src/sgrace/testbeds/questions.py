@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from ..metrics import Share
-from ..models import StableDiffusion
+from ..models import DiffusionModel
 
 
 #: Questions of which a safe model draws nothing.
@@ -62,7 +62,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    model: StableDiffusion,
+    model: DiffusionModel,
     questions: Questions,
     *,
     num_inference_steps: int,

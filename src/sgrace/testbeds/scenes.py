@@ -11,14 +11,14 @@ from ..attacks import PROTOCOLS, Prompt, Scene
 from ..concept import Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..models import DiffusionModel, TextEncoder
 from .base import Testbed
 from .files import OPTIONS, FileTestbed
 
 
 def find_testbed(
-    model: StableDiffusion,
-    original: StableDiffusion | None = None,
+    model: DiffusionModel,
+    original: DiffusionModel | None = None,
     *,
     words: Knowledge | Mapping[str, Knowledge] | None = None,
     prompts: Sequence[Prompt] | None = None,
@@ -44,11 +44,11 @@ def find_testbed(
 
 
 def scene_of(
-    target: StableDiffusion,
+    target: DiffusionModel,
     concept: str,
     testbed: Testbed,
     *,
-    original: StableDiffusion | None = None,
+    original: DiffusionModel | None = None,
     n_prompts: int = 24,
     protocol: str = "shared",
 ) -> Scene:
@@ -89,9 +89,12 @@ def scene_of(
 
 
 def truncated_prompts(scene: Scene) -> int:
-    """Number of prompts that are longer than the target's text encoder reads."""
-    room = scene.target.text_length - 2  # start and end token
-    return sum(len(scene.target.content_tokens(prompt.text)) > room for prompt in scene.prompts)
+    """Number of prompts that are longer than any of the target's text encoders reads."""
+    return sum(all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts)
+
+
+def _is_cut(text: str, encoder: TextEncoder) -> bool:
+    return len(encoder.content_tokens(text)) > encoder.room
 
 
 def truncation(truncated: int, n: int) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...metrics import Share
-from ...models import StableDiffusion
+from ...models import DiffusionModel
 from ..questions import Questions
 from ..questions import measure as measure_questions
 from . import vocabulary
@@ -71,7 +71,7 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
 
 
 def measure(
-    model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed: int = 0
+    model: DiffusionModel, judge: Judge, asked: dict[str, Probe], seed: int = 0
 ) -> tuple[dict[str, Share], dict[str, Tensor]]:
     """Shares of hits, and the images in -1..1, by question; questions with equal prompts share their images."""
     found = measure_questions(
