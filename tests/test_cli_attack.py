@@ -76,7 +76,7 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--budget", "standrad"], "did you mean 'standard'"),
         (["--attack", "pez", "--set", "iteration=3"], "did you mean 'iterations'"),
         (["--attack", "none,pez", "--set", "iterations=3"], "needs a single attack"),
-        (["--attack", "none", "--set", "tries=3"], "it takes none"),
+        (["--attack", "none", "--set", "tries=3"], "Attack 'none' has no settings."),
         (["--limit", "unet_rows=0"], "greater than 0"),
         (["--limit", "unet_row=9"], "did you mean 'unet_rows'"),
         (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel
@@ -195,8 +196,7 @@ def evaluate(
         "suite": suite,
         **_facts(loaded),
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) if out is None else resumable_folder(Path(out), request)
+    with _folder(out, request) as folder:
         return evaluate_scene(
             scene,
             testbed,
@@ -263,6 +263,17 @@ def _testbed(
         detector_options=detector_options,
         kind=kind,
     )
+
+
+@contextmanager
+def _folder(out: str | Path | None, request: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of an evaluation; one that is removed afterwards, if none is given."""
+    if out is not None:
+        with resumable_folder(Path(out), request) as folder:
+            yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        yield Path(temporary)
 
 
 def _facts(loaded: Loaded) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util.errors import InputError
+from .._util.settings import parse_pairs
+from .._util.signals import exit_on_terminate
 
 if TYPE_CHECKING:
     from ..attacks import Scene
@@ -26,7 +28,8 @@ def user_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (passed through)
         try:
-            command(*args, **kwargs)
+            with exit_on_terminate():
+                command(*args, **kwargs)
         except InputError as error:
             click.echo(f"sgrace: {error}", err=True)
             sys.exit(2)
@@ -95,7 +98,7 @@ def scene_from(
     from ..attacks.prompt_files import read_prompts  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
-    options = settings_of(detector_pairs)
+    options = parse_pairs(detector_pairs, "--detector-set")
     if options and not detector_name:
         raise InputError("--detector-set needs --detector.")
     prompts = read_prompts(prompt_file) if prompt_file else None
@@ -126,10 +129,3 @@ def scene_from(
         "detector": scene.detector.identity.as_dict(),
     }
     return scene, erasure, request
-
-
-def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """``key=value`` pairs as a dictionary."""
-    if bad := [pair for pair in pairs if "=" not in pair]:
-        raise InputError(f"--set takes key=value, not {bad[0]!r}.")
-    return dict(pair.split("=", 1) for pair in pairs)

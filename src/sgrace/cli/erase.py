@@ -10,7 +10,10 @@ import click
 
 from .._util import registry
 from .._util.errors import InputError
-from .common import JSON, load, settings_of, user_errors
+from .._util.files import check_new_file, new_file
+from .._util.settings import parse_pairs
+from .._util.text import shown
+from .common import JSON, load, user_errors
 
 if TYPE_CHECKING:
     from ..models import DiffusionModel
@@ -49,7 +52,7 @@ def erase(
     check_new_folder(out)
     eraser = registry.load("erasers", method)  # cheap checks first
     names = [Concept.parse(name).name for name in concepts]
-    settings = settings_of(pairs)
+    settings = parse_pairs(pairs)
 
     from .. import api  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
@@ -115,8 +118,9 @@ def generate(
     prompts: tuple[str, ...], model: str, erasure: Path | None, steps: int, guidance_scale: float | None, seed: int, out: Path
 ) -> None:
     """Draw PROMPTS."""
-    if out.exists() or out.suffix.lower() != ".png":
-        raise InputError(f"{out} must be a .png file that does not exist yet.")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{shown(out)} must be a .png file.")
+    check_new_file(out)
     from .. import api  # noqa: PLC0415
     from ..erasure import Erasure  # noqa: PLC0415
     from ..models.families.stable_diffusion import GUIDANCE_SCALE as DEFAULT_GUIDANCE  # noqa: PLC0415
@@ -130,6 +134,6 @@ def generate(
         guidance_scale = BUILT_IN_GUIDANCE if api.is_built_in(loaded) else DEFAULT_GUIDANCE
     seeds = [seed + i for i in range(len(prompts))]
     pictures = loaded.generate(list(prompts), seeds, num_inference_steps=steps, guidance_scale=guidance_scale)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet([pictures]).save(out)
+    with new_file(out) as partial:
+        sheet([pictures]).save(partial, "PNG")
     click.echo(str(out))

@@ -66,11 +66,11 @@ def evaluate(
         "suite": suite_name,
         "cost": _cost(erasure, Path(target)) if erasure else {},
     }
-    resumable_folder(out, {**request, "suite": suite_name, "attacks": attacks, "features": features, "seed": seed})
-    result = run(
-        scene, suite, out, facts=facts, built_in=api.is_built_in(scene.target), attacks=attacks, extractor=extractor, seed=seed
-    )  # fmt: skip
-    write_report(out)
+    built_in = api.is_built_in(scene.target)
+    request |= {"suite": suite_name, "attacks": attacks, "features": features, "seed": seed}
+    with resumable_folder(out, request):
+        result = run(scene, suite, out, facts=facts, built_in=built_in, attacks=attacks, extractor=extractor, seed=seed)
+        write_report(out)
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 
 

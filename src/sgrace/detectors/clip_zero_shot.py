@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Listed, Options, digest
+from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
 BATCH = 32
@@ -97,7 +98,7 @@ class ClipZeroShot(Detector):
     @classmethod
     def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
         """A CLIP folder or hub id, with the words of the concept and of what else a picture may show."""
-        weights = digest(weight_files(Path(source))) if Path(source).is_dir() else source
+        weights = sha256_of_files(weight_files(Path(source))) if Path(source).is_dir() else source
         return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
 
     def scores(self, images: Tensor) -> Tensor:

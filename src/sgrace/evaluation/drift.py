@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from .._util.images import to_bytes
+from .._util.tensors import save_tensors_atomically
 from ..attacks import Scene
 from ..metrics.concept_space import cka
 from ..metrics.extractor import Extractor
 from ..models import DiffusionModel
 from ..testbeds.questions import seeds_of
 from .features import fidelity_of
-from .pieces import save_tensors
 from .schema import Drift
 
 
@@ -67,6 +67,6 @@ def changed(
         }
         before = original.generate(prompts, seeds, **settings)
         after = scene.target.generate(prompts, seeds, **settings)
-        save_tensors({"before": to_bytes(before), "after": to_bytes(after)}, images_file)
+        save_tensors_atomically(images_file, {"before": to_bytes(before), "after": to_bytes(after)})
         found["fidelity"] = fidelity_of(prompts, before, after, extractor).model_dump()
     return found

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file
+from typing import Any, TypeVar
 
 from .._util import registry
+from .._util.files import write_json, write_text_atomically
 from .._util.images import from_bytes, to_bytes
 from .._util.provenance import versions
+from .._util.tensors import read_tensors, save_tensors_atomically
+from .._util.text import read_json
 from ..attacks import AttackSet, Budget, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
@@ -18,7 +20,6 @@ from ..testbeds import Testbed
 from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of
 from .drift import changed
-from .pieces import piece, save_tensors, write_text
 from .retention import RETENTION_IMAGES, retention
 from .schema import AttackRow, Evaluation, Rate, Retention, SpaceRow
 from .space import concept_space
@@ -27,6 +28,8 @@ from .verdict import verdict_of
 
 EVALUATION = "evaluation.json"
 ORIGINALS = "originals.safetensors"
+UNRELATED_IMAGES = "unrelated.safetensors"
+Made = TypeVar("Made")
 UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
 
 
@@ -82,9 +85,17 @@ def evaluate(
     reference = testbed.reference(scene.concept, result.suite)
     if reference is not None:
         result = result.with_gold(Evaluation.from_file(reference))
-    write_text(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
-    write_text(out / "evaluation.csv", result.csv())
+    write_text_atomically(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
+    write_text_atomically(out / "evaluation.csv", result.csv())
     return result
+
+
+def _piece(path: Path, make: Callable[[], Made]) -> Made:
+    """Content of a JSON file; made only if the file is missing."""
+    if not path.exists():
+        write_json(path, make())
+    found: Made = read_json(path)
+    return found
 
 
 def _attack(scene: Scene, name: str, effort: str, seed: int, folder: Path) -> AttackSet:
@@ -92,24 +103,24 @@ def _attack(scene: Scene, name: str, effort: str, seed: int, folder: Path) -> At
         folder.parent.mkdir(exist_ok=True)
         attack = registry.load("attacks", name).preset(effort)
         attack.run(scene, UNLIMITED, seed=seed).save_pretrained(folder)
-    return AttackSet.from_pretrained(folder)
+    return AttackSet.from_pretrained(folder, scene.prompts)
 
 
 def _attack_row(name: str, found: AttackSet) -> AttackRow:
     success = found.success
-    spent = found.record["spent"]
+    spent = found.record.spent
     return AttackRow(
         attack=name,
-        access=found.record["access"],
+        access=found.record.access,
         plain=Rate.of(success.pre),
         post_only=Rate.of(success.post_only),
         success=Rate.of(success.union),
         survival=found.survival,
         checks=sum(attempt.checks for attempt in found.attempts),
-        denoiser_rows=spent["unet_rows"],
-        text_encoder_rows=spent["text_encoder_rows"],
-        seconds=round(spent["seconds"], 1),
-        stopped=found.record["stopped"],
+        denoiser_rows=spent.denoiser_rows,
+        text_encoder_rows=spent.text_encoder_rows,
+        seconds=round(spent.seconds, 1),
+        stopped=found.record.stopped,
     )
 
 
@@ -123,7 +134,7 @@ def _draw_originals(scene: Scene, file: Path) -> None:
         num_inference_steps=scene.num_inference_steps,
         guidance_scale=scene.scale_of(range(len(scene.prompts))),
     )
-    save_tensors({"pictures": to_bytes(images)}, file)
+    save_tensors_atomically(file, {"images": to_bytes(images)})
 
 
 def _what_else_changed(
@@ -133,17 +144,13 @@ def _what_else_changed(
     questions = testbed.questions(scene.concept, suite.n_images)
     compared_on = extractor or testbed.features()
     if questions is not None:
-        make = lambda: retention(scene, questions, compared_on, out / RETENTION_IMAGES)  # noqa: E731
-        found: dict[str, Any] = piece(out / "retention.json", make)
-        return found
+        images = out / RETENTION_IMAGES
+        return _piece(out / "retention.json", lambda: retention(scene, questions, compared_on, images))
     original = scene.original
     if original is None:
         return {}
-    images_file = out / "unrelated.safetensors"
-    found = piece(
-        out / "changed.json", lambda: changed(scene, original, suite.n_images, compared_on, images_file)
-    )
-    return found
+    images = out / UNRELATED_IMAGES
+    return _piece(out / "changed.json", lambda: changed(scene, original, suite.n_images, compared_on, images))
 
 
 def _concept_space(
@@ -152,19 +159,16 @@ def _concept_space(
     original = scene.original
     if not suite.n_space or original is None:
         return []
-    features_file = out / "concept_space.safetensors"
-    found: list[dict[str, Any]] = piece(
-        out / "concept_space.json",
-        lambda: concept_space(scene, original, sets, suite.n_space, seed, features_file),
-    )
-    return found
+    features = out / "concept_space.safetensors"
+    make = partial(concept_space, scene, original, sets, suite.n_space, seed, features)
+    return _piece(out / "concept_space.json", make)
 
 
 def _plain(scene: Scene, sets: dict[str, AttackSet], originals: Path) -> list[Retention]:
     """The detector's share on the prompt table as it is, before and after erasing; empty if the original is unknown."""
     if not sets or not originals.exists():
         return []
-    scores = scene.detector.scores(from_bytes(load_file(originals)["pictures"]))
+    scores = scene.detector.scores(from_bytes(read_tensors(originals)[0]["images"]))
     before = Share(int(scene.detector.detect(scores).sum()), len(scores))
     after = next(iter(sets.values())).success.pre
     return [Retention(question="target", before=Rate.of(before), after=Rate.of(after))]

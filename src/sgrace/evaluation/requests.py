@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
+from .._util.hashing import sha256_of_json, sha256_of_tensors
 from ..attacks import Scene
 from ..models import DiffusionModel
 
@@ -36,16 +35,10 @@ def fingerprint(model: DiffusionModel) -> Fingerprint:
 
 def weights_sha256(model: DiffusionModel) -> str:
     """SHA-256 of the weights of all networks, and of the guidance."""
-    total = hashlib.sha256()
     parts: list[Mapping[str, Tensor]] = [network.state_dict() for network in model.components.values()]
-    if model.guidance is not None:
-        total.update(json.dumps(model.guidance.settings).encode())
-        parts.append(model.guidance.tensors)
-    for part in parts:
-        for name, value in part.items():
-            total.update(name.encode())
-            total.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+    if model.guidance is None:
+        return sha256_of_tensors(*parts)
+    return sha256_of_tensors(*parts, model.guidance.tensors, header=json.dumps(model.guidance.settings))
 
 
 def settings_sha256(model: DiffusionModel) -> str:
@@ -57,7 +50,7 @@ def settings_sha256(model: DiffusionModel) -> str:
         "parts": {name: [type(part).__name__, _settings(part)] for name, part in every.items()},
         "vocabularies": {encoder.name: encoder.tokenizer.get_vocab() for encoder in model.text},
     }
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return sha256_of_json(json.loads(json.dumps(settings, default=str)))
 
 
 def _settings(part: Any) -> dict[str, Any]:  # noqa: ANN401  (parts of a pipeline share no base)

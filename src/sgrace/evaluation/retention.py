@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .._util.images import to_bytes
+from .._util.tensors import save_tensors_atomically
 from ..attacks import Scene
 from ..metrics import Share
 from ..metrics.extractor import Extractor
@@ -15,7 +16,6 @@ from ..metrics.retention import mace_h
 from ..testbeds.questions import Measured, Questions, measure
 from .drift import drift_of
 from .features import fidelity_of
-from .pieces import save_tensors
 from .schema import Rate, Retention, Scores
 
 RETENTION_IMAGES = "retention.safetensors"
@@ -41,7 +41,7 @@ def retention(scene: Scene, questions: Questions, extractor: Extractor | None, i
     for when, found in (("before", before), ("after", after)):
         if found is not None:
             kept |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
-    save_tensors(kept, images_file)
+    save_tensors_atomically(images_file, kept)
 
     result: dict[str, Any] = {"retention": [row.model_dump() for row in rows_of(questions, before, after)]}
     if after.cross_domain is not None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.tensors import save_tensors_atomically
 from ..attacks import AttackSet, Scene
 from ..knowledge import Knowledge
 from ..models import Conditioning, DiffusionModel
 from .concept_space import denoiser_features, space_rows, text_features
-from .pieces import save_tensors
 from .schema import SpaceRow
 
 LEAST = 8  # candidates of an attack: fewer span no space
@@ -71,7 +71,7 @@ def concept_space(
         found = {name: features(group) for name, group in groups.items()}
         rows += space_rows(space, known["concept"], known["held out"], known["neighbours"], found)
         kept |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
-    save_tensors(kept, features_file)
+    save_tensors_atomically(features_file, kept)
     return [row.model_dump() for row in rows]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from safetensors.torch import load_file
 from torch import Tensor
 
+from .._util.files import write_text_atomically
 from .._util.images import from_bytes, to_image
+from .._util.tensors import read_tensors
 from ..attacks import AttackSet
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation, Rate
@@ -56,7 +57,7 @@ def write_report(folder: Path) -> Path:
     features = folder / "concept_space.safetensors"
     if features.exists():
         groups: dict[str, dict[str, Tensor]] = {}
-        for name, value in load_file(features).items():
+        for name, value in read_tensors(features)[0].items():
             space, _, group = name.partition("/")
             groups.setdefault(space, {})[group] = value
         space_plot(groups, plots["space"])
@@ -75,9 +76,7 @@ def write_report(folder: Path) -> Path:
         veiled=any(cell["veiled"] for row in rows for cell in row["cells"]),
     )
     out = folder / "report.html"
-    partial = out.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(out)
+    write_text_atomically(out, text)
     return out
 
 
@@ -86,16 +85,16 @@ def _pictures(folder: Path, found: Evaluation) -> tuple[list[str], list[dict[str
     strongest = max(found.attacks, key=lambda row: (row.success.hits, row.attack != "none")).attack
     plain, attacked = sets.get("none"), sets[strongest]
     originals = folder / "originals.safetensors"
-    before = from_bytes(load_file(originals)["pictures"]) if originals.exists() else None
-    harmful = attacked.record["concept"]["kind"] == "harmful"
+    before = from_bytes(read_tensors(originals)[0]["pictures"]) if originals.exists() else None
+    harmful = attacked.record.concept.kind == "harmful"
     rows = []
     for i, attempt in enumerate(attacked.attempts[:N_ROWS]):
         cells = [] if before is None else [_cell(before[i], hit=True, harmful=harmful, alt=f"original, {attempt.prompt}")]
         if plain is not None:
-            cells.append(_cell(plain.pictures[i], hit=plain.attempts[i].pre, harmful=harmful, alt=f"erased, {attempt.prompt}"))
+            cells.append(_cell(plain.images[i], hit=plain.attempts[i].pre, harmful=harmful, alt=f"erased, {attempt.prompt}"))
         if attacked is not plain:
             hit = attempt.pre or attempt.success
-            cells.append(_cell(attacked.pictures[i], hit=hit, harmful=harmful, alt=f"attacked, {attempt.prompt}"))
+            cells.append(_cell(attacked.images[i], hit=hit, harmful=harmful, alt=f"attacked, {attempt.prompt}"))
         rows.append({"prompt": attempt.prompt, "candidate": attempt.candidate, "cells": cells})
     columns = (["original"] if before is not None else []) + (["erased"] if plain is not None else [])
     return columns + ([strongest] if attacked is not plain else []), rows

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..._util.errors import InputError
-from ...detectors.base import Detector, Identity, Known, Options, digest
+from ..._util.hashing import sha256_of_files
+from ...detectors.base import Detector, Identity, Known, Options
 from ...detectors.clip_zero_shot import NEEDS_SOURCE, ClipZeroShot, ClipZeroShotOptions, weight_files
 from . import vocabulary
 from .clip import Clip
@@ -32,7 +33,7 @@ class EmojiJudge(Detector):
         self.classes = (concept,) if self.is_style else found.targets
         order = vocabulary.STYLES if self.is_style else vocabulary.classes()
         self.columns = [order.index(name) for name in self.classes]
-        weights = digest([path() / "judge.safetensors"])
+        weights = sha256_of_files([path() / "judge.safetensors"])
         self.known = self._known()
         record = self.known.record(THRESHOLD)
         self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
@@ -79,4 +80,4 @@ class BuiltInClip(ClipZeroShot):
         parts = [path() / part for part in ("text_encoder", "image_encoder")]
         weights = [path() / "text_projection.safetensors", *(file for part in parts for file in weight_files(part))]
         version = metadata.version("sgrace")
-        return cls(words, others, Clip.from_pretrained(path()), version=version, weights=digest(weights))
+        return cls(words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights))
