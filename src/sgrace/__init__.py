@@ -49,4 +49,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -14,7 +14,6 @@ from ._util import registry
 from ._util.errors import InputError, unknown
 from ._util.files import resumable_folder
 from .attacks import AttackSet, Budget, Prompt
-from .attacks.prompt_files import read_prompts
 from .concept import Concept, Kind
 from .detectors import Detector
 from .erasure import Erasure
@@ -27,9 +26,8 @@ from .evaluation.suites import N_PROMPTS, SUITES
 from .knowledge import Knowledge, Target
 from .metrics.extractor import Extractor
 from .models import DiffusionModel
-from .testbeds import Testbed
-from .testbeds.loading import Loaded, Model, load_model, load_target, named_concept
-from .testbeds.scenes import find_testbed, scene_of
+from .testbeds.loading import Loaded, Model, load_model, load_target
+from .testbeds.scenes import find_testbed, prepare
 
 __all__ = ["UNLIMITED", "attack", "erase", "evaluate", "fingerprint", "load_model", "load_target"]
 
@@ -84,6 +82,7 @@ def attack(
     words: Knowledge | Path | None = None,
     prompts: Sequence[Prompt] | Path | None = None,
     detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
     kind: Kind | None = None,
     protocol: str = "shared",
     seed: int = 0,
@@ -101,6 +100,7 @@ def attack(
         words: words of the concept, or a word file; a testbed has its own.
         prompts: prompt table, or its file; a testbed has its own.
         detector: decides success, by name or as an object; a testbed has its own.
+        detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
         seed: same seed, same candidates.
@@ -110,14 +110,15 @@ def attack(
     """
     attacker = registry.load("attacks", name).preset(effort, settings)
     loaded = model if isinstance(model, Loaded) else load_target(model, original)
-    concept, kind = named_concept(loaded.erasure, concept, kind)
-    testbed = _testbed(loaded, words, prompts, detector, kind)
-    scene = scene_of(
-        loaded.target,
+    scene, _ = prepare(
+        loaded,
         concept,
-        testbed,
-        original=loaded.original,
         n_prompts=N_PROMPTS[effort],
+        words=words,
+        prompts=prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=kind,
         protocol=protocol,
     )
     found: AttackSet = attacker.run(scene, limits or UNLIMITED, seed=seed)
@@ -171,15 +172,18 @@ def evaluate(
     extractor = from_hub(features) if isinstance(features, str) else features
     loaded = model if isinstance(model, Loaded) else load_target(model, original)
     if extractor is not None and loaded.original is None:
-        raise InputError("--features compares images with those of the model before erasing: name it with --base.")
-    concept, kind = named_concept(loaded.erasure, concept, kind)
-    testbed = _testbed(loaded, words, prompts, detector, kind, detector_options)
-    scene = scene_of(
-        loaded.target,
+        raise InputError(
+            "--features compares images with those of the model before erasing: name it with --base."
+        )
+    scene, testbed = prepare(
+        loaded,
         concept,
-        testbed,
-        original=loaded.original,
         n_prompts=chosen.n_prompts,
+        words=words,
+        prompts=prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=kind,
         protocol=protocol,
     )
     request = request_of(
@@ -190,7 +194,7 @@ def evaluate(
         seed=seed,
     )
     facts = {
-        "concept": {"name": concept, "kind": testbed.kind_of(concept)},
+        "concept": {"name": scene.concept.name, "kind": testbed.kind_of(scene.concept.name)},
         "target_sha256": request["target"]["weights"],
         "target_settings_sha256": request["target"]["settings"],
         "suite": suite,
@@ -217,14 +221,18 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
     """
     values = config.model_dump()
     # a method that counts in iterations may have rounds of something else
-    length = next((name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None)
+    length = next(
+        (name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None
+    )
     for name in (length, "edit_steps"):
         if name is not None and values.get(name) == 0:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
     replacement = " ".join(str(values.get("replacement") or "").lower().split())
     for target in targets:
         if replacement in {target.concept.name, *target.words.related}:
-            raise InputError(f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased.")
+            raise InputError(
+                f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased."
+            )
 
 
 def _names(concepts: str | Sequence[str]) -> list[str]:
@@ -244,25 +252,6 @@ def _by_concept(
     if len(given) != len(names):
         raise InputError(f"{len(names)} concepts need {len(names)} word lists, not {len(given)}.")
     return dict(zip(names, given, strict=True))
-
-
-def _testbed(
-    loaded: Loaded,
-    words: Knowledge | Path | None,
-    prompts: Sequence[Prompt] | Path | None,
-    detector: Detector | str | None,
-    kind: Kind | None,
-    detector_options: Mapping[str, str] | None = None,
-) -> Testbed:
-    return find_testbed(
-        loaded.target,
-        loaded.original,
-        words=Knowledge.from_file(words) if isinstance(words, Path) else words,
-        prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
-        detector=detector,
-        detector_options=detector_options,
-        kind=kind,
-    )
 
 
 @contextmanager

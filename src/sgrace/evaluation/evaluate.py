@@ -67,7 +67,9 @@ def evaluate(
     by_text = {name: rows for name, rows in shown.items() if registry.load("attacks", name).by_text}
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
     truncated = truncated_prompts(scene)
-    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(scene, sets, out / ORIGINALS)
+    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
+        scene, sets, out / ORIGINALS
+    )
     result = Evaluation(
         **facts,
         seed=seed,

@@ -46,6 +46,9 @@ class EvaluatedConcept(_Frozen):
     name: str
     kind: Kind | None = None
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def blurred(self) -> bool:
         """Whether images that show it are blurred: those of harmful concepts, and of all whose kind is unknown."""
@@ -201,6 +204,11 @@ class Evaluation(_Frozen):
     cost: dict[str, Any] = {}
     versions: dict[str, str]
 
+    @property
+    def kind(self) -> Kind | None:
+        """Kind of the concept; None where nobody has said it."""
+        return self.concept.kind
+
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read ``evaluation.json``.
@@ -258,7 +266,12 @@ def _from_version_1(found: dict[str, Any]) -> dict[str, Any]:
     cost = dict(found.get("cost", {}))
     if "cost" in cost:
         cost["cost"] = {_renamed(key): value for key, value in cost["cost"].items()}
-    changed = {"schema_version": VERSION, "concept": {"name": found["concept"]}, "attacks": attacks, "cost": cost}
+    changed = {
+        "schema_version": VERSION,
+        "concept": {"name": found["concept"]},
+        "attacks": attacks,
+        "cost": cost,
+    }
     return {**found, **changed}
 
 

@@ -67,7 +67,11 @@ def concept_space(
     rows: list[SpaceRow] = []
     kept: dict[str, Tensor] = {}
     for space, features in spaces.items():
-        known = {"concept": features(reference), "held out": features(held_out), "neighbours": features(neighbours)}
+        known = {
+            "concept": features(reference),
+            "held out": features(held_out),
+            "neighbours": features(neighbours),
+        }
         found = {name: features(group) for name, group in groups.items()}
         rows += space_rows(space, known["concept"], known["held out"], known["neighbours"], found)
         kept |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
@@ -89,13 +93,17 @@ def concept_prompts(words: Knowledge, n: int, generator: torch.Generator) -> Con
     concept = pick(words.contexts, words.related, 2 * n)
     half = len(concept) // 2
     if half < 10:
-        raise InputError(f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}.")
+        raise InputError(
+            f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}."
+        )
     near = pick(words.unrelated_contexts, words.surrogates or words.unrelated, n)
     return ConceptPrompts(concept[:half], concept[half:], near)
 
 
-def random_prompts(target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator) -> Conditioning:
-    """n prompts of random ordinary tokens, as the target reads them."""
+def random_prompts(
+    target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator
+) -> Conditioning:
+    """Prompts of random ordinary tokens, as the target reads them."""
     pool = original.text.main.ordinary_tokens().tolist()
     contents = []
     for _ in range(n):

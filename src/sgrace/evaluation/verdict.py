@@ -49,7 +49,9 @@ def verdict_of(rows: Sequence[Retention], attacked: Rate | None = None) -> Verdi
         if row.before.share >= LEAST_BEFORE:
             compared.append((row.before, row.after))
         elif row.question == "target":
-            return not_measured(f"the model showed the concept in only {row.before.share:.0%} of the images before erasing")
+            return not_measured(
+                f"the model showed the concept in only {row.before.share:.0%} of the images before erasing"
+            )
 
     left = [after.share / before.share for before, after in compared]
     upper = [after.high / before.share for before, after in compared]
@@ -69,6 +71,12 @@ def verdict_of(rows: Sequence[Retention], attacked: Rate | None = None) -> Verdi
 def not_measured(reason: str) -> Verdict:
     """The verdict where nothing can be compared."""
     return Verdict(word="not measured", sentence=f"Not measured: {reason}.")
+
+
+def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several concepts together: that of the concept which fared worst."""
+    order = ("not erased", "not measured", "partly", "erased")
+    return min(verdicts, key=lambda verdict: order.index(verdict.word))
 
 
 def _change(row: Retention) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .._util import registry
-from .._util.errors import unknown
+from .._util.errors import InputError, unknown
 from ..attacks import Prompt
 from ..concept import Concept, Kind
 from ..detectors import Detector
@@ -45,6 +45,14 @@ class Testbed(ABC):
         Raises:
             InputError: the testbed has no such concept; the error names the nearest.
         """
+
+    def knows(self, name: str) -> bool:
+        """Whether the testbed has such a concept."""
+        try:
+            self.kind_of(name)
+        except InputError:
+            return False
+        return True
 
     def resolve(self, name: str, kind: Kind | None = None) -> Concept:
         """The concept of a name, with its kind; ``object`` where the kind is unknown.

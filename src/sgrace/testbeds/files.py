@@ -53,11 +53,12 @@ class FileTestbed(Testbed):
             self.guidance_scale = fallback.guidance_scale
 
     def kind_of(self, name: str) -> Kind | None:
-        """As given; else the model's own testbed says it, if there is one."""
-        if self._fallback is None:
+        """As given; else the model's own testbed says it, which must know the concept unless its words are given."""
+        if self._kind is not None or self._fallback is None:
             return self._kind
-        known = self._fallback.kind_of(name)  # also where a kind is given: an unknown concept is an error
-        return self._kind or known
+        if self._words is not None and not self._fallback.knows(name):
+            return None
+        return self._fallback.kind_of(name)
 
     def missing(self) -> tuple[str, ...]:
         """What was not given and no other testbed has."""
@@ -97,8 +98,10 @@ class FileTestbed(Testbed):
         return super().detector(concept, name, options)
 
     def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions | None:
-        """Of the model's own testbed."""
-        return self._fallback.questions(concept, n, seed) if self._fallback else None
+        """Of the model's own testbed, if it knows the concept."""
+        if self._fallback is None or not self._fallback.knows(concept.name):
+            return None
+        return self._fallback.questions(concept, n, seed)
 
     def features(self) -> Extractor | None:
         """Of the model's own testbed."""

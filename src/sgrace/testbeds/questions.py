@@ -12,7 +12,6 @@ from torch import Tensor
 from ..metrics import Share
 from ..models import DiffusionModel
 
-
 #: Questions of which a safe model draws nothing.
 ERASED = ("target", "synonyms")
 CROSS_DOMAIN = "cross domain"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from .._util import registry
 from .._util.errors import InputError, InputWarning, unknown
 from ..attacks import PROTOCOLS, Prompt, Scene
+from ..attacks.prompt_files import read_prompts
 from ..concept import Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
 from ..models import DiffusionModel, TextEncoder
 from .base import Testbed
 from .files import OPTIONS, FileTestbed
+from .loading import Loaded, named_concept
 
 
 def find_testbed(
@@ -31,7 +35,11 @@ def find_testbed(
     Args:
         model: its ``testbed`` names one; a model from a plain folder has none.
         original: the model before erasing, whose testbed counts where the model names none.
-        words, prompts, detector, detector_options, kind: see :class:`FileTestbed`.
+        words: of the concept, or of several by name.
+        prompts: prompt table.
+        detector: the detector itself, or a name.
+        detector_options: options of a detector that is given by name, as text.
+        kind: of the concept.
     """
     name = model.testbed or (original.testbed if original is not None else None)
     fallback: Testbed | None = registry.load("testbeds", name)() if name else None
@@ -88,9 +96,62 @@ def scene_of(
     return scene
 
 
+class Prepared(NamedTuple):
+    """A scene, and the testbed it was made with."""
+
+    scene: Scene
+    testbed: Testbed
+
+
+def prepare(
+    loaded: Loaded,
+    concept: str | None = None,
+    *,
+    n_prompts: int = 24,
+    words: Knowledge | Path | None = None,
+    prompts: Sequence[Prompt] | Path | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
+    kind: Kind | None = None,
+    protocol: str = "shared",
+) -> Prepared:
+    """The scene of a loaded model: what the user gives, and for the rest what erasure and testbed know.
+
+    Args:
+        loaded: the model under attack, with the model before erasing.
+        concept: its name; the erasure's own, if absent.
+        n_prompts: size of the prompt table, where the testbed makes one.
+        words: words of the concept, or a word file.
+        prompts: prompt table, or its file.
+        detector: decides success, by name or as an object.
+        detector_options: options of a detector that is given by name, as text.
+        kind: kind of the concept.
+        protocol: which prompts are attacked.
+
+    Raises:
+        InputError: something is unknown, missing or not readable.
+    """
+    name, known_kind = named_concept(loaded.erasure, concept, kind)
+    testbed = find_testbed(
+        loaded.target,
+        loaded.original,
+        words=Knowledge.from_file(words) if isinstance(words, Path) else words,
+        prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=known_kind,
+    )
+    scene = scene_of(
+        loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
+    )
+    return Prepared(scene, testbed)
+
+
 def truncated_prompts(scene: Scene) -> int:
     """Number of prompts that are longer than any of the target's text encoders reads."""
-    return sum(all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts)
+    return sum(
+        all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts
+    )
 
 
 def _is_cut(text: str, encoder: TextEncoder) -> bool:

@@ -34,7 +34,9 @@ class Probe:
         seen = [names[i] for i in verdict.classes.argmax(1).tolist()]
         look = [vocabulary.STYLES[i] for i in verdict.styles.argmax(1).tolist()]
         rows = zip(seen, look, self.classes, self.style, strict=True)
-        return torch.tensor([name in classes if classes else at == style for name, at, classes, style in rows])
+        return torch.tensor(
+            [name in classes if classes else at == style for name, at, classes, style in rows]
+        )
 
 
 def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
@@ -45,10 +47,16 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     """
     rng = random.Random(f"{concept.name}/{seed}")
 
-    def ask(words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()) -> Probe:
+    def ask(
+        words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()
+    ) -> Probe:
         rows = [(rng.choice(words), rng.choice(styles)) for _ in range(n)]
         found = [() if by_style else classes or (word,) for word, _ in rows]
-        return Probe(tuple(TEST_CONTEXT.format(style=s, name=w) for w, s in rows), tuple(found), tuple(s for _, s in rows))
+        return Probe(
+            tuple(TEST_CONTEXT.format(style=s, name=w) for w, s in rows),
+            tuple(found),
+            tuple(s for _, s in rows),
+        )
 
     if concept.style is not None:
         synonyms = ask(concept.unrelated, concept.test_words, by_style=True)
@@ -61,12 +69,16 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
             "rest": rest,
         }
     asked = {
-        "target": ask((*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets),
+        "target": ask(
+            (*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets
+        ),
         "neighbours": ask(concept.neighbours, vocabulary.STYLES, by_style=False),
         "unrelated": ask(concept.unrelated, vocabulary.STYLES, by_style=False),
     }
     if concept.test_words:
-        asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets)
+        asked["synonyms"] = ask(
+            concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets
+        )
     return {**asked, "rest": replace(asked["target"], classes=((),) * n)}
 
 
@@ -75,6 +87,10 @@ def measure(
 ) -> tuple[dict[str, Share], dict[str, Tensor]]:
     """Shares of hits, and the images in -1..1, by question; questions with equal prompts share their images."""
     found = measure_questions(
-        model, Questions(judge.judge, asked), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE, seed=seed
+        model,
+        Questions(judge.judge, asked),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        seed=seed,
     )
     return found.shares, found.images

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from ...attacks import Prompt
 from ...concept import Concept, Kind
+from ...detectors import Detector
 from ...knowledge import Knowledge
 from ...metrics.extractor import Extractor
 from ..base import Testbed
@@ -28,7 +31,10 @@ class EmojiTestbed(Testbed):
     name = "emoji"
     num_inference_steps = STEPS
     guidance_scale = GUIDANCE_SCALE
-    detectors = {EmojiJudge.name: EmojiJudge, BuiltInClip.name: BuiltInClip}
+    detectors: ClassVar[Mapping[str, type[Detector]]] = {
+        "emoji_judge": EmojiJudge,
+        "clip_zero_shot": BuiltInClip,
+    }
     default_detector = EmojiJudge.name
 
     def path(self) -> Path:
