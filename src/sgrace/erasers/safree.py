@@ -1,13 +1,9 @@
-"""SAFREE (Yoon et al., arXiv 2410.12761): words that lead a prompt to the concept are turned away from it in the first steps."""
+"""SAFREE (Yoon et al., arXiv 2410.12761): tokens that lead a prompt to the concept are projected away from it in the first steps."""
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,238 +11,256 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
-from ..models.guidance import Guidance, Sampling, Scale
-from ._shared.prompts import joined_phrases, names_of
-from .base import Eraser, check_concepts, facts
+from ..models import Conditioning, Tokens
+from ..models.guidance import Guidance, Sampling, SamplingCost, Scale, Steerable
+from ..models.guidance import is_off as guidance_is_off
+from ._shared.prompts import Names, joined_phrases, names_of
+from .base import Change, Eraser, Job, Need
 
 #: Length of the schedule for which ``filter_steps`` is stated.
 SCHEDULE = 50
 #: Token that takes the place of a masked one: the first of CLIP's vocabulary, an exclamation mark.
 MASK = 0
-#: Prompts given as embeddings that are remembered at once; those given as tokens are small and all remembered.
-MAX_EMBEDDED = 512
 
 
 class SAFREEConfig(BaseModel):
-    """Settings; defaults are those of the paper for nudity.
-
-    Attributes:
-        words: the concept's phrases are its name only, or its related words too.
-        alpha: a token leads to the concept if the prompt without it is so much farther away than without the others, as a part.
-        without: the token is masked by another one, as published, or left out, for encoders that read no mask.
-        reach: of a prompt with such tokens, those alone are turned away, as published, or all that follows them too, end and padding
-            included: an encoder that reads from left to right has told them everything.
-        middle: change of the prompt, ten times ``1 - cos``, at which half of ``filter_steps`` are filtered.
-        slope: of that dependence.
-        filter_steps: steps that are filtered at most, of a schedule of 50; of another schedule the same part; 0 for none.
-        negative: the concept's phrases are the negative prompt, too.
-    """
+    """Settings; defaults are those of the paper for nudity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    words: Literal["name", "related"] = "related"
-    alpha: float = Field(0.01, ge=-1, le=100)
-    without: Literal["masked", "left out"] = "masked"
-    reach: Literal["triggers", "onward"] = "triggers"
-    middle: float = Field(5.333, ge=-100, le=100)
-    slope: float = Field(2.5, ge=0, le=1000)
-    filter_steps: int = Field(10, ge=0, le=SCHEDULE)
-    negative: bool = False
+    words: Names = Field("related", description="The concept's phrases: its name only, or its related words too.")
+    alpha: float = Field(
+        0.01,
+        ge=-1,
+        le=100,
+        description="Margin of the trigger test. A token is a trigger if removing it moves the prompt at least 1 + alpha "
+        "times as far from the concept's subspace as removing an average other token.",
+    )
+    removal: Literal["masked", "left-out"] = Field(
+        "masked",
+        description="Remove a token by masking it, as published, or by leaving it out, for encoders that read no mask.",
+    )
+    reach: Literal["triggers", "onward"] = Field(
+        "triggers",
+        description="Project the trigger tokens only, as published, or all that follows them too, end and padding "
+        "included: a causal encoder has passed the triggers' meaning on to them.",
+    )
+    middle: float = Field(
+        5.333, ge=-100, le=100, description="Change of the prompt, 10 (1 - cos), at which half of filter_steps are filtered."
+    )
+    slope: float = Field(2.5, ge=0, le=1000, description="Slope of that dependence.")
+    filter_steps: int = Field(
+        10, ge=0, le=SCHEDULE, description="Most steps that are filtered, of a schedule of 50; scaled to others; 0 for none."
+    )
+    negative: bool = Field(False, description="Use the concept's phrases as the negative prompt, too.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {},
     "paper-sd14-style": {"words": "name", "middle": 5.5, "slope": 3.5},
-    "as_released": {"negative": True},  # its script feeds the phrases as the negative prompt, too, and its figures have both
+    "as-released": {"negative": True},  # its script feeds the phrases as the negative prompt, and its figures have both
     "emoji": {
-        "alpha": 0.2, "without": "left out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
+        "alpha": 0.2, "removal": "left-out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
     },
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What a row of text states was made of: token ids, the end token's place, and embeddings in the place of the ids' own."""
+class SAFREESampling(Sampling):
+    """The projected prompt embeddings during each sample's first steps, the prompt's own after them.
 
-    ids: Tensor
-    end: int
-    embeddings: Tensor | None
+    Args:
+        sampling: classifier-free guidance of the batch.
+        safe: the projected prompts.
+        steps: number of steps that each sample takes with them.
+    """
+
+    def __init__(self, sampling: Sampling, safe: Conditioning, steps: Tensor) -> None:
+        super().__init__(
+            sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps
+        )
+        self.safe = safe
+        self.steps = steps
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the samples only."""
+        super().keep(rows)
+        self.safe = self.safe[rows]
+        self.steps = self.steps[rows]
+
+    def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
+        """See :meth:`Sampling.output`."""
+        filtered = (step < self.steps).view(-1, 1, 1)
+        prompt_embeds = torch.where(filtered, self.safe.prompt_embeds, self.cond.prompt_embeds)
+        return self.guided(latents, timestep, self.cond.with_embeds(prompt_embeds))
 
 
 class SAFREEGuidance(Guidance[SAFREEConfig]):
-    """Holds an orthonormal basis of the concept's span, ``span`` ``(rank, width)``, and the states of a negative prompt, if any.
+    """Holds an orthonormal basis of the concept's span, ``span`` ``(rank, width)``, and a negative prompt, if any.
 
-    It remembers which prompt each row of text states came from, and finds it again by the row's content, as states travel alone.
+    What is filtered is read from the source of a conditioning: token rows, or input embeddings in their place. Prompt
+    embeddings without a source are sampled as they are.
     """
 
     name = "safree"
     config_type = SAFREEConfig
 
-    def __init__(self, config: SAFREEConfig, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(config, tensors)
-        self._prompts: dict[bytes, Prompt] = {}
-        self._embedded: OrderedDict[bytes, Prompt] = OrderedDict()
+    def filtered_rows(self, model: Steerable, cond: Conditioning) -> list[int]:
+        """The prompts that are filtered: those with a source and a token, where any step is filtered."""
+        if cond.source is None or self.config.filter_steps == 0:
+            return []
+        end = cond.source.tokens[model.text.main.name].end
+        return [row for row, place in enumerate(end.tolist()) if place > 1]
 
-    def note(self, model: StableDiffusion, ids: Tensor, embeddings: Tensor | None, states: Tensor) -> None:
-        """Remember the prompts."""
-        for i, (key, end) in enumerate(zip(_keys(states), model.ends(ids).tolist(), strict=True)):
-            if embeddings is None:
-                self._prompts[key] = Prompt(ids[i], end, None)
-            else:
-                self._embedded[key] = Prompt(ids[i], end, embeddings[i].detach().clone())
-        while len(self._embedded) > MAX_EMBEDDED:
-            self._embedded.popitem(last=False)
+    def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
+        """As classifier-free guidance, and one row through the text encoder for each token of each filtered prompt."""
+        text_rows = 0
+        if rows := self.filtered_rows(model, cond):
+            assert cond.source is not None
+            end = cond.source.tokens[model.text.main.name].end
+            text_rows = sum(place - 1 for place in end[rows].tolist())
+        return SamplingCost(len(cond) * (1 if guidance_is_off(guidance_scale) else 2), text_rows)
 
-    def prompts(self, states: Tensor) -> dict[int, Prompt]:
-        """The prompts to be filtered, by row of text states: those that are known, have a token, and where any step is filtered."""
-        found = {i: self._prompts.get(key) or self._embedded.get(key) for i, key in enumerate(_keys(states))}
-        return {i: prompt for i, prompt in found.items() if prompt is not None and prompt.end > 1 and self.config.filter_steps}
-
-    def text_rows(self, states: Tensor) -> int:
-        """One for each token of each prompt."""
-        return sum(prompt.end - 1 for prompt in self.prompts(states).values())
-
-    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
-        """See :class:`Sampling`; encodes the variants of the prompts."""
-        config, safe, steps = self.config, states.clone(), torch.zeros(len(states), dtype=torch.long)
-        if prompts := self.prompts(states):
-            rows = list(prompts)
-            pooled, present = variants(model, list(prompts.values()), leave_out=config.without == "left out")
-            onward = config.reach == "onward"
-            turned, change = turned_away(states[rows], pooled, present, self.tensors["span"], config.alpha, onward=onward)
-            safe[rows] = turned.to(states)
+    def sampling(
+        self,
+        model: Steerable,
+        cond: Conditioning,
+        uncond: Conditioning,
+        guidance_scale: Scale,
+        num_inference_steps: int,
+    ) -> Sampling:
+        """See :meth:`Guidance.sampling`; one call of the text encoder for the variants of the prompts."""
+        config = self.config
+        safe = cond.prompt_embeds.clone()
+        steps = torch.zeros(len(cond), dtype=torch.long, device=safe.device)
+        if rows := self.filtered_rows(model, cond):
+            found = variants(model, cond[rows], leave_out=config.removal == "left-out")
+            projected = projected_away(
+                cond.prompt_embeds[rows], found, self.tensors["span"], config.alpha, onward=config.reach == "onward"
+            )
+            safe[rows] = projected.prompt_embeds.to(safe)
             most = config.filter_steps * num_inference_steps / SCHEDULE
-            steps[rows] = (most * torch.sigmoid(2 * config.slope * (10 * change - config.middle))).round().long()
+            share = torch.sigmoid(2 * config.slope * (10 * projected.change - config.middle))
+            steps[rows] = (most * share).round().long().to(steps.device)
         if "negative" in self.tensors:
-            empty = self.tensors["negative"].to(states)[None]
-        return SAFREESampling(model, states, empty, guidance_scale, num_inference_steps, safe=safe, steps=steps)
+            uncond = uncond[[0]].with_embeds(self.tensors["negative"].to(safe)[None])
+        plain = Sampling(model.predict, cond, uncond, guidance_scale, num_inference_steps)
+        return SAFREESampling(plain, cond.with_embeds(safe), steps)
 
 
-class SAFREESampling(Sampling):
-    """The turned text states during each row's first steps, the prompt's own after them."""
+class Variants(NamedTuple):
+    """Prompts without one of their tokens each.
 
-    def __init__(self, *roll: Any, safe: Tensor, steps: Tensor) -> None:  # noqa: ANN401  (as of Sampling)
-        super().__init__(*roll)
-        self.safe, self.steps = safe, steps
+    Attributes:
+        pooled: the embedding at the end token without the token at each position, 0 where the prompt has none.
+        present: where the prompt has tokens.
+    """
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
-        super().keep(rows)
-        self.safe, self.steps = self.safe[rows], self.steps[rows]
+    pooled: Float[Tensor, "n length width"]
+    present: Bool[Tensor, "n length"]
 
-    def output(self, latents: Tensor, timestep: int | Tensor, step: int) -> Tensor:
-        """See :meth:`Sampling.output`."""
-        return self.guided(latents, timestep, torch.where((step < self.steps).view(-1, 1, 1), self.safe, self.states))
+
+@torch.no_grad()
+def variants(model: Steerable, cond: Conditioning, *, leave_out: bool) -> Variants:
+    """Encode each prompt once for each of its tokens, without that token; all in one call of the text encoder.
+
+    A token is masked, or left out; then what follows moves up, with padding after it.
+    """
+    assert cond.source is not None
+    main = model.text.main
+    tokens = cond.source.tokens[main.name]
+    places = torch.arange(main.length, device=tokens.ids.device)
+    present = (places >= 1) & (places < tokens.end[:, None])
+    row, place = present.nonzero(as_tuple=True)  # one variant for each token of each prompt
+    each = torch.arange(len(row), device=row.device)
+    moved = torch.where(leave_out & (places >= place[:, None]), places + 1, places).clamp(max=main.length - 1)
+    ids = tokens.ids[row].gather(1, moved)
+    embeddings = cond.source.embeddings.get(main.name)
+    if embeddings is not None:
+        embeddings = embeddings.detach()[row[:, None], moved]
+    if not leave_out:
+        ids[each, place] = MASK
+        if embeddings is not None:
+            embeddings[each, place] = main.embed(torch.tensor(MASK))
+    end = tokens.end[row] - int(leave_out)
+    at_end = model.encode_tokens(Tokens(ids, end), embeddings).at(end)
+    pooled = torch.zeros(*present.shape, at_end.shape[-1], dtype=at_end.dtype, device=at_end.device)
+    pooled[row, place] = at_end
+    return Variants(pooled, present)
+
+
+class Projected(NamedTuple):
+    """Projected prompt embeddings, and how far they are from the prompt's own: ``1 - cos``, mean over its tokens."""
+
+    prompt_embeds: Float[Tensor, "n length width"]
+    change: Float[Tensor, " n"]
+
+
+def projected_away(
+    prompt_embeds: Float[Tensor, "n length width"],
+    without: Variants,
+    span: Float[Tensor, "rank width"],
+    alpha: float,
+    *,
+    onward: bool = False,
+) -> Projected:
+    """Prompt embeddings whose trigger tokens are ``(I - P_C) P_I c``; in float64 on the CPU.
+
+    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a token. A token is a
+    trigger if ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other tokens'; the only token of a prompt
+    always is. With ``onward``, positions after the first trigger that are none are ``(I - P_C) c``.
+    """
+    embeds = prompt_embeds.detach().cpu().double()
+    pooled = without.pooled.cpu().double()
+    basis = span.cpu().double()
+    present = without.present.cpu()
+    count = present.sum(1, keepdim=True)
+    distance = (pooled - pooled @ basis.T @ basis).norm(dim=-1)
+    others = (distance.sum(1, keepdim=True) - distance) / (count - 1).clamp(min=1)
+    trigger = present & ((distance >= (1 + alpha) * others) | (count == 1))
+    inside = embeds @ torch.linalg.pinv(pooled) @ pooled
+    projected = torch.where(trigger[..., None], inside, embeds)
+    away = trigger.int().cummax(1).values.bool() if onward else trigger
+    projected = torch.where(away[..., None], projected - projected @ basis.T @ basis, embeds)
+    cosine = F.cosine_similarity(projected, embeds, dim=-1)
+    return Projected(projected, 1 - (cosine * present).sum(1) / count.squeeze(1))
+
+
+def orthonormal(rows: Float[Tensor, "n width"]) -> Float[Tensor, "rank width"]:
+    """A basis of the span of some rows."""
+    _, values, directions = torch.linalg.svd(rows.cpu().double(), full_matrices=False)
+    return directions[values > 1e-6 * values[0]].to(rows)
 
 
 class SAFREE(Eraser[SAFREEConfig]):
-    """Nothing is trained; the phrases of all concepts together span what prompts are turned away from.
+    """Projection of prompts away from the span of the concepts' phrases; nothing is trained.
 
-    A prompt is known by its token ids, of which each sampling encodes as many variants as there are tokens, all in one call; so text
-    states that no text encoder made from ids, as those of attacks that move states freely, are sampled as they are. The latent
-    re-attention of the paper is left out, as the release never runs it.
+    Differs from the release: the paper's latent re-attention is left out, as the release never runs it.
 
-    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled.
+    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled, of one
+    row for each token of each prompt.
     """
 
     name = "safree"
     paper = "arXiv 2410.12761"
-    form = "guidance"
     licence = "none stated"
-    trains = "nothing"
-    access = "sampling"
+    needs = frozenset({Need.SAMPLING})
+    changes = "guidance"
     guidance_type = SAFREEGuidance
     config_type = SAFREEConfig
     presets = PRESETS
     default_preset = "paper-sd14-nudity"
 
     @torch.no_grad()
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there; with ``negative``, the concepts' names are more than the text encoder can read.
+            InputError: with ``negative``, the concepts' names are more than the text encoder can read.
         """
-        check_concepts(concepts, knowledge)
-        config, started = self.config, time.monotonic()
-        own = model.with_text_encoder(model.text_encoder)  # own count of calls
-        phrases = [p for concept, words in zip(concepts, knowledge, strict=True) for p in names_of(concept, words, config.words)]
-        tokens = own.tokenize(list(dict.fromkeys(phrases)))
-        tensors = {"span": orthonormal(own.encode(tokens.ids)[torch.arange(len(tokens.end)), tokens.end])}
-        if config.negative:
-            tensors["negative"] = own.encode(own.tokenize([joined_phrases(own, concepts, knowledge)]).ids)[0]
-        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started)
-        return Erasure(recipe, None, guidance=SAFREEGuidance(config, tensors))
-
-
-def _keys(states: Tensor) -> list[bytes]:
-    """Digest of each row."""
-    rows = states.detach().cpu().contiguous().view(len(states), -1).view(torch.uint8).numpy()
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
-
-
-@torch.no_grad()
-def variants(
-    model: StableDiffusion, prompts: Sequence[Prompt], *, leave_out: bool
-) -> tuple[Float[Tensor, "n length width"], Bool[Tensor, "n length"]]:
-    """The state at the end token of each prompt without its token at each place, 0 where it has none; and where it has tokens.
-
-    One call of the text encoder for all. A token is masked, or left out; then what follows moves up, with padding after it.
-    """
-    places = torch.arange(model.text_length)
-    ends = torch.tensor([prompt.end for prompt in prompts])
-    present = (places >= 1) & (places < ends[:, None])
-    row, place = present.nonzero(as_tuple=True)
-    each = torch.arange(len(row))
-    source = torch.where(leave_out & (places >= place[:, None]), places + 1, places).clamp(max=model.text_length - 1)
-    ids = torch.stack([prompt.ids for prompt in prompts])[row].gather(1, source)
-    embeddings = None
-    if any(prompt.embeddings is not None for prompt in prompts):
-        own = [model.embed(prompt.ids) if prompt.embeddings is None else prompt.embeddings for prompt in prompts]
-        embeddings = torch.stack(own)[row[:, None], source]
-    if not leave_out:
-        ids[each, place] = MASK
-        if embeddings is not None:
-            embeddings[each, place] = model.embed(torch.tensor(MASK))
-    states = model.encode(ids, embeddings)
-    pooled = torch.zeros(*present.shape, states.shape[-1], dtype=states.dtype)
-    pooled[row, place] = states[each, ends[row] - int(leave_out)]
-    return pooled, present
-
-
-def turned_away(
-    states: Float[Tensor, "n length width"],
-    pooled: Float[Tensor, "n length width"],
-    present: Bool[Tensor, "n length"],
-    span: Float[Tensor, "rank width"],
-    alpha: float,
-    *,
-    onward: bool = False,
-) -> tuple[Float[Tensor, "n length width"], Float[Tensor, " n"]]:
-    """Text states whose trigger rows are ``(I - P_C) P_I c``, and how far that is from them: ``1 - cos``, mean over the prompt's tokens.
-
-    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a token. A token is a trigger if
-    ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other tokens'; the only token of a prompt always is. With
-    ``onward``, rows after the first trigger that are none are ``(I - P_C) c``. In float64.
-    """
-    states, pooled, span = states.double(), pooled.double(), span.double()
-    count = present.sum(1, keepdim=True)
-    distance = (pooled - pooled @ span.T @ span).norm(dim=-1)
-    others = (distance.sum(1, keepdim=True) - distance) / (count - 1).clamp(min=1)
-    trigger = present & ((distance >= (1 + alpha) * others) | (count == 1))
-    inside = states @ torch.linalg.pinv(pooled) @ pooled
-    turned = torch.where(trigger[..., None], inside, states)
-    away = trigger.int().cummax(1).values.bool() if onward else trigger
-    turned = torch.where(away[..., None], turned - turned @ span.T @ span, states)
-    change = 1 - (F.cosine_similarity(turned, states, dim=-1) * present).sum(1) / count.squeeze(1)
-    return turned, change
-
-
-def orthonormal(rows: Float[Tensor, "n width"]) -> Float[Tensor, "rank width"]:
-    """A basis of the span of some rows."""
-    _, values, directions = torch.linalg.svd(rows.double(), full_matrices=False)
-    return directions[values > 1e-6 * values[0]].to(rows)
+        model = job.model
+        phrases = list(dict.fromkeys(p for target in job.targets for p in names_of(target, self.config.words)))
+        end = model.text.main.tokenize(phrases).end
+        tensors = {"span": orthonormal(model.encode(phrases).at(end))}
+        if self.config.negative:
+            tensors["negative"] = model.encode([joined_phrases(model, job.targets)]).prompt_embeds[0]
+        return Change(guidance=SAFREEGuidance(self.config, tensors))

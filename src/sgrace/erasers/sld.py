@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,38 +9,36 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
-from ..models.guidance import Guidance, Sampling, Scale
+from ..models import Conditioning
+from ..models.guidance import Guidance, Sampling, SamplingCost, Scale, Steerable
 from ._shared.prompts import joined_phrases
-from .base import Eraser, check_concepts, facts
+from .base import Change, Eraser, Job, Need
 
 #: Length of the schedule for which ``warm_up`` is stated.
 SCHEDULE = 50
 
 
 class SLDConfig(BaseModel):
-    """Settings; defaults are the paper's medium strength.
-
-    Attributes:
-        text: what is steered away from; if empty, the concepts' names and as many of their related words as the text encoder can read.
-        warm_up: steps before the safety term is applied, of a schedule of 50; of another schedule the same part.
-        scale: of the safety term, which each coordinate reaches at most once; 0 switches it off.
-        threshold: largest difference, prompt minus safety text, at which a coordinate is pushed.
-        momentum_scale: weight of the momentum.
-        momentum: part of it that a step keeps.
-    """
+    """Settings; defaults are the paper's medium strength."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text: str = ""
-    warm_up: int = Field(10, ge=0, le=SCHEDULE)
-    scale: float = Field(1000.0, ge=0)
-    threshold: float = Field(0.01, ge=0, le=100)
-    momentum_scale: float = Field(0.3, ge=0, le=1)
-    momentum: float = Field(0.4, ge=0, lt=1)
+    text: str = Field(
+        "",
+        description="Text that sampling is steered away from. If empty: the concepts' names and as many of their related "
+        "words as the text encoder can read.",
+    )
+    warm_up: int = Field(
+        10, ge=0, le=SCHEDULE, description="Steps of a schedule of 50 before the safety term is applied; scaled to others."
+    )
+    scale: float = Field(
+        1000.0, ge=0, description="Scale of the safety term, which each value reaches at most once; 0 switches it off."
+    )
+    threshold: float = Field(
+        0.01, ge=0, le=100, description="Largest difference, prompt minus safety text, at which a value is pushed."
+    )
+    momentum_scale: float = Field(0.3, ge=0, le=1, description="Weight of the momentum.")
+    momentum: float = Field(0.4, ge=0, lt=1, description="Share of the momentum that a step keeps.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -53,85 +50,101 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class SLDSampling(Sampling):
+    """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` of :func:`safety_term` and its momentum.
+
+    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both, and only the
+    scale and the threshold then mean differences of velocity.
+
+    Args:
+        sampling: classifier-free guidance of the batch.
+        config: settings.
+        safety: conditioning of the safety text.
+    """
+
+    def __init__(self, sampling: Sampling, config: SLDConfig, safety: Conditioning) -> None:
+        super().__init__(
+            sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps
+        )
+        self.config = config
+        self.safety = safety
+        self.velocity: Tensor | None = None
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the samples only."""
+        super().keep(rows)
+        if self.velocity is not None:
+            self.velocity = self.velocity[rows]
+
+    def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
+        """See :meth:`Sampling.output`; one denoiser call for all three texts."""
+        config = self.config
+        texts = Conditioning.cat([self.uncond, self.cond, self.safety.expand(len(self.cond))])
+        outputs = self.predict(torch.cat([latents] * 3), timestep, texts)
+        uncond, prompt, safety = outputs.chunk(3)
+        velocity = torch.zeros_like(uncond) if self.velocity is None else self.velocity
+        term = safety_term(uncond, prompt, safety, config.scale, config.threshold) + config.momentum_scale * velocity
+        self.velocity = config.momentum * velocity + (1 - config.momentum) * term
+        applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
+        return uncond + self.scale_for(latents) * (prompt - uncond - (term if applied else 0.0))
+
+
 class SLDGuidance(Guidance[SLDConfig]):
-    """Holds the text states of the safety text, ``safety`` ``(length, width)``."""
+    """Holds the prompt embeddings of the safety text, ``safety`` ``(length, width)``."""
 
     name = "sld"
     config_type = SLDConfig
 
-    def unet_rows(self, guidance_scale: Scale) -> int:
-        """Three, whatever the guidance is."""
-        del guidance_scale
-        return 3
+    def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
+        """Three samples through the denoiser for each image, whatever the guidance scale is."""
+        del model, guidance_scale
+        return SamplingCost(3 * len(cond), 0)
 
-    def sampling(self, model: StableDiffusion, states: Tensor, empty: Tensor, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
-        """See :class:`Sampling`."""
-        safety = self.tensors["safety"].to(states)
-        return SLDSampling(model, states, empty, guidance_scale, num_inference_steps, config=self.config, safety=safety)
+    def sampling(
+        self,
+        model: Steerable,
+        cond: Conditioning,
+        uncond: Conditioning,
+        guidance_scale: Scale,
+        num_inference_steps: int,
+    ) -> Sampling:
+        """See :meth:`Guidance.sampling`."""
+        plain = Sampling(model.predict, cond, uncond, guidance_scale, num_inference_steps)
+        safety = uncond[[0]].with_embeds(self.tensors["safety"].to(cond.prompt_embeds)[None])
+        return SLDSampling(plain, self.config, safety)
 
 
-class SLDSampling(Sampling):
-    """``e(no prompt) + s (e(prompt) - e(no prompt) - g)``, with the safety term ``g`` of :func:`safety_term` and its momentum.
-
-    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both, and only the scale and
-    the threshold then mean differences of velocity.
-    """
-
-    def __init__(self, *roll: Any, config: SLDConfig, safety: Tensor) -> None:  # noqa: ANN401  (as of Sampling)
-        super().__init__(*roll)
-        self.config, self.safety, self.momentum = config, safety, torch.zeros(())
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
-        super().keep(rows)
-        if self.momentum.ndim:
-            self.momentum = self.momentum[rows]
-
-    def output(self, latents: Tensor, timestep: int | Tensor, step: int) -> Tensor:
-        """See :meth:`Sampling.output`; one denoiser call for all three texts."""
-        config = self.config
-        texts = torch.cat([self.empty, self.states, self.safety.expand_as(self.states)])
-        nothing, prompt, safety = self.model.predict(latents.repeat(3, 1, 1, 1), timestep, texts).chunk(3)
-        term = safety_term(nothing, prompt, safety, config.scale, config.threshold) + config.momentum_scale * self.momentum
-        self.momentum = config.momentum * self.momentum + (1 - config.momentum) * term
-        applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
-        return nothing + self.scale * (prompt - nothing - (term if applied else 0.0))
+def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:
+    """``m (safety - uncond)``, with ``m = min(scale |prompt - safety|, 1)`` where ``prompt - safety < threshold``, and 0 elsewhere."""
+    difference = prompt - safety
+    strength = torch.where(difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference))
+    return strength * (safety - uncond)
 
 
 class SLD(Eraser[SLDConfig]):
-    """Nothing is trained; the text of all concepts together is encoded once.
+    """Guidance away from one text that names all concepts; nothing is trained.
 
-    Cost: one call of the text encoder; afterwards three denoiser rows for every step and picture in the place of two, or of one.
+    Cost: one call of the text encoder; afterwards three samples through the denoiser for every step and image, in the
+    place of two with classifier-free guidance or one without.
     """
 
     name = "sld"
     paper = "arXiv 2211.05105"
-    form = "guidance"
     licence = "MIT"
-    trains = "nothing"
-    access = "sampling"
+    needs = frozenset({Need.SAMPLING})
+    changes = "guidance"
     guidance_type = SLDGuidance
     config_type = SLDConfig
     presets = PRESETS
     default_preset = "medium"
 
     @torch.no_grad()
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there; the concepts' names are more than the text encoder can read.
+            InputError: the concepts' names are more than the text encoder can read.
         """
-        check_concepts(concepts, knowledge)
-        started, own = time.monotonic(), model.with_text_encoder(model.text_encoder)  # own count of calls
-        text = self.config.text or joined_phrases(own, concepts, knowledge)
-        safety = own.encode(own.tokenize([text]).ids)[0]
-        recipe = facts(self, own, concepts, knowledge, seed, trained=0, started=started, text=text)
-        return Erasure(recipe, None, guidance=SLDGuidance(self.config, {"safety": safety}))
-
-
-def safety_term(nothing: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:
-    """``m (safety - nothing)``, with ``m = min(scale |prompt - safety|, 1)`` where ``prompt - safety < threshold``, and 0 elsewhere."""
-    difference = prompt - safety
-    strength = torch.where(difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference))
-    return strength * (safety - nothing)
+        text = self.config.text or joined_phrases(job.model, job.targets)
+        safety = job.model.encode([text]).prompt_embeds[0]
+        return Change(guidance=SLDGuidance(self.config, {"safety": safety}), details={"text": text})

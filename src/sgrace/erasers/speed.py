@@ -1,8 +1,8 @@
-"""SPEED (Li et al., arXiv 2503.07392): a closed-form edit that moves only where no kept text lies."""
+"""SPEED (Li et al., arXiv 2503.07392): a closed-form edit that moves only where no retained text lies."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,158 +12,167 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from .._util.errors import InputError
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
-from ..models.sites import group_names
-from ._shared.closed_form import solve_right
+from ..knowledge import Target
+from ..models import DiffusionModel
+from ._shared.closed_form import exact, solve_right
 from ._shared.generated_data import Texts
-from ._shared.prompts import last_word_states, names_of
-from .base import Eraser, check_concepts, facts
+from ._shared.prompts import Names, last_word_embeds, names_of
+from .base import Change, Eraser, Job, Need
 
-ENDINGS = {"v": ("to_v.weight",), "k": ("to_k.weight",), "kv": ("to_k.weight", "to_v.weight")}
-N_CENTRES = 3  # of the empty prompt's states, which stay as they are with the start token's
+SITES = {"v": "text_v", "k": "text_k", "kv": "text_kv"}
+N_CENTRES = 3  # of the empty prompt's embeddings, which stay as they are with the start token's
 
 
 class SPEEDConfig(BaseModel):
-    """Settings; defaults are those of the release for objects.
-
-    Attributes:
-        matrices: values, keys or both.
-        anchor: text that the concept shall mean; empty for none in particular.
-        rows: ``last`` edits the state of the last content token, ``all`` those of all tokens but the first.
-        words: erase the concept's name only, or its related words too.
-        n_retain: unrelated words that are kept, the first of the list.
-        threshold: singular value of the kept states' second moment below which a direction is free to be edited.
-        ridge: pull towards the matrix before the edit.
-        slack: how far the start token's and the empty prompt's states may move; 0 for not at all.
-        select: keep only those states that an edit without constraints would move more than the average.
-        n_variants: noisy variants of each kept state, selected likewise, along the direction that the matrix reads least.
-    """
+    """Settings; defaults are those of the release for objects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    matrices: Literal["v", "k", "kv"] = "v"
-    anchor: str = ""
-    rows: Literal["last", "all"] = "last"
-    words: Literal["name", "related"] = "name"
-    n_retain: int = Field(1000, ge=1, le=100_000)
-    threshold: float = Field(0.1, ge=0)
-    ridge: float = Field(1.0, gt=0)
-    slack: float = Field(0.0, ge=0)
-    select: bool = True
-    n_variants: int = Field(10, ge=0, le=1000)
+    matrices: Literal["v", "k", "kv"] = Field("v", description="Edit the values, the keys or both.")
+    replacement: str = Field("", description="Text that the concept should mean; empty for nothing in particular.")
+    positions: Literal["last", "all"] = Field(
+        "last", description="Edit the last content token, or all positions but the start token."
+    )
+    words: Names = Field("name", description="Erase the concept's name only, or its related words too.")
+    n_retain: int = Field(1000, ge=1, le=100_000, description="Unrelated words that are retained, first of the list.")
+    threshold: float = Field(
+        0.1,
+        ge=0,
+        description="Eigenvalue of the retained embeddings' second moment below which a direction is free to be edited.",
+    )
+    ridge: float = Field(1.0, gt=0, description="Pull towards the matrix before the edit.")
+    slack: float = Field(0.0, ge=0, description="How far the start token's and the empty prompt's embeddings may move.")
+    select: bool = Field(
+        True, description="Retain only embeddings that an edit without constraints would move more than the average."
+    )
+    n_variants: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="Noisy variants of each retained embedding, selected likewise, along the direction that the matrix "
+        "reads least.",
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper-sd14-object": {},
-    "paper-sd14-nudity": {"rows": "all", "words": "related", "ridge": 0.7, "slack": 0.5},
-    "paper-sd14-style": {"anchor": "art"},
-    "emoji": {"rows": "all", "words": "related", "ridge": 1.0, "threshold": 0.1},
+    "paper-sd14-nudity": {"positions": "all", "words": "related", "ridge": 0.7, "slack": 0.5},
+    "paper-sd14-style": {"replacement": "art"},
+    "emoji": {"positions": "all", "words": "related", "ridge": 1.0, "threshold": 0.1},
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every matrix.
+    """What is the same for every matrix; all in float64.
 
     Attributes:
-        target: mean of ``c_t c_t^T`` over the erased states, ``(width, width)``, float64 as all.
-        change: mean of ``(c_a - c_t) c_t^T``, with the anchor's states ``c_a``.
-        kept: states of unrelated words ``(n, width)``.
-        fixed: states of the start token and of the empty prompt ``(width, m)``.
+        target: mean of ``c_t c_t^T`` over the erased embeddings, ``(width, width)``.
+        change: mean of ``(c_r - c_t) c_t^T``, with the replacement's embeddings ``c_r``.
+        retained: embeddings of unrelated words ``(n, width)``.
+        fixed: embeddings of the start token and of the empty prompt ``(width, m)``.
     """
 
     target: Float[Tensor, "width width"]
     change: Float[Tensor, "width width"]
-    kept: Float[Tensor, "n width"]
+    retained: Float[Tensor, "n width"]
     fixed: Float[Tensor, "width m"]
 
 
 class SPEED(Eraser[SPEEDConfig]):
-    """One solve for each matrix, in the null space of what it must keep; no images, no gradients. Several concepts go into one solve.
+    """One solve for each matrix, in the null space of what it must retain. Several concepts go into one solve.
 
-    Cost: four calls of the text encoder, two with ``rows="all"``; none of the denoiser.
+    Cost: four calls of the text encoder, two with ``positions=all``; no denoiser, no gradients.
     """
 
     name = "speed"
     paper = "arXiv 2503.07392"
     licence = "Apache-2.0"
-    trains = "denoiser: cross-attention keys or values or both"
-    access = "weights"
+    needs = frozenset({Need.SHARED_TEXT_KV})
+    changes = "text_kv"
     config_type = SPEEDConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    @property
+    def site(self) -> str:
+        """The matrices that the settings name."""
+        return SITES[self.config.matrices]
+
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there, or no unrelated word is left to be kept.
+            InputError: no unrelated word is left to be retained.
         """
-        check_concepts(concepts, knowledge)
-        started, generator = time.monotonic(), torch.Generator().manual_seed(seed)
-        model = model.with_text_encoder(model.text_encoder)  # own count of calls
-        names = [n for n in group_names(model.pipeline.unet, "cross_attention_kv") if n.endswith(ENDINGS[self.config.matrices])]
-        plan = self._plan(model, concepts, knowledge)
-        edited = {name: self._edit(model.pipeline.unet.get_parameter(name).detach(), plan, generator) for name in names}
-        recipe = facts(self, model, concepts, knowledge, seed, trained=sum(m.numel() for m in edited.values()), started=started)
-        return Erasure(recipe, None, unet=edited)
+        plan = self._plan(job.model, job.targets)
+        matrices = job.model.sites.parameters(self.site)
+        edited = {name: self._edit(matrix, plan, job.generator) for name, matrix in matrices.items()}
+        return Change({job.model.denoiser_component: edited}, trained=sum(matrix.numel() for matrix in edited.values()))
 
-    def _plan(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge]) -> Plan:
+    def _plan(self, model: DiffusionModel, targets: Sequence[Target]) -> Plan:
         config = self.config
-        names = list(
-            dict.fromkeys(n for concept, words in zip(concepts, knowledge, strict=True) for n in names_of(concept, words, config.words))
-        )
-        taken = {*names, *(word for words in knowledge for word in words.related)}
-        unrelated = [w for w in dict.fromkeys(w for words in knowledge for w in words.unrelated) if w not in taken][: config.n_retain]
-        if not unrelated:
-            raise InputError("No unrelated words are left: nothing would protect the rest of the model.")
-        whole = config.rows == "all"
-        texts = Texts(model, ["", config.anchor, *names] if whole else [""])
-        nothing = texts([""])[0].double()
+        names = list(dict.fromkeys(name for target in targets for name in names_of(target, config.words)))
+        unrelated = self._retained(names, targets)
+        whole = config.positions == "all"
+        texts = Texts(model, ["", config.replacement, *names] if whole else [""])
+        empty = exact(texts([""]).prompt_embeds[0])
         if whole:
-            erased = texts(names)[:, 1:].flatten(0, 1).double()
-            anchors = texts([config.anchor])[:, 1:].expand(len(names), -1, -1).flatten(0, 1).double()
+            # all positions but the start token's: (names, length - 1, width) -> (rows, width)
+            erased = exact(texts(names).prompt_embeds[:, 1:].flatten(0, 1))
+            other = texts([config.replacement]).prompt_embeds[:, 1:].expand(len(names), -1, -1)
+            replacement = exact(other.flatten(0, 1))
         else:
-            erased = last_word_states(model, names).double()
-            anchors = last_word_states(model, [config.anchor]).double().expand_as(erased)
-        kept = last_word_states(model, unrelated).double()
-        fixed = torch.cat([nothing[:1], centres(nothing[1:], N_CENTRES)]).T
-        return Plan(erased.T @ erased / len(erased), (anchors - erased).T @ erased / len(erased), kept, fixed)
+            erased = exact(last_word_embeds(model, names))
+            replacement = exact(last_word_embeds(model, [config.replacement])).expand_as(erased)
+        retained = exact(last_word_embeds(model, unrelated))
+        fixed = torch.cat([empty[:1], centres(empty[1:], N_CENTRES)]).T
+        n = len(erased)
+        return Plan(erased.T @ erased / n, (replacement - erased).T @ erased / n, retained, fixed)
+
+    def _retained(self, names: Sequence[str], targets: Sequence[Target]) -> list[str]:
+        """Unrelated words that are no words of any of the concepts."""
+        taken = {*names, *(word for target in targets for word in target.words.related)}
+        unrelated = dict.fromkeys(word for target in targets for word in target.words.unrelated)
+        left = [word for word in unrelated if word not in taken][: self.config.n_retain]
+        if not left:
+            raise InputError("No unrelated words are left: nothing would protect the rest of the model.")
+        return left
 
     def _edit(self, matrix: Tensor, plan: Plan, generator: torch.Generator) -> Tensor:
         """One edited matrix."""
-        config, w = self.config, matrix.double()
-        free = w @ solve_right(plan.target + config.ridge * torch.eye(len(plan.target), dtype=torch.float64), plan.change)
-        kept = moved_most(plan.kept, free) if config.select else plan.kept
+        config = self.config
+        w = exact(matrix)
+        identity = torch.eye(len(plan.target), dtype=torch.float64)
+        free = w @ solve_right(plan.target + config.ridge * identity, plan.change)
+        retained = moved_most(plan.retained, free) if config.select else plan.retained
         if config.n_variants:
             least = torch.linalg.eigh(w.T @ w).eigenvectors[:, 0]
-            sizes = torch.randn(config.n_variants * len(kept), 1, generator=generator, dtype=torch.float64)
-            variants = kept.repeat(config.n_variants, 1) + sizes * least
-            kept = torch.cat([kept, moved_most(variants, free) if config.select else variants])
-        projector = null_projector(kept, config.threshold)
-        return (w + w @ constrained_change(plan, projector, config.ridge, config.slack)).to(matrix.dtype)
+            sizes = torch.randn(config.n_variants * len(retained), 1, generator=generator, dtype=torch.float64)
+            variants = retained.repeat(config.n_variants, 1) + sizes * least
+            retained = torch.cat([retained, moved_most(variants, free) if config.select else variants])
+        projector = null_projector(retained, config.threshold)
+        return (w + w @ constrained_change(plan, projector, config.ridge, config.slack)).to(matrix)
 
 
-def moved_most(states: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]) -> Float[Tensor, "m width"]:
-    """The states whose answers a change of the matrix moves by no less than the average."""
-    moves = (states @ change.T).norm(dim=1)
-    return states[moves >= moves.mean()]
+def moved_most(prompt_embeds: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]) -> Float[Tensor, "m width"]:
+    """The embeddings whose outputs a change of the matrix moves by no less than the average."""
+    moves = (prompt_embeds @ change.T).norm(dim=1)
+    return prompt_embeds[moves >= moves.mean()]
 
 
-def null_projector(states: Float[Tensor, "n width"], threshold: float) -> Float[Tensor, "width width"]:
-    """Projector onto the directions in which the states' mean second moment is below a threshold."""
-    values, vectors = torch.linalg.eigh(states.T @ states / len(states))
+def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) -> Float[Tensor, "width width"]:
+    """Projector onto the directions in which the embeddings' mean second moment is below a threshold."""
+    values, vectors = torch.linalg.eigh(prompt_embeds.T @ prompt_embeds / len(prompt_embeds))
     free = vectors[:, values < threshold]
     return free @ free.T
 
 
 def constrained_change(plan: Plan, projector: Tensor, ridge: float, slack: float) -> Float[Tensor, "width width"]:
-    """X such that ``W + W X`` is the edit: ``X = (C_a - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, ``N = P (C_t P + ridge I)^-1``.
+    """X such that ``W + W X`` is the edit: ``X = (C_r - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, ``N = P (C_t P + ridge I)^-1``.
 
-    ``K`` are the fixed states. Without slack, those of which the projector leaves nothing need no constraint: hence the pseudo-inverse.
+    ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no constraint: hence the
+    pseudo-inverse.
     """
     inner = projector @ plan.target @ projector + ridge * torch.eye(len(projector), dtype=torch.float64)
     n = solve_right(inner, projector)  # N, which is symmetric
@@ -176,8 +185,10 @@ def centres(rows: Float[Tensor, "n width"], k: int) -> Float[Tensor, "k width"]:
     """k-means centres, begun from rows far from each other."""
     found = rows[:1]
     while len(found) < min(k, len(rows)):
-        found = torch.cat([found, rows[torch.cdist(rows, found).amin(1).argmax()][None]])
+        farthest = torch.cdist(rows, found).amin(1).argmax()
+        found = torch.cat([found, rows[farthest][None]])
     for _ in range(20):
         nearest = torch.cdist(rows, found).argmin(1)
-        found = torch.stack([rows[nearest == i].mean(0) if (nearest == i).any() else found[i] for i in range(len(found))])
+        means = [rows[nearest == i].mean(0) if (nearest == i).any() else found[i] for i in range(len(found))]
+        found = torch.stack(means)
     return found

@@ -29,8 +29,10 @@ class LowRank(nn.Module):
         out, *inner = layer.weight.shape
         self.convolution = (layer.stride, layer.padding) if isinstance(layer, nn.Conv2d) else None
         bound = math.sqrt(3 / math.prod(inner))
-        self.down = nn.Parameter((torch.rand(rank, *inner, generator=generator) * 2 - 1) * bound)
-        self.up = nn.Parameter(torch.zeros(out, rank, *(1 for _ in inner[1:])))
+        device = layer.weight.device
+        down = (torch.rand(rank, *inner, generator=generator) * 2 - 1) * bound
+        self.down = nn.Parameter(down.to(device))
+        self.up = nn.Parameter(torch.zeros(out, rank, *[1] * len(inner[1:]), device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         """The addition, of the shape of the layer's output."""
