@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sgrace.concept import Concept
+from sgrace.erasers.sld import SLDConfig, SLDGuidance
 from sgrace.erasure import Adapter, Erasure, Recipe, base_of
 from sgrace.erasure.recipe import Cost, RecipeTarget
 from sgrace.knowledge import Knowledge
@@ -89,8 +90,6 @@ def of_adapter(model: DiffusionModel, concept: str = "church", seed: int = 0) ->
 
 
 def of_guidance(model: DiffusionModel, concept: str = "church", seed: int = 0) -> Erasure:
-    from sgrace.erasers.sld import SLDConfig, SLDGuidance
-
     safety = torch.randn(20, 24, generator=torch.Generator().manual_seed(seed))
     return erasure(model, {}, guidance=SLDGuidance(SLDConfig(), {"safety": safety}), concept=concept)
 

@@ -11,6 +11,7 @@ import torch
 from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
 from sgrace.models import DiffusionModel
+from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
 
 from .made import MAKERS, erasure, image, moved, of_adapter, of_denoiser, of_guidance, of_text, tiny_model
@@ -48,7 +49,7 @@ def test_two_that_were_made_on_the_original(
     church = second(model, "church", seed=2)
     safe = dog.apply(model)
     if not composes:
-        with pytest.raises(InputError, match="(together|already)"):
+        with pytest.raises(InputError, match=r"(together|already)"):
             church.apply(safe)
         return
     both = church.apply(safe)
@@ -135,7 +136,7 @@ def test_the_base_is_known_in_another_precision(made_in: str, used_in: str, know
         with pytest.raises(InputError, match="made on another model"):
             made.apply(other)
     else:
-        with pytest.raises(InputError, match="made in bfloat16; .* float32 or bfloat16"):
+        with pytest.raises(InputError, match=r"made in bfloat16; .* float32 or bfloat16"):
             made.apply(target)
 
 
@@ -148,9 +149,7 @@ def test_what_float16_cannot_hold_is_refused() -> None:
 
 
 def test_the_retrained_models_do_not_go_on_top_of_each_other() -> None:
-    from sgrace import api
-
-    original = api.load_model("emoji")
+    original = load_model_from(emoji.path())
     safe = emoji.gold("church").apply(original)
     with pytest.raises(InputError, match="erase church and weapon together"):
         emoji.gold("weapon").apply(safe)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -18,7 +19,7 @@ from sgrace._util.hashing import sha256
 from sgrace.erasure import Erasure
 from sgrace.models import DiffusionModel
 
-from .made import MAKERS, image, of_adapter, of_denoiser, of_guidance, of_text, tiny_model
+from .made import MAKERS, erasure, image, of_adapter, of_denoiser, of_guidance, of_text, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_files_keep_the_precision_of_the_base(tmp_path: Path, dtype: torch.dtype
 def test_what_does_not_fit_a_precision_is_not_written(model: DiffusionModel, tmp_path: Path) -> None:
     made = of_denoiser(model)
     next(iter(made.tensors["unet"].values()))[0, 0] = 1e6
-    with pytest.raises(InputError, match="do not fit in torch.float16"):
+    with pytest.raises(InputError, match=r"do not fit in torch\.float16"):
         made.save_pretrained(tmp_path / "safe", dtype=torch.float16)
     assert not (tmp_path / "safe").exists()
 
@@ -161,7 +162,7 @@ WEIGHTS, UNET = "text_encoder/model.safetensors", "unet.safetensors"
 #: What is done to a folder whose digests are then made right -> a part of the refusal.
 TAMPERED = {
     "one tensor missing": (weights(lambda t: t.pop(first(t))), "lacks 1 of"),
-    "all tensors missing": (weights(lambda t: t.clear()), "lacks"),
+    "all tensors missing": (weights(lambda t: t.clear()), "holds no tensors"),
     "NaN": (weights(lambda t: t[first(t)].fill_(float("nan"))), "NaN"),
     "infinity in the denoiser": (weights(lambda t: t[first(t)].fill_(float("inf")), UNET), "infinity"),
     "int32": (weights(lambda t: t.update({first(t): t[first(t)].int()})), "int32"),
@@ -203,8 +204,6 @@ TAMPERED = {
 def saved(model: DiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "safe"
     both = {**of_text(model).tensors, **of_denoiser(model).tensors}
-    from .made import erasure
-
     erasure(model, both).save_pretrained(folder)
     return folder
 
@@ -297,28 +296,68 @@ def test_a_parent_that_is_changed_or_taken_away_is_noticed(model: DiffusionModel
         Erasure.from_pretrained(tmp_path / "safe")
 
 
-@pytest.mark.parametrize("maker", [of_adapter, of_guidance])
-def test_broken_adapters_and_guidance_are_refused(
-    model: DiffusionModel, tmp_path: Path, maker: Callable[..., Erasure]
-) -> None:
-    folder = tmp_path / "safe"
-    maker(model).save_pretrained(folder)
-    (file,) = folder.glob("*.safetensors")
+#: Header of a file of adapters or guidance, a change of its tensors -> a part of the refusal.
+BROKEN = {
+    "unknown": ({"kind": "strange", "guidance": "strange"}, {}, "Unknown"),
+    "without a name": ({"guidance": None}, {}, "no guidance"),
+    "of a method without any": ({"guidance": "esd"}, {}, "esd, which has none"),
+    "settings of text": ({"settings": "x"}, {}, "no guidance"),
+    "settings of a list": ({"settings": "[]"}, {}, "has none"),
+    "settings out of range": ({"settings": '{"scale": -5}'}, {}, "scale"),
+    "int32": ({}, {"first": torch.ones(2, 2).int()}, "floating"),
+    "NaN": ({}, {"first": torch.full((2, 2), torch.nan)}, "NaN"),
+    "vector": ({}, {"first": torch.ones(24)}, "is damaged"),
+    "one tensor more": ({}, {"more": torch.ones(2, 2)}, "is damaged"),
+    "other tensor": ({}, {"first": None, "more": torch.ones(2, 2)}, "is damaged"),
+}  # fmt: skip
+
+
+def resave(file: Path, header: dict[str, Any], change: dict[str, Any]) -> None:
+    with safe_open(file, "pt") as opened:
+        before = opened.metadata() or {}
     tensors = load_file(file)
-    for header, change, message in (
-        ({"kind": "strange", "guidance": "strange"}, {}, "Unknown"),
-        (
-            {"kind": "bottleneck", "guidance": "esd", "settings": "{}"},
-            {first(tensors): torch.tensor([1])},
-            "floating",
-        ),
-        (
-            {"kind": "bottleneck", "guidance": "sld", "settings": "{}"},
-            {first(tensors): torch.tensor([torch.nan])},
-            "NaN",
-        ),
-    ):
-        save_file({**tensors, **change}, file, metadata={"settings": "{}", **header})
-        rehash(folder)
-        with pytest.raises(InputError, match=message):
-            Erasure.from_pretrained(folder)
+    named = {first(tensors) if name == "first" else name: value for name, value in change.items()}
+    after = {**tensors, **named}
+    kept = {name: value for name, value in {**before, **header}.items() if value is not None}
+    save_file({name: value for name, value in after.items() if value is not None}, file, metadata=kept)
+    rehash(file.parent)
+
+
+@pytest.mark.parametrize(("header", "change", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_guidance_is_refused(
+    model: DiffusionModel, tmp_path: Path, header: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    of_guidance(model).save_pretrained(tmp_path / "safe")
+    resave(tmp_path / "safe" / "guidance.safetensors", header, change)
+    with pytest.raises(InputError, match=message):
+        Erasure.from_pretrained(tmp_path / "safe")
+
+
+@pytest.mark.parametrize("name", ["unknown", "int32", "NaN"])
+def test_broken_adapters_are_refused(model: DiffusionModel, tmp_path: Path, name: str) -> None:
+    of_adapter(model).save_pretrained(tmp_path / "safe")
+    header, change, message = BROKEN[name]
+    resave(tmp_path / "safe" / "adapter.safetensors", header, change)
+    with pytest.raises(InputError, match=message):
+        Erasure.from_pretrained(tmp_path / "safe")
+
+
+@pytest.mark.parametrize(
+    "change", [{"first": None}, {"first": torch.ones(2, 2)}, {"more/down": torch.ones(2, 2)}]
+)
+def test_adapters_that_do_not_fit_are_refused_where_they_are_used(
+    model: DiffusionModel, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    of_adapter(model).save_pretrained(tmp_path / "safe")
+    resave(tmp_path / "safe" / "adapter.safetensors", {}, change)
+    with pytest.raises(InputError, match="adapters do not fit"):
+        Erasure.from_pretrained(tmp_path / "safe").apply(model)
+
+
+def test_a_denoiser_with_a_tensor_missing_is_refused_where_it_is_used(
+    model: DiffusionModel, tmp_path: Path
+) -> None:
+    of_denoiser(model).save_pretrained(tmp_path / "safe")
+    resave(tmp_path / "safe" / "unet.safetensors", {"format": "pt"}, {"first": None})
+    with pytest.raises(InputError, match="made on another model"):
+        Erasure.from_pretrained(tmp_path / "safe").apply(model)

@@ -154,13 +154,15 @@ def test_any_json_loads_or_is_refused(
     tmp_path: Path, value: object, field: str, old: bool, whole: bool
 ) -> None:
     good = VERSION_1 if old else GOOD_2
+    recipe = None
+    refusal = ""
     try:
         recipe = read(tmp_path, value if whole else {**good, field: value})
     except InputError as error:
-        assert len(str(error)) < 800
-    else:
-        again = read(tmp_path, recipe.to_json())
-        assert again.to_json() == recipe.to_json()
+        refusal = str(error)
+    assert len(refusal) < 800
+    if recipe is not None:
+        assert read(tmp_path, recipe.to_json()).to_json() == recipe.to_json()
 
 
 GOOD_2 = version_2()

@@ -104,6 +104,11 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
     name = "safree"
     config_type = SAFREEConfig
 
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """See :attr:`Guidance.tensor_names`."""
+        return frozenset({"span", "negative"} if self.config.negative else {"span"})
+
     def filtered_rows(self, model: Steerable, cond: Conditioning) -> list[int]:
         """The prompts that are filtered: those with a source and a token, where any step is filtered."""
         if cond.source is None or self.config.filter_steps == 0:

@@ -95,6 +95,11 @@ class SLDGuidance(Guidance[SLDConfig]):
     name = "sld"
     config_type = SLDConfig
 
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """See :attr:`Guidance.tensor_names`."""
+        return frozenset({"safety"})
+
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """Three samples through the denoiser for each image, whatever the guidance scale is."""
         del model, guidance_scale

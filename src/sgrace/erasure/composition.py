@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def _digest(own: Mapping[str, Tensor], dtype: torch.dtype) -> str:
     return sha256_of_tensors({name: own[name] for name in sorted(own)}, dtype=dtype)
 
 
-def _narrowest(tensors: Sequence[Tensor]) -> str:
+def _narrowest(tensors: Iterable[Tensor]) -> str:
     """The precision of tensors; of mixed ones, the one that has lost most."""
     names = {_name(tensor.dtype) for tensor in tensors}
     return next((name for name in reversed(DTYPES) if name in names), "float32")

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from .._util import registry
 from .._util.errors import InputError, unknown
-from .._util.files import new_folder, shown
+from .._util.files import new_folder
 from .._util.hashing import sha256
 from .._util.settings import config_from
 from .._util.tensors import check_tensors, read_tensors
+from .._util.text import shown
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
 from .adapter import Adapter
 from .composition import DTYPES
-from .int8 import packed, unpacked
+from .int8 import packed, read_weights
 from .parts import Parts
 from .recipe import Recipe
 from .text_folder import WEIGHTS, read_text_folder
@@ -114,7 +115,7 @@ def _read_one(folder: Path) -> Parts:
         if rest == WEIGHTS:
             tensors[component], text[component] = read_text_folder(folder / component)
         elif not rest and stem != component and name not in (ADAPTER, GUIDANCE):
-            tensors[stem] = _read_weights(folder / name)
+            tensors[stem] = read_weights(folder / name)
     adapter = read_adapter(folder / ADAPTER) if ADAPTER in recipe.sha256 else None
     guidance = read_guidance(folder / GUIDANCE) if GUIDANCE in recipe.sha256 else None
     if not tensors and adapter is None and guidance is None:
@@ -152,15 +153,6 @@ def _deciding(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in found if not file.is_dir()}
 
 
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    stored, _ = read_tensors(file)
-    tensors = unpacked(stored)
-    check_tensors(tensors, None, f"{shown(file)}")
-    if not tensors:
-        raise InputError(f"{shown(file)} holds no tensors.")
-    return tensors
-
-
 def read_adapter(file: Path) -> Adapter:
     """An adapter from a file of tensors, whose header says of which kind it is.
 
@@ -191,4 +183,8 @@ def read_guidance(file: Path) -> Guidance[Any]:
     kind = registry.load("erasers", name).guidance_type
     if kind is None or not isinstance(values, dict):
         raise InputError(f"{shown(file)} holds guidance of {name[:60]}, which has none.")
-    return cast("Guidance[Any]", kind(config_from(kind.config_type, values), tensors))
+    guidance = cast("Guidance[Any]", kind(config_from(kind.config_type, values), tensors))
+    if tensors.keys() != guidance.tensor_names or any(value.ndim != 2 for value in tensors.values()):
+        wanted = ", ".join(sorted(guidance.tensor_names))
+        raise InputError(f"{shown(file)} is damaged: guidance of {name} has one matrix each named {wanted}.")
+    return guidance

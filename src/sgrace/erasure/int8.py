@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.tensors import check_tensors, read_tensors
+from .._util.text import shown
 
 SCALE = ".row_scale"
 
@@ -45,3 +48,17 @@ def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         out[name] = rows * scale.view(-1, *(1,) * (rows.ndim - 1))
     return out
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Weights from a file, unpacked where they are in int8.
+
+    Raises:
+        InputError: the file is damaged or empty, or a tensor is not floating-point or not finite.
+    """
+    stored, _ = read_tensors(file)
+    tensors = unpacked(stored)
+    check_tensors(tensors, None, shown(file))
+    if not tensors:
+        raise InputError(f"{shown(file)} holds no tensors.")
+    return tensors

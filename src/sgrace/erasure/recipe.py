@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .._util.errors import InputError
-from .._util.files import read_json
+from .._util.text import read_json, shown
 from ..concept import Concept
 from ..knowledge import Knowledge, Target
 
@@ -163,16 +163,16 @@ class Recipe(_Part):
         """
         raw = read_json(path, max_bytes=MAX_BYTES)
         if not isinstance(raw, dict):
-            raise InputError(f"{path} is no recipe: it must be a JSON object.")
+            raise InputError(f"{shown(path)} is no recipe: it must be a JSON object.")
         version = raw.get("schema_version", 1)
         if version not in (1, VERSION):
             raise InputError(
-                f"{path}: schema_version is {str(version)[:20]}, this sgrace reads 1 and {VERSION}; update it."
+                f"{shown(path)}: schema_version is {str(version)[:20]}, this sgrace reads 1 and {VERSION}; update it."
             )
         try:
             return cls(**(_Version1(**raw).upgraded() if version == 1 else raw))
         except ValidationError as error:
-            raise InputError(f"{path} is no recipe: {_sentence(error.errors()[0])}") from error
+            raise InputError(f"{shown(path)} is no recipe: {_sentence(error.errors()[0])}") from error
 
 
 class _Version1(BaseModel):

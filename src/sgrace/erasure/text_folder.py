@@ -22,10 +22,10 @@ from transformers import (
 )
 
 from .._util.errors import InputError
-from .._util.files import read_json
-from .._util.tensors import check_tensors, read_tensors
+from .._util.tensors import check_tensors
+from .._util.text import read_json
 from ..models.text import TextEncoder
-from .int8 import packed, unpacked
+from .int8 import packed, read_weights
 
 WEIGHTS = "model.safetensors"
 #: Architecture, as a folder's config names it -> the class of the network and of its tokenizer.
@@ -81,7 +81,7 @@ def read_text_folder(folder: Path) -> ReadTextFolder:
     Raises:
         InputError: config, weights or tokenizer cannot be read or do not belong together.
     """
-    tensors = unpacked(read_tensors(folder / WEIGHTS)[0])
+    tensors = read_weights(folder / WEIGHTS)
     raw = read_json(folder / "config.json", max_bytes=MAX_SIZE)
     kinds = raw.get("architectures") if isinstance(raw, dict) else None
     kind = kinds[0] if isinstance(kinds, list) and kinds else None
