@@ -1,4 +1,4 @@
-"""Images as networks have them (float, channels first, -1..1), as bytes, as PIL images, and as labelled contact sheets."""
+"""Images as networks have them (float, channels first, -1..1), as bytes, as PIL images, as contact sheets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_image(image: Float[Tensor, "3 h w"]) -> Image.Image:
 
 
 def sheet(
-    rows: Sequence[Float[Tensor, "n 3 h w"]],
+    rows: Sequence[Float[Tensor, "_ 3 h w"]],
     *,
     labels: Sequence[str] = (),
     headers: Sequence[str] = (),
@@ -62,14 +62,15 @@ def sheet(
     height = zoom * rows[0].shape[2]
     width = zoom * rows[0].shape[3]
     font = ImageFont.load_default(max(12, height // 16))
-    line = sum(font.getmetrics())
+    line = int(font.getbbox("Ág")[3]) + 2
     beside = [textwrap.wrap(label, LABEL_CHARACTERS) for label in labels]
     above = [_folded(header, font, width) for header in headers]
     left = max((int(font.getlength(text)) + 2 * gap for lines in beside for text in lines), default=0)
     top = max((len(lines) * line + gap for lines in above), default=0)
     # a label of many lines makes its row higher, so that no text is cut
-    heights = [max([height, *(line * len(lines) for lines in beside[i : i + 1])]) + gap for i in range(len(rows))]
-    columns = max(max(len(row) for row in rows), len(headers))
+    lines_of = [len(lines) for lines in beside] or [0] * len(rows)
+    heights = [max(height, n * line) + gap for n in lines_of]
+    columns = max(*(len(row) for row in rows), len(headers))
     out = Image.new("RGB", (left + columns * (width + gap) + gap, top + sum(heights) + gap), PAPER)
     pen = ImageDraw.Draw(out)
     for x, lines in enumerate(above):
