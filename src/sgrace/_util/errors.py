@@ -16,6 +16,10 @@ class InputError(ValueError):
     """Bad input, told in one clear sentence. The command line prints it and exits with code 2."""
 
 
+class InputWarning(UserWarning):
+    """Input that can be used, though not as it stands. The command line prints it as one line on standard error."""
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error for an unknown name; it suggests the nearest known name or lists the choices."""
     return InputError(f"Unknown {what} {given[:MAX_GIVEN]!r}; {choices(given, known)}")

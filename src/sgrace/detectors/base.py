@@ -68,15 +68,13 @@ Listed = BeforeValidator(listed)
 
 
 class Options(BaseModel):
-    """What a detector is told beside the concept; most take no more than this.
-
-    Attributes:
-        threshold: in place of the detector's own.
-    """
+    """Options that every detector takes; most take no more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent."
+    )
 
 
 class Detector(ABC):
