@@ -61,7 +61,8 @@ def scene_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--concept", help="What was erased; known by itself for an erasure of one concept."),
         click.option("--base", help="The model before erasing, for a target that is no erasure's folder."),
-        click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, or CSV."),
+        click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, CSV, TSV, JSON."),
+        click.option("--prompt-column", help="Column of the table that holds the prompts; known columns are found by themselves."),
         click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
         click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
         click.option("--detector-set", "detector_pairs", multiple=True, metavar="KEY=VALUE", help="One option of the detector."),
@@ -81,6 +82,7 @@ def scene_from(
     concept: str | None,
     base: str | None,
     prompt_file: Path | None,
+    prompt_column: str | None,
     word_file: Path | None,
     detector_name: str | None,
     detector_pairs: tuple[str, ...],
@@ -98,7 +100,7 @@ def scene_from(
     options = settings_of(detector_pairs)
     if options and not detector_name:
         raise InputError("--detector-set needs --detector.")
-    prompts = read_prompts(prompt_file) if prompt_file else None
+    prompts = read_prompts(prompt_file, prompt_column=prompt_column) if prompt_file else None
     knowledge = Knowledge.from_file(word_file) if word_file else None
     load_quietly()
     attacked, original, erasure = api.load_target(target)
