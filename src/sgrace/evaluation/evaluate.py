@@ -236,7 +236,7 @@ def _space(
     half = len(concept) // 2
     if half < 10:
         raise InputError(f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}.")
-    near = draw(words.unrelated_contexts, words.surrogates or words.unrelated, n)
+    near = draw(words.unrelated_contexts, words.replacements or words.unrelated, n)
     pool = ordinary_tokens(original).tolist()
     random = [[pool[i] for i in torch.randint(len(pool), (8,), generator=generator).tolist()] for _ in range(n // 2)]
     groups = {"random": scene.target.encode(scene.target.assemble(random).ids)}

@@ -59,7 +59,7 @@ def stand_in(concept: Concept, words: Knowledge, chosen: str) -> str:
         InputError: there is neither.
     """
     own = {concept.name, *words.related}
-    found = chosen or next((word for word in words.surrogates if word not in own), "")
+    found = chosen or next((word for word in words.replacements if word not in own), "")
     if not found:
         raise InputError(f"Nothing can take the place of {concept.name!r}: its words have no surrogate, and the settings name none.")
     return found
