@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from .._util.settings import config_from
+from ..concept import folded
 from ..metrics import Share
 
 
@@ -100,11 +101,13 @@ class Detector(ABC):
     def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
         """The detector of a concept, with single options given as text.
 
+        The concept's name counts in any case, with spaces or underscores.
+
         Raises:
             InputError: an unknown option or a value out of range, or the detector cannot know this concept.
         """
         chosen = config_from(cls.options_type, {}, options, f"option of {cls.name}")
-        made = cls._made(concept, chosen)
+        made = cls._made(folded(concept), chosen)
         return made if chosen.threshold is None else made.at(chosen.threshold)
 
     @classmethod
