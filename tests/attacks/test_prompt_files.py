@@ -177,6 +177,7 @@ def test_a_table_may_give_each_prompt_its_guidance(tmp_path: Path, column: str) 
         ("\n  \n", "holds no prompt"),
         ("[]", "holds no prompt"),
         ('["church", 5]', "no list of prompts"),
+        ('{"prompt": "church"}\n{"text": "chapel"}\n', "Line 2 .* has no `prompt`; it has `text`"),
         ('[{"prompt": "church"}, {"prompt": 5}]', "Entry 2 .* `prompt` is '5', not a text"),
         ('{"prompt": "church"}\n{"prompt": \n', "Line 2 of .* is not JSON"),
         ('[{"prompt": "church"}, {"prompt": ', "looks like JSON, but is not"),

@@ -95,7 +95,9 @@ def _prompts(table: Table, name: str, prompt_column: str | None) -> list[Prompt]
     prompts = []
     for number, row in enumerate(table.rows):
         where = f"{row.where[0].upper()}{row.where[1:]} of {name}"
-        if text := _text(row.cells.get(own), where, own):
+        if own not in row.cells:  # an object of JSON with other keys than the rest
+            raise InputError(f"{where} has no `{own}`; it has {', '.join(f'`{key}`' for key in row.cells)}.")
+        if text := _text(row.cells[own], where, own):
             own_seed = _seed(row.cells.get(seed), where, number)
             prompts.append(Prompt(text, own_seed, _guidance(row.cells.get(guidance), where)))
     return prompts
