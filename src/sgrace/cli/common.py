@@ -84,14 +84,11 @@ def scene_options(command: Callable[..., None]) -> Callable[..., None]:
             "--prompts",
             "prompt_file",
             type=click.Path(path_type=Path),
-            help="Prompt table: a prompt a line, or CSV.",
+            help="Prompt table: a prompt a line, CSV, TSV, JSON or JSON lines.",
         ),
-        click.option(
-            "--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."
-        ),
-        click.option(
-            "--detector", "detector_name", help="Decides success; the judge, for the built-in model."
-        ),
+        click.option("--prompt-column", help="Column of the table that holds the prompts."),
+        click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
+        click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
         click.option(
             "--detector-set",
             "detector_pairs",
@@ -152,6 +149,7 @@ def scene_arguments(
     concept: str | None,
     kind: Kind | None,
     prompt_file: Path | None,
+    prompt_column: str | None,
     word_file: Path | None,
     detector_name: str | None,
     detector_pairs: tuple[str, ...],
@@ -167,7 +165,7 @@ def scene_arguments(
     return {
         "concept": concept,
         "kind": kind,
-        "prompts": read_prompts(prompt_file) if prompt_file else None,
+        "prompts": read_prompts(prompt_file, prompt_column=prompt_column) if prompt_file else None,
         "words": Knowledge.from_file(word_file) if word_file else None,
         "detector": detector_name,
         "detector_options": options,

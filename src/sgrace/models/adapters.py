@@ -35,7 +35,8 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(out, rank, *[1] * len(inner[1:]), device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The addition, of the shape of the layer's output."""
+        """The addition, of the shape of the layer's output; float32, like the trained matrices."""
+        x = x.to(self.down)
         if self.convolution is None:
             return F.linear(F.linear(x, self.down), self.up)
         stride, padding = self.convolution
@@ -52,7 +53,7 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
-            return output + adapter(inputs[0])
+            return output + adapter(inputs[0]).to(output)
 
         clone.get_submodule(name).register_forward_hook(add)
     return clone
@@ -102,7 +103,7 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
-            return output + scale * adapter(inputs[0])
+            return output + scale * adapter(inputs[0]).to(output)
 
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
@@ -127,7 +128,8 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The addition, of the shape of ``x``."""
+        """The addition, of the shape of ``x``; float32, like the trained matrices."""
+        x = x.to(self.down)
         return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
 
 
@@ -137,7 +139,7 @@ def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Mod
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
-            return output + adapter(output)
+            return output + adapter(output).to(output)
 
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)

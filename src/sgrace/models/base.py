@@ -230,7 +230,8 @@ class DiffusionModel(ABC):
         self.device = self.device if device is None else torch.device(device)
         self.dtype = dtype or self.dtype
         for module in self.components.values():
-            module.to("cpu" if self.low_memory else self.device, self.dtype)
+            place = CPU if self.low_memory else self.device
+            nn.Module.to(module, place, self.dtype)  # not diffusers' own, which warns about every cast
         self.text = self.text.to(self.device)
         return self
 
