@@ -139,9 +139,7 @@ class _Operations(TorchDispatchMode):
 
 def _mixes(func: Any, args: Any, kwargs: Any) -> bool:
     tensors = _tensors(args, kwargs)
-    if func.overloadpacket in INDEXING and is_away(
-        tensors[0]
-    ):  # by CPU indices too; a single value may be the CPU's
+    if func.overloadpacket in INDEXING and is_away(tensors[0]):  # by CPU indices too; a single value may be the CPU's
         tensors = [tensors[0], *(value for value in _tensors(args[2:3]) if value.dim())]
     home = [tensor for tensor in tensors if not is_away(tensor)]
     if not home or len(home) == len(tensors) or func.overloadpacket == aten.copy_:
@@ -225,8 +223,6 @@ def elsewhere(*, strict: bool = True, draws: bool = True) -> Iterator[list[str]]
     def autocast(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
         start(self, "cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
 
-    module = patch.object(
-        torch, DEVICE.type, SimpleNamespace(), create=True
-    )  # gradient checkpointing reads it
+    module = patch.object(torch, DEVICE.type, SimpleNamespace(), create=True)  # gradient checkpointing reads it
     with module, patch.object(torch.autocast, "__init__", autocast), _Operations(ledger), _Functions(ledger):
         yield ledger.mixed

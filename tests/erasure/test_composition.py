@@ -136,7 +136,7 @@ def test_the_base_is_known_in_another_precision(made_in: str, used_in: str, know
         with pytest.raises(InputError, match="made on another model"):
             made.apply(other)
     else:
-        with pytest.raises(InputError, match=r"made in bfloat16; .* float32 or bfloat16"):
+        with pytest.raises(InputError, match=r"made in bfloat16, .* float32 or bfloat16"):
             made.apply(target)
 
 

@@ -1,4 +1,4 @@
-"""The folder of an erasure: what is written is what is read, and no hostile folder gets further than one sentence."""
+"""The folder of an erasure: what is written is read, and a hostile folder is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_pipeline_of_a_safe_model_is_safe(model: DiffusionModel, tmp_path: P
         assert image(again).equal(image(safe))
 
 
-# -- hostile folders --------------------------------------------------------------------------------------------------
+# -- hostile folders ----------------------------------------------------------------------------------------
 
 
 def rehash(folder: Path) -> None:
@@ -169,7 +169,7 @@ TAMPERED = {
     "int32 in the denoiser": (weights(lambda t: t.update({first(t): t[first(t)].int()}), UNET), "int32"),
     "no tensors in the denoiser": (weights(lambda t: t.clear(), UNET), "holds no tensors"),
     "other shape": (weights(lambda t: t.update({first(t): torch.zeros(2, 2)})), "has the shape"),
-    "strange tensor": (weights(lambda t: t.update({"more": torch.zeros(2)})), "no place for the tensor 'more'"),
+    "strange tensor": (weights(lambda t: t.update({"more": torch.zeros(2)})), "no place for the tensor"),
     "scale without rows": (
         weights(lambda t: t.update({f"{first(t)}.row_scale": torch.zeros(1)})), "one factor for each row",
     ),

@@ -30,7 +30,10 @@ VERSION_1: dict[str, Any] = {
     "loss_by_round": [0.5, 0.25],
     "base_model": "emoji",
     "seed": 1,
-    "cost": {"unet_calls": 3, "unet_rows": 9, "text_encoder_calls": 1, "text_encoder_rows": 2, "trained_parameters": 5},
+    "cost": {
+        "unet_calls": 3, "unet_rows": 9, "text_encoder_calls": 1, "text_encoder_rows": 2,
+        "trained_parameters": 5,
+    },
     "peak_memory_mb": 700,
     "versions": {"torch": "2.6"},
     "seconds": 1.5,
@@ -86,10 +89,12 @@ def test_the_packaged_recipes_of_version_1_are_read(concept: str) -> None:
 
 
 BROKEN_1 = [
-    ("concepts", None), ("concepts", "church"), ("concepts", ...), ("concepts", []), ("concepts", [{"name": 5}]),
-    ("concepts", [{"name": "church", "kind": "thing"}]), ("concepts", ["church"]), ("concepts", [{"name": ""}]),
-    ("base_model", ...), ("base_model", 5), ("base_model", ""), ("method", 5), ("method", ...), ("method", ""),
-    ("cost", "much"), ("cost", ...), ("cost", {"unet_calls": None}), ("seed", "x"), ("seed", ...), ("seed", [1]),
+    ("concepts", None), ("concepts", "church"), ("concepts", ...), ("concepts", []),
+    ("concepts", ["church"]), ("concepts", [{"name": 5}]), ("concepts", [{"name": ""}]),
+    ("concepts", [{"name": "church", "kind": "thing"}]),
+    ("base_model", ...), ("base_model", 5), ("base_model", ""), ("method", 5), ("method", ...),
+    ("method", ""), ("cost", "much"), ("cost", ...), ("cost", {"unet_calls": None}),
+    ("seed", "x"), ("seed", ...), ("seed", [1]),
     ("knowledge", "words"), ("config", []), ("versions", {"torch": 2}), ("seconds", -1),
     ("sha256", ...), ("sha256", {"unet.safetensors": 1}), ("sha256", ["unet.safetensors"]),
 ]  # fmt: skip

@@ -44,8 +44,8 @@ def check_new_folder(path: Path) -> Path:
 def new_folder(path: Path) -> Iterator[Path]:
     """A hidden folder to fill; it takes the name ``path`` only when the block ends well.
 
-    If the block fails, the hidden folder and the parents that were made for it are removed. If only the renaming
-    fails, because something has taken the name meanwhile, the finished folder stays; the error names it.
+    If the block fails, the hidden folder and the parents that were made for it are removed. If only the
+    renaming fails, because something has taken the name, the finished folder stays; the error names it.
 
     Raises:
         InputError: as :func:`check_new_folder`, or the disk is full.
@@ -66,14 +66,15 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         partial.rename(path)
     except OSError as error:
-        raise InputError(f"{shown(path)} cannot be made ({reason(error)}); the finished result is in {partial}.") from error
+        message = f"Cannot write {shown(path)} ({reason(error)}); the finished result is in {partial}."
+        raise InputError(message) from error
 
 
 @contextmanager
 def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """A folder that the block fills piece by piece; the same request again goes on in it.
 
-    If the block fails before a piece is finished, the folder and the parents that were made for it are removed.
+    If the block fails before a piece is finished, the folder and the parents made for it are removed.
 
     Raises:
         InputError: the folder holds something else or another request's results, or cannot be written.
@@ -81,7 +82,8 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     note, made = path / REQUEST, _missing_parents(path)
     if _is_file(note):
         if names := _differences(read_json(note), json.loads(json_text(request))):
-            raise InputError(f"{shown(path)} holds the results of another request: {', '.join(names)}; name a new folder.")
+            differences = ", ".join(names)
+            raise InputError(f"{shown(path)} holds the results of another request: {differences}; name a new folder.")
         _check_writable(note)
     else:
         with new_folder(path) as partial:
@@ -169,16 +171,21 @@ def _check_writable(path: Path) -> Path:
     """Write and remove a small file beside the path: permissions do not tell of a full disk."""
     try:
         made = _make_parents(path)
-        probe = _hidden(path, "probe")
         try:
-            probe.write_bytes(bytes(4096))
+            _probe(_hidden(path, "probe"))
         finally:
-            with suppress(OSError):
-                probe.unlink()
             _remove_empty(made)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise _cannot_write(path, error) from error
     return path
+
+
+def _probe(file: Path) -> None:
+    try:
+        file.write_bytes(bytes(4096))
+    finally:
+        with suppress(OSError, ValueError):
+            file.unlink()
 
 
 def _cannot_write(path: Path, error: Exception) -> InputError:
@@ -229,9 +236,9 @@ def _tell_disk_fault(path: Path, error: BaseException) -> None:
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:  # noqa: ANN401  (JSON)
     """Fields in which two JSON values differ, with both values where they are short."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = sorted({*found, *wanted})
-        pairs = [(key, found.get(key), wanted.get(key)) for key in keys]
-        return [text for key, old, new in pairs for text in _differences(old, new, f"{name}.{key}".lstrip("."))]
+        start = f"{name}." if name else ""
+        lists = [_differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})]
+        return [difference for several in lists for difference in several]
     if found == wanted:
         return []
     both = [json.dumps(value) for value in (found, wanted)]

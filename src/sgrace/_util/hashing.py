@@ -51,5 +51,6 @@ def sha256_of_tensors(*parts: Mapping[str, Tensor], dtype: torch.dtype | None = 
         for name, value in part.items():
             total.update(name.encode())
             cast = value.detach().to("cpu", dtype if value.is_floating_point() else None)
-            total.update(cast.contiguous().reshape(-1).view(torch.uint8).numpy())  # bytes: numpy has no bfloat16
+            flat = cast.contiguous().reshape(-1)
+            total.update(flat.view(torch.uint8).numpy())  # as bytes: numpy has no bfloat16
     return total.hexdigest()

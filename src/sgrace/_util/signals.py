@@ -18,7 +18,7 @@ def exit_on_terminate() -> Iterator[None]:
     named = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
     ours: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
-        ours = [number for number in named if number is not None and signal.getsignal(number) == signal.SIG_DFL]
+        ours = [number for number in named if number and signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, _exit)
     try:

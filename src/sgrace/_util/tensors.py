@@ -62,7 +62,7 @@ def check_tensors(found: Mapping[str, Tensor], expected_shapes: Mapping[str, tor
         if not value.is_floating_point():
             raise InputError(f"{what}: tensor {name!r} is {_dtype_name(value)}, not floating-point.")
         if not torch.isfinite(value).all():
-            raise InputError(f"{what}: tensor {name!r} holds NaN or infinity, so the model would draw nothing.")
+            raise InputError(f"{what}: tensor {name!r} holds NaN or infinity.")
 
 
 def _dtype_name(value: Tensor) -> str:

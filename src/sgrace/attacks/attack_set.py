@@ -1,4 +1,4 @@
-"""What an attack leaves: candidates, verdicts and images, with hashes; another detector can score it again."""
+"""What an attack leaves: candidates, verdicts and images, which another detector can score again."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Cost(BaseModel):
     denoiser_rows: int = Field(
         ge=0,
         validation_alias=AliasChoices("denoiser_rows", "unet_rows"),
-        description="Samples through the denoiser; a backward pass counts as one more.",
+        description="Samples through the denoiser, forward and backward.",
     )
-    text_encoder_rows: int = Field(ge=0, description="Samples through the text encoder; a backward pass counts as one more.")
+    text_encoder_rows: int = Field(ge=0, description="Samples through the text encoder, forward and backward.")
     seconds: Annotated[float, BeforeValidator(lambda given: math.inf if given is None else given)] = Field(
         ge=0, description="Wall-clock time; null in JSON where it has no limit."
     )
@@ -61,7 +61,7 @@ class Manifest(BaseModel):
     target: str = Field(description="Source of the model under attack.")
     detector: Identity = Field(description="Everything that decides the detector's verdicts.")
     num_inference_steps: int = Field(gt=0, description="Sampling steps of every image that is checked.")
-    guidance_scale: float = Field(allow_inf_nan=False, description="Guidance of prompts that have none of their own.")
+    guidance_scale: float = Field(allow_inf_nan=False, description="Guidance of prompts without their own.")
     protocol: str = Field(description="Which prompts are attacked.")
     left_alone: int = Field(ge=0, description="Prompts that the protocol does not attack.")
     seed: int = Field(description="Seed of the attack.")
@@ -78,7 +78,7 @@ class Attempt:
         prompt, seed: row of the prompt table.
         pre, pre_score: verdict and score of the plain prompt's image.
         success: a candidate of the attack shows the concept.
-        score: score of the kept candidate (the first success, else the best), or of the plain prompt without one.
+        score: score of the kept candidate (the first success, else the best), else of the plain prompt.
         candidate: the kept candidate as text, where it is text.
         survived: the candidate's text is tokenized to the candidate's tokens; None where it is no text.
         checks: candidates drawn and judged: more checks are more chances, so they belong to the protocol.
@@ -101,8 +101,8 @@ class AttackSet:
 
     Attributes:
         attempts: one per prompt.
-        tensors: what makes the kept images again, one row a prompt: prompt embeddings of candidates that are no text,
-            and the initial noise where the attack chose it.
+        tensors: what makes the kept images again, one row a prompt: prompt embeddings of candidates that are
+            no text, and the initial noise where the attack chose it.
         images: of the kept candidates, else of the plain prompts: ``(n, 3, height, width)`` in -1..1.
         record: how the set came about.
     """
@@ -159,8 +159,8 @@ class AttackSet:
             prompts: the prompt table that the set must be of, where it is known.
 
         Raises:
-            InputError: the folder is no attack set, a file is not the one that the manifest names, the files do not
-                fit each other, or the set is of other prompts.
+            InputError: the folder is no attack set, a file is not the one that the manifest names, the files
+                do not fit each other, or the set is of other prompts.
         """
         path = Path(folder)
         record = _manifest(path)
@@ -170,7 +170,7 @@ class AttackSet:
         _check_fit(path, attempts, tensors, images)
         given = None if prompts is None else [(p.text, p.seed) for p in prompts]
         if given is not None and given != [(a.prompt, a.seed) for a in attempts]:
-            raise InputError(f"{shown(path)} is not of the {len(given)} prompts of this run; name a new folder.")
+            raise InputError(f"{shown(path)} is of other prompts than this run; name a new folder.")
         return cls(attempts, tensors, from_bytes(images), record)
 
 
@@ -180,14 +180,15 @@ def _manifest(path: Path) -> Manifest:
         raise InputError(f"{shown(path)} is not an attack set: it has no {missing[0]}.")
     record = read_json(path / MANIFEST)
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), dict):
-        raise InputError(f"{shown(path / MANIFEST)} is not the manifest of an attack set: it names no hashes.")
+        raise InputError(f"{shown(path / MANIFEST)} is no manifest of an attack set.")
     named = record.pop("sha256")
     found = {name: sha256(path / name) for name in (ATTEMPTS, TENSORS)}
     version = record.get("schema_version", 1)
     if version != 1:  # version 1 did not hash the manifest
         found[MANIFEST] = sha256_of_json(record)
     if named != found:
-        raise InputError(f"The files in {shown(path)} differ from the ones that its manifest names: they were changed or damaged.")
+        message = "differ from the ones that its manifest names: they were changed or damaged."
+        raise InputError(f"The files in {shown(path)} {message}")
     try:
         return Manifest.model_validate({**record, "schema_version": 2 if version == 1 else version})
     except ValidationError as error:
@@ -199,25 +200,29 @@ def _attempts(path: Path) -> list[Attempt]:
     try:
         return TypeAdapter(list[Attempt]).validate_json(f"[{','.join(lines)}]", strict=True)
     except ValidationError as error:
-        raise InputError(f"{shown(path / ATTEMPTS)} does not hold one attempt a line: {_first(error)}.") from error
+        raise InputError(f"{shown(path / ATTEMPTS)} is damaged: {_first(error)}.") from error
 
 
 def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor | None) -> None:
     """One attempt, one image and one row of each tensor for every prompt."""
     n = len(attempts)
     if not n:
-        raise InputError(f"{shown(path)} holds no attempt.")
+        raise InputError(f"{shown(path / ATTEMPTS)} holds no attempt.")
     if images is None or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"{shown(path / TENSORS)} does not hold one RGB image a prompt, as bytes.")
     rows = {
         "images": len(images),
-        **{name: len(value) for name, value in tensors.items() if name not in SHARED},
+        **{name: _rows(value) for name, value in tensors.items() if name not in SHARED},
     }
     for name, length in rows.items():
         if length != n:
             raise InputError(f"{shown(path)} is not whole: {n} attempts, but {length} rows of {name}.")
     if wrong := [i for i, a in enumerate(attempts) if a.checks < 0 or (a.success and not a.checks)]:
         raise InputError(f"Attempt {wrong[0]} in {shown(path)} contradicts itself: success without a check.")
+
+
+def _rows(value: Tensor) -> int:
+    return len(value) if value.ndim else 0
 
 
 def _first(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""What an eraser leaves: changed tensors by component, the recipe that made them, and how both are saved and read."""
+"""What an eraser leaves: changed tensors by component and their recipe, saved, read and applied."""
 
 from .adapter import Adapter
 from .composition import base_of

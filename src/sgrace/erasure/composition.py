@@ -71,7 +71,7 @@ def check_fit(erasure: Parts, model: DiffusionModel) -> None:
             raise _misfit(erasure, f"this one has no {erasure.adapter.component}")
         if any(carried.adapter is not None for carried in model.erasures):
             raise InputError(
-                "This model has an adapter already, and two cannot be told apart; erase all concepts together, "
+                "This model has an adapter already, and it takes only one; erase all concepts together, "
                 "or use a method that changes weights."
             )
 
@@ -107,14 +107,14 @@ def _check_digest(erasure: Parts, model: DiffusionModel, component: str, own: Ma
     comparable = [name for name in DTYPES if name in digests and mine in ("float32", name)]
     if not comparable:
         raise InputError(
-            f"This erasure was made in {', '.join(digests)}; whether it belongs to this model cannot be told in {mine}. "
+            f"This erasure was made in {', '.join(digests)}, so it cannot be checked on a model in {mine}. "
             f"Load the model with dtype float32 or {next(iter(digests), 'float32')}, or force it (--force)."
         )
     if _digest(own, DTYPES[comparable[0]]) != digests[comparable[0]]:
         source = erasure.recipe.base.source
         raise InputError(
-            f"This erasure was made on another model: the {component} of {model.source!r} has other weights than that of "
-            f"{source!r}. Apply it to {source!r} (--base), or force it (--force)."
+            f"This erasure was made on another model: the {component} of {model.source!r} has other weights "
+            f"than that of {source!r}. Apply it to {source!r} (--base), or force it (--force)."
         )
 
 
@@ -123,7 +123,7 @@ def _standing_on(
 ) -> dict[str, dict[str, Tensor]]:
     """The model's own tensors that an erasure replaces or relies on, by component and name.
 
-    An adapter relies on the layers that it stands beside, guidance on the text encoder that its embeddings come from.
+    An adapter relies on the layers beside it, guidance on the text encoder that its embeddings come from.
     """
     found: dict[str, dict[str, Tensor]] = {}
 
@@ -174,5 +174,6 @@ def _undone(erasure: Parts, other: Parts, component: str) -> InputError:
     mine, theirs = erasure.names, other.names
     return InputError(
         f"The erasure of {theirs} has changed the {component} already, and that of {mine} would undo it; "
-        f"erase {theirs} and {mine} together, or erase {mine} from the safe model: erase(safe, ...). --force applies it anyway."
+        f"erase {theirs} and {mine} together, or erase {mine} from the safe model: erase(safe, ...). "
+        "--force applies it anyway."
     )

@@ -28,7 +28,7 @@ class Erasure(Parts):
 
     Attributes:
         recipe: method, settings, concepts with their words, base model, seed, cost and versions.
-        tensors: changed tensors by component (``unet``, ``text_encoder``) and name; of a text encoder, all of them.
+        tensors: changed tensors by component (``unet``, ``text_encoder``) and name; of a text encoder all.
         adapter: tensors beside the denoiser's, if there are any.
         guidance: what steers the model while it samples, if anything does; no weights can carry it.
         text: config and tokenizer of each changed text encoder, saved beside its weights.
@@ -53,7 +53,8 @@ class Erasure(Parts):
         )
         changed += [] if self.guidance is None else ["guidance"]
         changed += [f"on top of {parent.names}" for parent in self.parents]
-        return f"Erasure({self.recipe.method}: {self.names}; {', '.join(changed)}; base {self.recipe.base.source})"
+        recipe = self.recipe
+        return f"Erasure({recipe.method}: {self.names}; {', '.join(changed)}; base {recipe.base.source})"
 
     @classmethod
     def of(
@@ -93,7 +94,7 @@ class Erasure(Parts):
     def apply(self, model: DiffusionModel, *, force: bool = False) -> DiffusionModel:
         """The model with the concept erased; the given one is untouched and shares all that is not changed.
 
-        Parents that the model does not have yet are applied first. A model that has this erasure is returned as it is.
+        Parents that the model does not have yet are applied first. A model that has this one stays as it is.
 
         Args:
             model: the base model, or one with other erasures that do not touch the same tensors.
@@ -142,7 +143,7 @@ class Erasure(Parts):
         """Load a saved erasure.
 
         Raises:
-            InputError: the folder is no erasure, a file differs from what the recipe names, or weights are not usable.
+            InputError: the folder is no erasure, a file differs from the recipe's, or weights are not usable.
         """
         own, *parents = files.read(Path(folder))
         return cls(**vars(own), parents=tuple(cls(**vars(parent)) for parent in parents))

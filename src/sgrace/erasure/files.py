@@ -33,7 +33,7 @@ RECIPE, ADAPTER, GUIDANCE, PARENTS = "recipe.json", "adapter.safetensors", "guid
 _NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")
 
 
-# -- writing ----------------------------------------------------------------------------------------------------------
+# -- writing ------------------------------------------------------------------------------------------------
 
 
 def save(
@@ -85,7 +85,7 @@ def _cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
     return cast
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
+# -- reading ------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path) -> list[Parts]:
@@ -134,7 +134,7 @@ def _check_files(folder: Path, recipe: Recipe) -> None:
             raise InputError(f"{shown(folder)} is not complete: it has no {name[:80]}.")
         if sha256(folder / name) != digest:
             raise InputError(
-                f"{shown(folder / name)} differs from the file that the recipe names: it was changed or damaged."
+                f"{shown(folder / name)} is not the file that the recipe names: it was changed or damaged."
             )
     deciding = _deciding(folder) | {f"{name}/{RECIPE}" for name in recipe.parents}
     if recipe.is_version_1:  # it named the weights only

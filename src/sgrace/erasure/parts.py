@@ -21,7 +21,7 @@ class Parts:
 
     Attributes:
         recipe: method, settings, concepts with their words, base model, seed, cost and versions.
-        tensors: changed tensors by component (``unet``, ``text_encoder``) and name; of a text encoder, all of them.
+        tensors: changed tensors by component (``unet``, ``text_encoder``) and name; of a text encoder all.
         adapter: tensors beside the denoiser's, if there are any.
         guidance: what steers the model while it samples, if anything does; no weights can carry it.
         text: config and tokenizer of each changed text encoder, saved beside its weights.
@@ -43,7 +43,7 @@ class Parts:
         """Whether another erasure changes the same in the same way; where they are saved does not count."""
         if self is other:
             return True
-        unsaved = {"parents": (), "sha256": {}}
+        unsaved: dict[str, object] = {"parents": (), "sha256": {}}
         if self.recipe.model_copy(update=unsaved) != other.recipe.model_copy(update=unsaved):
             return False
         return _equal(self._everything(), other._everything())

@@ -94,7 +94,7 @@ class Base(_Part):
     family: str | None = Field(None, description="model family")
     sha256: dict[str, dict[str, str]] = Field(
         default_factory=dict,
-        description="component -> precision -> digest of the tensors, before erasing, that the erasure stands on",
+        description="component -> precision -> digest of the original tensors that the erasure stands on",
     )
 
 
@@ -114,7 +114,7 @@ class Recipe(_Part):
     A recipe of version 1 is read as well; see :meth:`read`.
     """
 
-    schema_version: Literal[2] = VERSION
+    schema_version: Literal[2] = 2
     method: str = Field(min_length=1, description="plug-in name of the eraser")
     paper: str | None = Field(None, description="where the method comes from")
     preset: str | None = Field(None, description="named settings that were asked for")
@@ -142,7 +142,7 @@ class Recipe(_Part):
 
     @property
     def is_version_1(self) -> bool:
-        """Whether it was written before version 2, which names every file and knows its base model by digest."""
+        """Whether an older sgrace wrote it: version 2 names every file and knows its base model by digest."""
         return self.base.dtype is None
 
     @property
@@ -159,7 +159,7 @@ class Recipe(_Part):
         """Read ``recipe.json``; version 1 is brought to this version.
 
         Raises:
-            InputError: it cannot be read, or a field is missing or of a wrong type; the error names the field.
+            InputError: it cannot be read, or a field, which the error names, is missing or wrong.
         """
         raw = read_json(path, max_bytes=MAX_BYTES)
         if not isinstance(raw, dict):
@@ -167,7 +167,8 @@ class Recipe(_Part):
         version = raw.get("schema_version", 1)
         if version not in (1, VERSION):
             raise InputError(
-                f"{shown(path)}: schema_version is {str(version)[:20]}, this sgrace reads 1 and {VERSION}; update it."
+                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION}; "
+                "update sgrace."
             )
         try:
             return cls(**(_Version1(**raw).upgraded() if version == 1 else raw))

@@ -1,4 +1,4 @@
-"""A changed text encoder as a folder of transformers, which other programs load in the place of the original."""
+"""A changed text encoder as a folder of transformers, which other programs load in place of the original."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "CLIPTextModelWithProjection": (CLIPTextModelWithProjection, CLIPTokenizer),
     "T5EncoderModel": (T5EncoderModel, T5TokenizerFast),
 }
-#: Largest whole number in a config; vocabularies end at 300,000. A class list of a larger number would fill the memory.
+#: Largest whole number in a config. Vocabularies end at 300,000; a longer list of classes would fill memory.
 MAX_SIZE = 1_000_000
 
 
@@ -53,7 +53,7 @@ class TextFolder:
     @classmethod
     def of(cls, encoder: TextEncoder) -> Self:
         """That of a model's own text encoder."""
-        config = copy.deepcopy(encoder.module.config)
+        config: PreTrainedConfig = copy.deepcopy(encoder.module.config)
         config.architectures = [type(encoder.module).__name__]
         return cls(config, encoder.tokenizer)
 
@@ -122,7 +122,7 @@ def _plain_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if "implementation" not in name and name != "auto_map"}
 
 
-def _tokenizer(folder: Path, kind: Any) -> PreTrainedTokenizerBase | None:  # noqa: ANN401  (a class of transformers)
+def _tokenizer(folder: Path, kind: Any) -> PreTrainedTokenizerBase | None:  # noqa: ANN401  (a class)
     if not (folder / "tokenizer_config.json").is_file():
         return None
     try:

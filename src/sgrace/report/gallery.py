@@ -21,7 +21,6 @@ N_PROMPTS = 12
 LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
 
 
-
 @dataclass(frozen=True)
 class Cell:
     """One image; ``seen``: the detector's verdict, None where it was not asked."""

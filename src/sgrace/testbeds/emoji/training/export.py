@@ -74,7 +74,7 @@ def export(recipe: Recipe, out: Path) -> None:
 def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
     denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
     log = [json.loads(line) for line in (recipe.work / "log.jsonl").read_text().splitlines()]
-    model = load_model_from(path())
+    model = load_model_from(path(), device="cpu", dtype="float32")
     model.source = model.testbed = "emoji"
     networks = {"text_encoder": recipe.text_encoder(), model.denoiser_component: denoiser}
     tensors = {
