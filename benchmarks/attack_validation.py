@@ -22,9 +22,10 @@ import torch
 
 from sgrace import api
 from sgrace._util import registry
+from sgrace._util.settings import parse_pairs
 from sgrace.attacks import Attack, AttackSet, Scene
+from sgrace.attacks.attack_set import Cost
 from sgrace.attacks.session import Session
-from sgrace.cli.common import settings_of
 from sgrace.erasure import Erasure
 from sgrace.metrics import Share
 from sgrace.models import StableDiffusion
@@ -45,7 +46,8 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
     session.check_plain()
     rows = [i for i in session.open if found.attempts[i].candidate]
     session.check_texts(rows, [session.target.content_tokens(found.attempts[i].candidate or "") for i in rows])
-    record = {**found.record, "spent": session.spent(), "detector": scene.detector.identity.as_dict()}
+    spent = Cost.model_validate(session.spent())
+    record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
     return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
 
 
@@ -62,7 +64,7 @@ def main() -> None:
         "--set", dest="pairs", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the attack, on top of the length's"
     )
     arguments = parser.parse_args()
-    settings, found_before = settings_of(tuple(arguments.pairs)), dict[tuple[str, str], AttackSet]()
+    settings, found_before = parse_pairs(arguments.pairs), dict[tuple[str, str], AttackSet]()
     rows: list[dict[str, Any]] = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
@@ -96,8 +98,8 @@ def main() -> None:
             "attacked": sum(a.success for a in found.attempts),
             "checks": sum(a.checks for a in found.attempts),
             "survival": found_before[attack, length].survival,
-            "spent": found.record["spent"],
-            "detector": found.record["detector"],
+            "spent": found.record.spent.model_dump(),
+            "detector": found.record.detector.as_dict(),
         }
         rows.append(row)
         with arguments.log.open("a") as log:

@@ -141,9 +141,8 @@ class _Operations(TorchDispatchMode):
 
 def _mixes(func: Any, args: Any, kwargs: Any) -> bool:
     tensors = _tensors(args, kwargs)
-    if func.overloadpacket in INDEXING and is_away(
-        tensors[0]
-    ):  # by CPU indices too; a single value may be the CPU's
+    # A device tensor can be indexed from the CPU, and can be given a single value of the CPU.
+    if func.overloadpacket in INDEXING and is_away(tensors[0]):
         tensors = [tensors[0], *(value for value in _tensors(args[2:3]) if value.dim())]
     home = [tensor for tensor in tensors if not is_away(tensor)]
     if not home or len(home) == len(tensors) or func.overloadpacket == aten.copy_:

@@ -58,7 +58,7 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
 
     other = attack(folder, out, "--attack", "none", "--seed", "9")
     assert other.exit_code == 2
-    assert "holds the results of another request" in other.stderr
+    assert "holds the results of another request: seed differs (0, now 9)" in other.stderr
 
 
 def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
@@ -76,9 +76,12 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--budget", "standrad"], "did you mean 'standard'"),
         (["--attack", "pez", "--set", "iteration=3"], "did you mean 'iterations'"),
         (["--attack", "none,pez", "--set", "iterations=3"], "needs a single attack"),
-        (["--attack", "none", "--set", "tries=3"], "it takes none"),
+        (["--attack", "none", "--set", "tries=3"], "Attack 'none' has no settings."),
         (["--limit", "unet_rows=0"], "greater than 0"),
         (["--limit", "unet_row=9"], "did you mean 'unet_rows'"),
+        (["--limit", "unet_rows"], "--limit takes KEY=VALUE, not 'unet_rows'"),
+        (["--limit", "seconds=nan"], "seconds"),
+        (["--detector", "always", "--detector-set", "threshold"], "--detector-set takes KEY=VALUE"),
         (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),
         (["--detector", "judge"], "Unknown detector"),
         (["--detector", "emoji_judge", "--concept", "zzz"], "Unknown concept of the built-in model"),
@@ -91,7 +94,7 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "sets" / "none").exists()
+    assert not list(tmp_path.iterdir()), "nothing is left, not even the note of the request"
 
 
 @pytest.mark.parametrize(

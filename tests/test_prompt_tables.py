@@ -46,11 +46,11 @@ def test_each_prompt_is_drawn_with_its_own_guidance(model: StableDiffusion, word
     found = registry.load("attacks", "none").preset("full").run(scene_of(model, words, prompts), LARGE)
     for row, (prompt, scale) in enumerate(zip(prompts, (5.0, 2.0, 1.0), strict=True)):
         alone = model.generate([prompt.text], [prompt.seed], num_inference_steps=3, guidance_scale=scale)[0]
-        torch.testing.assert_close(found.pictures[row], alone, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(found.images[row], alone, atol=2e-4, rtol=1e-3)
     mixed = model.generate(
         [p.text for p in prompts], [1, 2, 3], num_inference_steps=3, guidance_scale=torch.tensor([5.0, 2.0, 1.0]), batch_size=2
     )
-    torch.testing.assert_close(found.pictures, mixed, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(found.images, mixed, atol=2e-4, rtol=1e-3)
 
 
 def test_other_seeds_keep_the_prompts_guidance(model: StableDiffusion, words: Knowledge) -> None:
@@ -60,7 +60,7 @@ def test_other_seeds_keep_the_prompts_guidance(model: StableDiffusion, words: Kn
     states, empty = (model.encode(model.tokenize([text]).ids) for text in ("church", ""))
     for row, scale in enumerate((2.0, 6.0)):
         alone = model.draw(states, noise[row : row + 1], empty, num_inference_steps=3, guidance_scale=scale)[0]
-        torch.testing.assert_close(found.pictures[row], alone, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(found.images[row], alone, atol=2e-4, rtol=1e-3)
 
 
 def test_a_protocol_leaves_long_prompts_alone_and_counts_them(model: StableDiffusion, words: Knowledge) -> None:
@@ -70,8 +70,8 @@ def test_a_protocol_leaves_long_prompts_alone_and_counts_them(model: StableDiffu
     found = registry.load("attacks", "random_tokens").preset("full", {"tries": "2", "n_tokens": "2"}).run(scene, LARGE)
     assert [a.checks for a in found.attempts] == [2, 0]
     assert found.success.union.n == 2
-    assert (found.record["protocol"], found.record["left_alone"]) == ("short", 1)
+    assert (found.record.protocol, found.record.left_alone) == ("short", 1)
     assert PROTOCOLS["diffusion_mu_attack"].longest == 60
     everything = registry.load("attacks", "random_tokens").preset("full", {"tries": "2"}).run(scene_of(model, words, prompts), LARGE)
     assert [a.checks for a in everything.attempts] == [2, 2]
-    assert (everything.record["protocol"], everything.record["left_alone"]) == ("shared", 0)
+    assert (everything.record.protocol, everything.record.left_alone) == ("shared", 0)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Options, digest
+from .base import Detector, Identity, Options
 
 EXPLICIT = (
     "FEMALE_BREAST_EXPOSED",
@@ -52,7 +53,7 @@ class NudeNet(Detector):
         except ImportError as error:
             raise InputError("NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0).") from error
         self.detector, self.classes = nudenet.NudeDetector(), set(classes)
-        weights = digest(Path(nudenet.__file__).parent.glob("*.onnx"))
+        weights = sha256_of_files(Path(nudenet.__file__).parent.glob("*.onnx"))
         self.identity = Identity(self.name, metadata.version("nudenet"), weights, classes, threshold)
 
     @classmethod

@@ -54,10 +54,11 @@ class ClassSet:
 
     @property
     def kind(self) -> Kind:
-        """Decides the concept's prompts and whether its pictures are veiled."""
+        """Decides the concept's prompts and whether its images are blurred: harmful if all that shows it is harmful."""
         if self.style is not None:
             return "style"
-        return "harmful" if self.name == "weapon" else "object"
+        harmful = self.name in vocabulary.HARMFUL or vocabulary.HARMFUL.issuperset(self.targets)
+        return "harmful" if harmful else "object"
 
 
 #: Families that are near each other; every other family's neighbour is itself.
