@@ -29,8 +29,6 @@ VERSION = 2
 MAX_BYTES = 20_000_000
 #: Deepest nesting of what a method reports.
 MAX_DEPTH = 50
-#: Lists of words that have another name since version 1.
-WORDS = {"surrogates": "replacements"} if "replacements" in Knowledge.model_fields else {}
 _PARENT = re.compile(r"parents/\d{1,3}")
 
 
@@ -196,7 +194,7 @@ class _Version1(BaseModel):
 
     def upgraded(self) -> dict[str, Any]:
         """The values of a :class:`Recipe`."""
-        words: Sequence[dict[str, Any] | None] = [_renamed(each, WORDS) for each in self.knowledge]
+        words: Sequence[dict[str, Any] | None] = list(self.knowledge)
         if words and len(words) != len(self.concepts):
             raise InputError(
                 f"The recipe has {len(self.concepts)} concepts and {len(words)} knowledge: it is damaged."
