@@ -40,15 +40,10 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(out, rank, *[1] * len(inner[1:]), device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-<<<<<<< HEAD
-        """The addition, of the shape of the layer's output; float32, like the trained matrices."""
-        x = x.to(self.down)
-=======
         """The addition, of the shape of the layer's output."""
         down = near(self.down, x)
         up = near(self.up, x)
         given = x.to(down.dtype)
->>>>>>> w-device
         if self.convolution is None:
             return F.linear(F.linear(given, down), up).to(x.dtype)
         stride, padding = self.convolution
@@ -65,7 +60,7 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
-            return output + adapter(inputs[0]).to(output)
+            return output + adapter(inputs[0])
 
         clone.get_submodule(name).register_forward_hook(add)
     return clone
@@ -115,7 +110,7 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
-            return output + scale * adapter(inputs[0]).to(output)
+            return output + scale * adapter(inputs[0])
 
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
@@ -140,15 +135,9 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-<<<<<<< HEAD
-        """The addition, of the shape of ``x``; float32, like the trained matrices."""
-        x = x.to(self.down)
-        return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
-=======
         """The addition, of the shape of ``x``."""
         hidden = F.linear(x.to(self.down.dtype), near(self.down, x), near(self.down_bias, x))
         return F.linear(F.gelu(hidden), near(self.up, x), near(self.up_bias, x)).to(x.dtype)
->>>>>>> w-device
 
 
 def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Module:
@@ -157,7 +146,7 @@ def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Mod
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
-            return output + adapter(output).to(output)
+            return output + adapter(output)
 
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)
