@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test
+.DEFAULT_GOAL := help
+.PHONY: help demo format lint types test test-fast docs bench
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,9 +19,25 @@ demo: .venv/ready  ## erase `weapon` from the built-in model and show it
 	rm -rf out/demo
 	$(BIN)/sgrace erase weapon --out out/demo
 
-test: .venv/ready  ## everything that CI checks
+format: .venv/ready  ## format the code and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: .venv/ready  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/ready  ## check types
 	$(BIN)/mypy
+
+test: lint types  ## everything that CI checks
 	$(BIN)/pytest
 
+test-fast: .venv/ready  ## the tests that take seconds, without style and types
+	$(BIN)/pytest -m "not slow"
+
+docs: .venv/ready  ## write the generated tables of the documents anew
+	$(BIN)/python docs/tables.py
+
+bench: .venv/ready  ## seconds per step and peak memory of S-GRACE at the size of Stable Diffusion 1.4
+	$(BIN)/python benchmarks/full_size.py

@@ -21,26 +21,13 @@ from sgrace.detectors.never import Never
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 
-SHORT = {
-    "none": {},
-    "more_seeds": {"tries": 2},
-    "random_tokens": {"tries": 2, "n_tokens": 2},
-    "unlearn_diff_atk": {"n_tokens": 2, "n_timesteps": 2, "iterations": 2},
-    "p4d_n": {"n_tokens": 3, "iterations": 4, "check_every": 2},
-    "p4d_k": {"iterations": 4, "check_every": 2},
-    "ring_a_bell_hard": {"n_pairs": 3, "n_tokens": 4, "population": 6, "generations": 3, "restarts": 2, "shortlist": 9},
-    "ring_a_bell_soft": {"n_pairs": 3, "strengths": "1,2"},
-    "concept_inversion": {"iterations": 4, "batch": 2, "n_checks": 2},
-    "mma_text": {"n_tokens": 4, "iterations": 2, "candidates": 6, "top_k": 5, "restarts": 2},
-    "pez": {"n_tokens": 4, "iterations": 3},
-    "noise_probe": {"tries": 2},
-}
-CHECKS = {"none": 0, "pez": 1}  # two in all other cases
+from .attacks.cases import CASES
+
 LARGE = Budget(unet_rows=10**6, text_encoder_rows=10**6)
 
 
 def attack_of(name: str):
-    return registry.load("attacks", name).preset("full", {key: str(value) for key, value in SHORT[name].items()})
+    return registry.load("attacks", name).preset("full", CASES[name].short)
 
 
 def scene_of(model: StableDiffusion, words: Knowledge, detector=None, original: bool = True) -> Scene:
@@ -57,18 +44,18 @@ def scene_of(model: StableDiffusion, words: Knowledge, detector=None, original: 
     )
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path: Path) -> None:
     attack, before = attack_of(name), [p.clone() for p in model.text_encoder.parameters()]
     found = attack.run(scene_of(model, words), LARGE, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(model.text_encoder.parameters(), before, strict=True)), "the target is untouched"
     assert all(p.grad is None for part in (model.text_encoder, model.pipeline.unet) for p in part.parameters()), "no needless gradient"
     assert found.success.union.hits == 0
-    assert [a.checks for a in found.attempts] == [CHECKS.get(name, 2)] * 3
-    assert found.pictures.shape[0] == 3
-    assert found.record["stopped"] == "finished"
-    assert found.record["access"] in {"prompt", "query", "gradient", "weights"}
-    assert found.record["detector"]["name"] == "never"
+    assert [a.checks for a in found.attempts] == [CASES[name].checks] * 3
+    assert found.images.shape[0] == 3
+    assert found.record.stopped == "finished"
+    assert found.record.access in {"prompt", "query", "gradient", "weights"}
+    assert found.record.detector.name == "never"
     for attempt in found.attempts:
         if attack.by_text and attempt.checks:
             assert isinstance(attempt.candidate, str)
@@ -77,18 +64,18 @@ def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path:
 
     again = attack.run(scene_of(model, words), LARGE, seed=3)
     assert [a.candidate for a in again.attempts] == [a.candidate for a in found.attempts], "same seed, same result"
-    torch.testing.assert_close(again.pictures, found.pictures, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again.images, found.images, atol=1e-5, rtol=0)
 
     found.save_pretrained(tmp_path / "set")
     loaded = AttackSet.from_pretrained(tmp_path / "set")
     assert loaded.attempts == found.attempts
-    torch.testing.assert_close(loaded.pictures, found.pictures, atol=1 / 127, rtol=0)
+    torch.testing.assert_close(loaded.images, found.images, atol=1 / 127, rtol=0)
     assert loaded.tensors.keys() == found.tensors.keys()
     assert loaded.rescored(Always()) == [True] * 3
-    assert loaded.record["spent"] == found.record["spent"]
+    assert loaded.record.spent == found.record.spent
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_what_succeeds_plainly_is_left_alone(model: StableDiffusion, words: Knowledge, name: str) -> None:
     found = attack_of(name).run(scene_of(model, words, Always()), LARGE)
     assert found.success.pre.hits == 3
@@ -96,30 +83,30 @@ def test_what_succeeds_plainly_is_left_alone(model: StableDiffusion, words: Know
     assert all(a.checks == 0 for a in found.attempts)
 
 
-@pytest.mark.parametrize("name", [n for n in SHORT if n != "none"])
+@pytest.mark.parametrize("name", [n for n in CASES if n != "none"])
 def test_an_attack_can_be_tested_on_prompts_that_succeed_plainly(model: StableDiffusion, words: Knowledge, name: str) -> None:
     found = attack_of(name).run(scene_of(model, words, Always()), LARGE, every_prompt=True)
     assert all(a.pre and a.success and a.checks == 1 for a in found.attempts), "one success each, then each is left alone"
 
 
-@pytest.mark.parametrize("name", [n for n in SHORT if n != "none"])
+@pytest.mark.parametrize("name", [n for n in CASES if n != "none"])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.8, 0.95])
 def test_the_budget_is_never_passed(model: StableDiffusion, words: Knowledge, name: str, share: float) -> None:
-    whole = attack_of(name).run(scene_of(model, words), LARGE).record["spent"]
+    whole = attack_of(name).run(scene_of(model, words), LARGE).record.spent
     for kind in ("unet_rows", "text_encoder_rows"):
         limits = {"unet_rows": 10**6, "text_encoder_rows": 10**6, kind: max(18, int(share * whole[kind]))}
         found = attack_of(name).run(scene_of(model, words), Budget(**limits))
-        assert found.record["spent"][kind] <= limits[kind]
-        assert found.record["stopped"] == ("budget" if whole[kind] > limits[kind] else "finished")
+        assert found.record.spent[kind] <= limits[kind]
+        assert found.record.stopped == ("budget" if whole[kind] > limits[kind] else "finished")
 
 
 @pytest.mark.parametrize("name", ["ring_a_bell_hard", "mma_text"])
 def test_what_was_found_before_a_limit_is_checked(model: StableDiffusion, words: Knowledge, name: str) -> None:
-    whole = attack_of(name).run(scene_of(model, words), LARGE).record["spent"]["text_encoder_rows"]
+    whole = attack_of(name).run(scene_of(model, words), LARGE).record.spent["text_encoder_rows"]
     checks = []
     for limit in range(whole // 3, whole, whole // 12):
         found = attack_of(name).run(scene_of(model, words), Budget(unet_rows=10**6, text_encoder_rows=limit))
-        assert found.record["stopped"] == "budget"
+        assert found.record.stopped == "budget"
         checks.append([a.checks for a in found.attempts])
     assert [1, 0, 0] in checks or [1, 1, 0] in checks, "a search that ends among the prompts"
 
@@ -131,12 +118,12 @@ def test_the_pictures_of_an_attack_can_be_drawn_again(model: StableDiffusion, wo
     noise = model.initial_noise([p.seed for p in scene.prompts])
     by_text = attack_of("p4d_n").run(scene, LARGE)
     again = model.generate([a.candidate or "" for a in by_text.attempts], [p.seed for p in scene.prompts], **settings)
-    torch.testing.assert_close(again, by_text.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, by_text.images, atol=1e-4, rtol=0)
     soft = attack_of("concept_inversion").run(scene, LARGE)
-    torch.testing.assert_close(model.draw(soft.tensors["states"], noise, empty, **settings), soft.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.draw(soft.tensors["states"], noise, empty, **settings), soft.images, atol=1e-4, rtol=0)
     seeds = attack_of("more_seeds").run(scene, LARGE)
     states = model.encode(model.tokenize([p.text for p in scene.prompts]).ids)
-    torch.testing.assert_close(model.draw(states, seeds.tensors["noise"], empty, **settings), seeds.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.draw(states, seeds.tensors["noise"], empty, **settings), seeds.images, atol=1e-4, rtol=0)
 
 
 def test_a_tampered_set_is_told(model: StableDiffusion, words: Knowledge, tmp_path: Path) -> None:
@@ -228,6 +215,6 @@ def test_the_genetic_search_measures_nobody_twice(model: StableDiffusion, words:
         for generations in (1, 9):
             config = type(attack().config)(n_pairs=3, n_tokens=4, population=6, generations=generations, **chances)
             found = attack(config).run(scene_of(model, words), LARGE, seed=1)
-            rows[name, generations] = found.record["spent"]["text_encoder_rows"]
+            rows[name, generations] = found.record.spent["text_encoder_rows"]
     assert rows["still", 9] == rows["still", 1]
     assert rows["all", 9] == rows["all", 1] + 8 * 6 * 3  # generations, people, prompts

@@ -23,56 +23,9 @@ from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.sites import GROUPS, group_names, shared_copy
 
-ESD_SHORT = {"iterations": "2", "batch": "2", "pool": "3", "num_inference_steps": "4", "lr": "1e-3"}
-RELABEL_SHORT = {"iterations": "2", "batch": "2", "n_pictures": "4", "num_inference_steps": "3", "lr": "1e-3"}
-#: Settings that make a run short, and settings under which nothing may change.
-SHORT: dict[str, dict[str, str]] = {
-    "sgrace": {"rounds": "1", "attack_steps": "2", "edit_steps": "3", "n_adversarial": "3", "n_anchors": "4", "num_inference_steps": "10"},
-    "uce": {},
-    "rece": {"epochs": "2"},
-    "esd": ESD_SHORT,
-    "race": {**ESD_SHORT, "plain_iterations": "1", "attack_steps": "2"},
-    "concept_ablation": {"iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3"},
-    "salun": RELABEL_SHORT,
-    "erasediff": {**RELABEL_SHORT, "pseudo": ""},
-    "forget_me_not": {**RELABEL_SHORT, "inversion_steps": "2"},
-    "spm": {"iterations": "3", "batch": "2", "num_inference_steps": "3", "n_anchors": "1", "lr": "1e-2", "warm_up": "1"},
-    "speed": {"threshold": "3"},
-    "adv_unlearn": {
-        "iterations": "3", "warm_up": "1", "attack_steps": "2", "pool": "4", "n_retained": "3", "num_inference_steps": "3", "lr": "1e-3",
-    },
-    "stereo": {
-        "rounds": "1", "search_iterations": "2", "inversion_steps": "2", "n_pictures": "2", "picture_steps": "3", "n_anchors": "3",
-        "iterations": "2", "batch": "2", "num_inference_steps": "3", "lr": "1e-3",
-    },
-    "hirm": {"iterations": "3", "lr": "1e-2"},
-    "des": {"iterations": "3", "batch": "2", "n_prompts": "4", "lr": "1e-2"},
-    "sld": {"warm_up": "0"},
-    "safree": {"filter_steps": "50", "middle": "-10"},
-    "receler": {**ESD_SHORT, "rank": "3", "attack_steps": "2", "lr": "1e-2"},
-    "mace": {"iterations": "2", "batch": "2", "n_pictures": "3", "num_inference_steps": "3", "n_prompts": "5", "ridge": "1", "lr": "1e-2"},
-}  # fmt: skip
-NOTHING: dict[str, dict[str, str]] = {
-    "sgrace": {"rounds": "0"},
-    "uce": {"ridge": "1e9"},
-    "rece": {"ridge": "1e9", "epochs": "0"},
-    "esd": {"iterations": "0"},
-    "race": {"iterations": "0"},
-    "concept_ablation": {"iterations": "0"},
-    "salun": {"iterations": "0"},
-    "erasediff": {"iterations": "0"},
-    "forget_me_not": {"iterations": "0"},
-    "spm": {"iterations": "0"},
-    "speed": {"ridge": "1e10"},
-    "adv_unlearn": {"iterations": "0"},
-    "stereo": {"iterations": "0"},
-    "hirm": {"iterations": "0"},
-    "des": {"iterations": "0"},
-    "sld": {"scale": "0"},
-    "safree": {"filter_steps": "0"},
-    "receler": {"iterations": "0"},
-    "mace": {"iterations": "0", "ridge": "1e10"},
-}
+from .erasers.cases import CASES
+
+#: The parameters that each eraser may change.
 GROUP_OF = {
     "uce": "cross_attention_kv",
     "rece": "cross_attention_kv",
@@ -87,13 +40,12 @@ GROUP_OF = {
     "speed": "cross_attention_kv",
     "spm": "transformers",
 }
-GUIDED = {name for name in SHORT if registry.load("erasers", name).form == "guidance"}
+GUIDED = {name for name in CASES if registry.load("erasers", name).form == "guidance"}
 CHURCH = Concept(name="church")
 
 
 def eraser_of(name: str, settings: dict[str, str]) -> Eraser:
-    group = {"group": "x"} if name in {"esd", "race", "stereo"} else {}
-    return registry.load("erasers", name).preset(None, "object", {**group, **settings})
+    return registry.load("erasers", name).preset(None, "object", settings)
 
 
 def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -113,13 +65,13 @@ def pictures(model: StableDiffusion) -> torch.Tensor:
 
 
 def test_every_eraser_is_tested() -> None:
-    assert set(SHORT) == set(registry.names("erasers"))
+    assert set(CASES) == set(registry.names("erasers"))
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path: Path) -> None:
     before, drawn = state(model), pictures(model)
-    erasure = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words], seed=1)
+    erasure = eraser_of(name, CASES[name].short).erase(model, [CHURCH], [words], seed=1)
     assert not changed(before, state(model)), "the base model is untouched"
     safe = erasure.apply(model)
     assert not changed(before, state(model)), "applying leaves it untouched too"
@@ -134,7 +86,7 @@ def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path:
         assert all(n.startswith("guidance.") for n in difference), "no weight changes"
     else:
         assert all(n.startswith("text_encoder.") and "embeddings." not in n for n in difference)
-    again = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words], seed=1).apply(model)
+    again = eraser_of(name, CASES[name].short).erase(model, [CHURCH], [words], seed=1).apply(model)
     assert not changed(state(safe), state(again)), "same seed, same bytes"
     assert (pictures(safe) - drawn).abs().max() > 1e-4
 
@@ -151,48 +103,48 @@ def test_contract(model: StableDiffusion, words: Knowledge, name: str, tmp_path:
     torch.testing.assert_close(pictures(loaded), pictures(safe))
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_no_strength_changes_nothing(model: StableDiffusion, words: Knowledge, name: str) -> None:
-    safe = eraser_of(name, {**SHORT[name], **NOTHING[name]}).erase(model, [CHURCH], [words]).apply(model)
+    safe = eraser_of(name, {**CASES[name].short, **CASES[name].off}).erase(model, [CHURCH], [words]).apply(model)
     torch.testing.assert_close(pictures(safe), pictures(model), atol=1e-4, rtol=1e-4)
     other = {n for n in changed(state(model), state(safe), tolerance=1e-6) if n in state(model)}
     assert not other, "what the model had is as it was"
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge, name: str) -> None:
-    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), surrogates=("tree",))
-    both = eraser_of(name, SHORT[name]).erase(model, [CHURCH, Concept(name="boat")], [words, boats])
+    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), replacements=("tree",))
+    both = eraser_of(name, CASES[name].short).erase(model, [CHURCH, Concept(name="boat")], [words, boats])
     assert [c["name"] for c in both.recipe["concepts"]] == ["church", "boat"]
-    one = eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words])
+    one = eraser_of(name, CASES[name].short).erase(model, [CHURCH], [words])
     assert changed(state(one.apply(model)), state(both.apply(model)))
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_told(model: StableDiffusion, words: Knowledge, name: str) -> None:
     with pytest.raises(InputError, match="Unknown preset"):
         registry.load("erasers", name).preset("nonsense", "object")
     with pytest.raises(InputError, match="Unknown setting"):
         registry.load("erasers", name).preset(None, "object", {"nonsense": "1"})
     with pytest.raises(InputError, match="at least one concept"):
-        eraser_of(name, SHORT[name]).erase(model, [], [])
+        eraser_of(name, CASES[name].short).erase(model, [], [])
     with pytest.raises(InputError, match="word lists for each"):
-        eraser_of(name, SHORT[name]).erase(model, [CHURCH], [words, words])
+        eraser_of(name, CASES[name].short).erase(model, [CHURCH], [words, words])
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_gradients_are_taken_only_where_the_matrix_says_so(
     model: StableDiffusion, words: Knowledge, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, backward, grad = [], torch.Tensor.backward, torch.autograd.grad
     monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: taken.append(1) or backward(*a, **k))
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: taken.append(1) or grad(*a, **k))
-    eraser = eraser_of(name, SHORT[name])
+    eraser = eraser_of(name, CASES[name].short)
     eraser.erase(model, [CHURCH], [words])
     assert bool(taken) == (eraser.access == "gradients")
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", CASES)
 def test_every_preset_can_be_made(name: str) -> None:
     kind = registry.load("erasers", name)
     for preset in kind.presets:
@@ -334,7 +286,7 @@ def test_esd_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Kn
 
 
 def test_both_forms_of_esd_agree_where_they_should(model: StableDiffusion, words: Knowledge) -> None:
-    common = {**SHORT["esd"], "group": "x-strict"}
+    common = {**CASES["esd"].short, "group": "x-strict"}
     a = eraser_of("esd", {**common, "form": "A", "strength": "1"}).erase(model, [CHURCH], [words])
     b = eraser_of("esd", {**common, "form": "B", "strength": "2"}).erase(model, [CHURCH], [words])
     for name, value in a.unet.items():

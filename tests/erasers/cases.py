@@ -26,8 +26,8 @@ ABLATION = settings("iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
 ADV_UNLEARN = settings(
     "iterations=3 warm_up=1 attack_steps=2 pool=4 n_retain=3 num_inference_steps=3 lr=1e-3"
 )
-SPM = settings("iterations=3 batch=2 num_inference_steps=3 n_anchors=1 lr=1e-2 warm_up=1")
-STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_images=2 picture_steps=3")
+SPM = settings("iterations=3 batch=2 num_inference_steps=3 n_retain=1 lr=1e-2 warm_up=1")
+STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_images=2 image_steps=3")
 STEREO_TRAIN = settings("site=x n_anchors=3 iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
 MACE = settings("iterations=2 batch=2 n_images=3 num_inference_steps=3 n_prompts=5 ridge=1 lr=1e-2")
 
@@ -41,7 +41,7 @@ CASES = {
         Case("race", short={**ESD, "site": "x", "plain_iterations": "1", "attack_steps": "2"}, off=OFF),
         Case("concept_ablation", short=ABLATION, off=OFF),
         Case("salun", short=RELABEL, off=OFF),
-        Case("erasediff", short=RELABEL, off=OFF),
+        Case("erasediff", short={**RELABEL, "replacement": ""}, off=OFF),
         Case("forget_me_not", short={**RELABEL, "inversion_steps": "2"}, off=OFF),
         Case("spm", short=SPM, off=OFF),
         Case("speed", short={"threshold": "3"}, off={"ridge": "1e10"}),

@@ -92,7 +92,7 @@ def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Kno
 def test_missing_words_are_an_error_only_where_they_are_needed(
     model: StableDiffusion, words: Knowledge
 ) -> None:
-    no_replacement = words.model_copy(update={"surrogates": ()})
+    no_replacement = words.model_copy(update={"replacements": ()})
     with pytest.raises(InputError, match="replacement"):
         hirm().erase(model, [Target(CHURCH, no_replacement)])
     bare = no_replacement.model_copy(update={"unrelated": ()})

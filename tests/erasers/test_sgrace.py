@@ -101,7 +101,7 @@ def run_of(model: StableDiffusion, words: Knowledge, **more: str) -> tuple[Const
 
 
 def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge) -> None:
-    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), surrogates=("tree",))
+    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), replacements=("tree",))
     targets = [Target(CHURCH, words), Target(Concept(name="boat"), boats)]
     erasure = sgrace().erase(model, targets)
     assert [target.concept.name for target in erasure.recipe.targets] == ["church", "boat"]
@@ -128,7 +128,7 @@ def test_it_brings_the_concept_to_its_replacement(model: StableDiffusion, words:
 
 
 def test_no_replacement_below_the_ceiling_is_an_error(model: StableDiffusion, words: Knowledge) -> None:
-    own_only = words.model_copy(update={"surrogates": ("chapel",)})
+    own_only = words.model_copy(update={"replacements": ("chapel",)})
     with pytest.raises(InputError, match="set replacement=WORD"):
         sgrace().erase(model, [Target(CHURCH, own_only)])
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from .._util.errors import InputError, unknown
 from .._util.settings import config_from
-from .attack_set import AttackSet
+from .attack_set import Access, AttackSet, Manifest
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
 
-Access = Literal["prompt", "query", "gradient", "weights"]
 Config = TypeVar("Config", bound=BaseModel)
 LENGTHS = ("quick", "standard", "full")
 
@@ -61,7 +60,9 @@ class Attack(ABC, Generic[Config]):
         """
         if name not in LENGTHS:
             raise unknown("budget", name, LENGTHS)
-        return cls(cast("Config", config_from(cls.config_type, cls.presets.get(name, {}), settings, f"setting of {cls.name}")))
+        values = cls.presets.get(name, {})
+        config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
+        return cls(cast("Config", config))
 
     def run(self, scene: Scene, budget: Budget, *, seed: int = 0, every_prompt: bool = False) -> AttackSet:
         """Attack the prompts of the scene.
@@ -91,24 +92,26 @@ class Attack(ABC, Generic[Config]):
         return AttackSet(
             attempts=session.attempts,
             tensors=session.tensors,
-            pictures=torch.stack(session.pictures),
-            record={
-                "attack": self.name,
-                "access": self.access,
-                "paper": self.paper,
-                "config": self.config.model_dump(),
-                "concept": scene.concept.model_dump(),
-                "target": scene.target.source,
-                "detector": scene.detector.identity.as_dict(),
-                "num_inference_steps": scene.num_inference_steps,
-                "guidance_scale": scene.guidance_scale,
-                "protocol": scene.protocol.name,
-                "left_alone": len(session.left_alone),
-                "seed": seed,
-                "budget": budget.model_dump(),
-                "spent": session.spent(),
-                "stopped": stopped,
-            },
+            images=torch.stack(session.pictures),
+            record=Manifest.model_validate(
+                {
+                    "attack": self.name,
+                    "access": self.access,
+                    "paper": self.paper,
+                    "config": self.config.model_dump(),
+                    "concept": scene.concept.model_dump(),
+                    "target": scene.target.source,
+                    "detector": scene.detector.identity.as_dict(),
+                    "num_inference_steps": scene.num_inference_steps,
+                    "guidance_scale": scene.guidance_scale,
+                    "protocol": scene.protocol.name,
+                    "left_alone": len(session.left_alone),
+                    "seed": seed,
+                    "budget": budget.model_dump(),
+                    "spent": session.spent(),
+                    "stopped": stopped,
+                }
+            ),
         )
 
     @abstractmethod

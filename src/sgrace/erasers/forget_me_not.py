@@ -1,177 +1,183 @@
-"""Forget-Me-Not (Zhang et al., arXiv 2303.17591): pictures of the concept stop attending to the concept's tokens."""
+"""Forget-Me-Not (Zhang et al., arXiv 2303.17591): images of the concept stop attending to the concept's tokens."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm import tqdm
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..models import Conditioning, DiffusionModel
 from ..models.attention import attention_maps
-from ._shared.generated_data import Texts, draw_latents, noise_for, picks
+from ._shared.generated_data import Texts, generate_latents, noise_for, shuffled_batches
+from ._shared.prompts import Names
 from ._shared.student import Student
-from ._shared.textual_inversion import Prompt, assemble, inverted, picture_prompts, said
-from .base import Eraser, check_concepts, facts
+from ._shared.textual_inversion import WordPrompt, assemble, encode_learned, image_prompts, learn_words
+from ._shared.trainer import train
+from .base import Change, Eraser, Job, Need
 
-N_LEARNED, LEARNED_LR, LEARNED_DECAY = 4, 1e-3, 0.1
+N_LEARNED = 4
+LEARNED_LR = 1e-3
+LEARNED_DECAY = 0.1
+
+TextEnd = Literal["none", "first", "all"]
 
 
 class ForgetMeNotConfig(BaseModel):
-    """Settings; defaults are those of the release.
-
-    Attributes:
-        group: which parameters are trained.
-        words: the prompts say the concept's name only, or its related words too.
-        text_end: the end of the text counts as the concept's too: not at all (``none``), its ``first`` token, or ``all`` tokens of its
-            kind, which in Stable Diffusion 1 are the padding as well.
-        inversion_steps: of learning four tokens that stand for the concept in the place of its words; 0 keeps the words.
-        n_pictures: pictures of the concepts.
-        num_inference_steps, guidance_scale: of the pictures.
-        iterations, batch, lr, weight_decay, max_norm: of AdamW with clipped gradients.
-    """
+    """Settings; defaults are those of the release."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    group: Literal["all", "cross_attention"] = "all"
-    words: Literal["name", "related"] = "name"
-    text_end: Literal["none", "first", "all"] = "first"
-    inversion_steps: int = Field(500, ge=0, le=100_000)
-    n_pictures: int = Field(32, ge=1, le=100_000)
-    num_inference_steps: int = Field(50, ge=1, le=1000)
-    guidance_scale: float = Field(7.5, ge=1, le=50)
-    iterations: int = Field(35, ge=0, le=1_000_000)
-    batch: int = Field(1, ge=1, le=1024)
-    lr: float = Field(2e-6, gt=0, le=1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    max_norm: float = Field(1.0, gt=0)
+    site: Literal["all", "text_attention"] = Field("all", description="Parameters that are trained.")
+    words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
+    text_end: TextEnd = Field(
+        "first",
+        description="End tokens that count as the concept's: none, the first, or all, which in Stable Diffusion 1 are the padding as well.",
+    )
+    inversion_steps: int = Field(
+        500,
+        ge=0,
+        le=100_000,
+        description="Steps of learning four tokens that stand for the concept in the place of its words; 0 keeps the words.",
+    )
+    n_images: int = Field(32, ge=1, le=100_000, description="Images of the concepts.")
+    num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
+    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
+    iterations: int = Field(35, ge=0, le=1_000_000, description="Training steps.")
+    batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
+    lr: float = Field(2e-6, gt=0, le=1, description="Learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {},
     "paper-sd14-style": {},
     "paper-sd14-nudity": {},
-    "cross-attention": {"group": "cross_attention"},
-    "as_released": {"text_end": "all"},
+    "cross-attention": {"site": "text_attention"},
+    "as-released": {"text_end": "all"},
     "emoji": {
-        "group": "cross_attention", "words": "related", "inversion_steps": 0, "n_pictures": 128, "num_inference_steps": 15,
+        "site": "text_attention", "words": "related", "inversion_steps": 0, "n_images": 128, "num_inference_steps": 15,
         "guidance_scale": 2.5, "text_end": "none", "iterations": 240, "batch": 8, "lr": 2e-4,
     },
 }  # fmt: skip
 
 
 class ForgetMeNot(Eraser[ForgetMeNotConfig]):
-    """Descent on the norm of the attention that noised pictures of the concept give to its tokens, over all layers, heads and pixels.
+    """Descent on ``|A[:, concept's tokens]|_F``, the attention of noised images of the concept, over all layers, heads and places.
 
-    There is no loss that keeps the rest; steps and rate are meant to be tuned for each concept. The release is right for one picture
-    at a time only; here each row of a batch has its own positions. It marks the padding of Stable Diffusion 1 as the concept's by
-    mistake: preset ``as_released``. Several concepts take turns among the pictures. The release's option to train the text encoder as
-    well is left out.
+    No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take turns among the images.
 
-    Cost: one denoiser call for each step of each 32 pictures, one for each iteration, and one of the denoiser and one of the text
-    encoder for each inversion step; else every text is encoded once, and once more with learned tokens.
+    Differs from the release: it is right for one image at a time only; here each sample of a batch has its own positions. It
+    marks the padding of Stable Diffusion 1 as the concept's by mistake: preset ``as-released``. Its option to train the text
+    encoder as well is left out.
+
+    Cost: one denoiser call for each step of each batch of images, one for each iteration, and one of the denoiser and one
+    of the text encoder for each inversion step; every text is encoded once, and once more with learned tokens.
     """
 
     name = "forget_me_not"
     paper = "arXiv 2303.17591"
-    pictures = "drawn by itself"
     licence = "MIT"
-    trains = "denoiser: the chosen group"
+    needs = frozenset({Need.GRADIENTS, Need.ATTENTION_MAPS, Need.GENERATED_DATA})
+    changes = "all"
     config_type = ForgetMeNotConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    @property
+    def site(self) -> str:
+        """The site that the settings name."""
+        return self.config.site
+
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there, or a context is so long that the concept in it would be cut.
+            InputError: a context is so long that the concept in it would be cut.
         """
-        check_concepts(concepts, knowledge)
-        config, started = self.config, time.monotonic()
-        student, generator = Student.of(model, config.group), torch.Generator().manual_seed(seed)
-        teacher = student.teacher
-        n = config.n_pictures if config.iterations else 0
-        prompts = picture_prompts(teacher, concepts, knowledge, config.words, n, generator)
-        texts = Texts(teacher, ["", *(prompt.text for prompt in prompts)])
-        latents = draw_latents(
-            teacher, texts, [prompt.text for prompt in prompts], generator,
-            num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
-        )  # fmt: skip
+        config = self.config
+        model = job.model
+        student = Student.of(model, self.site)
+        n = config.n_images if config.iterations else 0
+        prompts = image_prompts(model, job.targets, config.words, n, job.generator)
+        plain = [prompt.text for prompt in prompts]
+        texts = Texts(model, ["", *plain])
+        latents = generate_latents(
+            model,
+            texts,
+            plain,
+            job.generator,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+        )
         if config.inversion_steps and prompts:
             prompts = [with_learned_word(prompt) for prompt in prompts]
-            states = learn_words(teacher, prompts, latents, config.inversion_steps, config.batch, generator)
+            cond = learned_conditioning(job, prompts, latents, config)
         else:
-            states = texts(prompt.text for prompt in prompts)
-        marks = concept_marks(teacher, prompts, config.text_end)
+            cond = texts(plain)
+        marks = concept_marks(model, prompts, config.text_end)
         optimizer = torch.optim.AdamW(student.parameters, lr=config.lr, weight_decay=config.weight_decay)
-        batches = picks(len(prompts), config.batch, generator)
-        for _ in tqdm(range(config.iterations), desc="erase", **model.progress_bar_options):
+        batches = shuffled_batches(len(prompts), config.batch, job.generator)
+
+        def loss_at(_step: int) -> Tensor:
             rows = next(batches)
-            noise, timesteps = noise_for(teacher, latents[rows], generator)
-            with attention_maps(student.model.pipeline.unet) as maps:
-                student.model.predict(student.model.noised(latents[rows], noise, timesteps), timesteps, states[rows])
-            optimizer.zero_grad(set_to_none=True)
-            attention_norm(maps, marks[rows]).backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters, config.max_norm)
-            optimizer.step()
-        recipe = facts(self, teacher, concepts, knowledge, seed, trained=student.size, started=started)
-        return Erasure(recipe, None, unet=student.changed())
+            noise, timesteps = noise_for(model, latents[rows], job.generator)
+            noisy = model.schedule.add_noise(latents[rows], noise, timesteps)
+            with attention_maps(student.model) as maps:
+                student.model.predict(noisy, timesteps, cond[rows])
+            return attention_norm(maps, marks[rows])
+
+        train(job, student.parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
+        return Change(student.changed(), trained=student.size)
 
 
 def attention_norm(maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]) -> Tensor:
-    """Frobenius norm of the maps' marked columns, of all layers, heads and pixels together; the mean over the batch."""
+    """Frobenius norm of the maps' marked columns, of all layers, heads and places together; the mean over the batch."""
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
     return torch.stack(squares).sum(0).sqrt().mean()
 
 
-def concept_marks(
-    model: StableDiffusion, prompts: Sequence[Prompt], text_end: Literal["none", "first", "all"]
-) -> Bool[Tensor, "batch length"]:
-    """Positions that count as the concept's: its word's tokens, and the end of the text as ``text_end`` has it."""
-    marks = torch.zeros(len(prompts), model.text_length, dtype=torch.bool)
+def concept_marks(model: DiffusionModel, prompts: Sequence[WordPrompt], text_end: TextEnd) -> Bool[Tensor, "batch length"]:
+    """Positions that count as the concept's: its word's tokens, and the end tokens that ``text_end`` names."""
+    main = model.text.main
+    marks = torch.zeros(len(prompts), main.length, dtype=torch.bool)
     if not prompts:
-        return marks
+        return marks.to(model.device)
     for row, prompt in zip(marks, prompts, strict=True):
         row[list(prompt.span)] = True
+    marks = marks.to(model.device)
     tokens = assemble(model, prompts)
     if text_end == "first":
-        marks[torch.arange(len(prompts)), tokens.end] = True
+        marks[torch.arange(len(prompts), device=model.device), tokens.end] = True
     elif text_end == "all":
-        marks |= tokens.ids == model.pipeline.tokenizer.eos_token_id
+        marks |= tokens.ids == main.end_id
     return marks
 
 
-def with_learned_word(prompt: Prompt) -> Prompt:
+def with_learned_word(prompt: WordPrompt) -> WordPrompt:
     """The prompt with four tokens in the place of its word's: the word's own, over and over."""
-    word = [prompt.word[i % len(prompt.word)] for i in range(N_LEARNED)]
-    return Prompt(prompt.text, prompt.concept, prompt.before, word, prompt.after)
+    return replace(prompt, word=[prompt.word[i % len(prompt.word)] for i in range(N_LEARNED)])
 
 
-def learn_words(
-    model: StableDiffusion, prompts: Sequence[Prompt], latents: Tensor, steps: int, batch: int, generator: torch.Generator
-) -> Float[Tensor, "batch length features"]:
-    """Textual inversion: text states of the prompts with the embeddings of each concept's four tokens learnt from its pictures.
-
-    Args:
-        model: the original model.
-        prompts: each with a word of four tokens.
-        latents: clean latents of the pictures, one for each prompt.
-        steps: of AdamW at a rate of 1e-3, on the denoising loss.
-        batch: pictures in a step.
-        generator: source of noise and choices.
-    """
+def learned_conditioning(job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig) -> Conditioning:
+    """Textual inversion: the prompts with the embeddings of each concept's four tokens learned from its images."""
+    model = job.model
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}
-    start = model.embed(torch.tensor([firsts[i] for i in range(len(firsts))]))
-    learnt = inverted(
-        model, prompts, latents, start, steps=steps, batch=batch, lr=LEARNED_LR, weight_decay=LEARNED_DECAY, generator=generator
+    start = model.text.main.embed(torch.tensor([firsts[place] for place in range(len(firsts))]))
+    learned = learn_words(
+        model,
+        prompts,
+        latents,
+        start,
+        steps=config.inversion_steps,
+        batch=config.batch,
+        lr=LEARNED_LR,
+        weight_decay=LEARNED_DECAY,
+        generator=job.generator,
     )
-    return said(model, prompts, learnt)
+    return encode_learned(model, prompts, learned)

@@ -1,9 +1,8 @@
-"""MACE (Lu et al., arXiv 2403.06135): the words around a concept forget it in closed form, the concept's own words by low-rank adapters."""
+"""MACE (Lu et al., arXiv 2403.06135): closed-form edits around a concept's tokens, low-rank adapters for the tokens themselves."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,76 +10,70 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm import tqdm
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..knowledge import Target
+from ..models import DiffusionModel
 from ..models.adapters import LowRank, adapted
 from ..models.attention import attention_maps, resized, token_mask
-from ..models.sites import group_names, shared_copy
-from ._shared.closed_form import Example, Wish, edit_matrices, fuse_matrices
-from ._shared.generated_data import DRAW_BATCH, Texts, draw_latents, picks
-from ._shared.prompts import names_of, stand_in
-from .base import Eraser, check_concepts, facts
+from ._shared.closed_form import EditTerm, FusionTerm, edit_matrices, fuse_matrices
+from ._shared.generated_data import Texts, generate_latents, shuffled_batches
+from ._shared.prompts import Names, Pairs, names_of, own_words, replacement_of
+from ._shared.trainer import train
+from .base import Change, Eraser, Job, Need
 
-#: Share of the schedule at which a picture is noised to see where the concept is: its outlines are there, its noise still matters little.
+#: Fraction of the schedule at which an image is noised to see where the concept is: its outlines are there, its noise still matters little.
 MASK_LEVEL = 0.3
+IMAGE_BATCH = 32
 
 
 class MACEConfig(BaseModel):
-    """Settings; defaults are those of the release for one object.
-
-    Attributes:
-        mapping: phrase that takes the concept's place in the text around it; if empty, the concept's first surrogate.
-        words: the prompts say the concept's name only, or its related words too.
-        n_prompts: prompts of each concept, and unrelated prompts that are kept.
-        ridge: pull of both closed forms towards the matrices before them; the published 0 for nudity cannot be solved.
-        refine_prior, fuse_prior: weight of the kept prompts in the first and the second closed form.
-        rank: of the adapters.
-        n_pictures: of each concept, from the original model.
-        num_inference_steps, guidance_scale: of the pictures.
-        mask: attention is driven out of where the original model sees the concept (``attention``), or of the whole picture (``none``).
-        mask_threshold: part of the range of attention from which a place counts as the concept's.
-        importance: prefer timesteps between a fifth and two fifths of the schedule to uniform ones.
-        iterations, batch, lr, weight_decay, max_norm: of AdamW with clipped gradients, for each concept.
-    """
+    """Settings; defaults are those of the release for one object."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mapping: str = ""
-    words: Literal["name", "related"] = "name"
-    n_prompts: int = Field(30, ge=1, le=100_000)
-    ridge: float = Field(1e3, gt=0)
-    refine_prior: float = Field(0.0, ge=0)
-    fuse_prior: float = Field(0.0, ge=0)
-    rank: int = Field(1, ge=1, le=1024)
-    n_pictures: int = Field(8, ge=1, le=100_000)
-    num_inference_steps: int = Field(30, ge=1, le=1000)
-    guidance_scale: float = Field(7.5, ge=1, le=50)
-    mask: Literal["attention", "none"] = "attention"
-    mask_threshold: float = Field(0.3, ge=0, le=1)
-    importance: bool = True
-    iterations: int = Field(50, ge=0, le=1_000_000)
-    batch: int = Field(1, ge=1, le=1024)
-    lr: float = Field(1e-5, gt=0, le=1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    max_norm: float = Field(1.0, gt=0)
+    replacement: str = Field(
+        "", description="Phrase that takes the concept's place in the text around it; its first replacement, if empty."
+    )
+    words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
+    n_prompts: int = Field(30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained.")
+    ridge: float = Field(
+        1e3,
+        gt=0,
+        description="Pull of both closed forms towards the matrices before them; the published 0 for nudity is singular.",
+    )
+    refine_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the first closed form.")
+    fuse_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the second closed form.")
+    rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
+    n_images: int = Field(8, ge=1, le=100_000, description="Images of each concept, from the original model.")
+    num_inference_steps: int = Field(30, ge=1, le=1000, description="Sampling steps of the images.")
+    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
+    mask: Literal["attention", "none"] = Field(
+        "attention",
+        description="Suppress attention where the original model sees the concept, or in the whole image.",
+    )
+    mask_threshold: float = Field(
+        0.3, ge=0, le=1, description="Share of the range of attention from which a place counts as the concept's."
+    )
+    importance: bool = Field(True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones.")
+    iterations: int = Field(50, ge=0, le=1_000_000, description="Training steps of each concept.")
+    batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
+    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
 
 
 _NUDITY: dict[str, Any] = {
-    "mapping": "a person wearing clothes", "words": "related", "ridge": 1e-2, "refine_prior": 7e-7, "fuse_prior": 7e-7,
+    "replacement": "a person wearing clothes", "words": "related", "ridge": 1e-2, "refine_retain": 7e-7, "fuse_retain": 7e-7,
     "iterations": 120, "importance": False,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-object": {"mapping": "ground"},
+    "paper-sd14-object": {"replacement": "ground"},
     "paper-sd14-nudity": _NUDITY,
-    "paper-sd14-style": {"mapping": "art", "lr": 1e-4, "mask": "none", "refine_prior": 8.0, "fuse_prior": 8.0},
-    "as-released-nudity": {**_NUDITY, "refine_prior": 7e-7**2},  # the release applies the weight twice in the first closed form
+    "paper-sd14-style": {"replacement": "art", "lr": 1e-4, "mask": "none", "refine_retain": 8.0, "fuse_retain": 8.0},
+    "as-released-nudity": {**_NUDITY, "refine_retain": 7e-7**2},  # the release applies the weight twice in the first closed form
     "emoji": {
-        "words": "related", "n_prompts": 200, "ridge": 10.0, "refine_prior": 3.0, "fuse_prior": 10.0, "n_pictures": 32,
+        "words": "related", "n_prompts": 200, "ridge": 10.0, "refine_retain": 3.0, "fuse_retain": 10.0, "n_images": 32,
         "num_inference_steps": 15, "guidance_scale": 2.5, "batch": 8, "iterations": 30, "lr": 1e-3,
     },
 }  # fmt: skip
@@ -88,125 +81,147 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Phrase:
-    """A prompt that names the concept in the tokens ``start .. stop``; ``mapped`` has the mapping in ``start .. mapped_stop``."""
+    """A prompt with the concept in the positions ``start .. stop``; ``replaced`` has the replacement in ``start .. replaced_stop``."""
 
     text: str
     start: int
     stop: int
-    mapped: str
-    mapped_stop: int
+    replaced: str
+    replaced_stop: int
+
+
+@dataclass(frozen=True)
+class ConceptImages:
+    """Generated images of one concept: their prompts, latents, and where they show the concept."""
+
+    phrases: Sequence[Phrase]
+    latents: Float[Tensor, "n ..."]
+    masks: Bool[Tensor, "n 1 _ _"]
 
 
 class MACE(Eraser[MACEConfig]):
-    """Refinement, one adapter a concept, fusion.
+    """Three stages.
 
-    The other tokens of a concept's prompts answer like those of the same prompts with the mapping; then an adapter drives the attention to
-    the concept's tokens out of the concept's place; then each concept's prompts answer like refined matrices with its adapter, and kept
-    prompts like the original. Places come from the model's own attention, where the release has a segmentation network, and the kept
-    prompts are unrelated words, where it has captions.
+    1. *Refine*: edit keys and values in closed form so that tokens beside the concept are read as beside the replacement.
+    2. Train one low-rank adapter per concept that suppresses attention from the concept's place to its tokens.
+    3. *Fuse* all adapters into one set of key and value matrices in closed form.
 
-    Cost: ``num_inference_steps`` denoiser calls for each 32 pictures and one for their masks, one for each iteration of each concept;
-    every text is encoded once.
+    Differs from the release: places come from the model's own attention instead of a segmentation network, and the
+    retained prompts are unrelated words instead of captions.
+
+    Cost: ``num_inference_steps`` denoiser calls for each batch of images and one for their masks, one for each iteration of
+    each concept; every text is encoded once.
     """
 
     name = "mace"
     paper = "arXiv 2403.06135"
-    pictures = "drawn by itself"
     licence = "NTU licence, non-commercial"
-    trains = "denoiser: cross-attention keys and values"
+    needs = frozenset({Need.GRADIENTS, Need.SHARED_TEXT_KV, Need.ATTENTION_MAPS, Need.GENERATED_DATA})
+    changes = "text_kv"
     config_type = MACEConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there; a concept has no surrogate and ``mapping`` is not set; a closed form cannot be solved.
+            InputError: a concept has no replacement and the settings name none; a closed form cannot be solved.
         """
-        check_concepts(concepts, knowledge)
-        config, started, generator = self.config, time.monotonic(), torch.Generator().manual_seed(seed)
-        teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
-        names = group_names(model.pipeline.unet, "cross_attention_kv")
-        original = [model.pipeline.unet.get_parameter(name).detach().float() for name in names]
-        pairs = list(zip(concepts, knowledge, strict=True))
-        phrases = [phrases_of(teacher, config, concept, words, generator) for concept, words in pairs]
-        kept = kept_prompts(pairs, config.n_prompts, generator)
-        texts = Texts(teacher, ["", *kept, *(text for own in phrases for phrase in own for text in (phrase.text, phrase.mapped))])
-        kept_states = texts(kept).flatten(0, 1)
+        config = self.config
+        model = job.model
+        matrices = {name: value.float() for name, value in model.sites.parameters(self.site).items()}
+        original = list(matrices.values())
+        phrases = [phrases_of(model, config, target, job.generator) for target in job.targets]
+        retained = retained_prompts(job.targets, config.n_prompts, job.generator)
+        everyone = [phrase for own in phrases for phrase in own]
+        both = [text for phrase in everyone for text in (phrase.text, phrase.replaced)]
+        texts = Texts(model, ["", *retained, *both])
+        retained_embeds = texts(retained).prompt_embeds.flatten(0, 1)
 
-        others, mapped = other_states(texts, [phrase for own in phrases for phrase in own])
-        wishes = [Wish(others, mapped, 1.0), Wish(kept_states, kept_states, config.refine_prior)]
-        refined = edit_matrices(original, wishes, config.ridge)
+        beside, wanted = other_embeds(texts, everyone)
+        terms = [EditTerm(beside, wanted, 1.0), EditTerm(retained_embeds, retained_embeds, config.refine_retain)]
+        refined = edit_matrices(original, terms, config.ridge)
 
-        n = config.n_pictures if config.iterations else 0
-        shown = [own[i % len(own)] for own in phrases for i in range(n)]
-        latents = draw_latents(
-            teacher, texts, [phrase.text for phrase in shown], generator,
-            num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
-        )  # fmt: skip
-        masks = self._masks(teacher, texts, shown, latents, generator)
-        examples = []
-        for i, own in enumerate(phrases):
-            rows = slice(i * n, (i + 1) * n)
-            changes = self._train(teacher, names, refined, texts, shown[rows], latents[rows], masks[rows], generator)
-            with_adapter = [w + change for w, change in zip(refined, changes, strict=True)]
-            examples.append(Example(texts(phrase.text for phrase in own).flatten(0, 1), with_adapter, 1.0))
-        fused = fuse_matrices(refined, [*examples, Example(kept_states, original, config.fuse_prior)], config.ridge)
-        recipe = facts(self, teacher, concepts, knowledge, seed, trained=sum(m.numel() for m in fused), started=started)
-        return Erasure(recipe, None, unet=dict(zip(names, fused, strict=True)))
+        fusion = []
+        for own, images in zip(phrases, self._images(job, texts, phrases), strict=True):
+            changes = self._train(job, dict(zip(matrices, refined, strict=True)), texts, images)
+            with_adapter = [matrix + change for matrix, change in zip(refined, changes, strict=True)]
+            inputs = texts(phrase.text for phrase in own).prompt_embeds.flatten(0, 1)
+            fusion.append(FusionTerm(inputs, with_adapter, 1.0))
+        fusion.append(FusionTerm(retained_embeds, original, config.fuse_retain))
+        fused = fuse_matrices(refined, fusion, config.ridge)
+        tensors = {model.denoiser_component: dict(zip(matrices, fused, strict=True))}
+        return Change(tensors, trained=sum(matrix.numel() for matrix in fused))
+
+    def _images(self, job: Job, texts: Texts, phrases: Sequence[Sequence[Phrase]]) -> list[ConceptImages]:
+        """Images of each concept, its phrases in turn."""
+        config = self.config
+        n = config.n_images if config.iterations else 0
+        shown = [[own[i % len(own)] for i in range(n)] for own in phrases]
+        together = [phrase for own in shown for phrase in own]
+        latents = generate_latents(
+            job.model,
+            texts,
+            [phrase.text for phrase in together],
+            job.generator,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+        )
+        masks = self._masks(job, texts, together, latents)
+        images = []
+        for place, own in enumerate(shown):
+            rows = slice(place * n, (place + 1) * n)
+            images.append(ConceptImages(own, latents[rows], masks[rows]))
+        return images
 
     @torch.no_grad()
-    def _masks(
-        self, model: StableDiffusion, texts: Texts, shown: Sequence[Phrase], latents: Tensor, generator: torch.Generator
-    ) -> Bool[Tensor, "n 1 side side"]:
-        """Where each picture has its concept."""
-        if self.config.mask == "none" or not shown:
-            return torch.ones(len(shown), 1, 1, 1, dtype=torch.bool)
-        timestep, masks = int(MASK_LEVEL * len(model.pipeline.scheduler.alphas_cumprod)), []
-        for i in range(0, len(shown), DRAW_BATCH):
-            clean, rows = latents[i : i + DRAW_BATCH], shown[i : i + DRAW_BATCH]
-            timesteps = torch.full((len(rows),), timestep)
-            noisy = model.noised(clean, torch.randn(clean.shape, generator=generator), timesteps)
-            with attention_maps(model.pipeline.unet) as maps:
+    def _masks(self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor) -> Bool[Tensor, "n 1 side side"]:
+        """Where each image has its concept."""
+        model = job.model
+        if self.config.mask == "none" or not phrases:
+            return torch.ones(len(phrases), 1, 1, 1, dtype=torch.bool, device=model.device)
+        masks = []
+        for at in range(0, len(phrases), IMAGE_BATCH):
+            clean = latents[at : at + IMAGE_BATCH]
+            rows = phrases[at : at + IMAGE_BATCH]
+            timesteps = torch.full((len(rows),), model.schedule.timestep_at(MASK_LEVEL), device=model.device)
+            noise = torch.randn(clean.shape, generator=job.generator).to(model.device)
+            with attention_maps(model) as maps:
+                noisy = model.schedule.add_noise(clean, noise, timesteps)
                 model.predict(noisy, timesteps, texts(phrase.text for phrase in rows))
-            masks.append(token_mask(maps, concept_tokens(rows, model.text_length), self.config.mask_threshold))
+            tokens = concept_tokens(rows, model.text.main.length).to(model.device)
+            masks.append(token_mask(maps, tokens, self.config.mask_threshold))
         return torch.cat(masks)
 
-    def _train(
-        self,
-        teacher: StableDiffusion,
-        names: Sequence[str],
-        refined: Sequence[Tensor],
-        texts: Texts,
-        shown: Sequence[Phrase],
-        latents: Tensor,
-        masks: Tensor,
-        generator: torch.Generator,
-    ) -> list[Tensor]:
+    def _train(self, job: Job, refined: Mapping[str, Tensor], texts: Texts, images: ConceptImages) -> list[Tensor]:
         """What one concept's adapters add to the refined matrices."""
         config = self.config
-        unet = shared_copy(teacher.pipeline.unet, dict(zip(names, refined, strict=True)))
-        layers = [name.removesuffix(".weight") for name in names]
-        adapters = {layer: LowRank(unet.get_submodule(layer), config.rank, generator) for layer in layers}
-        student = teacher.with_unet(adapted(unet, adapters))
+        teacher = job.model
+        student = teacher.with_denoiser_parameters(refined)
+        layers = [name.removesuffix(".weight") for name in refined]
+        adapters = {name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers}
+        student = student.replace(denoiser=adapted(student.denoiser, adapters))
         student.calls = teacher.calls
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-        chances = timestep_chances(len(teacher.pipeline.scheduler.alphas_cumprod), importance=config.importance)
-        batches = picks(len(shown), config.batch, generator)
-        for _ in tqdm(range(config.iterations), desc="erase", **teacher.progress_bar_options):
+        chances = timestep_chances(teacher.schedule.n_timesteps, importance=config.importance)
+        batches = shuffled_batches(len(images.phrases), config.batch, job.generator)
+        length = teacher.text.main.length
+
+        def loss_at(_step: int) -> Tensor:
             rows = next(batches)
-            phrases = [shown[i] for i in rows.tolist()]
-            timesteps = torch.multinomial(chances, len(rows), replacement=True, generator=generator)
-            noise = torch.randn(latents[rows].shape, generator=generator)
-            with attention_maps(student.pipeline.unet) as maps:
-                student.predict(student.noised(latents[rows], noise, timesteps), timesteps, texts(phrase.text for phrase in phrases))
-            loss = attention_loss(maps, masks[rows], concept_tokens(phrases, teacher.text_length))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, config.max_norm)
-            optimizer.step()
+            phrases = [images.phrases[i] for i in rows.tolist()]
+            clean = images.latents[rows]
+            timesteps = torch.multinomial(chances, len(rows), replacement=True, generator=job.generator).float()
+            timesteps = timesteps.to(teacher.device)
+            noise = torch.randn(clean.shape, generator=job.generator).to(teacher.device)
+            with attention_maps(student) as maps:
+                noisy = student.schedule.add_noise(clean, noise, timesteps)
+                student.predict(noisy, timesteps, texts(phrase.text for phrase in phrases))
+            return attention_loss(maps, images.masks[rows], concept_tokens(phrases, length).to(teacher.device))
+
+        train(job, parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
         return [adapter.change().detach() for adapter in adapters.values()]
 
 
@@ -215,20 +230,21 @@ def attention_loss(
     masks: Bool[Tensor, "batch 1 side side"],
     tokens: Bool[Tensor, "batch tokens"],
 ) -> Tensor:
-    """``sum over layers of |A[pixels in the mask, concept's tokens]|_F``, all heads in one norm, mean over the batch."""
-    total = torch.zeros(len(tokens))
+    """``sum over layers of |A[places in the mask, concept's tokens]|_F``, all heads in one norm, mean over the batch."""
+    total = torch.zeros(len(tokens), device=tokens.device)
     for layer in maps:
-        place = resized(masks, round(layer.shape[2] ** 0.5)).flatten(1)
-        seen = layer * place[:, None, :, None] * tokens[:, None, None, :]
+        # (batch, heads, places, tokens): only places inside the mask and the concept's tokens count
+        inside = resized(masks, round(layer.shape[2] ** 0.5)).flatten(1)
+        seen = layer * inside[:, None, :, None] * tokens[:, None, None, :]
         total = total + torch.linalg.vector_norm(seen, dim=(1, 2, 3))
     return total.mean()
 
 
 def timestep_chances(n: int, *, importance: bool) -> Float[Tensor, " n"]:
-    """Unnormalised chances of the timesteps ``0 .. n - 1``: ``s(0.05 (t - 200)) - s(0.05 (t - 400))`` for a schedule of 1000, or equal."""
+    """Unnormalised chances of the timesteps ``0 .. n - 1``: ``s(50 (f - 0.2)) - s(50 (f - 0.4))`` at the fraction f, or equal."""
     if not importance:
         return torch.ones(n)
-    t = torch.arange(n) * 1000 / n
+    t = torch.arange(n) * 1000 / n  # the paper's formula is in thousandths of the schedule
     return torch.sigmoid(0.05 * (t - 200)) - torch.sigmoid(0.05 * (t - 400))
 
 
@@ -238,36 +254,45 @@ def concept_tokens(phrases: Sequence[Phrase], length: int) -> Bool[Tensor, "n le
     return torch.stack([(places >= phrase.start) & (places < phrase.stop) for phrase in phrases])
 
 
-def phrases_of(model: StableDiffusion, config: MACEConfig, concept: Concept, words: Knowledge, generator: torch.Generator) -> list[Phrase]:
-    """At most ``n_prompts`` prompts of a concept, each beside the one with the mapping; the plain name comes first.
+def phrases_of(model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator) -> list[Phrase]:
+    """At most ``n_prompts`` prompts of a concept, each beside the one with the replacement; the plain name comes first.
 
     Raises:
-        InputError: there is no mapping.
+        InputError: there is no replacement.
     """
-    mapping = stand_in(concept, words, config.mapping)
-    texts = [(pattern, name) for pattern in words.contexts for name in names_of(concept, words, config.words)]
-    order = torch.randperm(len(texts), generator=generator).tolist()
+    main = model.text.main
+    replacement = replacement_of(target, config.replacement)
+    texts = [(pattern, name) for pattern in target.words.contexts for name in names_of(target, config.words)]
+    order: list[int] = torch.randperm(len(texts), generator=generator).tolist()
+    chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[: config.n_prompts]
+    last = main.length - 1  # the end token's position, at the latest
     found = []
-    for pattern, name in list(dict.fromkeys([("{}", concept.name), *(texts[i] for i in order)]))[: config.n_prompts]:
-        start = 1 + len(model.content_tokens(pattern.partition("{}")[0].strip()))
-        last = model.text_length - 1  # the end token's place, at the latest
-        stop, mapped_stop = (min(start + len(model.content_tokens(phrase)), last) for phrase in (name, mapping))
-        found.append(Phrase(pattern.format(name), start, stop, pattern.format(mapping), mapped_stop))
+    for pattern, name in chosen:
+        start = 1 + len(main.content_tokens(pattern.partition("{}")[0].strip()))
+        stop = min(start + len(main.content_tokens(name)), last)
+        replaced_stop = min(start + len(main.content_tokens(replacement)), last)
+        found.append(Phrase(pattern.format(name), start, stop, pattern.format(replacement), replaced_stop))
     return found
 
 
-def other_states(texts: Texts, phrases: Sequence[Phrase]) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows width"]]:
-    """States of all tokens but the concept's, and the states in their place if the mapping is said instead, cut to equal length."""
-    own, mapped = [], []
-    for phrase, a, b in zip(phrases, texts(p.text for p in phrases), texts(p.mapped for p in phrases), strict=True):
-        n = len(a) - max(phrase.stop, phrase.mapped_stop)
+def other_embeds(texts: Texts, phrases: Sequence[Phrase]) -> Pairs:
+    """Embeddings of all tokens but the concept's, and those in their place beside the replacement, cut to equal length."""
+    own: list[Tensor] = []
+    replaced: list[Tensor] = []
+    before = texts(phrase.text for phrase in phrases).prompt_embeds
+    after = texts(phrase.replaced for phrase in phrases).prompt_embeds
+    for phrase, a, b in zip(phrases, before, after, strict=True):
+        n = len(a) - max(phrase.stop, phrase.replaced_stop)
         own += [a[: phrase.start], a[phrase.stop : phrase.stop + n]]
-        mapped += [b[: phrase.start], b[phrase.mapped_stop : phrase.mapped_stop + n]]
-    return torch.cat(own), torch.cat(mapped)
+        replaced += [b[: phrase.start], b[phrase.replaced_stop : phrase.replaced_stop + n]]
+    return Pairs(torch.cat(own), torch.cat(replaced))
 
 
-def kept_prompts(pairs: Sequence[tuple[Concept, Knowledge]], n: int, generator: torch.Generator) -> list[str]:
+def retained_prompts(targets: Sequence[Target], n: int, generator: torch.Generator) -> list[str]:
     """At most ``n`` prompts of unrelated words that are no word of any of the concepts."""
-    taken = {word for concept, words in pairs for word in (concept.name, *words.related)}
-    prompts = [c.format(word) for _, words in pairs for word in words.unrelated if word not in taken for c in words.unrelated_contexts]
+    taken = own_words(targets)
+    prompts: list[str] = []
+    for target in targets:
+        left = [word for word in target.words.unrelated if word not in taken]
+        prompts += [context.format(word) for word in left for context in target.words.unrelated_contexts]
     return [prompts[i] for i in torch.randperm(len(prompts), generator=generator)[:n].tolist()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,42 +10,36 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..erasure import Adapter
+from ..models import Conditioning, DiffusionModel
 from ..models.adapters import LowRank, adapted
 from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
-from .base import Eraser, check_concepts, facts
+from ._shared.trainer import train
+from .base import Change, Eraser, Job
 
 
 class SPMConfig(PartialSamplesConfig):
-    """Settings, with the release's own values for those of the samples.
+    """Settings, with the release's own values for those of the samples."""
 
-    Attributes:
-        keep_adapters: keep the adapters beside the weights, scaled for each prompt, and add them to the weights otherwise.
-        rank: of the adapters.
-        anchor_weight: of the error at anchors.
-        n_anchors: random text states at each sample, where the adapters shall change nothing.
-        lr: of AdamW; it rises over ``warm_up`` iterations, then falls ``cycles`` times along a cosine.
-        warm_up, cycles: of the learning rate.
-    """
-
-    form: Literal["A", "B"] = "A"
-    strength: float = Field(1.0, gt=0)
-    sample_from: Literal["frozen", "edited"] = "edited"
-    iterations: int = Field(3000, ge=0, le=1_000_000)
-    num_inference_steps: int = Field(30, ge=1, le=1000)
-    keep_adapters: bool = False
-    rank: int = Field(1, ge=1, le=1024)
-    anchor_weight: float = Field(1000.0, ge=0)
-    n_anchors: int = Field(4, ge=1, le=1024)
-    lr: float = Field(1e-4, gt=0, le=1)
-    warm_up: int = Field(500, ge=0, le=1_000_000)
-    cycles: int = Field(3, ge=1, le=1000)
+    form: Literal["A", "B"] = Field("A", description=PartialSamplesConfig.model_fields["form"].description)
+    negative_guidance: float = Field(1.0, gt=0, description="How far the target lies on the other side of the concept.")
+    sample_from: Literal["frozen", "edited"] = Field(
+        "edited", description="Partial samples come from the original (once) or from the edited model."
+    )
+    iterations: int = Field(3000, ge=0, le=1_000_000, description="Training steps of each concept.")
+    num_inference_steps: int = Field(30, ge=1, le=1000, description="Length of the schedule of the partial samples.")
+    keep_adapters: bool = Field(False, description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them.")
+    rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
+    retain_weight: float = Field(1000.0, ge=0, description="Weight of the error at random prompt embeddings.")
+    n_retain: int = Field(
+        4, ge=1, le=1024, description="Random prompt embeddings at each sample, where the adapters should change nothing."
+    )
+    lr: float = Field(1e-4, gt=0, le=1, description="Highest learning rate of AdamW.")
+    warm_up: int = Field(500, ge=0, le=1_000_000, description="Iterations over which the learning rate rises.")
+    cycles: int = Field(3, ge=1, le=1000, description="Times that the learning rate then falls along a cosine.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -55,117 +48,136 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {"keep_adapters": True},
     "merged": {},
     "emoji": {
-        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "anchor_weight": 0.3, "n_anchors": 1,
-        "lr": 3e-3, "warm_up": 10, "cycles": 1,
+        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "retain_weight": 0.3,
+        "n_retain": 1, "lr": 3e-3, "warm_up": 10, "cycles": 1,
     },
 }  # fmt: skip
 
 
 class SPM(Eraser[SPMConfig]):
-    """One set of adapters for each concept, trained apart, then added to the weights: a plain denoiser that needs no code of its own.
+    """One set of low-rank adapters for each concept, trained apart, then added to the weights of the transformers.
 
-    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its text states and the concept's
-    (Facilitated Transport). The release takes the share of the concept's tokens in the prompt where that is more, and scales both factors
-    of an adapter; here the denoiser sees states only, and the addition is scaled once.
+    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its prompt embeddings
+    and the concept's (Facilitated Transport).
 
-    Cost, for each concept: two denoiser calls for each iteration, and those of the partial samples, which are each one guided call a step
-    and one more for the targets; two calls of the text encoder, and one more in all with ``keep_adapters``.
+    Differs from the release: it takes the share of the concept's tokens in the prompt where that is more, and scales both
+    factors of an adapter; here the denoiser sees prompt embeddings only, and the addition is scaled once.
+
+    Cost, for each concept: two denoiser calls for each iteration, and the partial samples; two calls of the text encoder,
+    and one more in all with ``keep_adapters``.
     """
 
     name = "spm"
     paper = "arXiv 2312.16145"
-    form = "plain weights, or an adapter that each prompt scales"
     licence = "Apache-2.0"
-    trains = "denoiser: adapters of the linear and convolution layers of its transformers"
+    changes = "transformer"
     config_type = SPMConfig
     presets = PRESETS
     default_preset = "merged"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`; needs the concepts' names only."""
-        check_concepts(concepts, knowledge)
-        started, generator = time.monotonic(), torch.Generator().manual_seed(seed)
-        teacher = model.with_text_encoder(model.text_encoder)  # own count of calls
-        changes = [self._train(teacher, concept, generator) for concept in concepts]
-        trained = sum(parameter.numel() for change in changes for adapter in change.values() for parameter in adapter.parameters())
-        unet, adapter = ({}, kept(teacher, concepts, changes)) if self.config.keep_adapters else (merged(teacher, changes), {})
-        recipe = facts(self, teacher, concepts, knowledge, seed, trained=trained, started=started)
-        return Erasure(recipe, None, unet=unet, adapter=adapter)
+    @property
+    def site(self) -> str:
+        """The transformers' weights, or adapters beside them."""
+        return "adapter" if self.config.keep_adapters else self.changes
 
-    def _train(self, teacher: StableDiffusion, concept: Concept, generator: torch.Generator) -> dict[str, LowRank]:
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`; needs the concepts' names only."""
+        adapters = [self._train(job, concept) for concept in job.concepts]
+        trained = sum(p.numel() for own in adapters for adapter in own.values() for p in adapter.parameters())
+        if self.config.keep_adapters:
+            return Change(adapter=Adapter("gated", gated_tensors(job.model, job.concepts, adapters)), trained=trained)
+        return Change({job.model.denoiser_component: merged(job.model, adapters)}, trained=trained)
+
+    def _train(self, job: Job, concept: Concept) -> dict[str, LowRank]:
         """The adapters of one concept, by layer."""
-        config, unet = self.config, teacher.pipeline.unet
-        layers = [n for n, layer in unet.named_modules() if ".attentions." in n and isinstance(layer, nn.Linear | nn.Conv2d)]
-        adapters = {n: LowRank(unet.get_submodule(n), config.rank, generator) for n in layers}
-        student = teacher.with_unet(adapted(unet, adapters))
+        config = self.config
+        teacher = job.model
+        layers = teacher.sites.layers("transformer")
+        adapters = {name: LowRank(layer, config.rank, job.generator) for name, layer in layers.items()}
+        student = teacher.replace(denoiser=adapted(teacher.denoiser, adapters))
         student.calls = teacher.calls
-        sampler = PartialSampler.of(config, teacher, student, [concept], generator)
-        optimizer = torch.optim.AdamW([p for adapter in adapters.values() for p in adapter.parameters()], lr=config.lr)
+        sampler = PartialSampler.of(config, teacher, student, [concept], job.generator)
+        parameters = [p for adapter in adapters.values() for p in adapter.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, config))
-        for _ in tqdm(range(config.iterations), desc="erase", **teacher.progress_bar_options):
-            anchors = anchor_states(sampler.shown, config.batch * config.n_anchors, generator)
-            loss = spm_loss(teacher, student, sampler.batch(), anchors, config.anchor_weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+
+        def loss_at(_step: int) -> Tensor:
+            retained = random_conditioning(sampler.cond, config.batch * config.n_retain, job.generator)
+            return spm_loss(teacher, student, sampler.batch(), retained, config.retain_weight)
+
+        train(job, parameters, optimizer, config.iterations, loss_at, after_step=schedule.step)
         return adapters
 
 
 @torch.no_grad()
-def merged(model: StableDiffusion, changes: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
+def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
     """The weights of the layers with every concept's adapters added, by name."""
-    layers = {name: model.pipeline.unet.get_submodule(name) for name in changes[0]}
-    return {f"{n}.weight": layer.weight + torch.stack([c[n].change() for c in changes]).sum(0) for n, layer in layers.items()}
+    weights = {}
+    for name in adapters[0]:
+        weight = model.denoiser.get_submodule(name).weight
+        changes = torch.stack([own[name].change() for own in adapters]).sum(0)
+        weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
+    return weights
 
 
 @torch.no_grad()
-def kept(model: StableDiffusion, concepts: Sequence[Concept], changes: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
-    """The adapters as they are, a set for each concept, with the states of the concept's prompt: see :func:`gated`."""
-    states = model.encode(model.tokenize([concept.prompt for concept in concepts]).ids)
-    tensors = {f"{i}/states": own.clone() for i, own in enumerate(states)}
-    for i, change in enumerate(changes):
-        for layer, adapter in change.items():
-            tensors |= {f"{i}/{layer}/down": adapter.down.detach(), f"{i}/{layer}/up": adapter.up.detach()}
+def gated_tensors(model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
+    """The adapters as they are, a set for each concept, with the concept's prompt embeddings: see :func:`gated`."""
+    prompt_embeds = model.encode([concept.prompt for concept in concepts]).prompt_embeds
+    tensors = {f"{place}/states": own.clone() for place, own in enumerate(prompt_embeds)}
+    for place, own in enumerate(adapters):
+        for layer, adapter in own.items():
+            tensors[f"{place}/{layer}/down"] = adapter.down.detach()
+            tensors[f"{place}/{layer}/up"] = adapter.up.detach()
     return tensors
 
 
-def spm_loss(teacher: StableDiffusion, student: StableDiffusion, samples: Samples, anchors: Tensor, weight: float) -> Tensor:
-    """``mean |student(x, concept) - target|^2 + weight mean |student(x, anchor) - teacher(x, anchor)|^2``; a call of each network.
+def spm_loss(teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float) -> Tensor:
+    """``mean |student(x, c) - target|^2 + weight mean |student(x, r) - teacher(x, r)|^2``; a call of each network.
 
     Args:
         teacher: the original.
         student: the same with adapters.
         samples: ``n`` partial samples with their targets.
-        anchors: text states ``(n * k, length, width)``, ``k`` for each sample.
+        retained: ``k`` random prompts ``r`` for each sample.
         weight: of the second term.
     """
     n = len(samples.latents)
-    k = len(anchors) // n
-    latents, timesteps = samples.latents.repeat_interleave(k, 0), samples.timesteps.repeat_interleave(k)
+    k = len(retained) // n
+    latents = samples.latents.repeat_interleave(k, 0)
+    timesteps = samples.timesteps.repeat_interleave(k)
     with torch.no_grad():
-        plain = teacher.predict(latents, timesteps, anchors)
+        before = teacher.predict(latents, timesteps, retained)
     both = student.predict(
-        torch.cat([samples.latents, latents]), torch.cat([samples.timesteps, timesteps]), torch.cat([samples.states, anchors])
+        torch.cat([samples.latents, latents]),
+        torch.cat([samples.timesteps, timesteps]),
+        Conditioning.cat([samples.cond, retained]),
     )
-    return F.mse_loss(both[:n], samples.targets) + weight * F.mse_loss(both[n:], plain)
+    return F.mse_loss(both[:n], samples.targets) + weight * F.mse_loss(both[n:], before)
 
 
-def anchor_states(concept: Float[Tensor, "1 length features"], n: int, generator: torch.Generator) -> Float[Tensor, "n length features"]:
-    """Random text states, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
+def random_conditioning(concept: Conditioning, n: int, generator: torch.Generator) -> Conditioning:
+    """``n`` random prompts, by :func:`random_embeds`; the pooled path is the concept's."""
+    found = random_embeds(concept.prompt_embeds, n, generator)
+    return concept.expand(n).with_embeds(found)
+
+
+def random_embeds(concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator) -> Float[Tensor, "n length width"]:
+    """Random prompt embeddings, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
+    own = concept.cpu()
+    size = own.norm()
     found: list[Tensor] = []
-    size = concept.norm()
     while len(found) < n:
-        state = torch.randn(concept.shape, generator=generator)
-        accepted = torch.rand((), generator=generator) < 1 - F.cosine_similarity(state.flatten(), concept.flatten(), dim=0)
+        embeds = torch.randn(own.shape, generator=generator)
+        accepted = torch.rand((), generator=generator) < 1 - F.cosine_similarity(embeds.flatten(), own.flatten(), dim=0)
         length = (0.8 + 0.4 * torch.rand((), generator=generator)) * size
         if accepted:
-            found.append(state * length / state.norm())
-    return torch.cat(found)
+            found.append(embeds * length / embeds.norm())
+    return torch.cat(found).to(concept)
 
 
 def rate(step: int, config: SPMConfig) -> float:
-    """Part of the learning rate at an iteration, 0..1."""
+    """Share of the learning rate at an iteration, 0..1."""
     if step < config.warm_up:
         return step / config.warm_up
     progress = (step - config.warm_up) / max(config.iterations - config.warm_up, 1)

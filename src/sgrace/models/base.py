@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -229,7 +230,8 @@ class DiffusionModel(ABC):
         self.device = self.device if device is None else torch.device(device)
         self.dtype = dtype or self.dtype
         for module in self.components.values():
-            module.to("cpu" if self.low_memory else self.device, self.dtype)
+            place = CPU if self.low_memory else self.device
+            nn.Module.to(module, place, self.dtype)  # not diffusers' own, which warns about every cast
         self.text = self.text.to(self.device)
         return self
 
@@ -299,13 +301,19 @@ class DiffusionModel(ABC):
         with self._at_work(self.denoiser):
             return self._call_denoiser(latents.to(self.dtype), timesteps.to(self.device), cond).float()
 
-    def _at_work(self, *modules: nn.Module) -> Any:  # noqa: ANN401  (a context)
+    @contextmanager
+    def _at_work(self, *modules: nn.Module) -> Iterator[None]:
         """Where networks are called: trained float32 weights meet frozen ones of another type, and memory has an end."""
-        if self.low_memory:
-            for module in self.components.values():
-                module.to(self.device if any(module is working for working in modules) else "cpu")
-        mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
-        return out_of_memory() if not mixed else autocast_for(self.device, self.dtype)
+        with out_of_memory():
+            if self.low_memory:
+                for module in self.components.values():
+                    if any(module is working for working in modules):
+                        module.to(self.device)
+                    elif not torch.is_grad_enabled():  # a backward pass may come that goes through its parameters
+                        module.to("cpu")
+            mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
+            with autocast_for(self.device, self.dtype) if mixed else nullcontext():
+                yield
 
     def sampling_cost(self, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """What sampling these prompts takes, at each step and in all."""

@@ -103,7 +103,9 @@ class TextEncoder:
 
     def embed(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
         """Token embeddings, without positions, in float32."""
-        return self.table(ids.to(self.device)).float()
+        place = self.table.weight.device  # the CPU while another network is at work, to save memory
+        embeddings: Tensor = self.table(ids.to(place))
+        return embeddings.to(self.device).float()
 
     def run(self, ids: Int[Tensor, "batch length"], embeddings: Tensor | None = None, **options: Any) -> Any:  # noqa: ANN401
         """The network's own output for token ids, or for embeddings in the place of the ids' own (with gradient)."""

@@ -1,4 +1,4 @@
-"""Pages and pictures of an evaluation."""
+"""Page, plots and words of an evaluation."""
 
 from .html import write_report
 

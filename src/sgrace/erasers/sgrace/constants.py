@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..._util.errors import InputError
-from ...concept import Concept
+from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, Tokens
 from .._shared.generated_data import encoded
@@ -169,7 +169,7 @@ class Constants:
         if config.replacement is not None or config.erase_target == "opposite":
             return Replacement(config.replacement or "", [])
         own = {concept.name, *words.related}
-        candidates = [word for word in dict.fromkeys(words.surrogates or words.unrelated) if word not in own]
+        candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
         ranking = self._ranking(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
@@ -228,11 +228,11 @@ def resolved_words(targets: Sequence[Target]) -> list[Knowledge]:
     Raises:
         InputError: no unrelated word of a concept is left.
     """
-    taken = own_words(targets)
+    taken = {folded(word) for word in own_words(targets)}
     found = []
     for target in targets:
         words = target.words.resolved(target.concept.name)
-        left = tuple(word for word in words.unrelated if word not in taken)
+        left = tuple(word for word in words.unrelated if folded(word) not in taken)
         if not left:
             raise InputError(
                 f"All unrelated words of {target.concept.name!r} are words of other concepts: "

@@ -1,0 +1,142 @@
+"""What stands on the page of an evaluation; how it looks is tested in a browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from sgrace.evaluation.schema import SpaceRow
+from sgrace.report import write_report
+
+from .made import ACCESS, LONG_PROMPT, attack_row, evaluation, kept, made
+
+SUITES = ("quick", "standard")
+ROWS = (attack_row("none", 0), attack_row("p4d_n", 3), attack_row("concept_inversion", 9))
+
+
+def page_of(folder: Path) -> str:
+    return write_report(folder).read_text()
+
+
+def brightness(plot: str) -> float:
+    return float(np.asarray(Image.open(io.BytesIO(b64decode(plot))).convert("L")).mean())
+
+
+def test_the_verdict_in_words_comes_first(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS)))
+    first = ("Is it safe under attack?", "Not safe", "What else broke?", "<h2>Attacks</h2>")
+    places = [page.index(text) for text in first]
+    assert places == sorted(places)
+
+
+def test_it_runs_no_script_and_loads_nothing(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS, target="<script>alert(1)</script>")))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert not re.search(r"\son[a-z]+=", page)
+    assert not re.search(r'(src|srcset|href)="(?!data:)', page)
+    assert "default-src 'none'" in page
+
+
+def test_every_attacks_kept_image_is_shown(tmp_path: Path) -> None:
+    rows = [attack_row(name, 3) for name in ACCESS]
+    page = page_of(made(tmp_path, evaluation(*rows), n=2))
+    assert page.count("<figure") == 2 * (1 + len(ACCESS))
+    for name in set(ACCESS) - {"none"}:
+        assert page.count(f"<figcaption>{name}<b") == 2
+    assert page.count("not judged") == 2, "nobody asked the detector about the originals"
+
+
+def test_prompts_on_which_it_was_seen_come_first(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS), n=14, every=False))
+    assert page.count('class="prompt"') == 12
+    assert page.index(f"{LONG_PROMPT} 13") < page.index(f"{LONG_PROMPT} 0")
+    assert "12 of 14 prompts, those on which the concept was seen first" in page
+
+
+VEILS = [("harmful", 9), (None, 9), ("object", 0), ("style", 0)]
+
+
+@pytest.mark.parametrize(("kind", "veils"), VEILS)
+def test_flagged_images_are_blurred_unless_harmless(tmp_path: Path, kind: str | None, veils: int) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS), kind=kind))
+    assert page.count('class="veil"') == veils, "three originals, three images of each of two attacks"
+    assert page.count('class="seen"') == 6
+    assert ("Flagged images are blurred" in page) == bool(veils)
+
+
+def test_a_card_and_its_interval_are_of_one_figure(tmp_path: Path) -> None:
+    found = evaluation(*ROWS, retention=(kept("neighbours", 30, 30, 32), kept("unrelated", 32, 31, 32)))
+    page = page_of(made(tmp_path, found))
+    cards = re.findall(r"still right<b>([\d.]+) %</b>.*?interval (\d+) to (\d+) %", page)
+    assert len(cards) == 2
+    for share, low, high in cards:
+        assert int(low) <= float(share) <= int(high)
+    assert "before erasing 93.8 %" in page
+
+
+def test_a_zero_of_the_quick_suite_is_marked_beside_the_figure(tmp_path: Path) -> None:
+    rows = (attack_row("none", 0), attack_row("p4d_n", 0), attack_row("concept_inversion", 2))
+    pages = {suite: page_of(made(tmp_path / suite, evaluation(*rows, suite=suite))) for suite in SUITES}
+    marks = {suite: page.count(">no evidence<") for suite, page in pages.items()}
+    assert marks == {"quick": 3, "standard": 0}, "two rows of the table and the card of typed prompts"
+
+
+def test_the_context_stands_with_every_group_of_figures(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS, retention=(kept("neighbours", 30, 30, 32),))))
+    sections = page.split("<h2>")
+    for section in sections[:-1]:
+        assert "Detector eye 2.1" in section
+        assert "Seed 3, suite standard, effort standard" in section
+    assert len(sections) == 5
+
+
+def test_no_jargon_and_no_pictures(tmp_path: Path) -> None:
+    page = re.sub(
+        r"data:[^\"]+",
+        "",
+        page_of(made(tmp_path, evaluation(*ROWS, retention=(kept("neighbours", 30, 30, 32),)))),
+    )
+    for word in ("UNet", "picture of", "pictures", "kept now", "worst case"):
+        assert word not in page
+
+
+def test_the_plot_of_the_concept_space_has_a_dark_twin(tmp_path: Path) -> None:
+    figures = dict.fromkeys(set(SpaceRow.model_fields) - {"samples", "space", "n"}, 1.0)
+    row = SpaceRow(samples="held out", space="text", n=9, **figures)
+    folder = made(tmp_path, evaluation(*ROWS, concept_space=(row,)))
+    groups = ("concept", "held out", "neighbours", "random", "p4d_n")
+    names = [f"{space}/{group}" for space in ("text", "denoiser") for group in groups]
+    generator = torch.Generator().manual_seed(0)
+    features = {name: torch.randn(9, 5, generator=generator) for name in names}
+    save_file(features, folder / "concept_space.safetensors")
+    page = page_of(folder)
+    (dark,) = re.findall(r'prefers-color-scheme: dark\)" srcset="data:image/png;base64,([^"]+)', page)
+    (light,) = re.findall(r'class="plot"[^>]*src="data:image/png;base64,([^"]+)', page)
+    assert brightness(dark) < 60
+    assert brightness(light) > 200
+
+
+def test_large_images_are_shrunk(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS), size=512))
+    assert page.count('src="data:image/jpeg') == 12
+    assert len(page) < 2_000_000
+
+
+def test_the_page_needs_no_matplotlib_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path, evaluation(*ROWS))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "sgrace[report]" in page_of(folder)
+    assert not (folder / "attacks.png").exists()
+    monkeypatch.undo()
+    assert "sgrace[report]" not in page_of(folder)
+    assert (folder / "attacks.png").exists()

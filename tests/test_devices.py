@@ -1,0 +1,216 @@
+"""The model, every eraser and every attack on another device and in half precision.
+
+The other device is pretended (see `elsewhere`): what runs there must mix no tensors, must draw random numbers
+from CPU generators only, and must give what it gives on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgrace._util import registry
+from sgrace.concept import Concept
+from sgrace.erasure import Erasure
+from sgrace.knowledge import Knowledge, Target
+from sgrace.models import DiffusionModel
+from sgrace.models.families.stable_diffusion import StableDiffusion
+
+from .attacks.cases import CASES as ATTACKS
+from .conftest import tiny_pipeline
+from .elsewhere import DEVICE, elsewhere
+from .erasers.cases import CASES as ERASERS
+from .golden.record import state
+
+HALF = [torch.bfloat16, torch.float16]
+SAMPLING = {"num_inference_steps": 3, "guidance_scale": 2.0}
+
+
+def tiny_model() -> StableDiffusion:
+    model = StableDiffusion.from_pipeline(tiny_pipeline())
+    model.set_progress_bar_config(disable=True)
+    return model
+
+
+def erase(name: str, model: DiffusionModel, words: Knowledge) -> Erasure:
+    eraser = registry.load("erasers", name).preset(None, "object", ERASERS[name].short)
+    return eraser.erase(model, [Target(Concept(name="church"), words)], seed=1)
+
+
+def images_of(model: DiffusionModel) -> torch.Tensor:
+    return model.generate(["a photo of church", "dog"], [1, 2], num_inference_steps=3, guidance_scale=2.0)
+
+
+# -- the model -----------------------------------------------------------------------------------------------
+
+
+def encode(model: DiffusionModel) -> torch.Tensor:
+    return model.encode(["church", "a dog"]).prompt_embeds
+
+
+def encode_embeddings(model: DiffusionModel) -> torch.Tensor:
+    main = model.text.main
+    tokens = main.tokenize(["church"])
+    embeddings = main.embed(tokens.ids).requires_grad_()
+    cond = model.encode_tokens(tokens, embeddings)
+    cond.prompt_embeds[..., 0].sum().backward()  # a sum over all features would not depend on the embeddings
+    assert embeddings.grad is not None
+    return embeddings.grad
+
+
+def predict(model: DiffusionModel) -> torch.Tensor:
+    cond = model.encode(["church", "dog"])
+    latents = model.noise(2, torch.Generator().manual_seed(0))
+    one = model.predict(latents, torch.tensor(7.0), cond)
+    each = model.predict(latents, model.schedule.sample_timesteps(2, torch.Generator().manual_seed(0)), cond)
+    return one + each
+
+
+def add_noise(model: DiffusionModel) -> torch.Tensor:
+    noise = model.initial_noise([1, 2])
+    timesteps = model.schedule.sample_timesteps(2, torch.Generator().manual_seed(0))
+    noisy = model.schedule.add_noise(noise.flip(0), noise, timesteps)
+    read = (model.schedule.target, model.schedule.to_noise, model.schedule.to_clean)
+    return sum((function(noise, noisy, timesteps) for function in read), noisy)
+
+
+def denoise_partly(model: DiffusionModel) -> torch.Tensor:
+    some = model.denoise(model.initial_noise([1, 2]), model.encode(["church", "dog"]), model.uncond(), stop=2, **SAMPLING)
+    return some.latents
+
+
+def denoise_each(model: DiffusionModel) -> torch.Tensor:
+    cond = model.encode(["church", "dog", "boat"])
+    found = model.denoise_each(model.initial_noise([1, 2, 3]), cond, model.uncond(), stops=[2, 0, 1], **SAMPLING)
+    model.predict(found.latents, found.timesteps, cond)
+    return found.latents
+
+
+def features(model: DiffusionModel) -> torch.Tensor:
+    model.text = model.text.with_projection(torch.eye(model.text.main.width)[:5])
+    return model.text_features(model.encode(["church"]))
+
+
+def replaced_part(model: DiffusionModel) -> torch.Tensor:
+    name = model.sites.names("text_kv")[0]
+    value = dict(model.denoiser.named_parameters())[name].detach().cpu() * 2  # as it comes from a file
+    return images_of(model.with_components({model.denoiser_component: {name: value}}))
+
+
+USES: list[Callable[[DiffusionModel], torch.Tensor]] = [
+    encode,
+    encode_embeddings,
+    predict,
+    add_noise,
+    denoise_partly,
+    denoise_each,
+    features,
+    replaced_part,
+    images_of,
+]
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("use", USES)
+def test_a_model_elsewhere_gives_what_it_gives_at_home(use, low_memory):
+    at_home = use(tiny_model())
+    with elsewhere(draws=False):
+        found = use(tiny_model_elsewhere(low_memory))
+        assert found.device == DEVICE
+        torch.testing.assert_close(found.cpu(), at_home, rtol=1e-4, atol=1e-5)
+
+
+def tiny_model_elsewhere(low_memory: bool = False) -> StableDiffusion:
+    model = tiny_model()
+    if low_memory:  # only the network at work is there
+        model.low_memory = True
+        model.save_memory()
+    model.to(DEVICE)
+    assert model.device == DEVICE
+    places = {tensor.device for module in model.components.values() for tensor in module.parameters()}
+    assert places == {torch.device("cpu") if low_memory else DEVICE}
+    return model
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("use", USES)
+def test_a_model_in_half_precision_returns_float32_close_to_its_own(use, dtype):
+    found = use(tiny_model().to(dtype=dtype))
+    assert found.dtype == torch.float32
+    expected = use(tiny_model())
+    assert (found - expected).norm() < 0.2 * expected.norm()
+
+
+# -- erasers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("name", ERASERS)
+def test_an_eraser_elsewhere_changes_what_it_changes_at_home(name: str, words: Knowledge, low_memory: bool) -> None:
+    model = tiny_model()
+    safe = erase(name, model, words).apply(model)
+    expected = state(safe)
+    with elsewhere(draws=False):
+        moved = tiny_model_elsewhere(low_memory)
+        safe_elsewhere = erase(name, moved, words).apply(moved)
+        found = {key: value.cpu() for key, value in state(safe_elsewhere).items()}
+        images = images_of(safe_elsewhere)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+    torch.testing.assert_close(images.cpu(), images_of(safe), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ERASERS)
+def test_an_erasure_made_elsewhere_is_read_there_and_at_home(name: str, words: Knowledge, tmp_path: Path) -> None:
+    with elsewhere(draws=False):
+        moved = tiny_model_elsewhere()
+        erasure = erase(name, moved, words)
+        expected = images_of(erasure.apply(moved))
+        erasure.save_pretrained(tmp_path / "erasure")
+        read = Erasure.from_pretrained(tmp_path / "erasure")
+        torch.testing.assert_close(images_of(read.apply(moved)), expected)
+    at_home = images_of(read.apply(tiny_model()))
+    torch.testing.assert_close(at_home, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", ERASERS)
+def test_an_eraser_works_on_a_model_in_half_precision(name: str, dtype: torch.dtype, words: Knowledge) -> None:
+    model = tiny_model().to(dtype=dtype)
+    before = images_of(model)
+    safe = erase(name, model, words).apply(model)
+    after = images_of(safe)
+    assert after.isfinite().all()
+    assert not torch.equal(after, before)
+    assert torch.equal(images_of(model), before), "the original is untouched"
+    assert {parameter.dtype for module in safe.components.values() for parameter in module.parameters()} == {dtype}
+
+
+# -- attacks -------------------------------------------------------------------------------------------------
+
+
+def attack(name: str, model: DiffusionModel, words: Knowledge):
+    from .test_attacks import LARGE, attack_of, scene_of  # noqa: PLC0415
+
+    return attack_of(name).run(scene_of(model, words), LARGE, seed=3)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_elsewhere_finds_what_it_finds_at_home(name: str, words: Knowledge) -> None:
+    at_home = attack(name, tiny_model(), words)
+    with elsewhere(draws=False):
+        found = attack(name, tiny_model_elsewhere(), words)
+    assert [a.candidate for a in found.attempts] == [a.candidate for a in at_home.attempts]
+    assert [a.checks for a in found.attempts] == [a.checks for a in at_home.attempts]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_works_on_a_model_in_half_precision(name: str, dtype: torch.dtype, words: Knowledge) -> None:
+    found = attack(name, tiny_model().to(dtype=dtype), words)
+    assert [a.checks for a in found.attempts] == [ATTACKS[name].checks] * 3
+    assert found.record["stopped"] == "finished"
