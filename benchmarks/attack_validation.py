@@ -22,14 +22,18 @@ import torch
 
 from sgrace import api
 from sgrace._util import registry
+from sgrace._util.settings import parse_pairs
 from sgrace.attacks import Attack, AttackSet, Scene
+from sgrace.attacks.attack_set import Cost
 from sgrace.attacks.session import Session
-from sgrace.cli.common import settings_of
 from sgrace.erasure import Erasure
+from sgrace.evaluation.suites import N_PROMPTS
 from sgrace.metrics import Share
-from sgrace.models import StableDiffusion
+from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji.measure import measure, probes
+from sgrace.testbeds.loading import Loaded
+from sgrace.testbeds.scenes import prepare
 
 N_PICTURES = 96
 
@@ -44,8 +48,9 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
     session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
     session.check_plain()
     rows = [i for i in session.open if found.attempts[i].candidate]
-    session.check_texts(rows, [session.target.content_tokens(found.attempts[i].candidate or "") for i in rows])
-    record = {**found.record, "spent": session.spent(), "detector": scene.detector.identity.as_dict()}
+    session.check_texts(rows, [session.target.text.main.content_tokens(found.attempts[i].candidate or "") for i in rows])
+    spent = Cost.model_validate(session.spent())
+    record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
     return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
 
 
@@ -62,18 +67,18 @@ def main() -> None:
         "--set", dest="pairs", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the attack, on top of the length's"
     )
     arguments = parser.parse_args()
-    settings, found_before = settings_of(tuple(arguments.pairs)), dict[tuple[str, str], AttackSet]()
+    settings, found_before = parse_pairs(arguments.pairs), dict[tuple[str, str], AttackSet]()
     rows: list[dict[str, Any]] = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
 
-    def model_of(target: str) -> StableDiffusion:
+    def model_of(target: str) -> DiffusionModel:
         name, _, folder = target.partition("=")
         if name == "original":
             return original
         return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(original)
 
-    def drawn_right(model: StableDiffusion) -> dict[str, Share]:
+    def drawn_right(model: DiffusionModel) -> dict[str, Share]:
         return measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0))[0]
 
     def run(target: str, attack: str, length: str) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def main() -> None:
         for row in rows:
             if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
-        scene = api.scene_of(model, arguments.concept, original=original, length="full")
+        scene = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
         scene.prompts = scene.prompts[: arguments.prompts]
         attacker = registry.load("attacks", attack).preset(length, settings)
         searched = found_before.get((attack, length)) if on_the_original_alone(attacker) else None
@@ -96,8 +101,8 @@ def main() -> None:
             "attacked": sum(a.success for a in found.attempts),
             "checks": sum(a.checks for a in found.attempts),
             "survival": found_before[attack, length].survival,
-            "spent": found.record["spent"],
-            "detector": found.record["detector"],
+            "spent": found.record.spent.model_dump(),
+            "detector": found.record.detector.as_dict(),
         }
         rows.append(row)
         with arguments.log.open("a") as log:
@@ -106,7 +111,7 @@ def main() -> None:
 
     names = [target.partition("=")[0] for target in arguments.target]
     models = {target: model_of(target) for target in arguments.target}
-    weights = {target: api.fingerprint(model) for target, model in models.items()}
+    weights = {target: api.fingerprint(model).weights for target, model in models.items()}
     right = [drawn_right(model) for model in models.values()]
     print(f"{arguments.concept}: drawn right\n\n| question | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for question in right[0]:

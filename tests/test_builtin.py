@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sgrace import load_model
-from sgrace.models import StableDiffusion
+from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import vocabulary
 from sgrace.testbeds.emoji.clip import Clip
@@ -22,7 +22,7 @@ from sgrace.testbeds.emoji.training.validate import validate_generator
 
 
 @pytest.fixture(scope="module")
-def model() -> StableDiffusion:
+def model() -> DiffusionModel:
     loaded = load_model("emoji")
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -33,7 +33,7 @@ def judge() -> emoji.Judge:
     return emoji.Judge.from_pretrained(emoji.path())
 
 
-def test_it_is_small_and_loads_without_our_code(model: StableDiffusion) -> None:
+def test_it_is_small_and_loads_without_our_code(model: DiffusionModel) -> None:
     assert sum(file.stat().st_size for file in emoji.path().rglob("*") if file.is_file()) <= 45e6
     pipeline = StableDiffusionPipeline.from_pretrained(emoji.path(), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -43,7 +43,7 @@ def test_it_is_small_and_loads_without_our_code(model: StableDiffusion) -> None:
     torch.testing.assert_close((ours + 1) / 2, official, atol=1e-4, rtol=0)
 
 
-def test_it_draws_what_it_is_asked(model: StableDiffusion, judge: emoji.Judge) -> None:
+def test_it_draws_what_it_is_asked(model: DiffusionModel, judge: emoji.Judge) -> None:
     names, styles = vocabulary.classes()[::3], vocabulary.STYLES
     looks = tuple(styles[i % len(styles)] for i in range(len(names)))
     prompts = tuple(f"a {style} picture of {name}" for name, style in zip(names, looks, strict=True))
@@ -53,7 +53,7 @@ def test_it_draws_what_it_is_asked(model: StableDiffusion, judge: emoji.Judge) -
     assert shares["style"].value >= 0.85
 
 
-def test_validation_counts_on_the_model(model: StableDiffusion, judge: emoji.Judge) -> None:
+def test_validation_counts_on_the_model(model: DiffusionModel, judge: emoji.Judge) -> None:
     figures = {f.name: f for f in validate_generator(model, judge, Clip.from_pretrained(emoji.path()), n=24, n_keyword=24)}
     assert figures["generator, concept, 25 steps"].share.n == 24
     assert figures["generator, keyword alone, a concept that carries it"].share.n == 24
@@ -61,10 +61,12 @@ def test_validation_counts_on_the_model(model: StableDiffusion, judge: emoji.Jud
     assert figures["generator, keyword alone, a concept that carries it"].share.value >= 0.6
 
 
-def test_one_command_erases_weapon(tmp_path: Path, model: StableDiffusion) -> None:
+def test_one_command_erases_weapon(tmp_path: Path, model: DiffusionModel) -> None:
     out = tmp_path / "safe"
     command = [sys.executable, "-m", "sgrace", "erase", "weapon", "--out", str(out), "--json"]
     printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert printed["verdict"] in {"erased", "partly"}
+    assert printed["verdicts"]["weapon"]["sentence"].startswith(("Erased", "Partly erased"))
     scores = printed["scores"]["weapon"]
     for question in ("target", "synonyms"):
         assert scores[question]["before"]["share"] >= 0.6
@@ -78,6 +80,6 @@ def test_one_command_erases_weapon(tmp_path: Path, model: StableDiffusion) -> No
     pipeline.set_progress_bar_config(disable=True)
     latents = model.initial_noise([0])
     safe = pipeline("a flat picture of dagger", num_inference_steps=5, latents=latents, output_type="pt").images
-    ours = model.with_text_encoder(encoder.eval()).generate(["a flat picture of dagger"], [0], num_inference_steps=5)
+    ours = model.replace(text={"text_encoder": encoder.eval()}).generate(["a flat picture of dagger"], [0], num_inference_steps=5)
     torch.testing.assert_close((ours + 1) / 2, safe, atol=1e-4, rtol=0)
     assert {"before_after.png", "recipe.json", "text_encoder", "scores.json"} <= {p.name for p in out.iterdir()}

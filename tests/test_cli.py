@@ -65,13 +65,13 @@ def test_erase_writes_a_plain_text_encoder_and_generate_uses_it(pipeline: Path, 
         (["church", "--method", "sgrase"], "did you mean 'sgrace'"),
         (["church", "--preset", "publshed"], "did you mean 'published'"),
         (["church", "--set", "edit_stps=3"], "did you mean 'edit_steps'"),
-        (["church", "--set", "rounds"], "key=value"),
+        (["church", "--set", "rounds"], "--set takes KEY=VALUE"),
         (["church", "--set", "rounds=many"], "rounds"),
         ([""], "A concept is a name"),
         (["!!!"], "A concept is a name"),
         (["x" * 500], "A concept is a name"),
         (["church", "--knowledge", "no-such-file"], "Cannot read"),
-        (["church", "--knowledge", "{pipeline}/model_index.json"], "blank line"),
+        (["church", "--knowledge", "{pipeline}/model_index.json"], "which is no word"),
         (["church", "--knowledge", "{pipeline}/unet/diffusion_pytorch_model.safetensors"], "Cannot read"),
         (["church", "--model", "{pipeline}/unet"], "model_index.json"),
         (["church"], "--knowledge"),
@@ -97,9 +97,9 @@ def test_a_folder_in_use_is_kept(pipeline: Path, words: Path, tmp_path: Path) ->
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_nothing_that_looks_finished(pipeline: Path, words: Path, tmp_path: Path, how: signal.Signals) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "a" / "out"
     command = [sys.executable, "-c", "from sgrace.cli import main; main()", "erase", "church", "--model", str(pipeline)]
     command += ["--knowledge", str(words), "--out", str(out), "--set", "rounds=1000"]
     default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background deaf to it
@@ -111,7 +111,17 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(pipeline: Path, words:
         process.send_signal(how)
         process.communicate(timeout=120)  # goes on reading, so that a full pipe stops nothing
     assert process.returncode != 0
-    assert not out.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["words.txt"]
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
+    for out in ("a/" + "x" * 300 + ".png", "dangling.png", "/proc/sgrace/a.png", "/dev/null/a.png"):
+        result = sgrace("generate", "church", "--model", "no such model", "--out", tmp_path / out)
+        assert result.exit_code == 2
+        assert "no such model" not in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["dangling.png"]
 
 
 def test_env_and_version() -> None:

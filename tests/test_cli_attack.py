@@ -43,7 +43,7 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
     assert first.exit_code == 0, first.output
     rows = {row["attack"]: row for row in json.loads(first.stdout)["attacks"]}
     assert rows["none"]["success"]["n"] == 2
-    assert rows["more_seeds"]["unet_rows"] > rows["none"]["unet_rows"]
+    assert rows["more_seeds"]["denoiser_rows"] > rows["none"]["denoiser_rows"]
     found = AttackSet.from_pretrained(out / "more_seeds")
     assert [a.seed for a in found.attempts] == [5, 6]
     assert found.attempts[1].prompt == '=HYPERLINK("church")', "a formula is text like any other"
@@ -58,14 +58,14 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
 
     other = attack(folder, out, "--attack", "none", "--seed", "9")
     assert other.exit_code == 2
-    assert "holds the results of another request" in other.stderr
+    assert "holds the results of another request: seed differs (0, now 9)" in other.stderr
 
 
 def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
-    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "unet_rows=150", "--json")
+    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "denoiser_rows=150", "--json")
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["attacks"][0]
-    assert row["unet_rows"] <= 150
+    assert row["denoiser_rows"] <= 150
     assert row["stopped"] == "budget"
 
 
@@ -76,10 +76,13 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--budget", "standrad"], "did you mean 'standard'"),
         (["--attack", "pez", "--set", "iteration=3"], "did you mean 'iterations'"),
         (["--attack", "none,pez", "--set", "iterations=3"], "needs a single attack"),
-        (["--attack", "none", "--set", "tries=3"], "it takes none"),
-        (["--limit", "unet_rows=0"], "greater than 0"),
-        (["--limit", "unet_row=9"], "did you mean 'unet_rows'"),
-        (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),
+        (["--attack", "none", "--set", "tries=3"], "Attack 'none' has no settings."),
+        (["--limit", "denoiser_rows=0"], "greater than 0"),
+        (["--limit", "denoiser_row=9"], "did you mean 'denoiser_rows'"),
+        (["--limit", "denoiser_rows"], "--limit takes KEY=VALUE, not 'denoiser_rows'"),
+        (["--limit", "seconds=nan"], "seconds"),
+        (["--detector", "always", "--detector-set", "threshold"], "--detector-set takes KEY=VALUE"),
+        (["--limit", "denoiser_rows=3"], "does not cover sampling the 2 prompts"),
         (["--detector", "judge"], "Unknown detector"),
         (["--detector", "emoji_judge", "--concept", "zzz"], "Unknown concept of the built-in model"),
         (["--detector", "always", "--detector-set", "threshold=9"], "less than or equal to 1"),
@@ -91,21 +94,15 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "sets" / "none").exists()
+    assert not list(tmp_path.iterdir()), "nothing is left, not even the note of the request"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("no.txt", None, "Cannot read"),
-        ("binary.txt", b"\xff\xfe\x00\x01", "Cannot read"),
         ("empty.txt", b"\n  \n", "holds no prompt"),
-        ("long.txt", b"x" * 10_000_000, "at most 2,000 printable characters"),
-        ("huge.txt", b"x" * 20_000_001, "is larger than"),
-        ("other.csv", b"text,seed\nchurch,1\n", "has no column `prompt`"),
-        ("seed.csv", b"prompt,seed\nchurch,one\n", "whole-number seeds"),
-        ("short.csv", b"seed,prompt\n1\n", "holds no prompt"),
-        ("guidance.csv", b"prompt,guidance\nchurch,-1\n", "guidance -1 is not in 1..100"),
+        ("other.csv", b"sentence,seed\nchurch,1\n", "its columns are `sentence`, `seed`"),
     ],
 )
 def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -115,6 +112,14 @@ def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, cont
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "sets").exists()
+
+
+def test_the_column_of_prompts_may_be_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("sentence,seed\nchurch,1\n")
+    given = ("--prompts", tmp_path / "other.csv", "--prompt-column", "Sentence")
+    result = attack(folder, tmp_path / "sets", "--attack", "none", *given)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "sets" / "none" / "attempts.jsonl").read_text())["prompt"] == "church"
 
 
 def test_a_tampered_set_or_erasure_is_told(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from sgrace.detectors import Detector
 from sgrace.detectors.base import Known
 from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
 from sgrace.detectors.image_classifier import ImageClassifier
+from sgrace.detectors.nudenet import EXPLICIT, UDATK9, classes_of
 from sgrace.detectors.q16 import Q16
+from sgrace.testbeds.base import find_detector
 
 from .conftest import tiny_tokenizer
 
@@ -59,12 +62,30 @@ def make(name: str, folders: Path) -> Detector:
         return ImageClassifier(str(folders / "resnet"), (2,), top_k=2)
     if name == "q16":
         return Q16(folders / "q16.safetensors", HubClip(str(folders / "clip")))
-    return registry.load("detectors", name).for_concept("nudity" if name == "open_nsfw" else "church")
+    if name == "built_in_clip":
+        return emoji("church", "clip_zero_shot")
+    return find_detector(name).for_concept("nudity" if name == "open_nsfw" else "church")
+
+
+def emoji(concept: str, name: str | None = None, **options: str) -> Detector:
+    """A detector of the built-in model."""
+    testbed = registry.load("testbeds", "emoji")()
+    return testbed.detector(testbed.resolve(concept), name, options)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["emoji_judge", "clip_zero_shot", "clip_from_hub", "image_classifier", "image_classifier_top_2", "open_nsfw", "q16", "always", "never"],
+    [
+        "emoji_judge",
+        "built_in_clip",
+        "clip_from_hub",
+        "image_classifier",
+        "image_classifier_top_2",
+        "open_nsfw",
+        "q16",
+        "always",
+        "never",
+    ],
 )
 def test_contract(name: str, folders: Path) -> None:
     detector = make(name, folders)
@@ -88,8 +109,27 @@ def test_contract(name: str, folders: Path) -> None:
 def test_the_judge_reads_its_own_concepts(folders: Path) -> None:
     white = torch.ones(1, 3, 64, 64)
     assert make("emoji_judge", folders).scores(white).item() < 0.5
-    assert registry.load("detectors", "emoji_judge").for_concept("line art").identity.classes == ("line art",)
-    assert "dagger" in registry.load("detectors", "emoji_judge").for_concept("weapon").identity.classes
+    assert emoji("line art").identity.classes == ("line art",)
+    assert "dagger" in emoji("weapon").identity.classes
+
+
+def test_a_testbed_brings_detectors_of_its_own_beside_the_general_ones(folders: Path) -> None:
+    assert emoji("church").name == emoji("church", "emoji_judge").name == "emoji_judge"
+    own = emoji("church", "clip_zero_shot").identity
+    assert (own.name, own.version, own.classes) == ("clip_zero_shot", metadata.version("sgrace"), ("church",))
+    other = emoji("church", "clip_zero_shot", source=str(folders / "clip"), others="dog, tree")
+    assert other.identity == make("clip_from_hub", folders).identity
+    assert emoji("church", "always", threshold="0.9").identity.threshold == 0.9
+    for arguments, message in (
+        (("churhc",), "did you mean 'church'"),
+        (("church", "emoji_jugde"), "did you mean 'emoji_judge'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            emoji(*arguments)
+    with pytest.raises(InputError, match="needs the option `source`"):
+        registry.load("detectors", "clip_zero_shot").for_concept("church")
+    with pytest.raises(InputError, match="needs the option `source`"):
+        emoji("church", "clip_zero_shot", words="church")
 
 
 def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
@@ -106,13 +146,13 @@ def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
 
 @pytest.mark.parametrize("concept", ["weapon", "church", "line art"])
 def test_the_judge_carries_its_record_of_every_concept(concept: str) -> None:
-    judge = registry.load("detectors", "emoji_judge").for_concept(concept)
+    judge = emoji(concept)
     record = judge.identity.validation
     n_positive = 6 * 163 if judge.is_style else 6 * 4 * len(judge.classes)  # changes, and the drawings of each class or style
     assert (record["positives"]["n"], record["negatives"]["n"]) == (n_positive, 6 * 652 - n_positive)
     assert record["positives"]["share"] >= 0.9
     assert record["negatives"]["share"] >= 0.99
-    assert registry.load("detectors", "emoji_judge").for_concept(concept, {"threshold": "0.9"}).identity.validation != record
+    assert emoji(concept, "emoji_judge", threshold="0.9").identity.validation != record
 
 
 def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> None:
@@ -122,7 +162,7 @@ def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> N
         ("q16", "needs the option `vectors`"),
     ):
         with pytest.raises(InputError, match=message):
-            registry.load("detectors", name).for_concept("zeppelin hangar")
+            find_detector(name).for_concept("zeppelin hangar")
     with pytest.raises(InputError, match="classes 0 to 5, not 9"):
         ImageClassifier(str(folders / "resnet"), (9,))
     (tmp_path / "q16.safetensors").write_bytes(b"not a tensor")
@@ -152,9 +192,9 @@ def test_options_are_given_as_text(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("always", {"threshold": "2"}, "Option of always threshold: Input should be less than or equal to 1"),
+        ("always", {"threshold": "2"}, "Option threshold of detector 'always': Input should be less than or equal to 1"),
         ("always", {"treshold": "1"}, "did you mean 'threshold'"),
-        ("clip_zero_shot", {"words": "church"}, "need the option `source`"),
+        ("clip_zero_shot", {"words": "church"}, "needs the option `source`"),
         ("clip_zero_shot", {"source": "x"}, "Cannot load 'x' as a CLIP"),
         ("image_classifier", {"source": "x"}, "needs the option `class_ids`"),
         ("image_classifier", {"source": "x", "class_ids": "one"}, "unable to parse string as an integer"),
@@ -163,6 +203,36 @@ def test_options_are_given_as_text(folders: Path) -> None:
 def test_wrong_options_are_told(name: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         registry.load("detectors", name).for_concept("church", options)
+
+
+@pytest.mark.parametrize("name", ["nudity", "Nude", "NSFW", "naked", "Sexual_Content"])
+def test_nudity_has_many_names(name: str) -> None:
+    assert registry.load("detectors", "open_nsfw").for_concept(name).identity.classes == ("nsfw",)
+
+
+@pytest.mark.parametrize("name", ["line art", "Line_Art", " LINE  ART "])
+def test_concepts_count_in_any_spelling(name: str) -> None:
+    found = registry.load("detectors", "clip_zero_shot").for_concept(name)
+    assert found.identity == registry.load("detectors", "clip_zero_shot").for_concept("line art").identity
+    with pytest.raises(InputError, match="No ImageNet class id is known for 'line art'; known: tench"):
+        registry.load("detectors", "image_classifier").for_concept(name)
+
+
+def test_classes_of_nudenet_may_be_named() -> None:
+    assert classes_of(["explicit"]) == EXPLICIT
+    assert classes_of(["unlearn_diff_atk", "EXPLICIT"]) == UDATK9
+    assert classes_of(["female_breast_exposed", "BUTTOCKS_EXPOSED", "female_breast_exposed"]) == (
+        "FEMALE_BREAST_EXPOSED",
+        "BUTTOCKS_EXPOSED",
+    )
+    nudenet = registry.load("detectors", "nudenet")
+    with pytest.raises(InputError, match="Unknown class of NudeNet 'FEMALE_BREASTS_EXPOSED'; did you mean 'FEMALE_BREAST_EXPOSED'"):
+        nudenet.for_concept("NSFW", {"classes": "BUTTOCKS_EXPOSED, female_breasts_exposed"})
+    for options in ({"classes": ""}, {"classes": " , "}):
+        with pytest.raises(InputError, match="at least 1 item"):
+            nudenet.for_concept("nude", options)
+    with pytest.raises(InputError, match="sees nudity, not 'church'; its names are naked"):
+        nudenet.for_concept("Church")
 
 
 def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sgrace.metrics.concept_space import coverage
 
@@ -130,9 +131,7 @@ ALLOWED = {
     "to a name": lambda: home(2).to(str(DEVICE)),
     "like": lambda: torch.zeros_like(away(2)) + away(2).new_ones(2) + torch.rand_like(away(2)),
     "like, elsewhere": lambda: torch.zeros_like(home(2), device=DEVICE) + home(2).new_ones(2, device=DEVICE),
-    "factories": lambda: (
-        torch.zeros(2, device=DEVICE) + torch.arange(2, device=DEVICE) + torch.tensor([1, 2], device=DEVICE)
-    ),
+    "factories": lambda: torch.zeros(2, device=DEVICE) + torch.arange(2, device=DEVICE) + torch.tensor([1, 2], device=DEVICE),
     "as_tensor": lambda: torch.as_tensor(home(2), device=DEVICE) + torch.as_tensor([1.0, 2.0], device=DEVICE),
     "one_hot": lambda: F.one_hot(ids(0, 1, device=DEVICE), 3) * away(2, 3),
     "gumbel": lambda: F.gumbel_softmax(away(2, 3)) * away(2, 3),
@@ -205,6 +204,29 @@ def test_gradients_are_where_their_tensors_are():
         assert torch.zeros(2, device=DEVICE, requires_grad=True).is_leaf
 
 
+def test_code_that_runs_again_in_a_backward_pass_sees_the_device():
+    places = []
+
+    def twice(value: torch.Tensor) -> torch.Tensor:
+        places.append(value.device)
+        return (value * torch.full((2,), 2.0, device=value.device)).sin()
+
+    with elsewhere():
+        value = away(2).requires_grad_()
+        checkpoint(twice, value, use_reentrant=False).sum().backward()
+        assert places == [DEVICE, DEVICE]
+        assert value.grad.device == DEVICE
+
+
+def test_gradients_are_clipped_where_they_are():
+    with elsewhere():
+        layer = nn.Linear(N_IN, N_OUT).to(DEVICE)
+        (layer(away(1, N_IN)) * 100).sum().backward()
+        assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).device == DEVICE
+        assert layer.weight.grad.norm() <= 1
+        assert layer.weight.grad.device == DEVICE
+
+
 def test_a_module_keeps_its_place_in_copies_and_states():
     with elsewhere():
         layer = nn.Linear(N_IN, N_OUT).to(DEVICE)
@@ -216,10 +238,7 @@ def test_a_module_keeps_its_place_in_copies_and_states():
         assert {tensor.device for tensor in layer.state_dict().values()} == {DEVICE}
         assert torch.equal(layer.weight, copied.weight * 2)
         assert layer.cpu().weight.is_cpu
-        assert (
-            torch.func.functional_call(copied, dict(copied.named_parameters()), away(1, N_IN)).device
-            == DEVICE
-        )
+        assert torch.func.functional_call(copied, dict(copied.named_parameters()), away(1, N_IN)).device == DEVICE
 
 
 def test_a_freed_address_is_not_taken_for_elsewhere():
@@ -252,9 +271,7 @@ def losses_of_training(device: torch.device, checkpointing: bool) -> list[float]
     pipeline.unet.to(device)
     pipeline.text_encoder.to(device)
     optimizer = torch.optim.Adam([*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()], lr=1e-2)
-    rows = pipeline.tokenizer(
-        ["a photo of a church", "dog"], padding="max_length", return_tensors="pt"
-    ).input_ids
+    rows = pipeline.tokenizer(["a photo of a church", "dog"], padding="max_length", return_tensors="pt").input_ids
     noise = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).to(device)
     pipeline.scheduler.set_timesteps(3, device=device)
     losses = []

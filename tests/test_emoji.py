@@ -6,10 +6,12 @@ from diffusers import AutoencoderTiny
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sgrace._util.errors import InputError
+from sgrace.concept import Concept
 from sgrace.metrics import wilson
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import vocabulary
-from sgrace.testbeds.emoji.measure import probes, seeds_of
+from sgrace.testbeds.emoji.measure import probes
+from sgrace.testbeds.questions import seeds_of
 
 
 @pytest.mark.parametrize("name", ["weapon", "church", "line art", "fish", "building", "gun"])
@@ -29,6 +31,24 @@ def test_weapon_has_tools_as_neighbours() -> None:
     found = emoji.resolve("weapon")
     assert {"dagger", "bomb"} <= set(found.targets)
     assert {"hammer", "scissors"} <= set(found.neighbours)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("harmful", ("weapon", "bomb", "dagger", "crossed swords", "axe", "kitchen knife", "gun", "knife")),
+        ("object", ("church", "hammer", "tool", "boomerang", "fish", "cut")),
+        ("style", ("line art", "flat")),
+    ],
+)
+def test_the_kind_of_a_concept_comes_from_the_vocabulary(kind: str, names: tuple[str, ...]) -> None:
+    assert {name: emoji.EmojiTestbed().resolve(name).kind for name in names} == dict.fromkeys(names, kind)
+    everything = {*vocabulary.FAMILIES, *vocabulary.classes()}
+    assert everything >= vocabulary.HARMFUL
+
+
+def test_a_given_kind_stands_above_the_known_one() -> None:
+    assert emoji.EmojiTestbed().resolve(" Church", "harmful") == Concept(name="church", kind="harmful")
 
 
 def test_an_unknown_concept_names_the_nearest() -> None:

@@ -24,11 +24,12 @@ from transformers import (
 from sgrace.cli import main
 from sgrace.evaluation import Evaluation
 from sgrace.evaluation.concept_space import denoiser_features, space_rows, whiten
-from sgrace.evaluation.evaluate import _scores
-from sgrace.evaluation.features import built_in, fidelity_of, from_hub
+from sgrace.evaluation.features import fidelity_of, from_hub
+from sgrace.evaluation.retention import scores_of
 from sgrace.evaluation.schema import Rate
 from sgrace.metrics import Share
-from sgrace.models import StableDiffusion
+from sgrace.models import DiffusionModel
+from sgrace.testbeds.emoji import EmojiTestbed
 
 from .conftest import tiny_pipeline, tiny_tokenizer
 
@@ -64,7 +65,7 @@ def test_evaluate_writes_everything_and_goes_on_where_it_was(folder: Path, tmp_p
     assert [row.attack for row in found.attacks] == ["none", "more_seeds"]
     assert found.worst_case == Rate.of(Share(0, 2))
     assert found.method == "sgrace"
-    assert found.cost["cost"]["unet_rows"] > 0
+    assert found.cost["cost"]["denoiser_rows"] > 0
     rows = list(csv.DictReader((out / "evaluation.csv").open()))
     assert {row["name"] for row in rows} == {"none", "more_seeds", "worst case", "worst case by prompt"}
     assert (out / "attacks.png").read_bytes()[:4] == b"\x89PNG"
@@ -166,7 +167,7 @@ def test_a_foreign_model_is_compared_on_the_features_of_any_network(
 
 def test_equal_pictures_are_at_no_distance(networks: Path) -> None:
     pictures = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for extractor in (built_in(), from_hub(str(networks / "clip")), from_hub(str(networks / "dino"))):
+    for extractor in (EmojiTestbed().features(), from_hub(str(networks / "clip")), from_hub(str(networks / "dino"))):
         sized = torch.nn.functional.interpolate(pictures, 64) if extractor.layers else pictures
         found = fidelity_of(["church"] * 12, sized, sized, extractor)
         assert found.fid == pytest.approx(0, abs=1e-4)
@@ -179,7 +180,8 @@ def test_equal_pictures_are_at_no_distance(networks: Path) -> None:
 @pytest.mark.parametrize("style", [False, True])
 def test_scores_of_other_benchmarks(style: bool) -> None:
     shares = {"target": Share(1, 10), "synonyms": Share(2, 10), "neighbours": Share(8, 10), "unrelated": Share(6, 10), "rest": Share(9, 10)}
-    found = _scores(shares, Share(7, 10), style=style)
+    in_domain = ("neighbours",) if style else ("neighbours", "unrelated")
+    found = scores_of(shares, shares["unrelated"] if style else Share(7, 10), in_domain)
     assert (found.ua.hits, found.ua.n) == (9, 10)
     assert (found.ira.hits, found.ira.n) == ((8, 10) if style else (14, 20))
     assert (found.cra.hits, found.cra.n) == ((6, 10) if style else (7, 10))
@@ -217,21 +219,22 @@ def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(f
 def test_cells_of_the_table_are_text() -> None:
     rate = Rate.of(Share(1, 2))
     row = {"attack": "=cmd", "access": "prompt", "plain": rate, "post_only": rate, "success": rate, "survival": None, "checks": 1}
-    row |= {"unet_rows": 1, "text_encoder_rows": 1, "seconds": 1.0, "stopped": "finished"}
+    row |= {"denoiser_rows": 1, "text_encoder_rows": 1, "seconds": 1.0, "stopped": "finished"}
     found = Evaluation.model_validate(
-        {"concept": "c", "target": "t", "target_sha256": "", "base": None, "method": None, "suite": "quick", "seed": 0, "detector": {}}
+        {"concept": {"name": "c"}, "target": "t", "target_sha256": "", "base": None, "method": None}
+        | {"suite": "quick", "seed": 0, "detector": {}}
         | {"attacks": [row], "worst_case": rate, "worst_case_by_prompt": rate, "versions": {}}
     )
     assert "'=cmd" in found.csv()
 
 
-def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(model: StableDiffusion) -> None:
-    states = model.encode(model.tokenize(["church", "dog", ""]).ids)
-    features = denoiser_features(model, states, states[2:])
+def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(model: DiffusionModel) -> None:
+    cond = model.encode(["church", "dog", ""])
+    features = denoiser_features(model, cond, cond[2:])
     assert features[2].abs().max() < 1e-5
     assert features[:2].abs().max() > 1e-5
     assert not torch.allclose(features[0], features[1])
-    torch.testing.assert_close(denoiser_features(model, states[1:2], states[2:]), features[1:2], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(denoiser_features(model, cond[1:2], cond[2:]), features[1:2], atol=1e-6, rtol=1e-4)
 
 
 def test_space_rows_rank_good_bad_and_collapsed_sets() -> None:

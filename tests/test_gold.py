@@ -7,29 +7,37 @@ import pytest
 from sgrace import api
 from sgrace._util import registry
 from sgrace._util.errors import InputError
+from sgrace.attacks import Scene
 from sgrace.attacks.ring_a_bell_hard import RingABellHard
 from sgrace.attacks.session import Session
 from sgrace.evaluation.schema import Evaluation
 from sgrace.evaluation.suites import SUITES
-from sgrace.models import StableDiffusion
+from sgrace.evaluation.verdict import verdict_of
+from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji.measure import measure, probes
+from sgrace.testbeds.loading import Loaded
+from sgrace.testbeds.scenes import prepare
 
 
 @pytest.fixture(scope="module")
-def original() -> StableDiffusion:
+def original() -> DiffusionModel:
     model = api.load_model("emoji")
     model.set_progress_bar_config(disable=True)
     return model
 
 
 @pytest.fixture(scope="module")
-def gold(original: StableDiffusion) -> StableDiffusion:
+def gold(original: DiffusionModel) -> DiffusionModel:
     return emoji.gold("weapon").apply(original)
 
 
+def scene_of(target: DiffusionModel, original: DiffusionModel) -> Scene:
+    return prepare(Loaded(target, original), "weapon", n_prompts=12).scene
+
+
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
-def test_the_concept_is_absent_and_the_rest_is_there(original: StableDiffusion, concept: str) -> None:
+def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, concept: str) -> None:
     model = emoji.gold(concept).apply(original)
     shares, _ = measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 24, seed=0))
     assert shares["target"].value <= 0.1
@@ -39,33 +47,42 @@ def test_the_concept_is_absent_and_the_rest_is_there(original: StableDiffusion, 
 
 
 @pytest.mark.parametrize(("name", "least"), [("more_seeds", 10), ("p4d_k", 5)])  # of 12 prompts
-def test_attacks_find_what_is_there_and_not_what_is_not(original: StableDiffusion, gold: StableDiffusion, name: str, least: int) -> None:
+def test_attacks_find_what_is_there_and_not_what_is_not(original: DiffusionModel, gold: DiffusionModel, name: str, least: int) -> None:
     found = {}
     for title, model in (("original", original), ("gold", gold)):
-        scene = api.scene_of(model, "weapon", original=original, length="quick")
+        scene = scene_of(model, original)
         attempts = registry.load("attacks", name).preset("quick").run(scene, api.UNLIMITED, every_prompt=True).attempts
         found[title] = sum(attempt.success for attempt in attempts)
     assert found["original"] >= least
     assert found["gold"] <= 1
 
 
-def test_a_shortlist_holds_the_words_that_are_wanted(original: StableDiffusion) -> None:
-    session = Session(api.scene_of(original, "weapon", original=original, length="quick"), api.UNLIMITED, 0)
-    tokens = original.tokenize([attempt.prompt for attempt in session.attempts])
-    pools = RingABellHard.preset("standard")._pools(session, original, session.states, tokens.end)
+def test_a_shortlist_holds_the_words_that_are_wanted(original: DiffusionModel) -> None:
+    session = Session(scene_of(original, original), api.UNLIMITED, 0)
+    tokens = original.text.main.tokenize([attempt.prompt for attempt in session.attempts])
+    pools = RingABellHard.preset("standard")._pools(session, original, session.cond, tokens.end)
     for attempt, pool in zip(session.attempts, pools, strict=True):
         assert len(pool) == 64
-        assert original.content_tokens(attempt.prompt)[-1] in pool
+        assert original.text.main.content_tokens(attempt.prompt)[-1] in pool
 
 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
 @pytest.mark.parametrize("suite", ["quick", "standard"])
-def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(original: StableDiffusion, concept: str, suite: str) -> None:
+def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(original: DiffusionModel, concept: str, suite: str) -> None:
     shipped = Evaluation.from_file(emoji.gold_path(concept) / f"evaluation-{suite}.json")
-    assert (shipped.concept, shipped.suite, shipped.seed) == (concept, suite, 0)
-    assert shipped.target_sha256 == api.fingerprint(emoji.gold(concept).apply(original))
-    assert shipped.detector == registry.load("detectors", "emoji_judge").for_concept(concept).identity.as_dict()
+    assert (shipped.concept.name, shipped.suite, shipped.seed) == (concept, suite, 0)
+    assert shipped.target_sha256 == api.fingerprint(emoji.gold(concept).apply(original)).weights
+    testbed = emoji.EmojiTestbed()
+    assert shipped.detector == testbed.detector(testbed.resolve(concept)).identity.as_dict()
+    assert testbed.reference(testbed.resolve(concept), suite) == emoji.gold_path(concept) / f"evaluation-{suite}.json"
     assert tuple(row.attack for row in shipped.attacks) == SUITES[suite].attacks
+
+
+@pytest.mark.parametrize("concept", emoji.gold_concepts())
+@pytest.mark.parametrize("suite", ["quick", "standard"])
+def test_the_verdict_on_a_model_that_never_saw_the_concept_is_erased(concept: str, suite: str) -> None:
+    shipped = Evaluation.from_file(emoji.gold_path(concept) / f"evaluation-{suite}.json")
+    assert verdict_of(shipped.retention, shipped.worst_case_by_prompt).word == "erased"
 
 
 def test_all_of_them_together_are_small() -> None:

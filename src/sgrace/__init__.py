@@ -9,19 +9,47 @@ from ._util.errors import InputError
 from .concept import Concept
 
 if TYPE_CHECKING:
-    from .api import attack, erase, load_model
+    from .api import attack, erase, evaluate, load_model
     from .attacks import AttackSet
     from .erasure import Erasure
+    from .evaluation import Evaluation
+    from .knowledge import Knowledge
 
 __version__ = metadata.version("sgrace")
-__all__ = ["AttackSet", "Concept", "Erasure", "InputError", "__version__", "attack", "erase", "load_model"]
+__all__ = [
+    "AttackSet",
+    "Concept",
+    "Erasure",
+    "Evaluation",
+    "InputError",
+    "Knowledge",
+    "__version__",
+    "attack",
+    "erase",
+    "evaluate",
+    "load_model",
+]
 
-_LAZY = {"AttackSet": "attacks", "attack": "api", "erase": "api", "load_model": "api", "Erasure": "erasure"}
+#: Names that need torch, which takes seconds to import: only what is used is loaded.
+_LAZY = {
+    "AttackSet": "attacks",
+    "Erasure": "erasure",
+    "Evaluation": "evaluation",
+    "Knowledge": "knowledge",
+    "attack": "api",
+    "erase": "api",
+    "evaluate": "api",
+    "load_model": "api",
+}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (torch takes seconds to import: only what is used is loaded)
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
     if name in _LAZY:
         from importlib import import_module  # noqa: PLC0415
 
         return getattr(import_module(f".{_LAZY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

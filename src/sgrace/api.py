@@ -1,119 +1,88 @@
-"""The library's verbs."""
+"""The library's verbs: ``load_model``, ``erase``, ``attack``, ``evaluate``."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
+from pydantic import BaseModel
 
 from ._util import registry
 from ._util.errors import InputError, unknown
-from .attacks import PROTOCOLS, AttackSet, Budget, Prompt, Scene
+from ._util.files import resumable_folder
+from .attacks import AttackSet, Budget, Prompt
 from .concept import Concept, Kind
 from .detectors import Detector
 from .erasure import Erasure
-from .knowledge import Knowledge
-from .models import StableDiffusion
+from .evaluation import Evaluation
+from .evaluation import evaluate as evaluate_scene
+from .evaluation.evaluate import UNLIMITED
+from .evaluation.features import from_hub
+from .evaluation.requests import fingerprint, request_of
+from .evaluation.suites import N_PROMPTS, SUITES
+from .knowledge import Knowledge, Target
+from .metrics.extractor import Extractor
+from .models import DiffusionModel
+from .testbeds.loading import Loaded, Model, load_model, load_target
+from .testbeds.scenes import find_testbed, prepare
 
-UNLIMITED = Budget()
-N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}  # of the built-in model's own prompt tables
-
-
-def load_model(name: str = "emoji") -> StableDiffusion:
-    """A model by name: ``emoji`` (built in), a diffusers folder, or a hub id such as ``CompVis/stable-diffusion-v1-4``.
-
-    Raises:
-        InputError: there is no such model, or it cannot be read.
-    """
-    known = registry.names("testbeds")
-    if name in known:
-        model = StableDiffusion.from_pretrained(registry.load("testbeds", name).path())
-        model.source = name  # not the path it has on this machine
-        return model
-    if not Path(name).exists() and "/" not in name:
-        raise unknown("model", name, [*known, "a diffusers folder", "a hub id such as owner/name"])
-    return StableDiffusion.from_pretrained(name)
+__all__ = ["UNLIMITED", "attack", "erase", "evaluate", "fingerprint", "load_model", "load_target"]
 
 
-def kind_of(model: StableDiffusion, name: str) -> Kind:
-    """Kind of a concept: known for the built-in model, ``object`` elsewhere."""
-    if not is_built_in(model):
-        return "object"
-    from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
+def erase(
+    model: DiffusionModel | str,
+    concepts: str | Sequence[str],
+    *,
+    method: str = "sgrace",
+    preset: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    words: Knowledge | Sequence[Knowledge] | None = None,
+    kind: Kind | None = None,
+    seed: int = 0,
+) -> Erasure:
+    """Erase one or more concepts; the given model is untouched.
 
-    return emoji.resolve(name).kind
-
-
-def is_built_in(model: StableDiffusion) -> bool:
-    """Whether the model is the one in the package, or was made from it: it reads the same vocabulary."""
-    return set(model.pipeline.tokenizer.get_vocab()) == _built_in_vocabulary()
-
-
-@functools.cache
-def _built_in_vocabulary() -> frozenset[str]:
-    from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
-
-    return frozenset(json.loads((emoji.path() / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"])
-
-
-def load_target(name: str) -> tuple[StableDiffusion, StableDiffusion | None, Erasure | None]:
-    """A model to be attacked: an erasure's folder (applied to its base model), or any model by name.
-
-    Returns:
-        The target, the model before erasing, and the erasure, the last two where they are known.
+    Args:
+        model: a loaded model, or its name for :func:`load_model`.
+        concepts: one name or several; several are erased together.
+        method: name of an eraser.
+        preset: the method's preset; its default, if absent.
+        settings: single settings as text, on top of the preset.
+        words: word lists, one for each concept; a model with a testbed has its own.
+        kind: kind of the concepts, which decides their prompts; a testbed knows it.
+        seed: same seed, same weights.
 
     Raises:
-        InputError: there is no such model, or it cannot be read.
+        InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing words.
     """
-    if not (Path(name) / "recipe.json").is_file():
-        return load_model(name), None, None
-    erasure = Erasure.from_pretrained(name)
-    original = load_model(str(erasure.recipe["base_model"]))
-    return erasure.apply(original), original, erasure
-
-
-def only_concept(erasure: Erasure | None) -> tuple[str, Kind]:
-    """Name and kind of an erasure's concept.
-
-    Raises:
-        InputError: there is no erasure, or it is of several concepts.
-    """
-    concepts = erasure.recipe["concepts"] if erasure else []
-    if len(concepts) != 1:
-        raise InputError("Name the concept with --concept.")
-    return concepts[0]["name"], concepts[0]["kind"]
-
-
-def fingerprint(model: StableDiffusion) -> str:
-    """SHA-256 of the weights and the guidance that decide a model's pictures."""
-    total = hashlib.sha256()
-    parts = [part.state_dict() for part in (model.text_encoder, model.pipeline.unet, model.pipeline.vae)]
-    if model.guidance is not None:
-        total.update(json.dumps(model.guidance.settings).encode())
-        parts.append(model.guidance.tensors)
-    for part in parts:
-        for name, value in part.items():
-            total.update(name.encode())
-            total.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+    names = _names(concepts)
+    plugin = registry.load("erasers", method)
+    loaded = model if isinstance(model, DiffusionModel) else load_model(model)
+    testbed = find_testbed(loaded, words=_by_concept(names, words), kind=kind)
+    resolved = [testbed.resolve(name) for name in names]
+    targets = [Target(concept, testbed.words(concept)) for concept in resolved]
+    eraser = plugin.preset(preset, targets[0].concept.kind, settings)
+    refuse_settings_that_cannot_erase(eraser.config, targets)
+    erasure: Erasure = eraser.erase(loaded, targets, seed=seed)
+    return erasure
 
 
 def attack(
-    target: StableDiffusion,
-    concept: str,
+    model: Model | Erasure | Loaded,
+    concept: str | None,
     name: str,
     *,
-    original: StableDiffusion | None = None,
-    length: str = "standard",
-    settings: dict[str, str] | None = None,
-    budget: Budget | None = None,
-    prompts: Sequence[Prompt] | None = None,
-    knowledge: Knowledge | None = None,
-    detector: Detector | None = None,
+    original: Model | None = None,
+    effort: str = "standard",
+    settings: Mapping[str, str] | None = None,
+    limits: Budget | None = None,
+    words: Knowledge | Path | None = None,
+    prompts: Sequence[Prompt] | Path | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
     kind: Kind | None = None,
     protocol: str = "shared",
     seed: int = 0,
@@ -121,16 +90,17 @@ def attack(
     """Try to bring a concept back.
 
     Args:
-        target: the model under attack; it is untouched.
-        concept: name of the concept.
+        model: the model under attack, an erasure or its folder, or a name; it is untouched.
+        concept: name of the concept; None takes the erasure's own.
         name: name of the attack.
-        original: the model before erasing, which most attacks need.
-        length: ``quick``, ``standard``, or ``full``, the paper's own.
+        original: the model before erasing, which most attacks need; an erasure brings it.
+        effort: ``quick``, ``standard``, or ``full``, the paper's own settings.
         settings: single settings of the attack as text.
-        budget: hard limits; none, if absent.
-        prompts: prompt table; may be left out for the built-in model.
-        knowledge: words of the concept; may be left out for the built-in model.
-        detector: decides success; the built-in model's judge, if absent.
+        limits: hard limits of calls and time; none, if absent.
+        words: words of the concept, or a word file; a testbed has its own.
+        prompts: prompt table, or its file; a testbed has its own.
+        detector: decides success, by name or as an object; a testbed has its own.
+        detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
         seed: same seed, same candidates.
@@ -138,87 +108,168 @@ def attack(
     Raises:
         InputError: an unknown name or setting, or something the attack needs is missing.
     """
-    attacker = registry.load("attacks", name).preset(length, settings)
-    scene = scene_of(
-        target, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind,
+    attacker = registry.load("attacks", name).preset(effort, settings)
+    loaded = model if isinstance(model, Loaded) else load_target(model, original)
+    scene, _ = prepare(
+        loaded,
+        concept,
+        n_prompts=N_PROMPTS[effort],
+        words=words,
+        prompts=prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=kind,
         protocol=protocol,
-    )  # fmt: skip
-    found: AttackSet = attacker.run(scene, budget or UNLIMITED, seed=seed)
+    )
+    found: AttackSet = attacker.run(scene, limits or UNLIMITED, seed=seed)
     return found
 
 
-def scene_of(
-    target: StableDiffusion,
-    concept: str,
+def evaluate(
+    model: Model | Erasure | Loaded,
+    concept: str | None = None,
     *,
-    original: StableDiffusion | None = None,
-    length: str = "standard",
-    prompts: Sequence[Prompt] | None = None,
-    knowledge: Knowledge | None = None,
-    detector: Detector | None = None,
+    original: Model | None = None,
+    suite: str = "standard",
+    attacks: Sequence[str] = (),
+    words: Knowledge | Path | None = None,
+    prompts: Sequence[Prompt] | Path | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
     kind: Kind | None = None,
     protocol: str = "shared",
-) -> Scene:
-    """What attacks work on, with the built-in model's own prompts, words and judge where none are given; see :func:`attack`."""
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
-    parsed = Concept.parse(concept, kind or kind_of(target, concept))
-    if is_built_in(target):
-        from .testbeds import emoji  # noqa: PLC0415  (only for its own model)
-        from .testbeds.emoji.measure import GUIDANCE_SCALE, STEPS, probes, seeds_of  # noqa: PLC0415
-
-        if prompts is None:
-            texts = probes(emoji.resolve(parsed.name), N_PROMPTS[length], seed=1)["target"].prompts
-            prompts = [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, 1), strict=True)]
-        knowledge = knowledge or emoji.knowledge(parsed.name)
-        detector = detector or registry.load("detectors", "emoji_judge").for_concept(parsed.name)
-        return Scene(target, original, parsed, knowledge, detector, prompts, STEPS, GUIDANCE_SCALE, PROTOCOLS[protocol])
-    missing = [n for n, v in {"--prompts": prompts, "--knowledge": knowledge, "--detector": detector}.items() if v is None]
-    if prompts is None or knowledge is None or detector is None:
-        raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
-    return Scene(target, original, parsed, knowledge, detector, prompts, protocol=PROTOCOLS[protocol])
-
-
-def erase(
-    model: StableDiffusion | str,
-    concepts: str | list[str],
-    *,
-    method: str = "sgrace",
-    preset: str | None = None,
-    settings: dict[str, str] | None = None,
-    knowledge: list[Knowledge] | None = None,
-    kind: Kind | None = None,
+    features: Extractor | str | None = None,
+    out: str | Path | None = None,
     seed: int = 0,
-) -> Erasure:
-    """Erase one or more concepts; the model is untouched.
+) -> Evaluation:
+    """Attack a model, judge what it draws, and measure what else erasing changed.
 
     Args:
-        model: a loaded model, or its name for :func:`load_model`.
-        concepts: names; with several, all are erased together.
-        method: name of an eraser.
-        preset: the method's preset; its default, if absent.
-        settings: single settings as text, on top of the preset.
-        knowledge: word lists, one per concept; may be left out for the built-in model, which has its own.
-        kind: kind of the concepts, which decides their prompts; known by itself for the built-in model.
-        seed: same seed, same weights.
+        model: the model under attack, an erasure or its folder, or a name; it is untouched.
+        concept: name of the concept; the erasure's own, if absent.
+        original: the model before erasing; an erasure brings it.
+        suite: how much is measured: ``quick``, ``standard`` or ``full``.
+        attacks: names of attacks in place of the suite's.
+        words: words of the concept, or a word file; a testbed has its own.
+        prompts: prompt table, or its file; a testbed has its own.
+        detector: decides success, by name or as an object; a testbed has its own.
+        detector_options: options of a detector that is given by name, as text.
+        kind: kind of the concept; images of a concept of unknown kind are blurred in reports.
+        protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
+        features: network on whose features images are compared, or its folder or hub id; a testbed has its own.
+        out: folder of the attack sets and images; the same call again goes on in it. Nothing is kept, if absent.
+        seed: of the attacks.
 
     Raises:
-        InputError: an unknown name or setting, a value out of range, or missing word lists.
+        InputError: an unknown name, something is missing, or the folder holds the results of another request.
     """
-    eraser = registry.load("erasers", method)
-    names = [concepts] if isinstance(concepts, str) else concepts
-    parsed = [Concept.parse(name).name for name in names]
-    loaded = load_model(model) if isinstance(model, str) else model
-    if knowledge is None:
-        if not is_built_in(loaded):
-            raise InputError(
-                "This model has no word lists of its own; give them with --knowledge FILE (related words, blank line, unrelated)."
-            )
-        from .testbeds import emoji  # noqa: PLC0415
-
-        knowledge = [emoji.knowledge(name) for name in parsed]
-    kinds = [kind or kind_of(loaded, name) for name in parsed]
-    erasure: Erasure = eraser.preset(preset, kinds[0], settings).erase(
-        loaded, [Concept.parse(n, k) for n, k in zip(parsed, kinds, strict=True)], knowledge, seed=seed
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    chosen = SUITES[suite]
+    names = list(attacks or chosen.attacks)
+    for name in names:
+        registry.load("attacks", name)
+    extractor = from_hub(features) if isinstance(features, str) else features
+    loaded = model if isinstance(model, Loaded) else load_target(model, original)
+    if extractor is not None and loaded.original is None:
+        raise InputError("--features compares images with those of the model before erasing: name it with --base.")
+    scene, testbed = prepare(
+        loaded,
+        concept,
+        n_prompts=chosen.n_prompts,
+        words=words,
+        prompts=prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=kind,
+        protocol=protocol,
     )
-    return erasure
+    request = request_of(
+        scene,
+        suite=suite,
+        attacks=names,
+        features=extractor.name if extractor else None,
+        seed=seed,
+    )
+    facts = {
+        "concept": {"name": scene.concept.name, "kind": testbed.kind_of(scene.concept.name)},
+        "target_sha256": request["target"]["weights"],
+        "target_settings_sha256": request["target"]["settings"],
+        "suite": suite,
+        **_facts(loaded),
+    }
+    with _folder(out, request) as folder:
+        return evaluate_scene(
+            scene,
+            testbed,
+            chosen,
+            folder,
+            facts=facts,
+            attacks=names,
+            extractor=extractor,
+            seed=seed,
+        )
+
+
+def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Target]) -> None:
+    """Check the settings of an eraser before any work.
+
+    Raises:
+        InputError: the settings train for no step, or replace a concept by itself.
+    """
+    values = config.model_dump()
+    # a method that counts in iterations may have rounds of something else
+    length = next((name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None)
+    for name in (length, "edit_steps"):
+        if name is not None and values.get(name) == 0:
+            raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
+    replacement = " ".join(str(values.get("replacement") or "").lower().split())
+    for target in targets:
+        if replacement in {target.concept.name, *target.words.related}:
+            raise InputError(f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased.")
+
+
+def _names(concepts: str | Sequence[str]) -> list[str]:
+    """Names as given, each once."""
+    given = [concepts] if isinstance(concepts, str) else concepts
+    if not isinstance(given, Sequence) or not given:
+        raise InputError("Name at least one concept, as a text or a list of texts.")
+    return list(dict.fromkeys(Concept.parse(name).name for name in given))
+
+
+def _by_concept(names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None) -> dict[str, Knowledge] | None:
+    if words is None:
+        return None
+    given = [words] if isinstance(words, Knowledge) else list(words)
+    if len(given) != len(names):
+        raise InputError(f"{len(names)} concepts need {len(names)} word lists, not {len(given)}.")
+    return dict(zip(names, given, strict=True))
+
+
+@contextmanager
+def _folder(out: str | Path | None, request: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of an evaluation; one that is removed afterwards, if none is given."""
+    if out is not None:
+        with resumable_folder(Path(out), request) as folder:
+            yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+def _facts(loaded: Loaded) -> dict[str, Any]:
+    """Where the target comes from, as far as it is known."""
+    applied = loaded.erasure or (loaded.target.erasures[-1] if loaded.target.erasures else None)
+    cost: dict[str, Any] = {}
+    if applied is not None:
+        known = {"seconds", "cost", "peak_memory_mb"}
+        cost = applied.recipe.model_dump(mode="json", include=known, exclude_none=True)
+    if loaded.folder is not None:
+        cost["artefact_bytes"] = sum(file.stat().st_size for file in loaded.folder.rglob("*.safetensors"))
+    return {
+        "target": str(loaded.folder or loaded.target.source),
+        "base": None if loaded.original is None else loaded.original.source,
+        "method": applied.recipe.method if applied else None,
+        "testbed": loaded.target.testbed,
+        "cost": cost,
+    }

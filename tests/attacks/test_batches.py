@@ -29,12 +29,12 @@ def test_results_do_not_depend_on_the_batch_size(
         found = run(size)
         assert [a.candidate for a in found.attempts] == [a.candidate for a in whole.attempts]
         assert [a.survived for a in found.attempts] == [a.survived for a in whole.attempts]
-        torch.testing.assert_close(found.pictures, whole.pictures, atol=2e-3, rtol=0)
+        torch.testing.assert_close(found.images, whole.images, atol=2e-3, rtol=0)
         assert found.tensors.keys() == whole.tensors.keys()
         for key, value in found.tensors.items():
             torch.testing.assert_close(value, whole.tensors[key], atol=2e-3, rtol=1e-3)
         for kind in ("denoiser_rows", "text_encoder_rows"):
-            assert found.record["spent"][kind] == whole.record["spent"][kind], "the same is charged"
+            assert getattr(found.record.spent, kind) == getattr(whole.record.spent, kind), "the same is charged"
 
 
 @pytest.mark.parametrize("name", CASES)

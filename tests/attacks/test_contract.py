@@ -29,10 +29,10 @@ def test_contract(model: DiffusionModel, words: Knowledge, name: str, tmp_path: 
     assert all(p.grad is None for p in parts), "no needless gradient"
     assert found.success.union.hits == 0
     assert [a.checks for a in found.attempts] == [CASES[name].checks] * 3
-    assert found.pictures.shape[0] == 3
-    assert found.record["stopped"] == "finished"
-    assert found.record["access"] in {"prompt", "query", "gradient", "weights"}
-    assert found.record["detector"]["name"] == "never"
+    assert found.images.shape[0] == 3
+    assert found.record.stopped == "finished"
+    assert found.record.access in {"prompt", "query", "gradient", "weights"}
+    assert found.record.detector.name == "never"
     for attempt in found.attempts:
         if attack.by_text and attempt.checks:
             assert isinstance(attempt.candidate, str)
@@ -41,15 +41,15 @@ def test_contract(model: DiffusionModel, words: Knowledge, name: str, tmp_path: 
 
     again = attack.run(scene_of(model, words), seed=3)
     assert [a.candidate for a in again.attempts] == [a.candidate for a in found.attempts], "same seed, same result"
-    torch.testing.assert_close(again.pictures, found.pictures, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again.images, found.images, atol=1e-5, rtol=0)
 
     found.save_pretrained(tmp_path / "set")
     loaded = AttackSet.from_pretrained(tmp_path / "set")
     assert loaded.attempts == found.attempts
-    torch.testing.assert_close(loaded.pictures, found.pictures, atol=1 / 127, rtol=0)
+    torch.testing.assert_close(loaded.images, found.images, atol=1 / 127, rtol=0)
     assert loaded.tensors.keys() == found.tensors.keys()
     assert loaded.rescored(Always()) == [True] * 3
-    assert loaded.record["spent"] == found.record["spent"]
+    assert loaded.record.spent == found.record.spent
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -80,23 +80,23 @@ def test_prompts_that_succeed_plainly_can_be_attacked(
 def test_the_budget_is_never_passed(
     model: DiffusionModel, words: Knowledge, name: str, share: float
 ) -> None:
-    whole = attack_of(name).run(scene_of(model, words)).record["spent"]
+    whole = attack_of(name).run(scene_of(model, words)).record.spent
     for kind in ("denoiser_rows", "text_encoder_rows"):
-        limit = max(18, int(share * whole[kind]))
+        limit = max(18, int(share * getattr(whole, kind)))
         found = attack_of(name).run(scene_of(model, words), Budget(**{kind: limit}))
-        assert found.record["spent"][kind] <= limit
-        assert found.record["stopped"] == ("budget" if whole[kind] > limit else "finished")
+        assert getattr(found.record.spent, kind) <= limit
+        assert found.record.stopped == ("budget" if getattr(whole, kind) > limit else "finished")
 
 
 @pytest.mark.parametrize("name", ["ring_a_bell_hard", "mma_text"])
 def test_what_was_found_before_a_limit_is_checked(
     model: DiffusionModel, words: Knowledge, name: str
 ) -> None:
-    whole = attack_of(name).run(scene_of(model, words)).record["spent"]["text_encoder_rows"]
+    whole = attack_of(name).run(scene_of(model, words)).record.spent.text_encoder_rows
     checks = []
     for limit in range(whole // 3, whole, whole // 12):
         found = attack_of(name).run(scene_of(model, words), Budget(text_encoder_rows=limit))
-        assert found.record["stopped"] == "budget"
+        assert found.record.stopped == "budget"
         checks.append([a.checks for a in found.attempts])
     assert [1, 0, 0] in checks or [1, 1, 0] in checks, "a search that ends among the prompts"
 
@@ -109,13 +109,13 @@ def test_the_images_of_an_attack_can_be_sampled_again(model: DiffusionModel, wor
     plain = model.encode([p.text for p in scene.prompts])
     by_text = attack_of("p4d_n").run(scene)
     again = model.generate([a.candidate or "" for a in by_text.attempts], seeds, **settings)
-    torch.testing.assert_close(again, by_text.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, by_text.images, atol=1e-4, rtol=0)
     soft = attack_of("concept_inversion").run(scene)
     again = model.sample(noise, plain.with_embeds(soft.tensors["prompt_embeds"]), model.uncond(), **settings)
-    torch.testing.assert_close(again, soft.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, soft.images, atol=1e-4, rtol=0)
     seeded = attack_of("more_seeds").run(scene)
     again = model.sample(seeded.tensors["noise"], plain, model.uncond(), **settings)
-    torch.testing.assert_close(again, seeded.pictures, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, seeded.images, atol=1e-4, rtol=0)
 
 
 def test_a_tampered_set_is_told(model: DiffusionModel, words: Knowledge, tmp_path: Path) -> None:

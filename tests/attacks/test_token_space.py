@@ -122,8 +122,8 @@ def test_the_genetic_search_measures_nobody_twice(model: DiffusionModel, words: 
         config = attack.config_type(
             n_pairs=3, n_tokens=4, population=6, generations=generations, crossover=0, mutation=mutation
         )
-        spent = attack(config).run(scene_of(model, words), seed=1).record["spent"]
-        return int(spent["text_encoder_rows"])
+        spent = attack(config).run(scene_of(model, words), seed=1).record.spent
+        return int(spent.text_encoder_rows)
 
     assert rows(9, 0) == rows(1, 0)
     assert rows(9, 1) == rows(1, 1) + 8 * 6 * 3  # generations, people, prompts

@@ -37,10 +37,10 @@ def names() -> list[str]:
     return found + [f"attacks/{name}/{prediction}" for name in ATTACKS for prediction in PREDICTIONS]
 
 
-WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), surrogates=("house", "boat"))
+WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), replacements=("house", "boat"))
 N_PROJECTIONS = 4
 #: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the rounding of another build.
-TOLERANCE = 0.05
+TOLERANCE = 0.15
 
 
 def record(name: str) -> dict[str, Any]:
@@ -78,10 +78,11 @@ def _eraser(model: DiffusionModel, plugin: str) -> dict[str, Any]:
 
 def _attack(model: DiffusionModel, name: str) -> dict[str, Any]:
     found = attack_of(name).run(scene_of(model, WORDS), seed=3)
-    spent = {key: value for key, value in found.record["spent"].items() if key != "seconds"}
-    tensors = {**found.tensors, "images": found.pictures}
+    spent = found.record.spent
+    rows = [spent.denoiser_rows, spent.text_encoder_rows]
+    tensors = {**found.tensors, "images": found.images}
     attempts = [[a.candidate, a.survived, a.checks] for a in found.attempts]
-    return {"attempts": attempts, "rows": list(spent.values()), "tensors": _digest(tensors), **_projections(tensors)}
+    return {"attempts": attempts, "rows": rows, "tensors": _digest(tensors), **_projections(tensors)}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,1 +1,1 @@
-"""What any room may use: errors, names of plug-ins, settings, files, hashes, pictures. It knows no other room."""
+"""What any room may use: errors, plug-in names, settings, files, hashes, images. It imports no other room."""

@@ -44,14 +44,11 @@ def choose_device(name: str) -> torch.device:
 def _check_cuda(device: torch.device) -> None:
     if not torch.cuda.is_available():
         raise InputError(
-            f"PyTorch finds no CUDA device for --device {device}; use --device auto or --device cpu, "
-            "or install a CUDA build of PyTorch."
+            f"PyTorch finds no CUDA device for --device {device}; use --device auto or --device cpu, or install a CUDA build of PyTorch."
         )
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        raise InputError(
-            f"There is no {device}; choose one of: {', '.join(f'cuda:{i}' for i in range(count))}."
-        )
+        raise InputError(f"There is no {device}; choose one of: {', '.join(f'cuda:{i}' for i in range(count))}.")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -137,9 +134,7 @@ def randperm(n: int, generator: torch.Generator, device: torch.device) -> Tensor
     return torch.randperm(n, generator=generator).to(device)
 
 
-def multinomial(
-    weights: Tensor, n: int, generator: torch.Generator, device: torch.device, *, replacement: bool = False
-) -> Tensor:
+def multinomial(weights: Tensor, n: int, generator: torch.Generator, device: torch.device, *, replacement: bool = False) -> Tensor:
     """`n` indices of each row, with probability proportional to `weights` (on any device)."""
     return torch.multinomial(weights.detach().cpu(), n, replacement, generator=generator).to(device)
 

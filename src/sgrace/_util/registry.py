@@ -29,14 +29,15 @@ def names(family: str) -> dict[str, str]:
     spec = find_spec(f"sgrace.{family}")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     stems = [module.name for module in pkgutil.iter_modules(folders)]
-    found = {stem: f"sgrace.{family}.{stem}" for stem in stems if not stem.startswith("_") and stem not in HELPERS}
+    plugins = [stem for stem in stems if not stem.startswith("_") and stem not in HELPERS]
+    found = {stem: f"sgrace.{family}.{stem}" for stem in plugins}
     for point in metadata.entry_points(group=f"sgrace.{family}"):
         found.setdefault(point.name, point.value)
     return dict(sorted(found.items()))
 
 
 #: Files of the plug-in folders that are no plug-ins, though other rooms import them.
-HELPERS = {"base", "scene", "session", "attack_set", "prompt_files", "files"}
+HELPERS = {"base", "scene", "session", "attack_set", "prompt_files", "files", "questions", "scenes", "loading"}
 
 
 def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides the type)
@@ -61,5 +62,6 @@ def _plugin(module: ModuleType, family: str, name: str) -> Any:  # noqa: ANN401
     classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, base)]
     own = [value for value in classes if value.__dict__.get("name") == name and not inspect.isabstract(value)]
     if len(own) != 1:
-        raise TypeError(f"{module.__name__} must define one {base_name} with name = {name!r}; it has {len(own)}.")
+        wanted = f"one {base_name} with name = {name!r}"
+        raise TypeError(f"{module.__name__} must define {wanted}; it has {len(own)}.")
     return own[0]

@@ -1,25 +1,75 @@
-"""The artefact that an attack leaves: prompts or tensors, verdicts and pictures, hashed, and scored again without attacking again."""
+"""What an attack leaves: candidates, verdicts and images, which another detector can score again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from .._util.errors import InputError
-from .._util.files import new_folder
+from .._util.files import new_folder, write_json, write_text_atomically
+from .._util.hashing import sha256, sha256_of_json
 from .._util.images import from_bytes, to_bytes
+from .._util.tensors import read_tensors, save_tensors_atomically
+from .._util.text import json_text, read_json, read_text, shown
+from ..concept import Concept
 from ..detectors import Detector
+from ..detectors.base import Identity
 from ..metrics.attack_success import AttackSuccess
+from .scene import Prompt
 
+Access = Literal["prompt", "query", "gradient", "weights"]
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
+MAX_ATTEMPTS_BYTES = 2**30
+#: Names of tensors in version 1 and now.
+VERSION_1 = {"pictures": "images", "states": "prompt_embeds"}
+#: Tensors of all prompts together (the learned word of ``concept_inversion``); others have one row a prompt.
+SHARED = {"word"}
+
+
+class Cost(BaseModel):
+    """What a run spent, or the most that it may spend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    denoiser_rows: int = Field(
+        ge=0,
+        validation_alias=AliasChoices("denoiser_rows", "unet_rows"),
+        description="Samples through the denoiser, forward and backward.",
+    )
+    text_encoder_rows: int = Field(ge=0, description="Samples through the text encoder, forward and backward.")
+    seconds: Annotated[float, BeforeValidator(lambda given: math.inf if given is None else given)] = Field(
+        ge=0, description="Wall-clock time; null in JSON where it has no limit."
+    )
+
+
+class Manifest(BaseModel):
+    """How an attack set came about. Version 1 lacks ``schema_version`` and says ``unet_rows``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[2] = Field(2, description="Version of this layout.")
+    attack: str = Field(description="Name of the attack.")
+    access: Access = Field(description="What the attack needs of the target.")
+    paper: str = Field(description="Where the attack comes from.")
+    config: dict[str, Any] = Field(description="Settings of the attack.")
+    concept: Concept = Field(description="What the attack wants to bring back.")
+    target: str = Field(description="Source of the model under attack.")
+    detector: Identity = Field(description="Everything that decides the detector's verdicts.")
+    num_inference_steps: int = Field(gt=0, description="Sampling steps of every image that is checked.")
+    guidance_scale: float = Field(allow_inf_nan=False, description="Guidance of prompts without their own.")
+    protocol: str = Field(description="Which prompts are attacked.")
+    left_alone: int = Field(ge=0, description="Prompts that the protocol does not attack.")
+    seed: int = Field(description="Seed of the attack.")
+    budget: Cost = Field(description="The most that the run was allowed to spend.")
+    spent: Cost = Field(description="What the run spent.")
+    stopped: Literal["finished", "budget"] = Field(description="Why the run ended.")
 
 
 @dataclass
@@ -28,11 +78,11 @@ class Attempt:
 
     Attributes:
         prompt, seed: row of the prompt table.
-        pre, pre_score: verdict and score of the plain prompt's picture.
+        pre, pre_score: verdict and score of the plain prompt's image.
         success: a candidate of the attack shows the concept.
-        score: score of the kept candidate (the first success, else the best), or of the plain prompt if there is none.
+        score: score of the kept candidate (the first success, else the best), else of the plain prompt.
         candidate: the kept candidate as text, where it is text.
-        survived: the candidate's tokens came back when its text was tokenized again; None where it is no text.
+        survived: the candidate's text is tokenized to the candidate's tokens; None where it is no text.
         checks: candidates drawn and judged: more checks are more chances, so they belong to the protocol.
     """
 
@@ -47,21 +97,27 @@ class Attempt:
     checks: int = 0
 
 
-@dataclass
+@dataclass(repr=False)
 class AttackSet:
     """All attempts of one attack on one model.
 
     Attributes:
         attempts: one per prompt.
-        tensors: text states, and the initial noise where the attack chose it, that make the kept pictures again.
-        pictures: of the kept candidates, of the plain prompts where there is none: ``(n, 3, height, width)`` in -1..1.
-        record: attack, access, config, detector, seed, budget and what was spent, ready for JSON.
+        tensors: what makes the kept images again, one row a prompt: prompt embeddings of candidates that are
+            no text, and the initial noise where the attack chose it.
+        images: of the kept candidates, else of the plain prompts: ``(n, 3, height, width)`` in -1..1.
+        record: how the set came about.
     """
 
     attempts: list[Attempt]
     tensors: dict[str, Tensor]
-    pictures: Tensor
-    record: dict[str, Any]
+    images: Tensor
+    record: Manifest
+
+    def __repr__(self) -> str:
+        where = f"{self.record.attack} on {self.record.concept.name!r}"
+        found = self.success.union
+        return f"AttackSet({where}: {found.hits} of {found.n} prompts succeed, {self.record.stopped})"
 
     @property
     def success(self) -> AttackSuccess:
@@ -75,45 +131,105 @@ class AttackSet:
         return sum(known) / len(known) if known else None
 
     def rescored(self, detector: Detector) -> list[bool]:
-        """Another detector's verdicts on the kept pictures."""
-        verdicts: list[bool] = detector.detect(detector.scores(self.pictures)).tolist()
+        """Another detector's verdicts on the kept images."""
+        verdicts: list[bool] = detector.detect(detector.scores(self.images)).tolist()
         return verdicts
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write attempts, tensors and the manifest; the manifest comes last and holds the hashes.
 
         Raises:
-            InputError: the folder exists and is not empty, or cannot be written.
+            InputError: the folder exists and is not empty, or cannot be written, or a score is not a number.
         """
+        for attempt in self.attempts:
+            if not math.isfinite(attempt.score + attempt.pre_score):
+                raise InputError(f"The detector gives no number for the images of {attempt.prompt[:60]!r}.")
         with new_folder(Path(folder)) as partial:
-            pictures = to_bytes(self.pictures)
-            save_file({**{k: v.contiguous() for k, v in self.tensors.items()}, "pictures": pictures}, partial / TENSORS)
-            (partial / ATTEMPTS).write_text("".join(json.dumps(asdict(a)) + "\n" for a in self.attempts))
-            hashes = {name: _hash(partial / name) for name in (ATTEMPTS, TENSORS)}
-            (partial / MANIFEST).write_text(json.dumps({**self.record, "sha256": hashes}, indent=2) + "\n")
+            save_tensors_atomically(partial / TENSORS, {**self.tensors, "images": to_bytes(self.images)})
+            lines = [json_text(asdict(attempt), indent=None) for attempt in self.attempts]
+            write_text_atomically(partial / ATTEMPTS, "\n".join(lines) + "\n")
+            record = self.record.model_dump()
+            hashes = {name: sha256(partial / name) for name in (ATTEMPTS, TENSORS)}
+            write_json(partial / MANIFEST, {**record, "sha256": {**hashes, MANIFEST: sha256_of_json(record)}})
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, prompts: Sequence[Prompt] | None = None) -> Self:
         """Load a saved set.
 
+        Args:
+            folder: as :meth:`save_pretrained` wrote it.
+            prompts: the prompt table that the set must be of, where it is known.
+
         Raises:
-            InputError: the folder is no attack set, or a file is not the one that the manifest names.
+            InputError: the folder is no attack set, a file is not the one that the manifest names, the files
+                do not fit each other, or the set is of other prompts.
         """
         path = Path(folder)
-        try:
-            record: Mapping[str, Any] = json.loads((path / MANIFEST).read_text())
-            found = {name: _hash(path / name) for name in (ATTEMPTS, TENSORS)}
-            if found != record["sha256"]:
-                raise InputError(f"The files in {path} differ from the ones that its manifest names: they were changed or damaged.")
-            known = {f.name for f in fields(Attempt)}
-            rows = [json.loads(line) for line in (path / ATTEMPTS).read_text().splitlines()]
-            attempts = [Attempt(**{k: v for k, v in row.items() if k in known}) for row in rows]
-            tensors = load_file(path / TENSORS)
-            pictures = from_bytes(tensors.pop("pictures"))
-        except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
-            raise InputError(f"{path} is not an attack set: it needs {MANIFEST}, {ATTEMPTS} and {TENSORS}.") from error
-        return cls(attempts, tensors, pictures, {k: v for k, v in record.items() if k != "sha256"})
+        record = _manifest(path)
+        attempts = _attempts(path)
+        tensors, _ = read_tensors(path / TENSORS)
+        tensors = {VERSION_1.get(name, name): value for name, value in tensors.items()}
+        images = tensors.pop("images", None)
+        if images is None:
+            raise InputError(f"{shown(path / TENSORS)} does not hold the images of the prompts.")
+        _check_fit(path, attempts, tensors, images)
+        given = None if prompts is None else [(p.text, p.seed) for p in prompts]
+        if given is not None and given != [(a.prompt, a.seed) for a in attempts]:
+            raise InputError(f"{shown(path)} is of other prompts than this run; name a new folder.")
+        return cls(attempts, tensors, from_bytes(images), record)
 
 
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _manifest(path: Path) -> Manifest:
+    """The manifest of a folder whose files are the ones that it names."""
+    if missing := [name for name in (MANIFEST, ATTEMPTS, TENSORS) if not (path / name).is_file()]:
+        raise InputError(f"{shown(path)} is not an attack set: it has no {missing[0]}.")
+    record = read_json(path / MANIFEST)
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), dict):
+        raise InputError(f"{shown(path / MANIFEST)} is no manifest of an attack set.")
+    named = record.pop("sha256")
+    found = {name: sha256(path / name) for name in (ATTEMPTS, TENSORS)}
+    version = record.get("schema_version", 1)
+    if version != 1:  # version 1 did not hash the manifest
+        found[MANIFEST] = sha256_of_json(record)
+    if named != found:
+        message = "differ from the ones that its manifest names: they were changed or damaged."
+        raise InputError(f"The files in {shown(path)} {message}")
+    try:
+        return Manifest.model_validate({**record, "schema_version": 2 if version == 1 else version})
+    except ValidationError as error:
+        raise InputError(f"{shown(path / MANIFEST)} is not a valid manifest: {_first(error)}.") from error
+
+
+def _attempts(path: Path) -> list[Attempt]:
+    lines = read_text(path / ATTEMPTS, MAX_ATTEMPTS_BYTES).splitlines()
+    try:
+        return TypeAdapter(list[Attempt]).validate_json(f"[{','.join(lines)}]", strict=True)
+    except ValidationError as error:
+        raise InputError(f"{shown(path / ATTEMPTS)} is damaged: {_first(error)}.") from error
+
+
+def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor) -> None:
+    """One attempt, one image and one row of each tensor for every prompt."""
+    n = len(attempts)
+    if not n:
+        raise InputError(f"{shown(path / ATTEMPTS)} holds no attempt.")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"{shown(path / TENSORS)} does not hold one RGB image a prompt, as bytes.")
+    rows = {
+        "images": len(images),
+        **{name: _rows(value) for name, value in tensors.items() if name not in SHARED},
+    }
+    for name, length in rows.items():
+        if length != n:
+            raise InputError(f"{shown(path)} is not whole: {n} attempts, but {length} rows of {name}.")
+    if wrong := [i for i, a in enumerate(attempts) if a.checks < 0 or (a.success and not a.checks)]:
+        raise InputError(f"Attempt {wrong[0]} in {shown(path)} contradicts itself: success without a check.")
+
+
+def _rows(value: Tensor) -> int:
+    return len(value) if value.ndim else 0
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

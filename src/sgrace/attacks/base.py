@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from .._util.errors import InputError, unknown
 from .._util.settings import config_from
-from .attack_set import AttackSet
+from .attack_set import Access, AttackSet, Manifest
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
 
-Access = Literal["prompt", "query", "gradient", "weights"]
 Config = TypeVar("Config", bound=BaseModel)
 #: How long an attack searches; ``full`` is the paper's own.
 EFFORTS = ("quick", "standard", "full")
@@ -63,7 +62,8 @@ class Attack(ABC, Generic[Config]):
         if effort not in EFFORTS:
             raise unknown("effort", effort, EFFORTS)
         values = cls.presets.get(effort, {})
-        return cls(cast("Config", config_from(cls.config_type, values, settings, f"setting of {cls.name}")))
+        config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
+        return cls(cast("Config", config))
 
     def run(
         self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
@@ -97,24 +97,26 @@ class Attack(ABC, Generic[Config]):
         return AttackSet(
             attempts=session.attempts,
             tensors=session.tensors,
-            pictures=torch.stack(session.images),
-            record={
-                "attack": self.name,
-                "access": self.access,
-                "paper": self.paper,
-                "config": self.config.model_dump(),
-                "concept": scene.concept.model_dump(),
-                "target": scene.target.source,
-                "detector": scene.detector.identity.as_dict(),
-                "num_inference_steps": scene.num_inference_steps,
-                "guidance_scale": scene.guidance_scale,
-                "protocol": scene.protocol.name,
-                "left_alone": len(session.left_alone),
-                "seed": seed,
-                "budget": limits.model_dump(),
-                "spent": session.spent(),
-                "stopped": stopped,
-            },
+            images=torch.stack(session.images),
+            record=Manifest.model_validate(
+                {
+                    "attack": self.name,
+                    "access": self.access,
+                    "paper": self.paper,
+                    "config": self.config.model_dump(),
+                    "concept": scene.concept.model_dump(),
+                    "target": scene.target.source,
+                    "detector": scene.detector.identity.as_dict(),
+                    "num_inference_steps": scene.num_inference_steps,
+                    "guidance_scale": scene.guidance_scale,
+                    "protocol": scene.protocol.name,
+                    "left_alone": len(session.left_alone),
+                    "seed": seed,
+                    "budget": limits.model_dump(),
+                    "spent": session.spent(),
+                    "stopped": stopped,
+                }
+            ),
         )
 
     @abstractmethod

@@ -17,7 +17,11 @@ from .show import env, list_
 @click.version_option(package_name="sgrace")
 def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
-    for name, value in {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}.items():
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+    }.items():
         os.environ.setdefault(name, value)
 
 

@@ -10,7 +10,8 @@ import click
 
 from .._util import registry
 from .._util.errors import InputError
-from .common import JSON, scene_from, scene_options, settings_of, user_errors
+from .._util.settings import config_from, parse_pairs
+from .common import JSON, load_scene_target, scene_arguments, scene_options, user_errors
 
 if TYPE_CHECKING:
     from ..attacks import AttackSet, Budget
@@ -21,9 +22,27 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
 @click.command()
 @click.argument("target")
 @click.option("--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma.")
-@click.option("--budget", "length", default="standard", show_default=True, help="quick, standard, or full (the paper's own).")
-@click.option("--limit", "limits", multiple=True, metavar="KIND=NUMBER", help="Hard limit: denoiser_rows, text_encoder_rows or seconds.")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the attack (with one attack only).")
+@click.option(
+    "--budget",
+    "length",
+    default="standard",
+    show_default=True,
+    help="quick, standard, or full (the paper's own).",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="KIND=NUMBER",
+    help="Hard limit: denoiser_rows, text_encoder_rows or seconds.",
+)
+@click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One setting of the attack (with one attack only).",
+)
 @scene_options
 @JSON
 @user_errors
@@ -33,37 +52,46 @@ def attack(
     length: str,
     limits: tuple[str, ...],
     pairs: tuple[str, ...],
+    base: str | None,
     seed: int,
     out: Path,
     *,
     as_json: bool,
-    **scene_given: Any,  # noqa: ANN401  (see scene_options)
+    **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
     """Attack TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`) and say how often the concept comes back."""
-    chosen, settings = [name.strip() for name in names.split(",")], settings_of(pairs)
+    chosen, settings = [name.strip() for name in names.split(",")], parse_pairs(pairs)
     if settings and len(chosen) > 1:
         raise InputError("--set needs a single attack.")
     attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
-    budget = _budget(settings_of(limits))
+    budget = _budget(parse_pairs(limits, "--limit"))
 
     from .._util.files import resumable_folder  # noqa: PLC0415
     from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
+    from ..evaluation.caveats import ZERO_AT_QUICK  # noqa: PLC0415
+    from ..evaluation.requests import request_of  # noqa: PLC0415
+    from ..evaluation.suites import N_PROMPTS  # noqa: PLC0415
+    from ..testbeds.scenes import prepare  # noqa: PLC0415
 
-    scene, _, request = scene_from(target, length, quiet=as_json, **scene_given)
-    resumable_folder(out, {**request, "budget": length, "limits": budget.model_dump(mode="json"), "settings": settings, "seed": seed})
+    given = scene_arguments(**scene_given)
+    loaded = load_scene_target(target, base=base, quiet=as_json)
+    scene, _ = prepare(loaded, n_prompts=N_PROMPTS[length], **given)
+    request = request_of(scene, effort=length, limits=budget.model_dump(), settings=settings, seed=seed)
     rows = []
-    for name, attacker in attacks.items():
-        if not (out / name).is_dir():
-            attacker.run(scene, budget, seed=seed).save_pretrained(out / name)
-        rows.append(_row(name, AttackSet.from_pretrained(out / name)))
-        if not as_json:
-            click.echo(_line(rows[-1]))
+    with resumable_folder(out, request):
+        for name, attacker in attacks.items():
+            if not (out / name).is_dir():
+                attacker.run(scene, budget, seed=seed).save_pretrained(out / name)
+            rows.append(_row(name, AttackSet.from_pretrained(out / name, scene.prompts)))
+            if not as_json:
+                click.echo(_line(rows[-1]))
+    if length == "quick" and not as_json:
+        click.echo(ZERO_AT_QUICK)
     if as_json:
         click.echo(json.dumps({"out": str(out), "attacks": rows}))
 
 
 def _budget(limits: dict[str, str]) -> Budget:
-    from .._util.settings import config_from  # noqa: PLC0415
     from ..api import UNLIMITED  # noqa: PLC0415
     from ..attacks import Budget  # noqa: PLC0415
 
@@ -71,17 +99,17 @@ def _budget(limits: dict[str, str]) -> Budget:
 
 
 def _row(name: str, found: AttackSet) -> dict[str, Any]:
-    success, spent = found.success, found.record["spent"]
+    success, spent = found.success, found.record.spent
     return {
         "attack": name,
         "pre": success.pre.as_dict(),
         "success": success.union.as_dict(),
         "survival": found.survival,
         "checks": sum(a.checks for a in found.attempts),
-        "denoiser_rows": spent["denoiser_rows"],
-        "text_encoder_rows": spent["text_encoder_rows"],
-        "seconds": round(spent["seconds"], 1),
-        "stopped": found.record["stopped"],
+        "denoiser_rows": spent.denoiser_rows,
+        "text_encoder_rows": spent.text_encoder_rows,
+        "seconds": round(spent.seconds, 1),
+        "stopped": found.record.stopped,
     }
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
+from .._util.settings import parse_pairs
+from .._util.signals import exit_on_terminate
 
 if TYPE_CHECKING:
-    from ..attacks import Scene
-    from ..erasure import Erasure
-    from ..models import StableDiffusion
+    from ..concept import Kind
+    from ..models import DiffusionModel
+    from ..testbeds.loading import Loaded
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no progress bars.")
 
@@ -26,7 +29,10 @@ def user_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (passed through)
         try:
-            command(*args, **kwargs)
+            with exit_on_terminate(), warnings.catch_warnings():
+                warnings.simplefilter("always", InputWarning)
+                warnings.showwarning = _show_warning
+                command(*args, **kwargs)
         except InputError as error:
             click.echo(f"sgrace: {error}", err=True)
             sys.exit(2)
@@ -35,6 +41,21 @@ def user_errors(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(130)
 
     return wrapped
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line on standard error for what the user should know; other libraries' warnings as Python shows them."""
+    del file
+    own = issubclass(category, InputWarning)
+    text = f"sgrace: {message}" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    click.echo(text, err=True)
 
 
 def load_quietly() -> None:
@@ -46,7 +67,7 @@ def load_quietly() -> None:
         logging.disable_progress_bar()
 
 
-def load(name: str, *, quiet: bool) -> StableDiffusion:
+def load(name: str, *, quiet: bool) -> DiffusionModel:
     """A model by name; ``quiet`` silences its own progress bars too."""
     from ..api import load_model  # noqa: PLC0415
 
@@ -57,79 +78,103 @@ def load(name: str, *, quiet: bool) -> StableDiffusion:
 
 
 def scene_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of all commands that attack a model: they say what :func:`scene_from` needs."""
+    """Options of all commands that attack a model: see :func:`scene_arguments`."""
     options = (
         click.option("--concept", help="What was erased; known by itself for an erasure of one concept."),
-        click.option("--base", help="The model before erasing, for a target that is no erasure's folder."),
-        click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Prompt table: a prompt a line, or CSV."),
+        click.option(
+            "--kind",
+            type=click.Choice(["object", "style", "harmful"]),
+            help="Kind of the concept; unknown kinds are blurred.",
+        ),
+        click.option("--base", help="The model before erasing; an erasure names its own."),
+        click.option(
+            "--prompts",
+            "prompt_file",
+            type=click.Path(path_type=Path),
+            help="Prompt table: a prompt a line, CSV, TSV, JSON or JSON lines.",
+        ),
+        click.option("--prompt-column", help="Column of the table that holds the prompts."),
         click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
         click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
-        click.option("--detector-set", "detector_pairs", multiple=True, metavar="KEY=VALUE", help="One option of the detector."),
-        click.option("--protocol", default="shared", show_default=True, help="Which prompts are attacked: shared or diffusion_mu_attack."),
+        click.option(
+            "--detector-set",
+            "detector_pairs",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="One option of the detector.",
+        ),
+        click.option(
+            "--protocol",
+            default="shared",
+            show_default=True,
+            help="Which prompts are attacked: shared or diffusion_mu_attack.",
+        ),
         click.option("--seed", default=0, show_default=True),
-        click.option("--out", required=True, type=click.Path(path_type=Path), help="Result; the same command again goes on in it."),
+        click.option(
+            "--out",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Result; the same command again goes on in it.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def scene_from(
+def load_scene_target(
     target: str,
-    length: str,
+    *,
+    base: str | None,
+    text_encoder: Path | None = None,
+    unet: Path | None = None,
+    quiet: bool,
+) -> Loaded:
+    """The model that a command attacks, with the model before erasing where it is known."""
+    from ..models.loading import load_component  # noqa: PLC0415  (torch takes seconds to import)
+    from ..testbeds.loading import load_target  # noqa: PLC0415
+
+    load_quietly()
+    loaded = load_target(target, base)
+    if text_encoder or unet:
+        model = loaded.target
+        networks = {}
+        for name, folder in ((model.text.main.component, text_encoder), (model.denoiser_component, unet)):
+            if folder is not None:
+                networks[name] = load_component(folder, model.components[name])
+        denoiser = networks.pop(model.denoiser_component, None)
+        replaced = model.replace(denoiser=denoiser, text=networks)
+        loaded = loaded._replace(target=replaced, original=loaded.original or model)
+    for one in (loaded.target, loaded.original):
+        if one is not None:
+            one.set_progress_bar_config(disable=quiet)
+    return loaded
+
+
+def scene_arguments(
     *,
     concept: str | None,
-    base: str | None,
+    kind: Kind | None,
     prompt_file: Path | None,
+    prompt_column: str | None,
     word_file: Path | None,
     detector_name: str | None,
     detector_pairs: tuple[str, ...],
     protocol: str,
-    text_encoder: Path | None = None,
-    unet: Path | None = None,
-    quiet: bool,
-) -> tuple[Scene, Erasure | None, dict[str, Any]]:
-    """What a command attacks, the erasure it came from, and the facts that make two requests the same."""
-    from .. import api  # noqa: PLC0415  (torch takes seconds to import)
-    from .._util import registry  # noqa: PLC0415  (torch takes seconds to import)
+) -> dict[str, Any]:
+    """What the options of a scene say, as the library's verbs take it."""
     from ..attacks.prompt_files import read_prompts  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
-    options = settings_of(detector_pairs)
+    options = parse_pairs(detector_pairs, "--detector-set")
     if options and not detector_name:
         raise InputError("--detector-set needs --detector.")
-    prompts = read_prompts(prompt_file) if prompt_file else None
-    knowledge = Knowledge.from_file(word_file) if word_file else None
-    load_quietly()
-    attacked, original, erasure = api.load_target(target)
-    if text_encoder or unet:
-        attacked, original = attacked.with_parts(text_encoder, unet), original or attacked
-    kind = None
-    if concept is None:
-        concept, kind = api.only_concept(erasure)
-    if original is None and base:
-        original = api.load_model(base)
-    for model in (attacked, original):
-        if model is not None:
-            model.set_progress_bar_config(disable=quiet)
-    detector = registry.load("detectors", detector_name).for_concept(concept, options) if detector_name else None
-    scene = api.scene_of(
-        attacked, concept, original=original, length=length, prompts=prompts, knowledge=knowledge, detector=detector, kind=kind,
-        protocol=protocol,
-    )  # fmt: skip
-    request = {
-        "target": api.fingerprint(attacked),
-        "base": None if original is None else api.fingerprint(original),
+    return {
         "concept": concept,
-        "prompts": [[p.text, p.seed, p.guidance_scale] for p in scene.prompts],
+        "kind": kind,
+        "prompts": read_prompts(prompt_file, prompt_column=prompt_column) if prompt_file else None,
+        "words": Knowledge.from_file(word_file) if word_file else None,
+        "detector": detector_name,
+        "detector_options": options,
         "protocol": protocol,
-        "detector": scene.detector.identity.as_dict(),
     }
-    return scene, erasure, request
-
-
-def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """``key=value`` pairs as a dictionary."""
-    if bad := [pair for pair in pairs if "=" not in pair]:
-        raise InputError(f"--set takes key=value, not {bad[0]!r}.")
-    return dict(pair.split("=", 1) for pair in pairs)

@@ -17,10 +17,19 @@ def emoji() -> None:
 
 
 @emoji.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of art, checkpoints and finished stages.")
+@click.option(
+    "--work",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of art, checkpoints and finished stages.",
+)
 @click.option("--stage", "stages", multiple=True, help="Run only these stages (all, if none is named).")
 @click.option("--preset", default="cpu", show_default=True)
-@click.option("--steps", type=click.IntRange(1), help="Training steps of every network stage that runs, in place of the preset's.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Training steps of every network stage that runs, in place of the preset's.",
+)
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path, exists=True),
@@ -30,7 +39,13 @@ def emoji() -> None:
 @click.option("--seed", default=0, show_default=True)
 @user_errors
 def train(
-    work: Path, stages: tuple[str, ...], preset: str, steps: int | None, start_from: Path | None, without: str | None, seed: int
+    work: Path,
+    stages: tuple[str, ...],
+    preset: str,
+    steps: int | None,
+    start_from: Path | None,
+    without: str | None,
+    seed: int,
 ) -> None:
     """Train the built-in model's parts; the same command again goes on where it was."""
     from .._util.errors import unknown  # noqa: PLC0415
@@ -60,7 +75,11 @@ def export(work: Path, out: Path) -> None:
 
 @emoji.command()
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of the art (fetched if missing).")
-@click.option("--sheet", type=click.Path(path_type=Path), help="PNG file for 64 random pictures beside the real drawings.")
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="PNG file for 64 random pictures beside the real drawings.",
+)
 @JSON
 @user_errors
 def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util import registry
-from .._util.errors import InputError, unknown
-from .common import JSON, scene_from, scene_options, user_errors
+from .._util.errors import unknown
+from .common import JSON, load_scene_target, scene_arguments, scene_options, user_errors
 
 if TYPE_CHECKING:
-    from ..erasure import Erasure
     from ..evaluation import Evaluation
     from ..evaluation.schema import Rate
 
@@ -20,75 +19,62 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @click.option("--attacks", "names", help="Attacks, by comma, in place of the suite's.")
-@click.option("--suite", "suite_name", default="standard", show_default=True, help="quick, standard, or full.")
+@click.option("--suite", default="standard", show_default=True, help="quick, standard, or full.")
 @click.option("--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own.")
 @click.option("--unet", type=click.Path(path_type=Path), help="UNet folder that replaces TARGET's own.")
-@click.option("--features", help="Folder or hub id of a CLIP or vision model on whose features unrelated pictures are compared.")
+@click.option(
+    "--features",
+    help="Folder or hub id of a CLIP or vision model on whose features unrelated pictures are compared.",
+)
 @scene_options
 @JSON
 @user_errors
 def evaluate(
     target: str,
     names: str | None,
-    suite_name: str,
+    suite: str,
+    text_encoder: Path | None,
+    unet: Path | None,
     features: str | None,
+    base: str | None,
     seed: int,
     out: Path,
     *,
     as_json: bool,
-    **scene_given: Any,  # noqa: ANN401  (see scene_options)
+    **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
     """Attack and measure TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`), and write the report."""
-    from ..evaluation.suites import SUITES  # noqa: PLC0415  (torch takes seconds to import)
-
-    if suite_name not in SUITES:
-        raise unknown("suite", suite_name, SUITES)
-    suite = SUITES[suite_name]
-    attacks = [name.strip() for name in names.split(",")] if names else list(suite.attacks)
+    attacks = [name.strip() for name in names.split(",")] if names else []
     for name in attacks:
         registry.load("attacks", name)
 
-    from .. import api  # noqa: PLC0415
-    from .._util.files import resumable_folder  # noqa: PLC0415
-    from ..evaluation import evaluate as run  # noqa: PLC0415
-    from ..evaluation.features import from_hub  # noqa: PLC0415
+    from .. import api  # noqa: PLC0415  (torch takes seconds to import)
+    from ..evaluation.suites import SUITES  # noqa: PLC0415
     from ..report import write_report  # noqa: PLC0415
 
-    extractor = from_hub(features) if features else None
-    scene, erasure, request = scene_from(target, suite.length, quiet=as_json, **scene_given)
-    if extractor and scene.original is None:
-        raise InputError("--features compares pictures with those of the model before erasing: name it with --base.")
-    facts = {
-        "target": target,
-        "target_sha256": request["target"],
-        "base": None if scene.original is None else scene.original.source,
-        "method": erasure.recipe["method"] if erasure else None,
-        "suite": suite_name,
-        "cost": _cost(erasure, Path(target)) if erasure else {},
-    }
-    resumable_folder(out, {**request, "suite": suite_name, "attacks": attacks, "features": features, "seed": seed})
-    result = run(
-        scene, suite, out, facts=facts, built_in=api.is_built_in(scene.target), attacks=attacks, extractor=extractor, seed=seed
-    )  # fmt: skip
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    given = scene_arguments(**scene_given)
+    loaded = load_scene_target(target, base=base, text_encoder=text_encoder, unet=unet, quiet=as_json)
+    result = api.evaluate(loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given)
     write_report(out)
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 
 
-def _cost(erasure: Erasure, folder: Path) -> dict[str, Any]:
-    known: dict[str, Any] = {key: erasure.recipe[key] for key in ("seconds", "cost", "peak_memory_mb") if key in erasure.recipe}
-    return {**known, "artefact_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors"))}
-
-
 def _table(result: Evaluation) -> str:
-    lines = [f"{result.concept}: attack success per prompt, with 95 % intervals"]
+    lines = [result.verdict.sentence] if result.verdict else []
+    lines += [f"{result.concept.name}: attack success per prompt, with 95 % intervals"]
     lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}" for row in result.attacks]
-    lines += [f"  {'worst case':20s} {result.worst_case}", f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}"]
+    lines += [
+        f"  {'worst case':20s} {result.worst_case}",
+        f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}",
+    ]
     if result.retention:
         lines.append("judged right, before -> after")
     for kept in result.retention:
         before = f"{kept.before.share:6.1%}" if kept.before else "     -"
         lines.append(f"  {kept.question:20s} {before} -> {kept.after}{_gold(kept.gold)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *result.caveats])
 
 
 def _gold(rate: Rate | None) -> str:

@@ -44,7 +44,16 @@ def list_(*, matrix: bool, as_json: bool) -> None:
 
 
 def _matrix(rows: dict[str, dict[str, str]]) -> str:
-    heads = ("trains", "pictures", "access", "several concepts", "leaves", "families", "paper", "authors' code")
+    heads = (
+        "trains",
+        "pictures",
+        "access",
+        "several concepts",
+        "leaves",
+        "families",
+        "paper",
+        "authors' code",
+    )
     lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     return "\n".join(lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()])
 
@@ -60,5 +69,10 @@ def env(*, as_json: bool) -> None:
 
     from .._util.provenance import versions  # noqa: PLC0415
 
-    facts = {**versions(), "platform": platform.platform(), "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
+    facts = {
+        **versions(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.is_available(),
+    }
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from jaxtyping import Bool, Float
@@ -15,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from .._util.settings import config_from
+from ..concept import folded
 from ..metrics import Share
 
 
@@ -70,15 +69,11 @@ Listed = BeforeValidator(listed)
 
 
 class Options(BaseModel):
-    """What a detector is told beside the concept; most take no more than this.
-
-    Attributes:
-        threshold: in place of the detector's own.
-    """
+    """Options that every detector takes; most take no more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent.")
 
 
 class Detector(ABC):
@@ -100,11 +95,13 @@ class Detector(ABC):
     def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
         """The detector of a concept, with single options given as text.
 
+        The concept's name counts in any case, with spaces or underscores.
+
         Raises:
             InputError: an unknown option or a value out of range, or the detector cannot know this concept.
         """
-        chosen = config_from(cls.options_type, {}, options, f"option of {cls.name}")
-        made = cls._made(concept, chosen)
+        chosen = config_from(cls.options_type, {}, options, "option", f"detector {cls.name!r}")
+        made = cls._made(folded(concept), chosen)
         return made if chosen.threshold is None else made.at(chosen.threshold)
 
     @classmethod
@@ -135,11 +132,3 @@ class Detector(ABC):
         other.__dict__.update(self.__dict__)
         other.known, other.identity = known, replace(identity, validation=known.record(identity.threshold) if known else {})
         return other
-
-
-def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the content of files, in the order of their names."""
-    total = hashlib.sha256()
-    for file in sorted(files):
-        total.update(file.read_bytes())
-    return total.hexdigest()

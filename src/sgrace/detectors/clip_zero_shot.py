@@ -8,14 +8,17 @@ from typing import Annotated, Protocol, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Listed, Options, digest
+from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
 BATCH = 32
+NEEDS_SOURCE = "The zero-shot detector needs the option `source`, a CLIP folder or hub id, unless the model has its own CLIP."
 
 
 class ClipLike(Protocol):
@@ -28,7 +31,7 @@ class ClipLike(Protocol):
     def texts(self, texts: list[str]) -> Tensor:
         """``(n, features)``."""
 
-    def pictures(self, images: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1."""
 
 
@@ -53,24 +56,18 @@ class HubClip:
         return F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=1)
 
     @torch.no_grad()
-    def pictures(self, images: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
         pixels = [self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values for chunk in images.split(BATCH)]
         return F.normalize(torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1)
 
 
 class ClipZeroShotOptions(Options):
-    """Of :class:`ClipZeroShot`.
+    """Options of the zero-shot detector."""
 
-    Attributes:
-        source: folder or hub id of a CLIP; the built-in one with the built-in model's classes, if absent.
-        words: of the concept; its name, if none are given.
-        others: what else a picture may show.
-    """
-
-    source: str | None = None
-    words: Annotated[tuple[str, ...], Listed] = ()
-    others: Annotated[tuple[str, ...], Listed] = ()
+    source: str | None = Field(None, description="Folder or hub id of a CLIP; the built-in model needs none, it has its own.")
+    words: Annotated[tuple[str, ...], Listed] = Field((), description="Words of the concept, by comma; its name, if none are given.")
+    others: Annotated[tuple[str, ...], Listed] = Field((), description="Words of what else an image may show, by comma.")
 
 
 class ClipZeroShot(Detector):
@@ -79,7 +76,15 @@ class ClipZeroShot(Detector):
     name = "clip_zero_shot"
     options_type = ClipZeroShotOptions
 
-    def __init__(self, concept: tuple[str, ...], alternatives: tuple[str, ...], clip: ClipLike, *, version: str, weights: str) -> None:
+    def __init__(
+        self,
+        concept: tuple[str, ...],
+        alternatives: tuple[str, ...],
+        clip: ClipLike,
+        *,
+        version: str,
+        weights: str,
+    ) -> None:
         if not concept or not alternatives:
             raise InputError("A zero-shot detector needs words of the concept and words of other things.")
         self.clip, self.n_concept = clip, len(concept)
@@ -88,40 +93,22 @@ class ClipZeroShot(Detector):
 
     @classmethod
     def _made(cls, concept: str, options: ClipZeroShotOptions) -> Self:
-        if options.source is not None:
-            return cls.from_hub(options.words or (concept,), options.others, options.source)
-        if options.words or options.others:
-            raise InputError("Words for the zero-shot detector need the option `source`, a CLIP folder or hub id.")
-        return cls.built_in(concept)
-
-    @classmethod
-    def built_in(cls, concept: str) -> Self:
-        """A concept of the built-in model, read by its own CLIP, against its other classes (for a style, the other styles).
-
-        Raises:
-            InputError: it has no such concept.
-        """
-        from ..testbeds import emoji  # noqa: PLC0415
-        from ..testbeds.emoji.clip import Clip  # noqa: PLC0415
-
-        found, path = emoji.resolve(concept), emoji.path()
-        files = [path / "text_projection.safetensors", *(p for part in ("text_encoder", "image_encoder") for p in _weights(path / part))]
-        words, others = (
-            (found.targets, (*found.neighbours, *found.unrelated)) if found.style is None else ((found.style,), found.neighbours)
-        )
-        return cls(words, others, Clip.from_pretrained(path), version=metadata.version("sgrace"), weights=digest(files))
+        if options.source is None:
+            raise InputError(NEEDS_SOURCE)
+        return cls.from_hub(options.words or (concept,), options.others, options.source)
 
     @classmethod
     def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
         """A CLIP folder or hub id, with the words of the concept and of what else a picture may show."""
-        weights = digest(_weights(Path(source))) if Path(source).is_dir() else source
+        weights = sha256_of_files(weight_files(Path(source))) if Path(source).is_dir() else source
         return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size the model takes."""
-        logits = self.clip.logit_scale * self.clip.pictures(images) @ self.text.T
+        logits = self.clip.logit_scale * self.clip.images(images) @ self.text.T
         return logits.softmax(1)[:, : self.n_concept].sum(1)
 
 
-def _weights(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """Files of a folder that decide what its network computes."""
     return sorted(folder.glob("*.safetensors"))

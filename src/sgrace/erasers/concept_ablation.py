@@ -40,9 +40,7 @@ class ConceptAblationConfig(BaseModel):
     target: Literal["model", "noise"] = Field(
         "model", description="Learn the model's own output for the replacement, or the true noise of its image."
     )
-    retain_weight: float = Field(
-        0.0, ge=0, description="Weight of the denoising loss on the replacement's images with their own prompts."
-    )
+    retain_weight: float = Field(0.0, ge=0, description="Weight of the denoising loss on the replacement's images with their own prompts.")
     n_prompts: int = Field(200, ge=1, le=100_000, description="Distinct pairs of prompts, over all concepts.")
     n_images: int = Field(1000, ge=1, le=100_000, description="Images of the replacements, over all concepts.")
     num_inference_steps: int = Field(25, ge=1, le=1000, description="Sampling steps of the images.")

@@ -36,8 +36,7 @@ class ForgetMeNotConfig(BaseModel):
     words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
     text_end: TextEnd = Field(
         "first",
-        description="End tokens that count as the concept's: none, the first, or all, which in Stable Diffusion 1 are "
-        "the padding as well.",
+        description="End tokens that count as the concept's: none, the first, or all, which in Stable Diffusion 1 are the padding as well.",
     )
     inversion_steps: int = Field(
         500,
@@ -165,9 +164,7 @@ def with_learned_word(prompt: WordPrompt) -> WordPrompt:
     return replace(prompt, word=[prompt.word[i % len(prompt.word)] for i in range(N_LEARNED)])
 
 
-def learned_conditioning(
-    job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig
-) -> Conditioning:
+def learned_conditioning(job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig) -> Conditioning:
     """Textual inversion: the prompts with the embeddings of each concept's four tokens learned from its images."""
     model = job.model
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}

@@ -176,9 +176,7 @@ class MACE(Eraser[MACEConfig]):
         return images
 
     @torch.no_grad()
-    def _masks(
-        self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor
-    ) -> Bool[Tensor, "n 1 side side"]:
+    def _masks(self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor) -> Bool[Tensor, "n 1 side side"]:
         """Where each image has its concept."""
         model = job.model
         if self.config.mask == "none" or not phrases:

@@ -33,18 +33,14 @@ class RecelerConfig(PartialSamplesConfig):
     iterations: int = Field(500, ge=0, le=1_000_000, description="Training steps.")
     lr: float = Field(3e-4, gt=0, le=1, description="Learning rate of Adam.")
     rank: int = Field(128, ge=1, le=4096, description="Width of the adapters.")
-    outside_weight: float = Field(
-        0.1, ge=0, description="Weight of what the adapters add where the original does not see the concept."
-    )
+    outside_weight: float = Field(0.1, ge=0, description="Weight of what the adapters add where the original does not see the concept.")
     mask_threshold: float = Field(
         0.1, ge=0, le=1, description="Share of the range of attention from which a place counts as the concept's."
     )
     n_adversarial: int = Field(
         16, ge=1, le=1024, description="Most prompt embeddings after the concept's tokens that the adversary may set."
     )
-    attack_steps: int = Field(
-        50, ge=0, le=10_000, description="Steps of the adversary before each training step; 0 for no adversary."
-    )
+    attack_steps: int = Field(50, ge=0, le=10_000, description="Steps of the adversary before each training step; 0 for no adversary.")
     attack_lr: float = Field(0.1, gt=0, description="Learning rate of the adversary's Adam.")
     attack_decay: float = Field(0.1, ge=0, description="Weight decay of the adversary, added to the gradient.")
 
@@ -125,9 +121,7 @@ class Adversary:
         generator: draws the first embeddings, uniform in 0..1.
     """
 
-    def __init__(
-        self, model: DiffusionModel, concept: Concept, config: RecelerConfig, generator: torch.Generator
-    ) -> None:
+    def __init__(self, model: DiffusionModel, concept: Concept, config: RecelerConfig, generator: torch.Generator) -> None:
         main = model.text.main
         self.config = config
         self.end = int(main.tokenize([concept.prompt]).end[0])

@@ -75,9 +75,7 @@ class SAFREESampling(Sampling):
     """
 
     def __init__(self, sampling: Sampling, safe: Conditioning, steps: Tensor) -> None:
-        super().__init__(
-            sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps
-        )
+        super().__init__(sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps)
         self.safe = safe
         self.steps = steps
 
@@ -103,6 +101,11 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
 
     name = "safree"
     config_type = SAFREEConfig
+
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """See :attr:`Guidance.tensor_names`."""
+        return frozenset({"span", "negative"} if self.config.negative else {"span"})
 
     def filtered_rows(self, model: Steerable, cond: Conditioning) -> list[int]:
         """The prompts that are filtered: those with a source and a token, where any step is filtered."""
@@ -134,9 +137,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         steps = torch.zeros(len(cond), dtype=torch.long, device=safe.device)
         if rows := self.filtered_rows(model, cond):
             found = variants(model, cond[rows], leave_out=config.removal == "left-out")
-            projected = projected_away(
-                cond.prompt_embeds[rows], found, self.tensors["span"], config.alpha, onward=config.reach == "onward"
-            )
+            projected = projected_away(cond.prompt_embeds[rows], found, self.tensors["span"], config.alpha, onward=config.reach == "onward")
             safe[rows] = projected.prompt_embeds.to(safe)
             most = config.filter_steps * num_inference_steps / SCHEDULE
             share = torch.sigmoid(2 * config.slope * (10 * projected.change - config.middle))

@@ -31,12 +31,8 @@ class SLDConfig(BaseModel):
     warm_up: int = Field(
         10, ge=0, le=SCHEDULE, description="Steps of a schedule of 50 before the safety term is applied; scaled to others."
     )
-    scale: float = Field(
-        1000.0, ge=0, description="Scale of the safety term, which each value reaches at most once; 0 switches it off."
-    )
-    threshold: float = Field(
-        0.01, ge=0, le=100, description="Largest difference, prompt minus safety text, at which a value is pushed."
-    )
+    scale: float = Field(1000.0, ge=0, description="Scale of the safety term, which each value reaches at most once; 0 switches it off.")
+    threshold: float = Field(0.01, ge=0, le=100, description="Largest difference, prompt minus safety text, at which a value is pushed.")
     momentum_scale: float = Field(0.3, ge=0, le=1, description="Weight of the momentum.")
     momentum: float = Field(0.4, ge=0, lt=1, description="Share of the momentum that a step keeps.")
 
@@ -63,9 +59,7 @@ class SLDSampling(Sampling):
     """
 
     def __init__(self, sampling: Sampling, config: SLDConfig, safety: Conditioning) -> None:
-        super().__init__(
-            sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps
-        )
+        super().__init__(sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps)
         self.config = config
         self.safety = safety
         self.velocity: Tensor | None = None
@@ -94,6 +88,11 @@ class SLDGuidance(Guidance[SLDConfig]):
 
     name = "sld"
     config_type = SLDConfig
+
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """See :attr:`Guidance.tensor_names`."""
+        return frozenset({"safety"})
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """Three samples through the denoiser for each image, whatever the guidance scale is."""

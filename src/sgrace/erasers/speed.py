@@ -30,9 +30,7 @@ class SPEEDConfig(BaseModel):
 
     matrices: Literal["v", "k", "kv"] = Field("v", description="Edit the values, the keys or both.")
     replacement: str = Field("", description="Text that the concept should mean; empty for nothing in particular.")
-    positions: Literal["last", "all"] = Field(
-        "last", description="Edit the last content token, or all positions but the start token."
-    )
+    positions: Literal["last", "all"] = Field("last", description="Edit the last content token, or all positions but the start token.")
     words: Names = Field("name", description="Erase the concept's name only, or its related words too.")
     n_retain: int = Field(1000, ge=1, le=100_000, description="Unrelated words that are retained, first of the list.")
     threshold: float = Field(
@@ -42,15 +40,12 @@ class SPEEDConfig(BaseModel):
     )
     ridge: float = Field(1.0, gt=0, description="Pull towards the matrix before the edit.")
     slack: float = Field(0.0, ge=0, description="How far the start token's and the empty prompt's embeddings may move.")
-    select: bool = Field(
-        True, description="Retain only embeddings that an edit without constraints would move more than the average."
-    )
+    select: bool = Field(True, description="Retain only embeddings that an edit without constraints would move more than the average.")
     n_variants: int = Field(
         10,
         ge=0,
         le=1000,
-        description="Noisy variants of each retained embedding, selected likewise, along the direction that the matrix "
-        "reads least.",
+        description="Noisy variants of each retained embedding, selected likewise, along the direction that the matrix reads least.",
     )
 
 

@@ -31,9 +31,7 @@ class SPMConfig(PartialSamplesConfig):
     )
     iterations: int = Field(3000, ge=0, le=1_000_000, description="Training steps of each concept.")
     num_inference_steps: int = Field(30, ge=1, le=1000, description="Length of the schedule of the partial samples.")
-    keep_adapters: bool = Field(
-        False, description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them."
-    )
+    keep_adapters: bool = Field(False, description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them.")
     rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
     retain_weight: float = Field(1000.0, ge=0, description="Weight of the error at random prompt embeddings.")
     n_retain: int = Field(
@@ -118,14 +116,12 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
     for name in adapters[0]:
         weight = model.denoiser.get_submodule(name).weight
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
-        weights[f"{name}.weight"] = weight.float() + changes
+        weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
 
 
 @torch.no_grad()
-def gated_tensors(
-    model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]
-) -> dict[str, Tensor]:
+def gated_tensors(model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
     """The adapters as they are, a set for each concept, with the concept's prompt embeddings: see :func:`gated`."""
     prompt_embeds = model.encode([concept.prompt for concept in concepts]).prompt_embeds
     tensors = {f"{place}/states": own.clone() for place, own in enumerate(prompt_embeds)}
@@ -136,9 +132,7 @@ def gated_tensors(
     return tensors
 
 
-def spm_loss(
-    teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float
-) -> Tensor:
+def spm_loss(teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float) -> Tensor:
     """``mean |student(x, c) - target|^2 + weight mean |student(x, r) - teacher(x, r)|^2``; a call of each network.
 
     Args:
@@ -168,9 +162,7 @@ def random_conditioning(concept: Conditioning, n: int, generator: torch.Generato
     return concept.expand(n).with_embeds(found)
 
 
-def random_embeds(
-    concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator
-) -> Float[Tensor, "n length width"]:
+def random_embeds(concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator) -> Float[Tensor, "n length width"]:
     """Random prompt embeddings, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
     own = concept.cpu()
     size = own.norm()

@@ -40,9 +40,7 @@ class STEREOConfig(PartialSamplesConfig):
     rounds: int = Field(2, ge=0, le=100, description="Words that are searched for each concept.")
     search_iterations: int = Field(200, ge=0, le=1_000_000, description="Training steps that erase one word in the search.")
     search_lr: float = Field(5e-6, gt=0, le=1, description="Learning rate of these steps.")
-    inversion_steps: int = Field(
-        3000, ge=0, le=1_000_000, description="Steps of learning a word that brings the concept back."
-    )
+    inversion_steps: int = Field(3000, ge=0, le=1_000_000, description="Steps of learning a word that brings the concept back.")
     inversion_batch: int = Field(1, ge=1, le=1024, description="Images in such a step.")
     inversion_lr: float = Field(5e-3, gt=0, le=1, description="Learning rate of such a step.")
     words: Names = Field(
@@ -54,17 +52,13 @@ class STEREOConfig(PartialSamplesConfig):
     image_guidance: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
     erase_weight: float = Field(1.0, ge=0, description="w_e: how far the target lies away from the concept's words.")
     retain_weight: float = Field(1.0, ge=0, description="w_a: how far the target lies towards the anchor.")
-    n_contexts: int = Field(
-        0, ge=0, le=100_000, description="Contexts in which each word is erased; 0 for the concept's own prompt only."
-    )
+    n_contexts: int = Field(0, ge=0, le=100_000, description="Contexts in which each word is erased; 0 for the concept's own prompt only.")
     anchors: Literal["scenes", "unrelated", "replacement"] = Field(
         "scenes",
         description="Prompts of unrelated words with the concept added, as in the release; prompts of unrelated words; or "
         "the word's own prompt with the replacement in the word's place.",
     )
-    n_anchors: int = Field(
-        200, ge=1, le=100_000, description="Anchors of each concept; of the replacement there are as many as contexts."
-    )
+    n_anchors: int = Field(200, ge=1, le=100_000, description="Anchors of each concept; of the replacement there are as many as contexts.")
     lr: float = Field(2e-5, gt=0, le=1, description="Learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
 
@@ -164,9 +158,7 @@ class STEREO(Eraser[STEREOConfig]):
         prompts = image_prompts(teacher, job.targets, config.words, n_images, job.generator)
         plain = [prompt.text for prompt in prompts]
         names = [
-            prompt
-            for target, own in zip(job.targets, patterns, strict=True)
-            for prompt in prompts_of_words(target, own, config.words)
+            prompt for target, own in zip(job.targets, patterns, strict=True) for prompt in prompts_of_words(target, own, config.words)
         ]
         replacing = [prompt for own in anchors for prompt in own]
         texts = Texts(teacher, ["", *names, *replacing, *plain])
@@ -180,11 +172,7 @@ class STEREO(Eraser[STEREOConfig]):
         )
         # the new word is one token, any at all: its embedding is learned
         blank = [replace(prompt, word=[0]) for prompt in prompts]
-        frames = [
-            replace(taken_apart(teacher, pattern, "", place), word=[0])
-            for place, own in enumerate(patterns)
-            for pattern in own
-        ]
+        frames = [replace(taken_apart(teacher, pattern, "", place), word=[0]) for place, own in enumerate(patterns) for pattern in own]
         source = student.model if config.sample_from == "edited" else teacher
         uncond = texts([""])
         original = student.snapshot()
@@ -260,9 +248,7 @@ class WordsSampler(PartialSampler):
         return robust_target(uncond, towards, torch.stack(words), self.config.erase_weight, self.config.retain_weight)
 
 
-def robust_target(
-    uncond: Tensor, anchor: Tensor, words: Float[Tensor, "words ..."], erase_weight: float, retain_weight: float
-) -> Tensor:
+def robust_target(uncond: Tensor, anchor: Tensor, words: Float[Tensor, "words ..."], erase_weight: float, retain_weight: float) -> Tensor:
     """``eps('') - w_e mean_i(eps(word_i) - eps('')) + w_a (eps(anchor) - eps(''))``."""
     return uncond - erase_weight * (words.mean(0) - uncond) + retain_weight * (anchor - uncond)
 

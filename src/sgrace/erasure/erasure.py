@@ -1,39 +1,58 @@
-"""What an eraser changed, saved as tensors and a recipe, loaded again and applied to a model."""
+"""What an eraser changed, by component of the model, and the recipe that made it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from .._util.errors import InputError
 from ..models import DiffusionModel
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
+from . import files
 from .adapter import Adapter
+from .composition import check_base, check_fit
+from .parts import Parts
 from .recipe import Recipe
+from .text_folder import TextFolder
 
 
-@dataclass(frozen=True, repr=False)
-class Erasure:
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class Erasure(Parts):
     """What an eraser changed, and the recipe that made it.
 
     Attributes:
-        recipe: everything needed to repeat and to judge the run.
-        tensors: changed tensors by component and name.
-        adapter: tensors beside those of the denoiser.
-        guidance: what steers the model while it samples.
-        tokenizers: of the changed text encoders, by component.
+        recipe: method, settings, concepts with their words, base model, seed, cost and versions.
+        tensors: changed tensors by component (``unet``, ``text_encoder``) and name; of a text encoder all.
+        adapter: tensors beside the denoiser's, if there are any.
+        guidance: what steers the model while it samples, if anything does; no weights can carry it.
+        text: config and tokenizer of each changed text encoder, saved beside its weights.
+        parents: erasures that the base model had already, in the order in which they were applied.
     """
 
-    recipe: Recipe
-    tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    adapter: Adapter | None = None
-    guidance: Guidance[Any] | None = None
-    tokenizers: Mapping[str, Any] = field(default_factory=dict)
     parents: tuple[Erasure, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Lay the parents flat: those of a parent come before it, each of them once and without its own."""
+        flat: list[Erasure] = []
+        for parent in self.parents:
+            for each in (*parent.parents, parent.alone()):
+                if not any(each.same_as(known) for known in flat):
+                    flat.append(each)
+        object.__setattr__(self, "parents", tuple(flat))
+
+    def __repr__(self) -> str:
+        changed = [f"{len(tensors)} tensors of {name}" for name, tensors in self.tensors.items()]
+        changed += [] if self.adapter is None else [f"{self.adapter.kind} adapter of {self.adapter.component}"]
+        changed += [] if self.guidance is None else ["guidance"]
+        changed += [f"on top of {parent.names}" for parent in self.parents]
+        recipe = self.recipe
+        return f"Erasure({recipe.method}: {self.names}; {', '.join(changed)}; base {recipe.base.source})"
 
     @classmethod
     def of(
@@ -44,16 +63,79 @@ class Erasure:
         adapter: Adapter | None = None,
         guidance: Guidance[Any] | None = None,
     ) -> Self:
-        """The erasure of a model by a change."""
-        tokenizers = {encoder.component: encoder.tokenizer for encoder in model.text if encoder.component in tensors}
-        return cls(recipe, tensors, adapter, guidance, tokenizers, tuple(model.erasures))
+        """The erasure of a model by a change; a text encoder that is there as a whole is saved as one.
 
-    def apply(self, model: DiffusionModel) -> DiffusionModel:
-        """The model with the concept erased; the given one is untouched, and all that is not changed is shared with it."""
-        try:
-            erased = model.with_components(self.tensors)
-        except (KeyError, ValueError) as error:
-            raise InputError(f"This erasure was made for another model ({error}).") from error
+        Args:
+            recipe: its ``base`` is :func:`~sgrace.erasure.base_of` the same change.
+            model: before erasing; its erasures are the parents.
+            tensors: changed tensors by component and name.
+            adapter: tensors beside the denoiser's.
+            guidance: what steers the sampling.
+        """
+        changed = [encoder for encoder in model.text if encoder.component in tensors]
+        whole = [e for e in changed if tensors[e.component].keys() >= dict(e.module.named_parameters()).keys()]
+        return cls(
+            recipe=recipe,
+            tensors=tensors,
+            adapter=adapter,
+            guidance=guidance,
+            text={encoder.component: TextFolder.of(encoder) for encoder in whole},
+            parents=tuple(model.erasures),
+        )
+
+    def alone(self) -> Erasure:
+        """The same without its parents."""
+        return replace(self, parents=()) if self.parents else self
+
+    def apply(self, model: DiffusionModel, *, force: bool = False) -> DiffusionModel:
+        """The model with the concept erased; the given one is untouched and shares all that is not changed.
+
+        Parents that the model does not have yet are applied first. A model that has this one stays as it is.
+
+        Args:
+            model: the base model, or one with other erasures that do not touch the same tensors.
+            force: apply it also to weights that it was not made on.
+
+        Raises:
+            InputError: it was made on other weights, would undo another erasure, or does not fit.
+        """
+        if any(self.same_as(carried) for carried in model.erasures):
+            return model
+        for n, parent in enumerate(self.parents):
+            model = replace(parent, parents=self.parents[:n]).apply(model, force=force)
+        check_fit(self, model)
+        if not force:
+            check_base(self, model, self.parents)
+        erased = model.with_components(self.tensors)
         if self.adapter is not None:
-            erased = erased.replace(denoiser=KINDS[self.adapter.kind](erased.sites, self.adapter.tensors))
-        return erased.replace(guidance=self.guidance, erasures=(*model.erasures, self))
+            try:
+                denoiser = KINDS[self.adapter.kind](erased.sites, self.adapter.tensors)
+            except (AttributeError, KeyError, ValueError, RuntimeError) as error:
+                raise InputError(f"This erasure was made for another model: its adapters do not fit ({error}).") from error
+            erased = erased.replace(denoiser=denoiser)
+        return erased.replace(guidance=self.guidance, erasures=(*model.erasures, self.alone()))
+
+    def save_pretrained(self, folder: str | Path, *, small: bool = False, dtype: torch.dtype | None = None) -> None:
+        """Write what changed, by component, and last ``recipe.json`` with the digest of every file.
+
+        A changed text encoder becomes a folder that transformers loads in the place of the original.
+
+        Args:
+            folder: it must not exist, or be empty.
+            small: weights in int8, a quarter of the size, which only :meth:`from_pretrained` reads.
+            dtype: precision of the weights; the base model's by default.
+
+        Raises:
+            InputError: the folder exists and is not empty, or cannot be written.
+        """
+        files.save(self, self.parents, Path(folder), small=small, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load a saved erasure.
+
+        Raises:
+            InputError: the folder is no erasure, a file differs from the recipe's, or weights are not usable.
+        """
+        own, *parents = files.read(Path(folder))
+        return cls(**vars(own), parents=tuple(cls(**vars(parent)) for parent in parents))

@@ -1,4 +1,4 @@
-"""Features of prompts in two spaces, and how well sets of text states cover a concept there."""
+"""Features of prompts in two spaces, and how well sets of prompts cover a concept there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..metrics import concept_space as measures
-from ..models import StableDiffusion
+from ..models import Conditioning, DiffusionModel
 from .schema import SpaceRow
 
 N_PROBES = 8
@@ -15,30 +15,38 @@ N_FEATURES = 64
 DENOISER_BATCH = 128
 
 
-def text_features(states: Tensor) -> Tensor:
-    """Unit mean of the text states ``(n, width)``."""
-    return F.normalize(states.mean(1), dim=1)
+def text_features(cond: Conditioning) -> Tensor:
+    """Unit mean of the prompt embeddings ``(n, width)``."""
+    return F.normalize(cond.prompt_embeds.mean(1), dim=1)
 
 
 @torch.no_grad()
-def denoiser_features(model: StableDiffusion, states: Tensor, empty: Tensor, seed: int = 0) -> Tensor:
-    """What the states change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
+def denoiser_features(model: DiffusionModel, cond: Conditioning, uncond: Conditioning, seed: int = 0) -> Tensor:
+    """What prompts change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
 
-    The bank is pure noise at evenly spaced timesteps; the differences are projected at random, with a seed. This space is the model's
-    own: two prompts are near if they make the same picture, however different their words.
+    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions. This space is
+    the model's own: two prompts are near if they give the same image, however different their words.
+
+    Args:
+        model: whose denoiser is asked.
+        cond: n prompts.
+        uncond: the empty prompt.
+        seed: of the bank and of the directions.
     """
     generator = torch.Generator().manual_seed(seed)
     bank = torch.randn(N_PROBES, *model.latent_shape, generator=generator)
-    timesteps = ((torch.arange(N_PROBES) + 0.5) / N_PROBES * 1000).long()
     size = bank[0].numel()
     projection = torch.randn(N_PROBES, size, N_FEATURES, generator=generator) / (N_PROBES * size) ** 0.5
-    total = torch.zeros(len(states), N_FEATURES)
-    for latent, timestep, matrix in zip(bank, timesteps, projection, strict=True):
-        plain = model.predict(latent[None], timestep[None], empty).flatten(1)
-        for at in range(0, len(states), DENOISER_BATCH):
-            chunk = states[at : at + DENOISER_BATCH]
-            output = model.predict(latent.expand(len(chunk), -1, -1, -1), timestep.expand(len(chunk)), chunk).flatten(1)
-            total[at : at + len(chunk)] += (output - plain) @ matrix
+    total = torch.zeros(len(cond), N_FEATURES)
+    for number, (latent, matrix) in enumerate(zip(bank, projection, strict=True)):
+        timestep = torch.tensor([model.schedule.timestep_at((number + 0.5) / N_PROBES)])
+        one = latent[None].to(model.device)
+        without = model.predict(one, timestep, uncond).flatten(1)
+        for at in range(0, len(cond), DENOISER_BATCH):
+            chunk = cond[at : at + DENOISER_BATCH]
+            latents = one.repeat(len(chunk), *[1] * latent.ndim)
+            output = model.predict(latents, timestep.expand(len(chunk)), chunk).flatten(1)
+            total[at : at + len(chunk)] += (output - without).cpu() @ matrix  # (batch, N_FEATURES)
     return total
 
 
@@ -76,7 +84,10 @@ def space_rows(space: str, reference: Tensor, held_out: Tensor, neighbours: Tens
                 samples=name,
                 space=space,
                 n=len(samples),
-                coverage=round(measures.coverage(inside, samples, k) / measures.expected_coverage(len(inside), len(samples), k), 4),
+                coverage=round(
+                    measures.coverage(inside, samples, k) / measures.expected_coverage(len(inside), len(samples), k),
+                    4,
+                ),
                 density=round(measures.density(inside, samples, k), 4),
                 uncovered=round(measures.fill_distance(inside, samples) / spacing, 4),
                 off_concept=round(measures.fill_distance(samples, inside) / spacing, 4),

@@ -1,9 +1,8 @@
-"""Features of pictures by an extractor, and the distance of two sets of pictures on them, with intervals."""
+"""Networks for features of images, and the distance between two sets of images on them, with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,74 +11,55 @@ from .._util.errors import InputError
 from .._util.images import to_arrays
 from ..detectors.clip_zero_shot import HubClip
 from ..metrics import concept_space, fidelity, jackknife
-from ..testbeds import emoji
-from ..testbeds.emoji.clip import Clip
+from ..metrics.extractor import Extractor
 from .schema import Fidelity
 
 BATCH = 32
 NEIGHBOURS = 5  # of precision, recall, density and coverage, as their papers have it
 
 
-@dataclass(frozen=True)
-class Extractor:
-    """A network that turns pictures into features; figures of different ones are not comparable.
-
-    Attributes:
-        name: stands beside every figure.
-        pictures: RGB pictures ``(n, 3, height, width)`` in -1..1 -> ``(n, features)``.
-        texts: ``(n, features)`` in the same space, where the network reads texts too.
-        layers: ``(n, channels, *places)`` of each layer, for LPIPS, where they are known.
-    """
-
-    name: str
-    pictures: Callable[[Tensor], Tensor]
-    texts: Callable[[list[str]], Tensor] | None = None
-    layers: Callable[[Tensor], list[Tensor]] | None = None
-
-
-def built_in() -> Extractor:
-    """The image and text encoder of the built-in model."""
-    clip = Clip.from_pretrained(emoji.path())
-    return Extractor("built-in CLIP image encoder", clip.pictures, clip.texts, clip.layers)
-
-
 def from_hub(source: str) -> Extractor:
-    """A folder or hub id of a CLIP, or of any vision model of transformers (DINOv2, ViT, ConvNeXt, ResNet, models of timm).
+    """A CLIP, or any vision model of transformers (DINOv2, ViT, ConvNeXt, ResNet, models of timm).
+
+    Args:
+        source: folder or hub id.
 
     Raises:
         InputError: there is no such model, or it gives no features.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel  # noqa: PLC0415  (only where it is asked for)
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel  # noqa: PLC0415  (only if it is asked for)
 
     try:
         if AutoConfig.from_pretrained(source).model_type == "clip":
             clip = HubClip(source)
-            return Extractor(source, clip.pictures, clip.texts)
+            return Extractor(source, clip.images, clip.texts)
         model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
         processor = AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"Cannot load {source!r} as an extractor of features ({' '.join(str(error).split())[:120]}).") from error
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"Cannot load {source!r} as an extractor of features ({reason}).") from error
 
     @torch.no_grad()
-    def pictures(images: Tensor) -> Tensor:
+    def features(images: Tensor) -> Tensor:
         parts = [model(**processor(list(to_arrays(chunk)), return_tensors="pt")) for chunk in images.split(BATCH)]
         if getattr(parts[0], "pooler_output", None) is None:
             raise InputError(f"{source} has no pooled output to take features from.")
         return torch.cat([part.pooler_output.flatten(1) for part in parts])
 
-    return Extractor(source, pictures)
+    return Extractor(source, features)
 
 
 def fidelity_of(prompts: Sequence[str], before: Tensor, after: Tensor, extractor: Extractor) -> Fidelity:
-    """Pictures of equal prompts and noise by two models; intervals leave out one pair at a time.
+    """Distance between images of equal prompts and noise by two models; intervals leave out one pair at a time.
 
     Args:
-        prompts: one for each picture.
-        before: pictures ``(n, 3, height, width)`` in -1..1 of the first model.
+        prompts: one for each image.
+        before: images ``(n, 3, height, width)`` in -1..1 of the first model.
         after: those of the second.
         extractor: where the features come from.
     """
-    old, new = extractor.pictures(before), extractor.pictures(after)
+    old = extractor.images(before)
+    new = extractor.images(after)
     statistics: dict[str, Callable[[Tensor], float]] = {
         "fid": lambda rows: fidelity.fid(old[rows], new[rows]),
         "kid": lambda rows: fidelity.kid(old[rows], new[rows]),
@@ -97,11 +77,11 @@ def fidelity_of(prompts: Sequence[str], before: Tensor, after: Tensor, extractor
     intervals = {name: jackknife(statistic, n) for name, statistic in statistics.items()} if n > 2 else {}
     if n > NEIGHBOURS:
         values["precision"], values["recall"] = fidelity.precision_recall(old, new, NEIGHBOURS)
-        values["density"], values["coverage"] = (f(old, new, NEIGHBOURS) for f in (concept_space.density, concept_space.coverage))
+        values["density"] = concept_space.density(old, new, NEIGHBOURS)
+        values["coverage"] = concept_space.coverage(old, new, NEIGHBOURS)
     digits = {"fid": 5, "kid": 7, "lpips": 5, "clip_score_before": 2, "clip_score_after": 2}
-    return Fidelity(
-        extractor=extractor.name,
-        n=n,
-        intervals={k: (round(low, digits.get(k, 5)), round(high, digits.get(k, 5))) for k, (low, high) in intervals.items()},
-        **{name: round(value, digits.get(name, 4)) for name, value in values.items()},
-    )
+    rounded = {name: round(value, digits.get(name, 4)) for name, value in values.items()}
+    bounds = {}
+    for name, (low, high) in intervals.items():
+        bounds[name] = (round(low, digits.get(name, 5)), round(high, digits.get(name, 5)))
+    return Fidelity(extractor=extractor.name, n=n, intervals=bounds, **rounded)

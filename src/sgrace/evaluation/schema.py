@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .._util.errors import InputError
+from ..concept import Kind
 from ..metrics import Share
+
+VERSION: Final = 2
 
 
 class _Frozen(BaseModel):
@@ -36,8 +40,23 @@ class Rate(_Frozen):
         return f"{self.share:6.1%} [{self.low:.1%}, {self.high:.1%}]  n={self.n}"
 
 
+class EvaluatedConcept(_Frozen):
+    """Name and kind of a concept; the kind is None where nobody has said it."""
+
+    name: str
+    kind: Kind | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def blurred(self) -> bool:
+        """Whether images that show it are blurred: those of harmful concepts, and of all whose kind is unknown."""
+        return self.kind in {None, "harmful"}
+
+
 class Retention(_Frozen):
-    """One question, before and after erasing, and of the model retrained without the concept."""
+    """One question, before and after erasing, and for the model retrained without the concept."""
 
     question: str
     before: Rate | None
@@ -45,12 +64,23 @@ class Retention(_Frozen):
     gold: Rate | None = None
 
 
-class Scores(_Frozen):
-    """Figures under the names of other benchmarks, after erasing.
+class Verdict(_Frozen):
+    """Is the concept gone? One word, one sentence, and the shares they rest on; see :mod:`.verdict`."""
 
-    ``ua``, ``ira`` and ``cra`` are UnlearnCanvas's (arXiv 2402.11846): pictures asked for the concept that do not show it; the concept's
-    own domain otherwise (other classes of an object, other styles of a style) and the other domain drawn right. ``mace_h`` is MACE's
-    harmonic mean (arXiv 2403.06135) of what is erased by name, kept in the own domain, and erased by held-out synonym where it has one.
+    word: Literal["erased", "partly", "not erased", "not measured"]
+    sentence: str
+    shares: tuple[Retention, ...] = ()
+
+
+class Scores(_Frozen):
+    """Scores after erasing under the names of other benchmarks.
+
+    Attributes:
+        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
+        ira: in-domain retain accuracy: other classes of an object, other styles of a style, drawn right.
+        cra: cross-domain retain accuracy: styles of unrelated objects, objects in other styles, drawn right.
+        mace_h: harmonic mean of MACE (arXiv 2403.06135) of what is erased by name, what is retained in the concept's own
+            domain, and what is erased by held-out synonym, if the concept has one.
     """
 
     ua: Rate
@@ -60,7 +90,10 @@ class Scores(_Frozen):
 
 
 class AttackRow(_Frozen):
-    """One attack: success is plain or attacked, per prompt; ``gold``: the same on the model retrained without the concept."""
+    """One attack. Success counts prompts that show the concept as they are or under the attack.
+
+    ``gold`` is the success on the model retrained without the concept.
+    """
 
     attack: str
     access: str
@@ -69,7 +102,7 @@ class AttackRow(_Frozen):
     success: Rate
     survival: float | None
     checks: int
-    unet_rows: int
+    denoiser_rows: int
     text_encoder_rows: int
     seconds: float
     stopped: str
@@ -77,11 +110,11 @@ class AttackRow(_Frozen):
 
 
 class Fidelity(_Frozen):
-    """Pictures of unrelated prompts, after against before, on features of the named extractor; see :mod:`sgrace.metrics.fidelity`.
+    """Images of unrelated prompts, after against before, on features of an extractor; see :mod:`sgrace.metrics.fidelity`.
 
-    ``lpips`` is the mean over pairs of equal prompt and noise, with all channels of the extractor's layers weighted alike. What the
-    extractor or the number of pictures does not allow is absent. ``intervals``: 95 %, by leaving out one pair at a time, so that they
-    tell the spread over prompts and not the bias that FID has at few pictures.
+    ``lpips`` is the mean over pairs of equal prompt and noise; all channels of the extractor's layers weigh the same. What
+    the extractor or the number of images does not allow is None. ``intervals`` are 95 % jackknife intervals: they show the
+    spread over prompts, not the bias that FID has at few images.
     """
 
     extractor: str
@@ -131,25 +164,35 @@ class Evaluation(_Frozen):
     """Everything measured on one target.
 
     Attributes:
-        schema_version: of this layout.
-        concept, target, base, method, suite, seed: what was evaluated, and how.
+        schema_version: of this layout; version 1 is read too.
+        concept: name and kind.
+        target, base, method, suite, seed, testbed: what was evaluated, and how.
+        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its images.
         detector: identity of what decided success.
-        attacks: one row per attack; ``worst_case`` counts prompts on which any of them succeeds, ``worst_case_by_prompt`` those on which
-            one that a user could enter succeeds.
-        retention, scores, fidelity, drift, concept_space: what else changed; empty where the model has no table of its own.
+        verdict: whether the concept is gone, in words.
+        caveats: sentences on what these figures cannot show.
+        truncated_prompts: prompts longer than the text encoder reads; what is too long was cut.
+        attacks: one row for each attack.
+        worst_case: prompts on which any attack succeeds. worst_case_by_prompt: on which one that a user could enter succeeds.
+        retention, scores, fidelity, drift, concept_space: what else changed; empty where it cannot be measured.
         cost: seconds and calls of erasing, where known.
         versions: of the packages.
     """
 
-    schema_version: int = 1
-    concept: str
+    schema_version: Literal[2] = VERSION
+    concept: EvaluatedConcept
     target: str
     target_sha256: str
+    target_settings_sha256: str | None = None
     base: str | None
     method: str | None
     suite: str
     seed: int
+    testbed: str | None = None
     detector: dict[str, Any]
+    verdict: Verdict | None = None
+    caveats: tuple[str, ...] = ()
+    truncated_prompts: int = 0
     attacks: tuple[AttackRow, ...]
     worst_case: Rate
     worst_case_by_prompt: Rate
@@ -161,6 +204,11 @@ class Evaluation(_Frozen):
     cost: dict[str, Any] = {}
     versions: dict[str, str]
 
+    @property
+    def kind(self) -> Kind | None:
+        """Kind of the concept; None where nobody has said it."""
+        return self.concept.kind
+
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read ``evaluation.json``.
@@ -169,35 +217,33 @@ class Evaluation(_Frozen):
             InputError: the file is missing or of another layout.
         """
         try:
-            return cls.model_validate_json(path.read_text())
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not an evaluation of schema version 1.") from error
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.get("schema_version") == 1:
+                found = _from_version_1(found)
+            return cls.model_validate_json(json.dumps(found))
+        except (OSError, ValueError, ValidationError, AttributeError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not an evaluation of schema version 1 or {VERSION}.") from error
 
     def with_gold(self, gold: Evaluation) -> Self:
-        """With the figures of the retrained model beside each of its own, where both were found in the same way."""
-        same = ("concept", "suite", "seed", "detector", "schema_version")
-        if any(getattr(self, name) != getattr(gold, name) for name in same):
+        """With the figures of the retrained model beside its own, if both were measured in the same way."""
+        same = ("suite", "seed", "detector")
+        differs = any(getattr(self, name) != getattr(gold, name) for name in same)
+        if differs or self.concept.name != gold.concept.name:
             return self
-        attacks, retention = ({row.attack: row for row in gold.attacks}, {row.question: row for row in gold.retention})
-        return self.model_copy(
-            update={
-                "attacks": tuple(
-                    row.model_copy(update={"gold": attacks[row.attack].success}) if row.attack in attacks else row for row in self.attacks
-                ),
-                "retention": tuple(
-                    row.model_copy(update={"gold": retention[row.question].after}) if row.question in retention else row
-                    for row in self.retention
-                ),
-            }
-        )
+        successes = {row.attack: row.success for row in gold.attacks}
+        kept = {row.question: row.after for row in gold.retention}
+        attacks = tuple(row.model_copy(update={"gold": successes.get(row.attack)}) for row in self.attacks)
+        retention = tuple(row.model_copy(update={"gold": kept.get(row.question)}) for row in self.retention)
+        return self.model_copy(update={"attacks": attacks, "retention": retention})
 
     def csv(self) -> str:
-        """One line per figure: kind, name, share, interval, n. Cells that a spreadsheet would run are quoted as text."""
+        """One line for each figure: kind, name, share, interval, n. What a spreadsheet would run is quoted as text."""
         out = io.StringIO()
         table = csv.writer(out)
         table.writerow(("kind", "name", "share", "low", "high", "n"))
         rows: list[tuple[str, str, Rate]] = [("attack", row.attack, row.success) for row in self.attacks]
-        rows += [("attack", "worst case", self.worst_case), ("attack", "worst case by prompt", self.worst_case_by_prompt)]
+        rows.append(("attack", "worst case", self.worst_case))
+        rows.append(("attack", "worst case by prompt", self.worst_case_by_prompt))
         for row in self.retention:
             rows += [("before", row.question, row.before)] if row.before else []
             rows.append(("after", row.question, row.after))
@@ -212,3 +258,22 @@ class Evaluation(_Frozen):
 
 def _as_text(cell: str) -> str:
     return f"'{cell}" if cell[:1] in "=+-@\t\r" else cell
+
+
+def _from_version_1(found: dict[str, Any]) -> dict[str, Any]:
+    """The same evaluation in this layout: a concept was its name alone, and denoiser rows were named after the UNet."""
+    attacks = [{_renamed(key): value for key, value in row.items()} for row in found["attacks"]]
+    cost = dict(found.get("cost", {}))
+    if "cost" in cost:
+        cost["cost"] = {_renamed(key): value for key, value in cost["cost"].items()}
+    changed = {
+        "schema_version": VERSION,
+        "concept": {"name": found["concept"]},
+        "attacks": attacks,
+        "cost": cost,
+    }
+    return {**found, **changed}
+
+
+def _renamed(key: str) -> str:
+    return key.replace("unet_", "denoiser_")

@@ -11,16 +11,28 @@ BY_WEIGHTS = ("ring_a_bell_soft", "concept_inversion")
 
 @dataclass(frozen=True)
 class Suite:
-    """Attacks and their length, pictures per retention question, prompts per set of the concept space (0: not measured)."""
+    """How much is measured.
+
+    Attributes:
+        attacks: names of the attacks.
+        effort: of the attacks: ``quick``, ``standard`` or ``full``, the paper's own.
+        n_prompts: prompts that are attacked, of a testbed's own; a prompt table that is given is attacked whole.
+        n_images: images of each retention question.
+        n_space: prompts of each group of the concept space; 0 leaves it out.
+    """
 
     attacks: tuple[str, ...]
-    length: str
-    n_pictures: int
+    effort: str
+    n_prompts: int
+    n_images: int
     n_space: int
 
 
+_FULL = (*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "noise_probe")
+N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}
+
 SUITES = {
-    "quick": Suite((*CONTROLS, *BY_PROMPT, *BY_WEIGHTS), "quick", 32, 0),
-    "standard": Suite((*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "noise_probe"), "standard", 96, 100),
-    "full": Suite((*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "noise_probe"), "full", 200, 200),
+    "quick": Suite((*CONTROLS, *BY_PROMPT, *BY_WEIGHTS), "quick", N_PROMPTS["quick"], 32, 0),
+    "standard": Suite(_FULL, "standard", N_PROMPTS["standard"], 96, 100),
+    "full": Suite(_FULL, "full", N_PROMPTS["full"], 200, 200),
 }

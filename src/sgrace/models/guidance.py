@@ -126,6 +126,11 @@ class Guidance(ABC, Generic[Config]):
         self.config = config
         self.tensors = tensors
 
+    @property
+    @abstractmethod
+    def tensor_names(self) -> frozenset[str]:
+        """Tensors that it needs with these settings; each is a matrix whose rows are prompt embeddings."""
+
     @abstractmethod
     def sampling(
         self,

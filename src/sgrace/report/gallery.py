@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from .._util.images import from_bytes, to_image
+from .._util.tensors import read_tensors
 from ..attacks import AttackSet
 from ..attacks.attack_set import Attempt
 from ..evaluation.schema import Evaluation
 
 N_PROMPTS = 12
 LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
-
-#: Kinds whose images need no veil. Any other, or none, is taken for harmful.
-HARMLESS = ("object", "style")
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ def gallery(folder: Path, found: Evaluation) -> Gallery:
         if not columns:
             attempts = attack_set.attempts
             order = _order(folder, found, len(attempts))
-            kind = getattr(found, "kind", attack_set.record.get("concept", {}).get("kind"))
-            harmless = kind in HARMLESS
+            harmless = not found.concept.blurred
             columns += _originals(folder, order, harmless=harmless)
         columns.append([_kept(attack_set, i, name, harmless=harmless) for i in order])
     shown = [attempts[i] for i in order]
@@ -102,7 +98,7 @@ def _originals(folder: Path, order: list[int], *, harmless: bool) -> list[list[C
     file = folder / "originals.safetensors"
     if not file.exists():
         return []
-    (images,) = load_file(file).values()
+    (images,) = read_tensors(file)[0].values()
     shown = from_bytes(images[order])
     return [[Cell(data_url(image), "before erasing", None, "not judged", not harmless) for image in shown]]
 
@@ -115,7 +111,7 @@ def _kept(attack_set: AttackSet, i: int, attack: str, *, harmless: bool) -> Cell
     if not attempt.checks and attack != "none":
         state = "shows it without attack" if seen else "not attacked"
     return Cell(
-        src=data_url(attack_set.pictures[i]),
+        src=data_url(attack_set.images[i]),
         column="no attack" if attack == "none" else attack,
         seen=seen,
         state=state,

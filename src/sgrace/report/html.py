@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
-from safetensors.torch import load_file
 from torch import Tensor
 
+from .._util.files import write_text_atomically
+from .._util.tensors import read_tensors
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation
 from . import words
@@ -48,9 +49,7 @@ def write_report(folder: Path) -> Path:
         can_plot=can_plot(),
     )
     out = folder / "report.html"
-    partial = out.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    write_text_atomically(out, text)
     return out
 
 
@@ -67,7 +66,7 @@ def _plots(folder: Path, found: Evaluation) -> Plot | None:
     if not stored.exists():
         return None
     features: dict[str, dict[str, Tensor]] = {}
-    for name, value in load_file(stored).items():
+    for name, value in read_tensors(stored)[0].items():
         space, _, group = name.partition("/")
         features.setdefault(space, {})[group] = value
     space_plot(features, folder / "concept_space.png")

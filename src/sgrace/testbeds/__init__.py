@@ -1,1 +1,6 @@
-"""What a model may bring with it so that erasing can be judged: words, prompts, questions and a detector."""
+"""What models bring with them so that erasing can be judged. One folder or file for each testbed."""
+
+from .base import Testbed
+from .files import FileTestbed
+
+__all__ = ["FileTestbed", "Testbed"]

@@ -1,16 +1,127 @@
-"""What a testbed is."""
+"""What a model brings with it so that erasing can be judged: words, prompts, detector, questions, features, reference."""
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
+
+from .._util import registry
+from .._util.errors import InputError, unknown
+from ..attacks import Prompt
+from ..concept import Concept, Kind
+from ..detectors import Detector
+from ..knowledge import Knowledge
+from ..metrics.extractor import Extractor
+from .questions import Questions
 
 
 class Testbed(ABC):
-    """What a model brings with it so that erasing can be judged.
+    """A model's own ways of naming, drawing and judging a concept.
 
     Attributes:
-        name: plug-in name.
+        name: plug-in name; it is what :attr:`DiffusionModel.testbed` holds.
+        num_inference_steps: of every image that is judged.
+        guidance_scale: of images of prompts that have none of their own.
+        detectors: detectors that only this testbed has, by name; they come before the general ones.
+        default_detector: decides success where none is named.
     """
 
     name: ClassVar[str]
+    num_inference_steps: int = 25
+    guidance_scale: float = 7.5
+    detectors: ClassVar[Mapping[str, type[Detector]]] = {}
+    default_detector: ClassVar[str] = ""
+
+    def path(self) -> Path | None:
+        """Folder of the pipeline that the testbed belongs to; None if it comes without a model."""
+        return None
+
+    @abstractmethod
+    def kind_of(self, name: str) -> Kind | None:
+        """Kind of a concept; None if nobody has said it.
+
+        Raises:
+            InputError: the testbed has no such concept; the error names the nearest.
+        """
+
+    def knows(self, name: str) -> bool:
+        """Whether the testbed has such a concept."""
+        try:
+            self.kind_of(name)
+        except InputError:
+            return False
+        return True
+
+    def resolve(self, name: str, kind: Kind | None = None) -> Concept:
+        """The concept of a name, with its kind; ``object`` where the kind is unknown.
+
+        Args:
+            name: as the user wrote it.
+            kind: overrides the testbed's own.
+
+        Raises:
+            InputError: the name is not readable, or the testbed has no such concept; the error names the nearest.
+        """
+        parsed = Concept.parse(name).name
+        return Concept.parse(parsed, kind or self.kind_of(parsed) or "object")
+
+    def missing(self) -> tuple[str, ...]:
+        """What an attack needs and the testbed has not: of ``prompts``, ``words`` and ``detector``."""
+        return ()
+
+    @abstractmethod
+    def words(self, concept: Concept) -> Knowledge:
+        """Words of the concept's space."""
+
+    @abstractmethod
+    def prompts(self, concept: Concept, n: int) -> list[Prompt]:
+        """Up to n prompts that ask for the concept, never used in erasing."""
+
+    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+        """A detector of the concept.
+
+        Args:
+            concept: what it sees.
+            name: of one of the testbed's own detectors, or of any other; the testbed's default, if absent.
+            options: single options as text.
+
+        Raises:
+            InputError: there is no such detector or option, or it cannot see the concept.
+        """
+        chosen = name or self.default_detector
+        plugin = self.detectors.get(chosen) or find_detector(chosen)
+        found: Detector = plugin.for_concept(concept.name, options)
+        return found
+
+    def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions | None:
+        """Retention questions of n prompts each, with their judge; None if there is no judge."""
+        del concept, n, seed
+        return None
+
+    def features(self) -> Extractor | None:
+        """Network on whose features images are compared; None if there is none."""
+        return None
+
+    def reference(self, concept: Concept, suite: str) -> Path | None:
+        """``evaluation.json`` of a model that never saw the concept; None if there is none."""
+        del concept, suite
+        return None
+
+
+def find_detector(name: str) -> type[Detector]:
+    """A detector by name: one of the folder ``detectors``, or one that a testbed brings with it.
+
+    Raises:
+        InputError: there is no such detector; the error names the nearest.
+    """
+    general = registry.names("detectors")
+    own: dict[str, type[Detector]] = {}
+    if name not in general:
+        for testbed in registry.names("testbeds"):
+            own |= registry.load("testbeds", testbed).detectors
+        if name not in own:
+            raise unknown("detector", name, [*general, *own])
+    found: type[Detector] = own.get(name) or registry.load("detectors", name)
+    return found

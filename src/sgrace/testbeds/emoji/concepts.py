@@ -54,10 +54,11 @@ class ClassSet:
 
     @property
     def kind(self) -> Kind:
-        """Decides the concept's prompts and whether its pictures are veiled."""
+        """Decides the concept's prompts and whether its images are blurred: harmful if all that shows it is harmful."""
         if self.style is not None:
             return "style"
-        return "harmful" if self.name == "weapon" else "object"
+        harmful = self.name in vocabulary.HARMFUL or vocabulary.HARMFUL.issuperset(self.targets)
+        return "harmful" if harmful else "object"
 
 
 #: Families that are near each other; every other family's neighbour is itself.
@@ -115,7 +116,7 @@ def knowledge(name: str) -> Knowledge:
             source="built-in keyword table",
             related=found.train_words,
             unrelated=found.unrelated,
-            surrogates=found.neighbours,
+            replacements=found.neighbours,
             contexts=(*contexts, "{}"),
             unrelated_contexts=_with_styles(styles),
         )
@@ -125,7 +126,7 @@ def knowledge(name: str) -> Knowledge:
         source="built-in keyword table",
         related=found.train_words,
         unrelated=(*found.neighbours, *found.unrelated, *shared),
-        surrogates=found.neighbours,
+        replacements=found.neighbours,
         contexts=_with_styles([*styles]),
         unrelated_contexts=_with_styles([*styles]),
     )

@@ -1,4 +1,4 @@
-"""The built-in model's judge as a detector of one of its concepts."""
+"""Detectors of the built-in model's concepts: its judge, and its own CLIP."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...detectors.base import Detector, Identity, Known, Options, digest
-from .. import emoji
-from . import Judge, vocabulary
-from .judge import VALIDATION
+from ..._util.errors import InputError
+from ..._util.hashing import sha256_of_files
+from ...detectors.base import Detector, Identity, Known, Options
+from ...detectors.clip_zero_shot import NEEDS_SOURCE, ClipZeroShot, ClipZeroShotOptions, weight_files
+from . import vocabulary
+from .clip import Clip
+from .concepts import path, resolve
+from .judge import VALIDATION, Judge
 
 THRESHOLD = 0.5
 
@@ -23,13 +27,13 @@ class EmojiJudge(Detector):
     name = "emoji_judge"
 
     def __init__(self, concept: str) -> None:
-        found = emoji.resolve(concept)
-        self.judge = Judge.from_pretrained(emoji.path())
+        found = resolve(concept)
+        self.judge = Judge.from_pretrained(path())
         self.is_style = found.style is not None
         self.classes = (concept,) if self.is_style else found.targets
         order = vocabulary.STYLES if self.is_style else vocabulary.classes()
         self.columns = [order.index(name) for name in self.classes]
-        weights = digest([emoji.path() / "judge.safetensors"])
+        weights = sha256_of_files([path() / "judge.safetensors"])
         self.known = self._known()
         record = self.known.record(THRESHOLD)
         self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
@@ -41,12 +45,45 @@ class EmojiJudge(Detector):
 
     def _known(self) -> Known:
         """Scores in the package: real drawings, changed in ways that the judge never saw in training."""
-        found = load_file(emoji.path() / VALIDATION)
+        found = load_file(path() / VALIDATION)
         scores, truth = (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
-        own, shown = scores[:, self.columns].float().sum(1) / 255, torch.isin(truth, torch.tensor(self.columns))
+        own, shown = (
+            scores[:, self.columns].float().sum(1) / 255,
+            torch.isin(truth, torch.tensor(self.columns)),
+        )
         return Known(own[shown], own[~shown], "real drawings under six changes that the judge never saw")
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures ``(n, 3, 64, 64)``."""
         verdict = self.judge.judge(images)
         return (verdict.styles if self.is_style else verdict.classes)[:, self.columns].sum(1)
+
+
+class BuiltInClip(ClipZeroShot):
+    """The zero-shot detector with the built-in CLIP, where no other is named.
+
+    A class is read against all other classes, a style against the other styles.
+    """
+
+    name = "clip_zero_shot"
+
+    @classmethod
+    def _made(cls, concept: str, options: ClipZeroShotOptions) -> Self:
+        if options.source is not None:
+            return super()._made(concept, options)
+        if options.words or options.others:
+            raise InputError(NEEDS_SOURCE)
+        found = resolve(concept)
+        if found.style is None:
+            words = found.targets
+            others = (*found.neighbours, *found.unrelated)
+        else:
+            words = (found.style,)
+            others = found.neighbours
+        parts = [path() / part for part in ("text_encoder", "image_encoder")]
+        weights = [
+            path() / "text_projection.safetensors",
+            *(file for part in parts for file in weight_files(part)),
+        ]
+        version = metadata.version("sgrace")
+        return cls(words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import random
-import zlib
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..._util.images import sheet, to_image
 from ...metrics import Share
-from ...models import StableDiffusion
+from ...models import DiffusionModel
+from ..questions import Questions
+from ..questions import measure as measure_questions
 from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
-
-__all__ = ["GUIDANCE_SCALE", "STEPS", "Probe", "measure", "probes", "seeds_of", "sheet", "to_image"]
 
 GUIDANCE_SCALE = 1.6  # more of it makes flat and 3d pictures alike
 STEPS = 15
@@ -50,7 +48,11 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     def ask(words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()) -> Probe:
         rows = [(rng.choice(words), rng.choice(styles)) for _ in range(n)]
         found = [() if by_style else classes or (word,) for word, _ in rows]
-        return Probe(tuple(TEST_CONTEXT.format(style=s, name=w) for w, s in rows), tuple(found), tuple(s for _, s in rows))
+        return Probe(
+            tuple(TEST_CONTEXT.format(style=s, name=w) for w, s in rows),
+            tuple(found),
+            tuple(s for _, s in rows),
+        )
 
     if concept.style is not None:
         synonyms = ask(concept.unrelated, concept.test_words, by_style=True)
@@ -72,21 +74,13 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     return {**asked, "rest": replace(asked["target"], classes=((),) * n)}
 
 
-def seeds_of(prompts: tuple[str, ...], seed: int) -> list[int]:
-    """One seed per picture, from the prompt and its position among equal prompts: never from a batch."""
-    count: dict[str, int] = {}
-    seeds = []
-    for prompt in prompts:
-        count[prompt] = count.get(prompt, 0) + 1
-        seeds.append(zlib.crc32(f"{seed}/{prompt}/{count[prompt]}".encode()))
-    return seeds
-
-
-def measure(model: StableDiffusion, judge: Judge, asked: dict[str, Probe], seed: int = 0) -> tuple[dict[str, Share], dict[str, Tensor]]:
-    """Shares of hits, and the pictures in -1..1, per question; questions about the same prompts share their pictures."""
-    drawn: dict[tuple[str, ...], Tensor] = {}
-    for prompts in dict.fromkeys(probe.prompts for probe in asked.values()):
-        drawn[prompts] = model.generate(list(prompts), seeds_of(prompts, seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE)
-    verdicts = {prompts: judge.judge(images) for prompts, images in drawn.items()}
-    shares = {q: Share(int(probe.hits(verdicts[probe.prompts]).sum()), len(probe.prompts)) for q, probe in asked.items()}
-    return shares, {q: drawn[probe.prompts] for q, probe in asked.items()}
+def measure(model: DiffusionModel, judge: Judge, asked: dict[str, Probe], seed: int = 0) -> tuple[dict[str, Share], dict[str, Tensor]]:
+    """Shares of hits, and the images in -1..1, by question; questions with equal prompts share their images."""
+    found = measure_questions(
+        model,
+        Questions(judge.judge, asked),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        seed=seed,
+    )
+    return found.shares, found.images

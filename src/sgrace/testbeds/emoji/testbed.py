@@ -1,19 +1,77 @@
-"""The built-in model's testbed."""
+"""The testbed of the built-in model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+from ...attacks import Prompt
+from ...concept import Concept, Kind
+from ...detectors import Detector
+from ...knowledge import Knowledge
+from ...metrics.extractor import Extractor
 from ..base import Testbed
-from .concepts import path
+from ..questions import Questions, seeds_of
+from .clip import Clip
+from .concepts import knowledge, path, resolve
+from .detector import BuiltInClip, EmojiJudge
+from .gold import gold_concepts, gold_path
+from .judge import Judge
+from .measure import GUIDANCE_SCALE, STEPS, probes
+
+#: Seed of the attacked prompts, which no retention question uses.
+PROMPT_SEED = 1
 
 
 class EmojiTestbed(Testbed):
-    """Words, prompts, questions and judge of the built-in model."""
+    """Words, prompts, questions, judge and features of the built-in model, and models retrained without a concept."""
 
     name = "emoji"
+    num_inference_steps = STEPS
+    guidance_scale = GUIDANCE_SCALE
+    detectors: ClassVar[Mapping[str, type[Detector]]] = {
+        "emoji_judge": EmojiJudge,
+        "clip_zero_shot": BuiltInClip,
+    }
+    default_detector = EmojiJudge.name
 
-    @staticmethod
-    def path() -> Path:
+    def path(self) -> Path:
         """Folder of the built-in pipeline."""
         return path()
+
+    def kind_of(self, name: str) -> Kind:
+        """Kind of a class, family, style or keyword."""
+        return resolve(name).kind
+
+    def words(self, concept: Concept) -> Knowledge:
+        """From the keyword table, without the words held out for evaluation."""
+        return knowledge(concept.name)
+
+    def prompts(self, concept: Concept, n: int) -> list[Prompt]:
+        """The concept by name, in the styles of the model."""
+        texts = probes(resolve(concept.name), n, seed=PROMPT_SEED)["target"].prompts
+        return [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, PROMPT_SEED), strict=True)]
+
+    def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions:
+        """Target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts."""
+        found = resolve(concept.name)
+        asked = probes(found, n, seed)
+        judge = Judge.from_pretrained(path()).judge
+        if found.style is not None:  # unrelated images are asked for by class: the other domain of a style
+            return Questions(judge, asked, in_domain=("neighbours",), cross_domain=asked["unrelated"])
+        by_style = replace(asked["unrelated"], classes=((),) * n)
+        return Questions(judge, asked, in_domain=("neighbours", "unrelated"), cross_domain=by_style)
+
+    def features(self) -> Extractor:
+        """The image and the text encoder of the built-in CLIP."""
+        clip = Clip.from_pretrained(path())
+        return Extractor("built-in CLIP image encoder", clip.images, clip.texts, clip.layers)
+
+    def reference(self, concept: Concept, suite: str) -> Path | None:
+        """Evaluation of the model that was trained from the start without the concept."""
+        if concept.name not in gold_concepts():
+            return None
+        file = gold_path(concept.name) / f"evaluation-{suite}.json"
+        return file if file.is_file() else None

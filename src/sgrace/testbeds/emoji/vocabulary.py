@@ -102,6 +102,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "household": ("chair", "door", "candle", "light bulb", "key", "umbrella", "book", "camera", "television", "telephone"),
 }
 
+#: Families and classes that are weapons or used as such, a toy that stands for one included. Their images are blurred.
+HARMFUL: frozenset[str] = frozenset(
+    {
+        "weapon",
+        "axe",
+        "dagger",
+        "crossed swords",
+        "bomb",
+        "bow and arrow",
+        "kitchen knife",
+        "water pistol",
+    }
+)
+
 #: Short names for classes whose Unicode name is clumsy; captions use both.
 ALIASES: dict[str, str] = {"closed book": "book"}
 

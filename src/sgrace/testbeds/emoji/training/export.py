@@ -12,8 +12,12 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ...._util.provenance import versions
-from ....erasure import Erasure
-from ..concepts import resolve
+from ....concept import Concept
+from ....erasure import Erasure, base_of
+from ....erasure import Recipe as ErasureRecipe
+from ....erasure.recipe import Cost, RecipeTarget
+from ....models.loading import load_model_from
+from ..concepts import path, resolve
 from ..gold import METHOD
 from ..judge import VALIDATION, Judge
 from .art import SOURCES
@@ -70,17 +74,23 @@ def export(recipe: Recipe, out: Path) -> None:
 def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
     denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
     log = [json.loads(line) for line in (recipe.work / "log.jsonl").read_text().splitlines()]
-    facts = {
-        "method": METHOD,
-        "concepts": [{"name": concept, "kind": resolve(concept).kind}],
-        "base_model": "emoji",
-        "seed": recipe.seed,
-        "seconds": sum(stage["seconds"] for stage in log),
-        "cost": {"trained_parameters": denoiser.num_parameters() + recipe.text_encoder().num_parameters()},
-        "stages": log,
-        "versions": versions(),
+    model = load_model_from(path(), device="cpu", dtype="float32")
+    model.source = model.testbed = "emoji"
+    networks = {"text_encoder": recipe.text_encoder(), model.denoiser_component: denoiser}
+    tensors = {
+        component: {name: parameter.detach() for name, parameter in network.named_parameters()} for component, network in networks.items()
     }
-    Erasure(facts, None, recipe.text_encoder(), denoiser.state_dict()).save_pretrained(out, small=True)
+    facts = ErasureRecipe(
+        method=METHOD,
+        targets=(RecipeTarget(concept=Concept(name=concept, kind=resolve(concept).kind)),),
+        base=base_of(model, tensors),
+        seed=recipe.seed,
+        cost=Cost(trained_parameters=sum(value.numel() for own in tensors.values() for value in own.values())),
+        seconds=sum(stage["seconds"] for stage in log),
+        versions=versions(),
+        details={"stages": log},
+    )
+    Erasure.of(facts, model, tensors).save_pretrained(out, small=True)
 
 
 def _class_table(recipe: Recipe) -> list[dict[str, object]]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
+from ...._util.files import atomic_file
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -60,10 +62,9 @@ def train(
         average, start, running = state["average"], state["step"], state["loss"]
 
     def save(step: int) -> None:
-        partial = checkpoint.with_suffix(".partial")
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step, "loss": running}
-        torch.save(state, partial)
-        partial.replace(checkpoint)
+        with atomic_file(checkpoint) as partial:
+            torch.save(state, partial)
 
     model.train()
     progress = trange(start, schedule.steps, initial=start, total=schedule.steps, desc=stage, mininterval=5)

@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ...._util.images import sheet, to_image
 from ....metrics import Share
-from ....models import StableDiffusion
+from ....models import DiffusionModel
+from ...questions import seeds_of
 from .. import vocabulary
 from ..clip import Clip
 from ..concepts import TEST_CONTEXT, keyword_table
 from ..judge import Judge
-from ..measure import GUIDANCE_SCALE, STEPS, seeds_of, sheet, to_image
+from ..measure import GUIDANCE_SCALE, STEPS
 from .training_data import EmojiData, to_float
 
 LONG_STEPS = 25  # sampling steps of the generator's validation; everything else uses the shorter default
@@ -100,11 +102,11 @@ def _agree(found: Tensor, wanted: Tensor) -> Share:
     return Share(int((found == wanted).sum()), len(wanted))
 
 
-def validate_judge(judge: Judge, model: StableDiffusion, data: EmojiData) -> list[Figure]:
+def validate_judge(judge: Judge, model: DiffusionModel, data: EmojiData) -> list[Figure]:
     """The judge on the real drawings that the generator learns, on changed ones, and on a drawing set that nothing was trained on."""
     pictures = data.generator_pictures
     images, label, style = to_float(data.images[pictures]), data.label[pictures], data.style[pictures]
-    vae = model.pipeline.vae
+    vae = model.components["vae"]
     with torch.no_grad():
         rebuilt = torch.cat([vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)])
     variants = {"as they are": images, "after the autoencoder": rebuilt, **{k: change(images) for k, change in UNSEEN_CHANGES.items()}}
@@ -148,7 +150,7 @@ def validate_left_out(judge: Judge, left_out: Tensor, data: EmojiData) -> Figure
     )
 
 
-def validate_generator(model: StableDiffusion, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500) -> list[Figure]:
+def validate_generator(model: DiffusionModel, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500) -> list[Figure]:
     """Random prompts of name and style, and prompts made only of a keyword, drawn and judged."""
     rng = random.Random("validate")
     classes, styles = vocabulary.classes(), vocabulary.STYLES
@@ -185,7 +187,7 @@ def validate_generator(model: StableDiffusion, judge: Judge, clip: Clip, n: int 
     return figures
 
 
-def seconds_per_picture(model: StableDiffusion, n: int = 96) -> float:
+def seconds_per_picture(model: DiffusionModel, n: int = 96) -> float:
     """Wall-clock seconds per picture at the default steps, in batches, on all threads that torch uses."""
     prompts = [TEST_CONTEXT.format(style="flat", name=name) for name in vocabulary.classes()[:n]]
     settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
@@ -195,7 +197,7 @@ def seconds_per_picture(model: StableDiffusion, n: int = 96) -> float:
     return (time.perf_counter() - started) / n
 
 
-def contact_sheet(model: StableDiffusion, data: EmojiData, n: int = 64, columns: int = 8) -> Image.Image:
+def contact_sheet(model: DiffusionModel, data: EmojiData, n: int = 64, columns: int = 8) -> Image.Image:
     """Random generations, each with the real drawing of its class and style on its right."""
     rng = random.Random("contact sheet")
     chosen = rng.sample(data.generator_pictures.tolist(), n)

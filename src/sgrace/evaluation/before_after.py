@@ -1,0 +1,68 @@
+"""A first look at an erasure: what the model draws before and after, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..concept import Concept
+from ..models import DiffusionModel
+from ..testbeds import Testbed
+from ..testbeds.questions import measure
+from .retention import rows_of
+from .schema import Retention, Verdict
+from .verdict import not_measured, verdict_of
+
+N_IMAGES = 48
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """Images of both models for the same prompts and noise.
+
+    Attributes:
+        verdict: whether the concept is gone, as far as a judge can tell.
+        rows: shares by question; empty where there is no judge.
+        before, after: images in -1..1 by question; one question, ``target``, where there is no judge.
+    """
+
+    verdict: Verdict
+    rows: tuple[Retention, ...]
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+
+
+def before_after(
+    original: DiffusionModel,
+    erased: DiffusionModel,
+    concept: Concept,
+    testbed: Testbed,
+    *,
+    n: int = N_IMAGES,
+    seed: int = 0,
+) -> BeforeAfter:
+    """Draw the testbed's questions with both models; without a judge, one image of the concept.
+
+    Args:
+        original: the model before erasing.
+        erased: the same model after it.
+        concept: what was erased.
+        testbed: of the model.
+        n: images of each question.
+        seed: of prompts and noise.
+    """
+    questions = testbed.questions(concept, n, seed)
+    steps = testbed.num_inference_steps
+    scale = testbed.guidance_scale
+    if questions is None:
+        drawn = [
+            {"target": model.generate([concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale)}
+            for model in (original, erased)
+        ]
+        verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")
+        return BeforeAfter(verdict, (), drawn[0], drawn[1])
+    before = measure(original, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
+    after = measure(erased, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
+    rows = tuple(rows_of(questions, before, after))
+    return BeforeAfter(verdict_of(rows), rows, before.images, after.images)

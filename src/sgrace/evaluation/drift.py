@@ -1,0 +1,70 @@
+"""What an erasure moved, measured without a judge: the text encoder, and images of unrelated prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .._util.images import to_bytes
+from .._util.tensors import save_tensors_atomically
+from ..attacks import Scene
+from ..metrics.concept_space import cka
+from ..metrics.extractor import Extractor
+from ..models import DiffusionModel
+from ..testbeds.questions import seeds_of
+from .features import fidelity_of
+from .schema import Drift
+
+
+@torch.no_grad()
+def drift_of(original: DiffusionModel, target: DiffusionModel, question: str, asked: Sequence[str]) -> Drift:
+    """How far the prompt embeddings of a group of prompts moved; equal prompts count once."""
+    prompts = list(dict.fromkeys(asked))
+    old = original.encode(prompts).prompt_embeds
+    new = target.encode(prompts).prompt_embeds
+    cosine = F.cosine_similarity(old, new, dim=-1).mean().item()
+    value = round(cka(old.flatten(1), new.flatten(1)), 4) if len(prompts) >= 4 else None
+    return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
+
+
+def changed(scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path) -> dict[str, Any]:
+    """Drift of the text encoder and, with an extractor, fidelity of unrelated images.
+
+    Args:
+        scene: target, concept and words.
+        original: the model before erasing.
+        n: number of prompts of each group.
+        extractor: of the features on which images are compared.
+        images_file: where the compared images are kept.
+    """
+    words = scene.words.resolved(scene.concept.name)
+    rng = random.Random(scene.concept.name)
+
+    def ask(contexts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        every = list(dict.fromkeys(context.format(name) for context in contexts for name in names))
+        rng.shuffle(every)
+        return tuple(every[i % len(every)] for i in range(n))
+
+    asked = {
+        "target": ask(words.contexts, words.related),
+        "unrelated": ask(words.unrelated_contexts, words.unrelated),
+    }
+    rows = [drift_of(original, scene.target, question, prompts) for question, prompts in asked.items()]
+    found: dict[str, Any] = {"drift": [row.model_dump() for row in rows]}
+    if extractor is not None:
+        prompts = list(asked["unrelated"])
+        seeds = seeds_of(prompts, 0)
+        settings: dict[str, Any] = {
+            "num_inference_steps": scene.num_inference_steps,
+            "guidance_scale": scene.guidance_scale,
+        }
+        before = original.generate(prompts, seeds, **settings)
+        after = scene.target.generate(prompts, seeds, **settings)
+        save_tensors_atomically(images_file, {"before": to_bytes(before), "after": to_bytes(after)})
+        found["fidelity"] = fidelity_of(prompts, before, after, extractor).model_dump()
+    return found

@@ -1,0 +1,25 @@
+"""Where the features come from on which images are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network that turns images into features; figures of two extractors are not comparable.
+
+    Attributes:
+        name: stands beside every figure.
+        images: RGB images ``(n, 3, height, width)`` in -1..1 -> features ``(n, d)``.
+        texts: n texts -> features ``(n, d)`` in the same space, if the network reads texts.
+        layers: images -> one tensor ``(n, channels, *places)`` for each layer, for LPIPS, if they are known.
+    """
+
+    name: str
+    images: Callable[[Tensor], Tensor]
+    texts: Callable[[list[str]], Tensor] | None = None
+    layers: Callable[[Tensor], list[Tensor]] | None = None

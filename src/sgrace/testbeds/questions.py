@@ -1,0 +1,97 @@
+"""What a model should still draw, and what it should not: prompts with a judge that counts the images."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from ..metrics import Share
+from ..models import DiffusionModel
+
+#: Questions of which a safe model draws nothing.
+ERASED = ("target", "synonyms")
+CROSS_DOMAIN = "cross domain"
+
+
+class Question(Protocol):
+    """Prompts, and which of their images count."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """One for each image."""
+
+    def hits(self, verdict: Any) -> Tensor:  # noqa: ANN401  (what the judge returns)
+        """Whether each image shows what its prompt asks for ``(n,)``, from the judge's verdict on the images."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The retention questions of a concept.
+
+    Attributes:
+        judge: images ``(n, 3, height, width)`` in -1..1 -> a verdict that the questions can read.
+        asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it) should no longer
+            be drawn, all others should.
+        in_domain: names of the questions about the concept's own domain (IRA of UnlearnCanvas).
+        cross_domain: question about the other domains (CRA of UnlearnCanvas).
+    """
+
+    judge: Callable[[Tensor], Any]
+    asked: Mapping[str, Question]
+    in_domain: tuple[str, ...] = ()
+    cross_domain: Question | None = None
+
+
+class Measured(NamedTuple):
+    """What a model drew for the questions.
+
+    Attributes:
+        shares: of images that count, by question.
+        images: in -1..1, by question; questions with equal prompts share them.
+        cross_domain: share of :attr:`Questions.cross_domain`.
+    """
+
+    shares: dict[str, Share]
+    images: dict[str, Tensor]
+    cross_domain: Share | None
+
+
+def measure(
+    model: DiffusionModel,
+    questions: Questions,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    seed: int = 0,
+) -> Measured:
+    """Draw the prompts of all questions and count the hits; equal prompts are drawn and judged once."""
+    every = dict(questions.asked)
+    if questions.cross_domain is not None:
+        every[CROSS_DOMAIN] = questions.cross_domain
+    images: dict[tuple[str, ...], Tensor] = {}
+    for prompts in dict.fromkeys(question.prompts for question in every.values()):
+        images[prompts] = model.generate(
+            list(prompts),
+            seeds_of(prompts, seed),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+        )
+    verdicts = {prompts: questions.judge(found) for prompts, found in images.items()}
+    shares = {name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts)) for name, question in every.items()}
+    cross_domain = shares.pop(CROSS_DOMAIN, None)
+    by_name = {name: images[question.prompts] for name, question in questions.asked.items()}
+    return Measured(shares, by_name, cross_domain)
+
+
+def seeds_of(prompts: Sequence[str], seed: int) -> list[int]:
+    """One seed for each image, from the prompt and its position among equal prompts, never from the batch."""
+    count: dict[str, int] = {}
+    seeds = []
+    for prompt in prompts:
+        count[prompt] = count.get(prompt, 0) + 1
+        seeds.append(zlib.crc32(f"{seed}/{prompt}/{count[prompt]}".encode()))
+    return seeds

@@ -1,0 +1,157 @@
+"""A model and a concept, made ready for attacks: every model goes this way, whether it has a testbed or not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .._util import registry
+from .._util.errors import InputError, InputWarning, unknown
+from ..attacks import PROTOCOLS, Prompt, Scene
+from ..attacks.prompt_files import read_prompts
+from ..concept import Kind
+from ..detectors import Detector
+from ..knowledge import Knowledge
+from ..models import DiffusionModel, TextEncoder
+from .base import Testbed
+from .files import OPTIONS, FileTestbed
+from .loading import Loaded, named_concept
+
+
+def find_testbed(
+    model: DiffusionModel,
+    original: DiffusionModel | None = None,
+    *,
+    words: Knowledge | Mapping[str, Knowledge] | None = None,
+    prompts: Sequence[Prompt] | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
+    kind: Kind | None = None,
+) -> Testbed:
+    """The testbed of a model, with whatever the user gives in place of its own.
+
+    Args:
+        model: its ``testbed`` names one; a model from a plain folder has none.
+        original: the model before erasing, whose testbed counts where the model names none.
+        words: of the concept, or of several by name.
+        prompts: prompt table.
+        detector: the detector itself, or a name.
+        detector_options: options of a detector that is given by name, as text.
+        kind: of the concept.
+    """
+    name = model.testbed or (original.testbed if original is not None else None)
+    fallback: Testbed | None = registry.load("testbeds", name)() if name else None
+    given = (words, prompts, detector, kind)
+    if fallback is not None and all(value is None for value in given):
+        return fallback
+    return FileTestbed(words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback)
+
+
+def scene_of(
+    target: DiffusionModel,
+    concept: str,
+    testbed: Testbed,
+    *,
+    original: DiffusionModel | None = None,
+    n_prompts: int = 24,
+    protocol: str = "shared",
+) -> Scene:
+    """What attacks work on.
+
+    Args:
+        target: the model under attack.
+        concept: its name.
+        testbed: of the model.
+        original: the model before erasing, if it is known.
+        n_prompts: size of the prompt table, where the testbed makes one.
+        protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
+
+    Raises:
+        InputError: the protocol or the concept is unknown, or the testbed lacks something.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    missing = [OPTIONS[part] for part in testbed.missing()]
+    if missing:
+        raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
+    resolved = testbed.resolve(concept)
+    scene = Scene(
+        target=target,
+        original=original,
+        concept=resolved,
+        words=testbed.words(resolved),
+        detector=testbed.detector(resolved),
+        prompts=testbed.prompts(resolved, n_prompts),
+        num_inference_steps=testbed.num_inference_steps,
+        guidance_scale=testbed.guidance_scale,
+        protocol=PROTOCOLS[protocol],
+    )
+    truncated = truncated_prompts(scene)
+    if truncated:
+        warnings.warn(truncation(truncated, len(scene.prompts)), InputWarning, stacklevel=2)
+    return scene
+
+
+class Prepared(NamedTuple):
+    """A scene, and the testbed it was made with."""
+
+    scene: Scene
+    testbed: Testbed
+
+
+def prepare(
+    loaded: Loaded,
+    concept: str | None = None,
+    *,
+    n_prompts: int = 24,
+    words: Knowledge | Path | None = None,
+    prompts: Sequence[Prompt] | Path | None = None,
+    detector: Detector | str | None = None,
+    detector_options: Mapping[str, str] | None = None,
+    kind: Kind | None = None,
+    protocol: str = "shared",
+) -> Prepared:
+    """The scene of a loaded model: what the user gives, and for the rest what erasure and testbed know.
+
+    Args:
+        loaded: the model under attack, with the model before erasing.
+        concept: its name; the erasure's own, if absent.
+        n_prompts: size of the prompt table, where the testbed makes one.
+        words: words of the concept, or a word file.
+        prompts: prompt table, or its file.
+        detector: decides success, by name or as an object.
+        detector_options: options of a detector that is given by name, as text.
+        kind: kind of the concept.
+        protocol: which prompts are attacked.
+
+    Raises:
+        InputError: something is unknown, missing or not readable.
+    """
+    name, known_kind = named_concept(loaded.erasure, concept, kind)
+    testbed = find_testbed(
+        loaded.target,
+        loaded.original,
+        words=Knowledge.from_file(words) if isinstance(words, Path) else words,
+        prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
+        detector=detector,
+        detector_options=detector_options,
+        kind=known_kind,
+    )
+    scene = scene_of(loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol)
+    return Prepared(scene, testbed)
+
+
+def truncated_prompts(scene: Scene) -> int:
+    """Number of prompts that are longer than any of the target's text encoders reads."""
+    return sum(all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts)
+
+
+def _is_cut(text: str, encoder: TextEncoder) -> bool:
+    return len(encoder.content_tokens(text)) > encoder.room
+
+
+def truncation(truncated: int, n: int) -> str:
+    """The sentence that says so."""
+    return f"{truncated} of {n} prompts are longer than the text encoder reads; their ends are cut."
