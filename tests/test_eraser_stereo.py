@@ -94,7 +94,7 @@ def test_a_word_is_learnt_that_lowers_the_error_on_the_pictures(model: StableDif
 
 def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     rng, ink = random.Random(0), Concept(name="ink", kind="style")
-    inks = words.model_copy(update={"related": ("ink",), "surrogates": ("tree",)})
+    inks = words.model_copy(update={"related": ("ink",), "replacements": ("tree",)})
     concepts, both = [CHURCH, ink], [words, inks]
     assert said_in(concepts, both, 0, rng) == [["a photo of {}"], ["a picture of {}"]]
     patterns = said_in(concepts, both, 6, rng)
@@ -116,7 +116,7 @@ def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     assert set(scenes) == {f"{prompt} in ink style" for prompt in plain}
     assert anchors("surrogate") == [[p.format("house") for p in patterns[0]], [p.format("tree") for p in patterns[1]]]
     with pytest.raises(InputError, match="take the place of 'church'"):
-        anchor_prompts(STEREOConfig(anchors="surrogate"), [CHURCH], [words.model_copy(update={"surrogates": ()})], patterns[:1], rng)
+        anchor_prompts(STEREOConfig(anchors="surrogate"), [CHURCH], [words.model_copy(update={"replacements": ()})], patterns[:1], rng)
 
 
 def test_the_last_stage_starts_from_the_original_again(model: StableDiffusion, words: Knowledge) -> None:

@@ -81,7 +81,7 @@ def test_a_picture_does_not_depend_on_its_batch(model: StableDiffusion, monkeypa
 
 
 def test_data_pairs_prompts_and_takes_concepts_in_turn(model: StableDiffusion, words: Knowledge) -> None:
-    boat = Knowledge(source="test", related=("boat",), unrelated=("dog",), surrogates=("boat", "tree"))
+    boat = Knowledge(source="test", related=("boat",), unrelated=("dog",), replacements=("boat", "tree"))
     config = RelabelConfig(n_pictures=6, batch=2, num_inference_steps=1, words="related", retain="")
     data = RelabelData(config, model, [CHURCH, Concept(name="boat")], [words, boat], 0)
     churches, boats = data.prompts[::2], data.prompts[1::2]
@@ -111,4 +111,4 @@ def test_the_chosen_word_or_the_first_surrogate_stands_in(words: Knowledge) -> N
     assert stand_in(CHURCH, words, "") == "house"
     assert stand_in(Concept(name="house"), words, "") == "boat"
     with pytest.raises(InputError, match="take the place"):
-        stand_in(CHURCH, words.model_copy(update={"surrogates": ("chapel",)}), "")
+        stand_in(CHURCH, words.model_copy(update={"replacements": ("chapel",)}), "")

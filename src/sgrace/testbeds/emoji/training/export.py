@@ -78,8 +78,7 @@ def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
     model.source = model.testbed = "emoji"
     networks = {"text_encoder": recipe.text_encoder(), model.denoiser_component: denoiser}
     tensors = {
-        component: {name: parameter.detach() for name, parameter in network.named_parameters()}
-        for component, network in networks.items()
+        component: {name: parameter.detach() for name, parameter in network.named_parameters()} for component, network in networks.items()
     }
     facts = ErasureRecipe(
         method=METHOD,
