@@ -22,15 +22,14 @@ TEXT_PROJECTION = "text_projection.safetensors"
 
 def known_families() -> list[type[DiffusionModel]]:
     """Every family of models, one for each file of ``families`` that is no helper."""
-    found = []
+    found: dict[type[DiffusionModel], None] = {}
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
         home = importlib.import_module(f"{families.__name__}.{module.name}")
-        for value in vars(home).values():
-            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
-                found.append(value)
-    return list(dict.fromkeys(found))
+        classes = [value for value in vars(home).values() if isinstance(value, type)]
+        found |= dict.fromkeys(c for c in classes if issubclass(c, DiffusionModel) and c is not DiffusionModel)
+    return list(found)
 
 
 def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
