@@ -77,7 +77,6 @@ def _eraser(model: DiffusionModel, plugin: str) -> dict[str, Any]:
 
 
 def _attack(model: DiffusionModel, name: str) -> dict[str, Any]:
-
     found = attack_of(name).run(scene_of(model, WORDS), seed=3)
     spent = found.record.spent
     rows = [spent.denoiser_rows, spent.text_encoder_rows]

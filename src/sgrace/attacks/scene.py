@@ -21,8 +21,12 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    denoiser_rows: int = Field(10**12, gt=0, description="Samples through the denoiser; a backward pass counts as one more.")
-    text_encoder_rows: int = Field(10**12, gt=0, description="Samples through the text encoder; a backward pass counts as one more.")
+    denoiser_rows: int = Field(
+        10**12, gt=0, description="Samples through the denoiser; a backward pass counts as one more."
+    )
+    text_encoder_rows: int = Field(
+        10**12, gt=0, description="Samples through the text encoder; a backward pass counts as one more."
+    )
     seconds: float = Field(
         math.inf,
         gt=0,
@@ -56,7 +60,9 @@ class Protocol:
 #: and the end token included. These are 24 of its 142 nudity prompts, so that its figures cannot reach 100 %. Its two other habits
 #: need no protocol: ``success`` counts prompts that succeed as they are, beside ``post_only``, and the rank that a class must reach
 #: is the detector's (``top_k`` of ``image_classifier``).
-PROTOCOLS = {protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))}
+PROTOCOLS = {
+    protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))
+}
 
 
 @dataclass(frozen=True)
