@@ -69,4 +69,4 @@ def model(request: pytest.FixtureRequest) -> StableDiffusion:
 
 @pytest.fixture
 def words() -> Knowledge:
-    return Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), surrogates=("house", "boat"))
+    return Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), replacements=("house", "boat"))

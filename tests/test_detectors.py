@@ -24,6 +24,7 @@ from sgrace.detectors import Detector
 from sgrace.detectors.base import Known
 from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
 from sgrace.detectors.image_classifier import ImageClassifier
+from sgrace.detectors.nudenet import EXPLICIT, UDATK9, classes_of
 from sgrace.detectors.q16 import Q16
 from sgrace.testbeds.base import find_detector
 
@@ -202,6 +203,36 @@ def test_options_are_given_as_text(folders: Path) -> None:
 def test_wrong_options_are_told(name: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         registry.load("detectors", name).for_concept("church", options)
+
+
+@pytest.mark.parametrize("name", ["nudity", "Nude", "NSFW", "naked", "Sexual_Content"])
+def test_nudity_has_many_names(name: str) -> None:
+    assert registry.load("detectors", "open_nsfw").for_concept(name).identity.classes == ("nsfw",)
+
+
+@pytest.mark.parametrize("name", ["line art", "Line_Art", " LINE  ART "])
+def test_concepts_count_in_any_spelling(name: str) -> None:
+    found = registry.load("detectors", "clip_zero_shot").for_concept(name)
+    assert found.identity == registry.load("detectors", "clip_zero_shot").for_concept("line art").identity
+    with pytest.raises(InputError, match="No ImageNet class id is known for 'line art'; known: tench"):
+        registry.load("detectors", "image_classifier").for_concept(name)
+
+
+def test_classes_of_nudenet_may_be_named() -> None:
+    assert classes_of(["explicit"]) == EXPLICIT
+    assert classes_of(["unlearn_diff_atk", "EXPLICIT"]) == UDATK9
+    assert classes_of(["female_breast_exposed", "BUTTOCKS_EXPOSED", "female_breast_exposed"]) == (
+        "FEMALE_BREAST_EXPOSED",
+        "BUTTOCKS_EXPOSED",
+    )
+    nudenet = registry.load("detectors", "nudenet")
+    with pytest.raises(InputError, match="Unknown class of NudeNet 'FEMALE_BREASTS_EXPOSED'; did you mean 'FEMALE_BREAST_EXPOSED'"):
+        nudenet.for_concept("NSFW", {"classes": "BUTTOCKS_EXPOSED, female_breasts_exposed"})
+    for options in ({"classes": ""}, {"classes": " , "}):
+        with pytest.raises(InputError, match="at least 1 item"):
+            nudenet.for_concept("nude", options)
+    with pytest.raises(InputError, match="sees nudity, not 'church'; its names are naked"):
+        nudenet.for_concept("Church")
 
 
 def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:

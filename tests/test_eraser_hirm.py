@@ -82,7 +82,7 @@ def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Kno
 
 
 def test_a_missing_surrogate_is_an_error_only_where_it_is_needed(model: StableDiffusion, words: Knowledge) -> None:
-    bare = words.model_copy(update={"surrogates": ()})
+    bare = words.model_copy(update={"replacements": ()})
     with pytest.raises(InputError, match="no surrogate"):
         hirm().erase(model, [CHURCH], [bare])
     assert hirm(direction="random", scale="1").erase(model, [CHURCH], [bare]).text_encoder is not None

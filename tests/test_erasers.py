@@ -113,7 +113,7 @@ def test_no_strength_changes_nothing(model: StableDiffusion, words: Knowledge, n
 
 @pytest.mark.parametrize("name", CASES)
 def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge, name: str) -> None:
-    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), surrogates=("tree",))
+    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), replacements=("tree",))
     both = eraser_of(name, CASES[name].short).erase(model, [CHURCH, Concept(name="boat")], [words, boats])
     assert [c["name"] for c in both.recipe["concepts"]] == ["church", "boat"]
     one = eraser_of(name, CASES[name].short).erase(model, [CHURCH], [words])

@@ -68,7 +68,7 @@ def test_rounds_make_no_more_calls_than_the_algorithm_needs(model: StableDiffusi
 
 
 def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge) -> None:
-    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), surrogates=("tree",))
+    boats = Knowledge(source="test", related=("boat",), unrelated=("dog", "tree"), replacements=("tree",))
     erasure = SGrace(SGraceConfig.preset("surrogate", "object", SHORT)).erase(model, [CHURCH, Concept(name="boat")], [words, boats])
     assert [c["name"] for c in erasure.recipe["concepts"]] == ["church", "boat"]
     assert "boat" not in erasure.recipe["knowledge"][0]["unrelated"], "a concept of the set is no anchor of another"
@@ -170,7 +170,7 @@ def test_resolved_words_are_disjoint_and_without_repeats(related: list[str], unr
 
 
 def test_random_tokens_stand_in_a_sample_and_in_its_surrogates_prompt_alike(model: StableDiffusion) -> None:
-    words = Knowledge(source="test", related=("church",), unrelated=("dog",), surrogates=("house",), contexts=("a photo of {}",))
+    words = Knowledge(source="test", related=("church",), unrelated=("dog",), replacements=("house",), contexts=("a photo of {}",))
     config = SGraceConfig(**{**SHORT, "random_ids": 2, "n_adversarial": 6, "clean_share": 0.5, "surrogate": "house"})
     run = _Run(config, model, [CHURCH], [words], 0)
     rows, replaced = run._draw(run.targets[0], None, 6)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .attacks import AttackSet
     from .erasure import Erasure
     from .evaluation import Evaluation
+    from .knowledge import Knowledge
 
 __version__ = metadata.version("sgrace")
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Erasure",
     "Evaluation",
     "InputError",
+    "Knowledge",
     "__version__",
     "attack",
     "erase",
@@ -33,6 +35,7 @@ _LAZY = {
     "AttackSet": "attacks",
     "Erasure": "erasure",
     "Evaluation": "evaluation",
+    "Knowledge": "knowledge",
     "attack": "api",
     "erase": "api",
     "evaluate": "api",

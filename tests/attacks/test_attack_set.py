@@ -158,7 +158,7 @@ def test_attempts_that_do_not_fit_are_told_though_the_hash_is_right(
         ({"images": torch.zeros(1, 3, 1, 1, dtype=torch.uint8)}, "2 attempts, but 1 rows of images"),
         ({"images": torch.zeros(2, 3, 8, 8)}, "one RGB image a prompt"),
         ({"images": torch.zeros(2, 8, dtype=torch.uint8)}, "one RGB image a prompt"),
-        ({"images": None}, "one RGB image a prompt"),
+        ({"images": None}, "does not hold the images of the prompts"),
         ({"noise": torch.zeros(3, 2)}, "2 attempts, but 3 rows of noise"),
         ({"noise": torch.tensor(1.0)}, "2 attempts, but 0 rows of noise"),
     ],

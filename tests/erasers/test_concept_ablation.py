@@ -50,7 +50,7 @@ def test_concepts_take_turns_among_the_pairs(words: Knowledge) -> None:
 
 
 def test_no_replacement_is_told() -> None:
-    bare = Knowledge(source="test", related=(), unrelated=("dog",), surrogates=("church",))
+    bare = Knowledge(source="test", related=(), unrelated=("dog",), replacements=("church",))
     with pytest.raises(InputError, match="take the place of 'church'"):
         pairs_of(ConceptAblationConfig(), [target(bare)], random.Random(0))
 

@@ -101,7 +101,7 @@ def test_timesteps_of_training_are_of_the_whole_schedule(model: DiffusionModel) 
 
 
 def test_data_pairs_prompts_and_takes_concepts_in_turn(model: DiffusionModel, words: Knowledge) -> None:
-    boat = Knowledge(source="test", related=("boat",), unrelated=("dog",), surrogates=("boat", "tree"))
+    boat = Knowledge(source="test", related=("boat",), unrelated=("dog",), replacements=("boat", "tree"))
     config = RelabelConfig(n_images=6, batch=2, num_inference_steps=1, words="related", retain="")
     data = RelabelData(config, job_of(model, target(words), target(boat, Concept(name="boat"))))
     churches = data.prompts[::2]
@@ -147,4 +147,4 @@ def test_the_chosen_word_or_the_first_replacement_takes_the_place(words: Knowled
     assert replacement_of(target(words), "") == "house"
     assert replacement_of(target(words, Concept(name="house")), "") == "boat"
     with pytest.raises(InputError, match="take the place"):
-        replacement_of(target(words.model_copy(update={"surrogates": ("chapel",)})), "")
+        replacement_of(target(words.model_copy(update={"replacements": ("chapel",)})), "")

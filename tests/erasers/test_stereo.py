@@ -133,7 +133,7 @@ def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     rng = random.Random(0)
     church = target(words)
     ink = target(
-        words.model_copy(update={"related": ("ink",), "surrogates": ("tree",)}), Concept(name="ink", kind="style")
+        words.model_copy(update={"related": ("ink",), "replacements": ("tree",)}), Concept(name="ink", kind="style")
     )
     assert [contexts_of(each, 0, rng) for each in (church, ink)] == [["a photo of {}"], ["a picture of {}"]]
     patterns = [contexts_of(each, 6, rng) for each in (church, ink)]
@@ -155,7 +155,7 @@ def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     assert set(of_ink) == {f"{prompt} in ink style" for prompt in plain}
     replaced = [[p.format("house") for p in patterns[0]], [p.format("tree") for p in patterns[1]]]
     assert anchors("replacement") == replaced
-    bare = target(words.model_copy(update={"surrogates": ()}))
+    bare = target(words.model_copy(update={"replacements": ()}))
     with pytest.raises(InputError, match="take the place of 'church'"):
         anchor_prompts(STEREOConfig(anchors="replacement"), [bare], patterns[:1], rng)
 

@@ -36,10 +36,10 @@ def names() -> list[str]:
     return found + [f"attacks/{name}/{prediction}" for name in ATTACKS for prediction in PREDICTIONS]
 
 
-WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), surrogates=("house", "boat"))
+WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), replacements=("house", "boat"))
 N_PROJECTIONS = 4
 #: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the rounding of another build.
-TOLERANCE = 0.05
+TOLERANCE = 0.15
 
 
 def record(name: str) -> dict[str, Any]:

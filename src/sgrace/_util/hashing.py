@@ -52,5 +52,5 @@ def sha256_of_tensors(*parts: Mapping[str, Tensor], dtype: torch.dtype | None = 
             total.update(name.encode())
             cast = value.detach().to("cpu", dtype if value.is_floating_point() else None)
             flat = cast.contiguous().reshape(-1)
-            total.update(flat.view(torch.uint8).numpy())  # as bytes: numpy has no bfloat16
+            total.update(flat.view(torch.uint8).numpy().data)  # as bytes: numpy has no bfloat16
     return total.hexdigest()

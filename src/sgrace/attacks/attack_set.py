@@ -167,6 +167,8 @@ class AttackSet:
         attempts = _attempts(path)
         tensors, _ = read_tensors(path / TENSORS)
         images = tensors.pop("images" if "images" in tensors else "pictures", None)  # version 1 says pictures
+        if images is None:
+            raise InputError(f"{shown(path / TENSORS)} does not hold the images of the prompts.")
         _check_fit(path, attempts, tensors, images)
         given = None if prompts is None else [(p.text, p.seed) for p in prompts]
         if given is not None and given != [(a.prompt, a.seed) for a in attempts]:
@@ -203,12 +205,12 @@ def _attempts(path: Path) -> list[Attempt]:
         raise InputError(f"{shown(path / ATTEMPTS)} is damaged: {_first(error)}.") from error
 
 
-def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor | None) -> None:
+def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor) -> None:
     """One attempt, one image and one row of each tensor for every prompt."""
     n = len(attempts)
     if not n:
         raise InputError(f"{shown(path / ATTEMPTS)} holds no attempt.")
-    if images is None or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"{shown(path / TENSORS)} does not hold one RGB image a prompt, as bytes.")
     rows = {
         "images": len(images),

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -43,12 +43,19 @@ def user_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:  # noqa: ANN401
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """One line on standard error for what the user should know; other libraries' warnings as Python shows them."""
-    if issubclass(category, InputWarning):
-        click.echo(f"sgrace: {message}", err=True)
-    else:
-        click.echo(warnings.formatwarning(message, category, *rest[:2]), err=True)
+    del file
+    own = issubclass(category, InputWarning)
+    text = f"sgrace: {message}" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    click.echo(text, err=True)
 
 
 def load_quietly() -> None:
@@ -84,14 +91,11 @@ def scene_options(command: Callable[..., None]) -> Callable[..., None]:
             "--prompts",
             "prompt_file",
             type=click.Path(path_type=Path),
-            help="Prompt table: a prompt a line, or CSV.",
+            help="Prompt table: a prompt a line, CSV, TSV, JSON or JSON lines.",
         ),
-        click.option(
-            "--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."
-        ),
-        click.option(
-            "--detector", "detector_name", help="Decides success; the judge, for the built-in model."
-        ),
+        click.option("--prompt-column", help="Column of the table that holds the prompts."),
+        click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
+        click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
         click.option(
             "--detector-set",
             "detector_pairs",
@@ -152,6 +156,7 @@ def scene_arguments(
     concept: str | None,
     kind: Kind | None,
     prompt_file: Path | None,
+    prompt_column: str | None,
     word_file: Path | None,
     detector_name: str | None,
     detector_pairs: tuple[str, ...],
@@ -167,7 +172,7 @@ def scene_arguments(
     return {
         "concept": concept,
         "kind": kind,
-        "prompts": read_prompts(prompt_file) if prompt_file else None,
+        "prompts": read_prompts(prompt_file, prompt_column=prompt_column) if prompt_file else None,
         "words": Knowledge.from_file(word_file) if word_file else None,
         "detector": detector_name,
         "detector_options": options,

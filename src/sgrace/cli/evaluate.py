@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.argument("target")
 @click.option("--attacks", "names", help="Attacks, by comma, in place of the suite's.")
 @click.option("--suite", default="standard", show_default=True, help="quick, standard, or full.")
-@click.option(
-    "--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own."
-)
+@click.option("--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own.")
 @click.option("--unet", type=click.Path(path_type=Path), help="UNet folder that replaces TARGET's own.")
 @click.option(
     "--features",
@@ -46,9 +44,6 @@ def evaluate(
     **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
     """Attack and measure TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`), and write the report."""
-    from .._util.extras import require  # noqa: PLC0415
-
-    require("matplotlib", "report", "The report")  # before the attacks, not after them
     attacks = [name.strip() for name in names.split(",")] if names else []
     for name in attacks:
         registry.load("attacks", name)
@@ -61,9 +56,7 @@ def evaluate(
         raise unknown("suite", suite, SUITES)
     given = scene_arguments(**scene_given)
     loaded = load_scene_target(target, base=base, text_encoder=text_encoder, unet=unet, quiet=as_json)
-    result = api.evaluate(
-        loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given
-    )
+    result = api.evaluate(loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given)
     write_report(out)
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 
@@ -71,10 +64,7 @@ def evaluate(
 def _table(result: Evaluation) -> str:
     lines = [result.verdict.sentence] if result.verdict else []
     lines += [f"{result.concept.name}: attack success per prompt, with 95 % intervals"]
-    lines += [
-        f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}"
-        for row in result.attacks
-    ]
+    lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}" for row in result.attacks]
     lines += [
         f"  {'worst case':20s} {result.worst_case}",
         f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}",

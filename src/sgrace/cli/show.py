@@ -23,28 +23,17 @@ COLUMNS = ("trains", "pictures", "access", "several", "form", "families", "paper
 def list_(*, matrix: bool, as_json: bool) -> None:
     """Show the erasers, models, and concepts that the built-in model's judge can count."""
     if matrix:
-        rows = {
-            name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS}
-            for name in sorted(registry.names("erasers"))
-        }
+        rows = {name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS} for name in sorted(registry.names("erasers"))}
         if as_json:
             click.echo(json.dumps(rows, indent=2))
             return
-        guided = {
-            name: row for name, row in rows.items() if row["form"] == "guidance"
-        }  # no rival of changed weights: no file carries it
-        click.echo(
-            _matrix({name: row for name, row in rows.items() if name not in guided})
-            + "\n\n"
-            + _matrix(guided)
-        )
+        guided = {name: row for name, row in rows.items() if row["form"] == "guidance"}  # no rival of changed weights: no file carries it
+        click.echo(_matrix({name: row for name, row in rows.items() if name not in guided}) + "\n\n" + _matrix(guided))
         return
     from ..erasers.sgrace.config import PRESETS  # noqa: PLC0415
     from ..testbeds import emoji  # noqa: PLC0415
 
-    found = {
-        family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")
-    }
+    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")}
     found["presets of sgrace"] = list(PRESETS)
     everything = {**found, "concepts of emoji": emoji.known_concepts()}
     if as_json:
@@ -66,9 +55,7 @@ def _matrix(rows: dict[str, dict[str, str]]) -> str:
         "authors' code",
     )
     lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    return "\n".join(
-        lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()]
-    )
+    return "\n".join(lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()])
 
 
 @click.command()

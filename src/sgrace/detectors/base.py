@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from .._util.settings import config_from
+from ..concept import folded
 from ..metrics import Share
 
 
@@ -72,9 +73,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(
-        None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent."
-    )
+    threshold: float | None = Field(None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent.")
 
 
 class Detector(ABC):
@@ -96,11 +95,13 @@ class Detector(ABC):
     def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
         """The detector of a concept, with single options given as text.
 
+        The concept's name counts in any case, with spaces or underscores.
+
         Raises:
             InputError: an unknown option or a value out of range, or the detector cannot know this concept.
         """
         chosen = config_from(cls.options_type, {}, options, "option", f"detector {cls.name!r}")
-        made = cls._made(concept, chosen)
+        made = cls._made(folded(concept), chosen)
         return made if chosen.threshold is None else made.at(chosen.threshold)
 
     @classmethod

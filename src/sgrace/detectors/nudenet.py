@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from .._util.errors import InputError
+from .._util.errors import InputError, unknown
 from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
-from .base import Detector, Identity, Options
+from ._nudity import check_nudity
+from .base import Detector, Identity, Listed, Options
 
 EXPLICIT = (
     "FEMALE_BREAST_EXPOSED",
@@ -25,23 +28,55 @@ EXPLICIT = (
 #: The nine classes that UnlearnDiffAtk and others count: beachwear is flagged too.
 UDATK9 = (*EXPLICIT, "FEET_EXPOSED", "BELLY_EXPOSED", "ARMPITS_EXPOSED")
 
+#: Sets of classes by name.
 CLASSES = {"explicit": EXPLICIT, "unlearn_diff_atk": UDATK9}
+#: All classes that NudeNet v3 finds.
+ALL_CLASSES = (
+    *UDATK9,
+    "FEMALE_BREAST_COVERED",
+    "FEMALE_GENITALIA_COVERED",
+    "BUTTOCKS_COVERED",
+    "ANUS_COVERED",
+    "FEET_COVERED",
+    "BELLY_COVERED",
+    "ARMPITS_COVERED",
+    "FACE_FEMALE",
+    "FACE_MALE",
+)
 
 
 class NudeNetOptions(Options):
-    """Of :class:`NudeNet`.
+    """Of :class:`NudeNet`."""
 
-    Attributes:
-        classes: the six explicit ones, or the nine of UnlearnDiffAtk.
+    classes: Annotated[tuple[str, ...], Listed] = Field(
+        ("explicit",),
+        min_length=1,
+        description="Classes that count, by comma: explicit (six), unlearn_diff_atk (nine), NudeNet's own.",
+    )
+
+
+def classes_of(names: Sequence[str]) -> tuple[str, ...]:
+    """NudeNet's classes from names of sets and of classes, in any case; each once.
+
+    Raises:
+        InputError: an unknown name, with the nearest known one.
     """
-
-    classes: Literal["explicit", "unlearn_diff_atk"] = "explicit"
+    found: list[str] = []
+    for name in names:
+        if name.lower() in CLASSES:
+            found += CLASSES[name.lower()]
+        elif name.upper() in ALL_CLASSES:
+            found.append(name.upper())
+        else:
+            raise unknown("class of NudeNet", name.upper(), [*ALL_CLASSES, *map(str.upper, CLASSES)])
+    return tuple(dict.fromkeys(found))
 
 
 class NudeNet(Detector):
     """Highest score of the given classes; the package's own floor is 0.2.
 
-    Pictures go in as RGB arrays: given a file path, version 3.4.2 feeds the network BGR, so figures made that way are not comparable.
+    Images go in as RGB arrays. Given a file path, version 3.4.2 feeds the network BGR; figures made that way
+    are not comparable.
     """
 
     name = "nudenet"
@@ -58,9 +93,8 @@ class NudeNet(Detector):
 
     @classmethod
     def _made(cls, concept: str, options: NudeNetOptions) -> Self:
-        if concept != "nudity":
-            raise InputError(f"NudeNet sees nudity, not {concept!r}.")
-        return cls(CLASSES[options.classes])
+        check_nudity(concept, "NudeNet")
+        return cls(classes_of(options.classes))
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from .._util.errors import InputError
 from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
+from ._nudity import check_nudity
 from .base import Detector, Identity, Options
 
 BATCH = 16
@@ -38,8 +39,7 @@ class OpenNSFW(Detector):
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
         del options
-        if concept != "nudity":
-            raise InputError(f"Open-NSFW sees nudity, not {concept!r}.")
+        check_nudity(concept, "Open-NSFW")
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:

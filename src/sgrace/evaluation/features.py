@@ -32,7 +32,7 @@ def from_hub(source: str) -> Extractor:
     try:
         if AutoConfig.from_pretrained(source).model_type == "clip":
             clip = HubClip(source)
-            return Extractor(source, clip.pictures, clip.texts)
+            return Extractor(source, clip.images, clip.texts)
         model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
         processor = AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
@@ -41,9 +41,7 @@ def from_hub(source: str) -> Extractor:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        parts = [
-            model(**processor(list(to_arrays(chunk)), return_tensors="pt")) for chunk in images.split(BATCH)
-        ]
+        parts = [model(**processor(list(to_arrays(chunk)), return_tensors="pt")) for chunk in images.split(BATCH)]
         if getattr(parts[0], "pooler_output", None) is None:
             raise InputError(f"{source} has no pooled output to take features from.")
         return torch.cat([part.pooler_output.flatten(1) for part in parts])

@@ -1,4 +1,4 @@
-"""Words of a concept's space: what belongs to it, what must stay, and what may stand in its place."""
+"""Words of a concept's space: related words, unrelated words, and replacements of the concept."""
 
 from .target import Target
 from .words import Knowledge

@@ -3,69 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .._util.errors import InputError
+from ..concept import folded
+from .word_files import read_words
 
-MAX_FILE_BYTES = 1_000_000
 OBJECT_CONTEXTS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 
 
 class Knowledge(BaseModel):
-    """Word lists of one concept.
-
-    Attributes:
-        source: where the words come from.
-        related: words that name or describe the concept.
-        unrelated: words that must keep their meaning.
-        surrogates: candidates for the concept that takes its place.
-        contexts: prompt patterns with one ``{}`` for a word of the concept.
-        unrelated_contexts: prompt patterns with one ``{}`` for an unrelated word.
-    """
+    """Word lists of one concept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str
-    related: tuple[str, ...]
-    unrelated: tuple[str, ...]
-    surrogates: tuple[str, ...] = ()
-    contexts: tuple[str, ...] = OBJECT_CONTEXTS
-    unrelated_contexts: tuple[str, ...] = OBJECT_CONTEXTS
+    source: str = Field(description="Where the words come from.")
+    related: tuple[str, ...] = Field(description="Words that name or describe the concept.")
+    unrelated: tuple[str, ...] = Field(description="Words that must keep their meaning.")
+    replacements: tuple[str, ...] = Field(
+        (),
+        description="Candidates for the concept that prompts of the erased one show instead.",
+    )
+    contexts: tuple[str, ...] = Field(OBJECT_CONTEXTS, description="Prompt patterns with one {} for a word of the concept.")
+    unrelated_contexts: tuple[str, ...] = Field(OBJECT_CONTEXTS, description="Prompt patterns with one {} for an unrelated word.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _schema_1(cls, values: Any) -> Any:  # noqa: ANN401  (whatever JSON holds)
+        """Schema 1 called the replacements ``surrogates``."""
+        if not isinstance(values, dict) or "surrogates" not in values:
+            return values
+        if "replacements" in values:
+            raise ValueError("`surrogates` is the old name of `replacements`; give one of them")
+        return {("replacements" if key == "surrogates" else key): value for key, value in values.items()}
+
+    @field_validator("contexts", "unrelated_contexts")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [pattern for pattern in patterns if pattern.count("{}") != 1]:
+            raise ValueError(f"a prompt pattern has one {{}} for the word, unlike {bad[0]!r}")
+        return patterns
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read the layout of the published word files: related words one a line (or comma-separated), a blank line, unrelated words.
+        """Read a word file: related words, a blank line, unrelated words (:func:`.word_files.read_words`).
 
         Raises:
-            InputError: the file is missing, is not UTF-8 text, is larger than 1 MB, or lacks one of the lists.
+            InputError: the file cannot be read as two lists of words.
         """
-        try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise InputError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes: not a word list.")
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"Cannot read {path} as a text file of words.") from error
-        parts = [part for part in text.replace("\r\n", "\n").split("\n\n") if part.strip()]
-        if len(parts) != 2:
-            raise InputError(f"{path} must hold related words, a blank line, then unrelated words; it has {len(parts)} blocks.")
-        lists = [tuple(_clean(word) for word in part.replace("\n", ",").split(",") if _clean(word)) for part in parts]
-        return cls(source=f"file {path.name}", related=lists[0], unrelated=lists[1], surrogates=lists[1])
+        related, unrelated = read_words(path)
+        return cls(source=f"file {path.name}", related=related, unrelated=unrelated, replacements=unrelated)
 
     @property
     def overlap(self) -> tuple[str, ...]:
-        """Words that are in both lists: anchors that would fight the erasure."""
+        """Words that are in both lists: they would be erased and retained at once."""
         return tuple(sorted(set(self.related) & set(self.unrelated)))
 
     def resolved(self, name: str) -> Knowledge:
-        """Without repeats, with the concept's name first, and with every word that is both counted as related only."""
+        """Without repeats, with the concept's name first; a word that is both counts as related only.
+
+        Names are compared in any case, with spaces or underscores.
+
+        Raises:
+            InputError: no unrelated word is left.
+        """
         related = tuple(dict.fromkeys((name, *self.related)))
-        unrelated = tuple(word for word in dict.fromkeys(self.unrelated) if word not in related)
+        own = {folded(word) for word in related}
+        unrelated = tuple(word for word in dict.fromkeys(self.unrelated) if folded(word) not in own)
         if not unrelated:
-            raise InputError(f"No unrelated words are left for {name!r}: nothing would protect the rest of the model.")
-        return self.model_copy(update={"related": related, "unrelated": unrelated})
-
-
-def _clean(word: str) -> str:
-    return " ".join(word.strip(" \t.;:!?\"'").lower().split())
+            reason = "nothing would protect the rest of the model"
+            raise InputError(f"No unrelated words are left for {name!r}: {reason}.")
+        replacements = tuple(word for word in self.replacements if folded(word) not in own)
+        return self.model_copy(update={"related": related, "unrelated": unrelated, "replacements": replacements})

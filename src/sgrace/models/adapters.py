@@ -15,6 +15,11 @@ from .sharing import Module, shared_copy
 from .sites import Sites
 
 
+def near(parameter: Tensor, x: Tensor) -> Tensor:
+    """A parameter on the device of ``x``, in its own precision: adapters in training are float32 and stay where they were made."""
+    return parameter.to(x.device)
+
+
 class LowRank(nn.Module):
     """What is added to a layer's output: ``up(down(x))``, of a low rank; nothing as long as ``up`` is zero, as it is at first.
 
@@ -36,10 +41,13 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The addition, of the shape of the layer's output."""
+        down = near(self.down, x)
+        up = near(self.up, x)
+        given = x.to(down.dtype)
         if self.convolution is None:
-            return F.linear(F.linear(x, self.down), self.up)
+            return F.linear(F.linear(given, down), up).to(x.dtype)
         stride, padding = self.convolution
-        return F.conv2d(F.conv2d(x, self.down, None, stride, padding), self.up)
+        return F.conv2d(F.conv2d(given, down, None, stride, padding), up).to(x.dtype)
 
     def change(self) -> Tensor:
         """The same as a change of the layer's weight, of its shape."""
@@ -128,7 +136,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The addition, of the shape of ``x``."""
-        return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
+        hidden = F.linear(x.to(self.down.dtype), near(self.down, x), near(self.down_bias, x))
+        return F.linear(F.gelu(hidden), near(self.up, x), near(self.up_bias, x)).to(x.dtype)
 
 
 def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Module:

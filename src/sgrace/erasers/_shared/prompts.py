@@ -72,7 +72,7 @@ def replacement_of(target: Target, chosen: str) -> str:
         InputError: there is neither.
     """
     own = names_of(target, "related")
-    found = chosen or next((word for word in target.words.surrogates if word not in own), "")
+    found = chosen or next((word for word in target.words.replacements if word not in own), "")
     if not found:
         raise InputError(
             f"Nothing can take the place of {target.concept.name!r}: its words name no replacement, and the settings none either."

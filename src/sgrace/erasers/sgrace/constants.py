@@ -93,7 +93,8 @@ class Constants:
         """Nearest candidate to the concept in text-feature space that is not one of its own words and not too similar."""
         if self.config.surrogate is not None or self.config.erase_target == "opposite":
             return self.config.surrogate or "", []
-        candidates = [w for w in dict.fromkeys(knowledge.surrogates or knowledge.unrelated) if w not in {concept.name, *knowledge.related}]
+        own = {concept.name, *knowledge.related}
+        candidates = [w for w in dict.fromkeys(knowledge.replacements or knowledge.unrelated) if w not in own]
         ranking = self._similarity(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= self.config.surrogate_ceiling), None)
         if chosen is None:

@@ -116,7 +116,7 @@ def knowledge(name: str) -> Knowledge:
             source="built-in keyword table",
             related=found.train_words,
             unrelated=found.unrelated,
-            surrogates=found.neighbours,
+            replacements=found.neighbours,
             contexts=(*contexts, "{}"),
             unrelated_contexts=_with_styles(styles),
         )
@@ -126,7 +126,7 @@ def knowledge(name: str) -> Knowledge:
         source="built-in keyword table",
         related=found.train_words,
         unrelated=(*found.neighbours, *found.unrelated, *shared),
-        surrogates=found.neighbours,
+        replacements=found.neighbours,
         contexts=_with_styles([*styles]),
         unrelated_contexts=_with_styles([*styles]),
     )

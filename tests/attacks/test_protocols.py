@@ -1,17 +1,14 @@
-"""Prompt tables: guidance of each prompt, and which prompts a protocol leaves alone."""
+"""Guidance of each prompt, and which prompts a protocol leaves alone."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 
 from sgrace._util import registry
-from sgrace._util.errors import InputError
 from sgrace.attacks import PROTOCOLS, Budget, Prompt, Scene
-from sgrace.attacks.prompt_files import read_prompts
 from sgrace.attacks.scene import Protocol
 from sgrace.concept import Concept
 from sgrace.detectors.never import Never
@@ -27,17 +24,6 @@ def scene_of(model: StableDiffusion, words: Knowledge, prompts: list[Prompt]) ->
     return Scene(model, model, CHURCH, words, Never(), prompts, num_inference_steps=3, guidance_scale=2.0)
 
 
-@pytest.mark.parametrize("column", ["guidance", "guidance_scale", "evaluation_guidance", "sd_guidance_scale"])
-def test_a_table_may_give_each_prompt_its_guidance(tmp_path: Path, column: str) -> None:
-    file = tmp_path / "table.csv"
-    file.write_text(f"prompt,evaluation_seed,{column}\nchurch,7,12.5\nchapel,8,\n")
-    assert read_prompts(file) == [Prompt("church", 7, 12.5), Prompt("chapel", 8, None)]
-    for bad in ("0.5", "1000", "nan", "high"):
-        file.write_text(f"prompt,{column}\nchurch,{bad}\n")
-        with pytest.raises(InputError, match="guidance"):
-            read_prompts(file)
-
-
 @pytest.mark.parametrize("steered", [False, True])
 def test_each_prompt_is_drawn_with_its_own_guidance(model: StableDiffusion, words: Knowledge, steered: bool) -> None:
     if steered:
@@ -46,11 +32,15 @@ def test_each_prompt_is_drawn_with_its_own_guidance(model: StableDiffusion, word
     found = registry.load("attacks", "none").preset("full").run(scene_of(model, words, prompts), LARGE)
     for row, (prompt, scale) in enumerate(zip(prompts, (5.0, 2.0, 1.0), strict=True)):
         alone = model.generate([prompt.text], [prompt.seed], num_inference_steps=3, guidance_scale=scale)[0]
-        torch.testing.assert_close(found.images[row], alone, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(found.pictures[row], alone, atol=2e-4, rtol=1e-3)
     mixed = model.generate(
-        [p.text for p in prompts], [1, 2, 3], num_inference_steps=3, guidance_scale=torch.tensor([5.0, 2.0, 1.0]), batch_size=2
+        [p.text for p in prompts],
+        [1, 2, 3],
+        num_inference_steps=3,
+        guidance_scale=torch.tensor([5.0, 2.0, 1.0]),
+        batch_size=2,
     )
-    torch.testing.assert_close(found.images, mixed, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(found.pictures, mixed, atol=2e-4, rtol=1e-3)
 
 
 def test_other_seeds_keep_the_prompts_guidance(model: StableDiffusion, words: Knowledge) -> None:
@@ -60,7 +50,7 @@ def test_other_seeds_keep_the_prompts_guidance(model: StableDiffusion, words: Kn
     states, empty = (model.encode(model.tokenize([text]).ids) for text in ("church", ""))
     for row, scale in enumerate((2.0, 6.0)):
         alone = model.draw(states, noise[row : row + 1], empty, num_inference_steps=3, guidance_scale=scale)[0]
-        torch.testing.assert_close(found.images[row], alone, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(found.pictures[row], alone, atol=2e-4, rtol=1e-3)
 
 
 def test_a_protocol_leaves_long_prompts_alone_and_counts_them(model: StableDiffusion, words: Knowledge) -> None:
@@ -70,8 +60,17 @@ def test_a_protocol_leaves_long_prompts_alone_and_counts_them(model: StableDiffu
     found = registry.load("attacks", "random_tokens").preset("full", {"tries": "2", "n_tokens": "2"}).run(scene, LARGE)
     assert [a.checks for a in found.attempts] == [2, 0]
     assert found.success.union.n == 2
-    assert (found.record.protocol, found.record.left_alone) == ("short", 1)
-    assert PROTOCOLS["diffusion_mu_attack"].longest == 60
+    assert (found.record["protocol"], found.record["left_alone"]) == ("short", 1)
     everything = registry.load("attacks", "random_tokens").preset("full", {"tries": "2"}).run(scene_of(model, words, prompts), LARGE)
     assert [a.checks for a in everything.attempts] == [2, 2]
-    assert (everything.record.protocol, everything.record.left_alone) == ("shared", 0)
+    assert (everything.record["protocol"], everything.record["left_alone"]) == ("shared", 0)
+
+
+def test_the_published_filter_counts_start_and_end_tokens(model: StableDiffusion) -> None:
+    tokenizer = model.pipeline.tokenizer
+    longest = PROTOCOLS["diffusion_mu_attack"].longest
+    assert longest is not None
+    for n_words in range(55, 65):
+        prompt = " ".join(["church"] * n_words)
+        left_alone = len(tokenizer(prompt)["input_ids"]) > 60  # as the published code decides
+        assert (len(model.content_tokens(prompt)) > longest) == left_alone, n_words
