@@ -20,17 +20,17 @@ from .base import DiffusionModel
 TEXT_PROJECTION = "text_projection.safetensors"
 
 
-def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
-    """The family whose file names a pipeline class; none where no family does."""
+def known_pipelines() -> dict[str, type[DiffusionModel]]:
+    """The classes of pipelines that the families read, with their families."""
+    known = {}
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
         found = importlib.import_module(f"{families.__name__}.{module.name}")
         for value in vars(found).values():
-            is_family = isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel
-            if is_family and pipeline_class in value.pipelines:
-                return value
-    return None
+            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
+                known |= dict.fromkeys(value.pipelines, value)
+    return known
 
 
 def load_model_from(
@@ -57,9 +57,10 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
-    family = family_of(_pipeline_class(source, revision))
+    name = _pipeline_class(source, revision)
+    family = known_pipelines().get(name or "")
     if family is None:
-        raise InputError(f"{source} holds a {_pipeline_class(source, revision)}, which is none of the known families.")
+        raise InputError(f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}.")
     pipeline = _pipeline(source, kind, variant, revision)
     model = family.from_pipeline(pipeline, str(source))
     model.revision = revision
@@ -93,7 +94,8 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    # what looks at finished images is not needed, and published folders often lack it
+    options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
         return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
