@@ -63,6 +63,9 @@ def load_model_from(
         raise InputError(f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}.")
     pipeline = _pipeline(source, kind, variant, revision)
     model = family.from_pipeline(pipeline, str(source))
+    for encoder in model.text:
+        if set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids:  # what transformers makes of no files
+            raise InputError(f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words.")
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
