@@ -34,7 +34,7 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
     "limits",
     multiple=True,
     metavar="KIND=NUMBER",
-    help="Hard limit: unet_rows, text_encoder_rows or seconds.",
+    help="Hard limit: denoiser_rows, text_encoder_rows or seconds.",
 )
 @click.option(
     "--set",
@@ -106,7 +106,7 @@ def _row(name: str, found: AttackSet) -> dict[str, Any]:
         "success": success.union.as_dict(),
         "survival": found.survival,
         "checks": sum(a.checks for a in found.attempts),
-        "unet_rows": spent.denoiser_rows,
+        "denoiser_rows": spent.denoiser_rows,
         "text_encoder_rows": spent.text_encoder_rows,
         "seconds": round(spent.seconds, 1),
         "stopped": found.record.stopped,
@@ -117,5 +117,5 @@ def _line(row: dict[str, Any]) -> str:
     pre, success = row["pre"], row["success"]
     return (
         f"{row['attack']:18s} success {success['share']:6.1%} [{success['low']:.1%}, {success['high']:.1%}]  plain {pre['share']:6.1%}  "
-        f"n={success['n']}  checks {row['checks']}  UNet {row['unet_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
+        f"n={success['n']}  checks {row['checks']}  denoiser {row['denoiser_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
     )
