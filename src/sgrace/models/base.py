@@ -358,6 +358,8 @@ class DiffusionModel(ABC):
         for step, timestep in enumerate(sampler.timesteps[start:end], start):
             output = sampling.output(sampler.model_input(latents, step), timestep, step)
             latents = sampler.step(output, step, latents, generators)
+            if step == start:  # what overflows does so at once: do not go on for nothing
+                check_finite(latents, "The latents", self.dtype)
         check_finite(latents, "The latents", self.dtype)
         following = float(sampler.timesteps[end]) if end < len(sampler.timesteps) else -1.0
         return PartialSample(latents, following)
@@ -380,6 +382,8 @@ class DiffusionModel(ABC):
         latents = torch.empty_like(noise)
         timesteps = torch.empty(len(stops))
         everyone = list(range(len(stops)))
+        n_steps = len(self.schedule.sampler(num_inference_steps).timesteps)
+        stops = [n_steps if stop >= num_inference_steps else stop for stop in stops]  # some samplers take more steps
         groups = [everyone]
         if self.schedule.sampler(num_inference_steps).remembers:
             groups = [[row for row in everyone if stops[row] == stop] for stop in sorted(set(stops))]
@@ -414,7 +418,9 @@ class DiffusionModel(ABC):
         images = []
         for part in latents.split(self.batch_size):
             with self._at_work(*self._decoders()):
-                images.append(self._decode(part.to(self.dtype)).float().clamp(-1, 1))
+                decoded = self._decode(part.to(self.dtype)).float()
+            check_finite(decoded, "The images", self.dtype)
+            images.append(decoded.clamp(-1, 1))
         return torch.cat(images)
 
     def _decoders(self) -> list[nn.Module]:
@@ -453,7 +459,12 @@ class DiffusionModel(ABC):
             num_inference_steps: steps of sampling.
             guidance_scale: one for all or one for each image.
             batch_size: images sampled together; the model's own, if absent.
+
+        Raises:
+            InputError: there is no prompt, or not one seed for each.
         """
+        if not prompts or len(prompts) != len(seeds):
+            raise InputError(f"Give a seed for each prompt: {len(prompts)} prompts came with {len(seeds)} seeds.")
         size = batch_size or self.batch_size
         uncond = self.uncond()
         images = []

@@ -33,9 +33,9 @@ def known_families() -> list[type[DiffusionModel]]:
     return list(dict.fromkeys(found))
 
 
-def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
-    """The family whose file names a pipeline class; none where no family does."""
-    return next((family for family in known_families() if pipeline_class in family.pipelines), None)
+def known_pipelines() -> dict[str, type[DiffusionModel]]:
+    """The classes of pipelines that the families read, with their families."""
+    return {name: family for family in known_families() for name in family.pipelines}
 
 
 def load_model_from(
@@ -62,11 +62,15 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
-    family = family_of(_pipeline_class(source, revision))
+    name = _pipeline_class(source, revision)
+    family = known_pipelines().get(name or "")
     if family is None:
-        raise InputError(f"{source} holds a {_pipeline_class(source, revision)}, which is none of the known families.")
+        raise InputError(f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}.")
     pipeline = _pipeline(source, kind, variant, revision)
     model = family.from_pipeline(pipeline, str(source))
+    for encoder in model.text:
+        if set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids:  # what transformers makes of no files
+            raise InputError(f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words.")
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -98,7 +102,8 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    # what looks at finished images is not needed, and published folders often lack it
+    options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
         return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds

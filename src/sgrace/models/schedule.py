@@ -117,4 +117,6 @@ class DiffusionSchedule(NoiseSchedule):
     def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.to_clean`."""
         signal = self._signal(timesteps, latents)
-        return (latents - (1 - signal).sqrt() * self.to_noise(output, latents, timesteps)) / signal.sqrt()
+        if self.prediction_type == "epsilon":
+            return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
+        return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left

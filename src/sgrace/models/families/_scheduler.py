@@ -11,7 +11,11 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from ..._util.errors import InputError
 from ..schedule import DiffusionSchedule, Sampler
+
+#: What a denoiser of the families here may have been trained to return.
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class SchedulerSampler(Sampler):
@@ -43,10 +47,20 @@ class SchedulerSampler(Sampler):
 
 
 class SchedulerSchedule(DiffusionSchedule):
-    """The noise schedule of a diffusers scheduler that was trained on noise or velocity."""
+    """The noise schedule of a diffusers scheduler that was trained on noise or velocity.
+
+    Raises:
+        InputError: the scheduler is for a denoiser of another kind.
+    """
 
     def __init__(self, scheduler: Any) -> None:  # noqa: ANN401
-        super().__init__(scheduler.alphas_cumprod, str(scheduler.config.prediction_type))
+        kind = str(scheduler.config.get("prediction_type"))
+        if kind not in PREDICTIONS or not hasattr(scheduler, "alphas_cumprod"):
+            raise InputError(
+                f"The scheduler {type(scheduler).__name__} with prediction_type {kind!r} is not supported; "
+                f"the denoiser must predict {' or '.join(PREDICTIONS)}."
+            )
+        super().__init__(scheduler.alphas_cumprod, kind)
         self.scheduler = scheduler
 
     def sampler(self, num_inference_steps: int) -> SchedulerSampler:

@@ -59,6 +59,8 @@ def export(recipe: Recipe, out: Path) -> None:
     for config in partial.glob("*/config.json"):
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)  # a path of the machine that trained
+        if "dtype" in settings:
+            settings["dtype"] = "float32"  # transformers would load half precision where diffusers does not
         if settings.get("_class_name") == "AutoencoderTiny":
             del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
         config.write_text(json.dumps(settings, indent=2) + "\n")
