@@ -172,7 +172,9 @@ def evaluate(
     extractor = from_hub(features) if isinstance(features, str) else features
     loaded = model if isinstance(model, Loaded) else load_target(model, original)
     if extractor is not None and loaded.original is None:
-        raise InputError("--features compares images with those of the model before erasing: name it with --base.")
+        raise InputError(
+            "--features compares images with those of the model before erasing: name it with --base."
+        )
     scene, testbed = prepare(
         loaded,
         concept,
@@ -219,14 +221,18 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
     """
     values = config.model_dump()
     # a method that counts in iterations may have rounds of something else
-    length = next((name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None)
+    length = next(
+        (name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None
+    )
     for name in (length, "edit_steps"):
         if name is not None and values.get(name) == 0:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
     replacement = " ".join(str(values.get("replacement") or "").lower().split())
     for target in targets:
         if replacement in {target.concept.name, *target.words.related}:
-            raise InputError(f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased.")
+            raise InputError(
+                f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased."
+            )
 
 
 def _names(concepts: str | Sequence[str]) -> list[str]:
@@ -237,7 +243,9 @@ def _names(concepts: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(Concept.parse(name).name for name in given))
 
 
-def _by_concept(names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None) -> dict[str, Knowledge] | None:
+def _by_concept(
+    names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None
+) -> dict[str, Knowledge] | None:
     if words is None:
         return None
     given = [words] if isinstance(words, Knowledge) else list(words)

@@ -40,7 +40,11 @@ def states_of(model: StableDiffusion, *texts: str) -> torch.Tensor:
 
 def test_a_roll_under_sld_is_its_formula(model: StableDiffusion, words: Knowledge) -> None:
     safe = SLD.preset(None, "object", STRONG).erase(model, [CHURCH], [words]).apply(model)
-    states, empty, safety = states_of(model, "a photo of church", "dog"), states_of(model, ""), states_of(model, "church, chapel")
+    states, empty, safety = (
+        states_of(model, "a photo of church", "dog"),
+        states_of(model, ""),
+        states_of(model, "church, chapel"),
+    )
     noise, unet = model.initial_noise([1, 2]), model.pipeline.unet
     found, _ = safe.roll(noise, states, empty, 5, 5, 4.0)
     scheduler = model.pipeline.scheduler
@@ -49,18 +53,25 @@ def test_a_roll_under_sld_is_its_formula(model: StableDiffusion, words: Knowledg
         latents, velocity = noise[i : i + 1], np.zeros(noise[:1].shape)
         for step, timestep in enumerate(scheduler.timesteps):
             with torch.no_grad():
-                outputs = [unet(latents, timestep, text).sample.double().numpy() for text in (empty, states[i : i + 1], safety)]
+                outputs = [
+                    unet(latents, timestep, text).sample.double().numpy()
+                    for text in (empty, states[i : i + 1], safety)
+                ]
             nothing, prompt, away = outputs
             strength = np.where(prompt - away < 0.2, np.minimum(3 * np.abs(prompt - away), 1), 0)
             term = strength * (away - nothing) + 0.5 * velocity
             velocity = 0.6 * velocity + 0.4 * term
-            output = nothing + 4.0 * (prompt - nothing - (term if step >= 1 else 0))  # ten steps of fifty are one of five
+            output = nothing + 4.0 * (
+                prompt - nothing - (term if step >= 1 else 0)
+            )  # ten steps of fifty are one of five
             latents = scheduler.step(torch.tensor(output, dtype=torch.float32), timestep, latents).prev_sample
         torch.testing.assert_close(found[i : i + 1], latents, atol=1e-4, rtol=1e-3)
 
 
 def test_the_safety_term_has_a_threshold_and_a_ceiling() -> None:
-    prompt, safety, nothing = (torch.tensor(v) for v in ([0.0, 0.0, 0.0, 0.0], [1.0, 0.1, -0.1, -1.0], [0.5, 0.5, 0.5, 0.5]))
+    prompt, safety, nothing = (
+        torch.tensor(v) for v in ([0.0, 0.0, 0.0, 0.0], [1.0, 0.1, -0.1, -1.0], [0.5, 0.5, 0.5, 0.5])
+    )
     found = safety_term(nothing, prompt, safety, 5.0, 0.3)
     torch.testing.assert_close(found, torch.tensor([1.0 * 0.5, 0.5 * -0.4, 0.5 * -0.6, 0.0]))
 
@@ -71,7 +82,11 @@ def test_sld_asks_for_three_rows_and_never_mixes_them(model: StableDiffusion, wo
     assert erasure.recipe["cost"]["text_encoder_calls"] == 1
     assert erasure.recipe["cost"]["unet_calls"] == 0
     safe = erasure.apply(model)
-    states, empty, noise = states_of(model, "church", "dog", "tree"), states_of(model, ""), model.initial_noise([1, 2, 3])
+    states, empty, noise = (
+        states_of(model, "church", "dog", "tree"),
+        states_of(model, ""),
+        model.initial_noise([1, 2, 3]),
+    )
     for guidance_scale in (1.0, 2.0):
         safe.calls.unet_rows = safe.calls.unet_calls = 0
         together, _ = safe.roll(noise, states, empty, 4, 4, guidance_scale)
@@ -85,11 +100,17 @@ def test_sld_asks_for_three_rows_and_never_mixes_them(model: StableDiffusion, wo
         torch.testing.assert_close(rows[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_the_safety_text_is_cut_between_phrases_and_names_come_first(model: StableDiffusion, words: Knowledge) -> None:
+def test_the_safety_text_is_cut_between_phrases_and_names_come_first(
+    model: StableDiffusion, words: Knowledge
+) -> None:
     many = words.model_copy(update={"related": tuple("a " * n + "dog" for n in range(1, 9))})
     text = joined_phrases(model, [CHURCH, BOAT], [many, many])
     assert text.startswith("church, boat, a dog, a a dog")
-    assert len(model.content_tokens(text)) <= model.text_length - 2 < len(model.content_tokens(f"{text}, a a a a dog"))
+    assert (
+        len(model.content_tokens(text))
+        <= model.text_length - 2
+        < len(model.content_tokens(f"{text}, a a a a dog"))
+    )
     long = [Concept(name="a " * n + "tree") for n in range(5, 9)]
     with pytest.raises(InputError, match="give fewer concepts"):
         joined_phrases(model, long, [words] * 4)
@@ -112,7 +133,9 @@ def test_turning_away_is_its_formula(onward: bool) -> None:
     phrases[3] = phrases[0] + phrases[1]  # of no use to the span
     span = orthonormal(torch.tensor(phrases))
     assert span.shape == (3, 10)
-    found, change = turned_away(*(torch.tensor(x) for x in (states, pooled, present)), span, 0.01, onward=onward)
+    found, change = turned_away(
+        *(torch.tensor(x) for x in (states, pooled, present)), span, 0.01, onward=onward
+    )
     concept = phrases[:3].T @ np.linalg.inv(phrases[:3] @ phrases[:3].T) @ phrases[:3]
     for i in range(3):
         places = np.flatnonzero(present[i])
@@ -131,7 +154,10 @@ def test_turning_away_is_its_formula(onward: bool) -> None:
             tail = slice(places[-1] + 1, None)
             expected[tail] = states[i, tail] @ (np.eye(10) - concept)
         np.testing.assert_allclose(found[i].numpy(), expected, atol=1e-10)
-        cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(expected[places], states[i, places], strict=True)]
+        cosines = [
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+            for a, b in zip(expected[places], states[i, places], strict=True)
+        ]
         assert change[i].item() == pytest.approx(1 - np.mean(cosines))
 
 
@@ -140,8 +166,12 @@ def test_turning_away_is_its_formula(onward: bool) -> None:
 def test_variants_lack_one_token_each(model: StableDiffusion, leave_out: bool, embedded: bool) -> None:
     texts = ["a photo of church", "dog"]
     tokens = model.tokenize(texts)
-    embeddings = [model.embed(row).detach() if embedded and i == 0 else None for i, row in enumerate(tokens.ids)]
-    prompts = [Prompt(ids, end, e) for ids, end, e in zip(tokens.ids, tokens.end.tolist(), embeddings, strict=True)]
+    embeddings = [
+        model.embed(row).detach() if embedded and i == 0 else None for i, row in enumerate(tokens.ids)
+    ]
+    prompts = [
+        Prompt(ids, end, e) for ids, end, e in zip(tokens.ids, tokens.end.tolist(), embeddings, strict=True)
+    ]
     model.calls.text_encoder_calls = 0
     pooled, present = variants(model, prompts, leave_out=leave_out)
     assert model.calls.text_encoder_calls == 1
@@ -159,9 +189,15 @@ def test_variants_lack_one_token_each(model: StableDiffusion, leave_out: bool, e
 def test_a_prompt_is_filtered_for_its_first_steps(model: StableDiffusion, words: Knowledge) -> None:
     settings = {**ALWAYS, "filter_steps": "25", "without": "left out", "reach": "onward"}
     safe = SAFREE.preset(None, "object", settings).erase(model, [CHURCH], [words]).apply(model)
-    states, empty, noise = states_of(safe, "a photo of church", "tree"), states_of(model, ""), model.initial_noise([1, 2])
+    states, empty, noise = (
+        states_of(safe, "a photo of church", "tree"),
+        states_of(model, ""),
+        model.initial_noise([1, 2]),
+    )
     prompts = safe.guidance.prompts(states[[1, 0]])
-    assert [p.end for p in prompts.values()] == [2, 1 + len(model.content_tokens("a photo of church"))], "rows are known by what they hold"
+    assert [p.end for p in prompts.values()] == [2, 1 + len(model.content_tokens("a photo of church"))], (
+        "rows are known by what they hold"
+    )
     pooled, present = variants(model, list(safe.guidance.prompts(states).values()), leave_out=True)
     turned, _ = turned_away(states, pooled, present, safe.guidance.tensors["span"], 0.01, onward=True)
     assert ((turned - states).abs().amax((1, 2)) > 1e-3).all()
@@ -173,16 +209,24 @@ def test_a_prompt_is_filtered_for_its_first_steps(model: StableDiffusion, words:
     torch.testing.assert_close(rows[1:], expected[1:], atol=1e-5, rtol=1e-4)
 
 
-def test_safree_filters_embeddings_and_leaves_states_of_unknown_origin(model: StableDiffusion, words: Knowledge) -> None:
+def test_safree_filters_embeddings_and_leaves_states_of_unknown_origin(
+    model: StableDiffusion, words: Knowledge
+) -> None:
     safe = SAFREE.preset(None, "object", ALWAYS).erase(model, [CHURCH], [words]).apply(model)
-    empty, noise, ids = states_of(model, ""), model.initial_noise([1]), model.tokenize(["a photo of church"]).ids
+    empty, noise, ids = (
+        states_of(model, ""),
+        model.initial_noise([1]),
+        model.tokenize(["a photo of church"]).ids,
+    )
     with torch.no_grad():
         soft = safe.encode(ids, safe.embed(ids) + 0.5)
     assert not safe.roll(noise, soft, empty, 3, 3, 2.0)[0].equal(model.roll(noise, soft, empty, 3, 3, 2.0)[0])
     other = soft + 1e-3
     assert safe.roll(noise, other, empty, 3, 3, 2.0)[0].equal(model.roll(noise, other, empty, 3, 3, 2.0)[0])
     nothing = states_of(safe, "")
-    assert safe.roll(noise, nothing, empty, 3, 3, 2.0)[0].equal(model.roll(noise, nothing, empty, 3, 3, 2.0)[0])
+    assert safe.roll(noise, nothing, empty, 3, 3, 2.0)[0].equal(
+        model.roll(noise, nothing, empty, 3, 3, 2.0)[0]
+    )
 
 
 def test_safree_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge) -> None:
@@ -194,19 +238,29 @@ def test_safree_makes_no_more_calls_than_it_needs(model: StableDiffusion, words:
     assert safe.sampling_rows(states, 2.0) == (6, n)
     safe.calls.text_encoder_calls = safe.calls.text_encoder_rows = safe.calls.unet_rows = 0
     found, _ = safe.roll(model.initial_noise([1, 2, 3]), states, states_of(model, ""), 3, 3, 2.0)
-    assert (safe.calls.text_encoder_calls, safe.calls.text_encoder_rows, safe.calls.unet_rows) == (1, n, 3 * 6)
+    assert (safe.calls.text_encoder_calls, safe.calls.text_encoder_rows, safe.calls.unet_rows) == (
+        1,
+        n,
+        3 * 6,
+    )
     negative = states_of(model, "church, boat, chapel")
     plain, _ = model.roll(model.initial_noise([3]), states[2:], negative, 3, 3, 2.0)
     torch.testing.assert_close(found[2:], plain, atol=1e-5, rtol=1e-4)
 
 
 def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: StableDiffusion, words: Knowledge) -> None:
-    safe = SAFREE.preset(None, "object", {"middle": "0.7", "slope": "0.4"}).erase(model, [CHURCH], [words]).apply(model)
+    safe = (
+        SAFREE.preset(None, "object", {"middle": "0.7", "slope": "0.4"})
+        .erase(model, [CHURCH], [words])
+        .apply(model)
+    )
     states = states_of(safe, "a photo of church", "chapel", "dog tree boat")
     sampling = safe.guidance.sampling(safe, states, states[:1], 2.0, 200)
     pooled, present = variants(model, list(safe.guidance.prompts(states).values()), leave_out=False)
     _, change = turned_away(states, pooled, present, safe.guidance.tensors["span"], 0.01)
-    expected = [round(40 / (1 + np.exp(-2 * 0.4 * (10 * b - 0.7)))) for b in change.tolist()]  # ten steps of fifty are forty of two hundred
+    expected = [
+        round(40 / (1 + np.exp(-2 * 0.4 * (10 * b - 0.7)))) for b in change.tolist()
+    ]  # ten steps of fifty are forty of two hundred
     assert sampling.steps.tolist() == expected
     assert len(set(expected)) > 1
 
@@ -214,7 +268,9 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: StableDiffusi
 # -- an erasure without weights ---------------------------------------------------------------------------------------
 
 
-def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(model: StableDiffusion, words: Knowledge, tmp_path: Path) -> None:
+def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(
+    model: StableDiffusion, words: Knowledge, tmp_path: Path
+) -> None:
     one, other = (SLD.preset(p, "object").erase(model, [CHURCH], [words]) for p in ("weak", "strong"))
     assert fingerprint(one.apply(model)) != fingerprint(other.apply(model))
     one.save_pretrained(tmp_path / "safe")
@@ -236,7 +292,9 @@ def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(model: Sta
         ({"guidance": "sld", "settings": "no json"}, "holds no guidance"),
     ],
 )
-def test_bad_files_are_told(model: StableDiffusion, words: Knowledge, tmp_path: Path, header: dict[str, str] | None, message: str) -> None:
+def test_bad_files_are_told(
+    model: StableDiffusion, words: Knowledge, tmp_path: Path, header: dict[str, str] | None, message: str
+) -> None:
     folder = tmp_path / "safe"
     SLD.preset("weak", "object").erase(model, [CHURCH], [words]).save_pretrained(folder)
     file = folder / "guidance.safetensors"
@@ -263,14 +321,50 @@ def test_the_commands_take_guidance_like_weights(tmp_path: Path, method: str) ->
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    run("erase", "church", "--model", str(tmp_path / "tiny"), "--method", method, "--out", out, *given, "--json")
-    run("generate", "church", "--model", str(tmp_path / "tiny"), "--erasure", out, "--steps", "2", "--out", str(tmp_path / "a.png"))
+    run(
+        "erase",
+        "church",
+        "--model",
+        str(tmp_path / "tiny"),
+        "--method",
+        method,
+        "--out",
+        out,
+        *given,
+        "--json",
+    )
+    run(
+        "generate",
+        "church",
+        "--model",
+        str(tmp_path / "tiny"),
+        "--erasure",
+        out,
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path / "a.png"),
+    )
     scene = [out, "--prompts", str(tmp_path / "prompts.csv"), *given, "--detector", "never"]
     names = "more_seeds,noise_probe,ring_a_bell_soft"
-    rows = json.loads(run("attack", *scene, "--budget", "quick", "--attack", names, "--out", str(tmp_path / "sets"), "--json"))["attacks"]
+    rows = json.loads(
+        run(
+            "attack",
+            *scene,
+            "--budget",
+            "quick",
+            "--attack",
+            names,
+            "--out",
+            str(tmp_path / "sets"),
+            "--json",
+        )
+    )["attacks"]
     per_step = {"sld": (3, 3), "safree": (2, 1)}[method]
     probe = next(row for row in rows if row["attack"] == "noise_probe")
-    plain = 2 * 25  # two pictures: once drawn by the target, once by the original, then twice noised to seven tenths
+    plain = (
+        2 * 25
+    )  # two pictures: once drawn by the target, once by the original, then twice noised to seven tenths
     assert probe["unet_rows"] == plain * per_step[0] + plain * 2 + 2 * 2 * 18 * per_step[1]
     run("evaluate", *scene, "--suite", "quick", "--attacks", "none", "--out", str(tmp_path / "report"))
 

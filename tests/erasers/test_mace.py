@@ -10,7 +10,16 @@ from torch import nn
 from sgrace.concept import Concept
 from sgrace.erasers._shared.closed_form import Example, fuse_matrices
 from sgrace.erasers._shared.generated_data import Texts
-from sgrace.erasers.mace import MACE, MACEConfig, Phrase, attention_loss, concept_tokens, other_states, phrases_of, timestep_chances
+from sgrace.erasers.mace import (
+    MACE,
+    MACEConfig,
+    Phrase,
+    attention_loss,
+    concept_tokens,
+    other_states,
+    phrases_of,
+    timestep_chances,
+)
 from sgrace.knowledge import Knowledge
 from sgrace.models import StableDiffusion
 from sgrace.models.adapters import LowRank, adapted
@@ -26,8 +35,13 @@ def test_maps_are_the_ones_that_the_layer_used(model: StableDiffusion) -> None:
     states, latents = model.encode(model.tokenize(["church", "a dog"]).ids), model.initial_noise([1, 2])
     layers = [layer for name, layer in unet.named_modules() if name.endswith("attn2")]
     outputs, values = [], []
-    hooks = [layer.to_out[0].register_forward_pre_hook(lambda _m, inputs: outputs.append(inputs[0])) for layer in layers]
-    hooks += [layer.to_v.register_forward_hook(lambda _m, _i, output: values.append(output)) for layer in layers]
+    hooks = [
+        layer.to_out[0].register_forward_pre_hook(lambda _m, inputs: outputs.append(inputs[0]))
+        for layer in layers
+    ]
+    hooks += [
+        layer.to_v.register_forward_hook(lambda _m, _i, output: values.append(output)) for layer in layers
+    ]
     plain = model.predict(latents, 500, states)
     outputs.clear()
     values.clear()
@@ -44,7 +58,10 @@ def test_maps_are_the_ones_that_the_layer_used(model: StableDiffusion) -> None:
 
 
 def test_a_mask_is_where_the_scaled_mean_map_is_high() -> None:
-    maps = [torch.rand(2, 3, pixels, 5, generator=torch.Generator().manual_seed(pixels)) for pixels in (4, 16, 16, 64)]
+    maps = [
+        torch.rand(2, 3, pixels, 5, generator=torch.Generator().manual_seed(pixels))
+        for pixels in (4, 16, 16, 64)
+    ]
     tokens = torch.tensor([[False, True, True, False, False], [False, False, False, True, False]])
     found = token_mask(maps, tokens, 0.4)
     for i, places in enumerate(([1, 2], [3])):
@@ -73,7 +90,11 @@ def test_loss_is_its_formula() -> None:
 
 def test_adapters_add_their_change_to_the_weights(model: StableDiffusion) -> None:
     unet, generator = model.pipeline.unet, torch.Generator().manual_seed(0)
-    names = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and ".attentions." in f".{n}"]
+    names = [
+        n
+        for n, m in unet.named_modules()
+        if isinstance(m, (nn.Linear, nn.Conv2d)) and ".attentions." in f".{n}"
+    ]
     adapters = {name: LowRank(unet.get_submodule(name), 2, generator) for name in names}
     states, latents = model.encode(model.tokenize(["church"]).ids), model.initial_noise([1])
     beside = model.with_unet(adapted(unet, adapters))
@@ -93,11 +114,17 @@ def test_fusion_minimises_its_objective() -> None:
     rng = np.random.default_rng(0)
     before = [torch.tensor(rng.normal(size=(m, 6))) for m in (4, 3)]
     examples = [
-        Example(torch.tensor(rng.normal(size=(n, 6))), [torch.tensor(rng.normal(size=w.shape)) for w in before], weight)
+        Example(
+            torch.tensor(rng.normal(size=(n, 6))),
+            [torch.tensor(rng.normal(size=w.shape)) for w in before],
+            weight,
+        )
         for n, weight in ((5, 1.0), (9, 0.3))
     ]
     for i, (w, found) in enumerate(zip(before, fuse_matrices(before, examples, 0.2), strict=True)):
-        rows = np.vstack([*(np.sqrt(e.weight) * e.inputs.numpy() for e in examples), np.sqrt(0.2) * np.eye(6)])
+        rows = np.vstack(
+            [*(np.sqrt(e.weight) * e.inputs.numpy() for e in examples), np.sqrt(0.2) * np.eye(6)]
+        )
         wanted = [np.sqrt(e.weight) * e.inputs.numpy() @ e.matrices[i].numpy().T for e in examples]
         reference = np.linalg.lstsq(rows, np.vstack([*wanted, np.sqrt(0.2) * w.numpy().T]), rcond=None)[0].T
         np.testing.assert_allclose(found.numpy(), reference, atol=1e-10)
@@ -126,9 +153,15 @@ def test_important_timesteps_lie_between_a_fifth_and_two_fifths() -> None:
 
 
 @pytest.mark.parametrize(("mask", "mask_calls"), [("attention", 2), ("none", 0)])
-def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, mask: str, mask_calls: int) -> None:
+def test_it_makes_no_more_calls_than_it_needs(
+    model: StableDiffusion, words: Knowledge, mask: str, mask_calls: int
+) -> None:
     concepts = [CHURCH, Concept(name="boat")]
-    cost = MACE.preset(None, "object", {**SHORT, "mask": mask}).erase(model, concepts, [words, words]).recipe["cost"]
+    cost = (
+        MACE.preset(None, "object", {**SHORT, "mask": mask})
+        .erase(model, concepts, [words, words])
+        .recipe["cost"]
+    )
     assert cost["unet_calls"] == 2 * 4 + mask_calls + 2 * 3  # 40 pictures in two batches; two concepts
     assert cost["text_encoder_calls"] == 1
 
@@ -141,5 +174,7 @@ def test_an_adapter_lowers_the_attention(model: StableDiffusion, words: Knowledg
     for each in (model, safe):
         with attention_maps(each.pipeline.unet) as maps:
             each.predict(latents, 300, states)
-        seen.append(attention_loss(maps, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.arange(20)[None] == 1).item())
+        seen.append(
+            attention_loss(maps, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.arange(20)[None] == 1).item()
+        )
     assert seen[1] < 0.9 * seen[0]

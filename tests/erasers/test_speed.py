@@ -22,7 +22,9 @@ def test_the_edit_solves_its_constrained_problem(slack: float) -> None:
     rng = np.random.default_rng(0)
     erased, anchors, w = (rng.normal(size=size) for size in ((4, 8), (4, 8), (5, 8)))
     kept, fixed = rng.normal(size=(3, 8)), rng.normal(size=(8, 2))
-    plan = Plan(*(torch.tensor(x) for x in (erased.T @ erased / 4, (anchors - erased).T @ erased / 4, kept, fixed)))
+    plan = Plan(
+        *(torch.tensor(x) for x in (erased.T @ erased / 4, (anchors - erased).T @ erased / 4, kept, fixed))
+    )
     found = w @ constrained_change(plan, null_projector(plan.kept, 1e-9), 0.3, slack).numpy()
     # the change is Z B^T, with B a basis of all that is orthogonal to what must stay; slack makes the fixed states a penalty instead
     stay = kept if slack else np.vstack([kept, fixed.T])
@@ -67,8 +69,12 @@ def test_kept_words_and_the_start_token_answer_as_before(model: StableDiffusion,
 
 @pytest.mark.parametrize(("rows", "calls"), [("last", 4), ("all", 2)])
 @pytest.mark.parametrize("matrices", ["v", "k", "kv"])
-def test_it_reads_texts_only(model: StableDiffusion, words: Knowledge, rows: str, calls: int, matrices: str) -> None:
-    erasure = SPEED.preset(None, "object", {"rows": rows, "matrices": matrices}).erase(model, [CHURCH], [words])
+def test_it_reads_texts_only(
+    model: StableDiffusion, words: Knowledge, rows: str, calls: int, matrices: str
+) -> None:
+    erasure = SPEED.preset(None, "object", {"rows": rows, "matrices": matrices}).erase(
+        model, [CHURCH], [words]
+    )
     assert erasure.recipe["cost"]["unet_calls"] == 0
     assert erasure.recipe["cost"]["text_encoder_calls"] == calls
     assert {name.split(".")[-2] for name in erasure.unet} == {f"to_{x}" for x in matrices}

@@ -33,7 +33,13 @@ def test_loss_is_its_formula(model: StableDiffusion) -> None:
     anchors = torch.randn(6, model.text_length, 24, generator=generator)
     loss = spm_loss(model, student, Samples(latents, timesteps, states, targets, latents), anchors, 5.0)
     old, new = model.pipeline.unet, student.pipeline.unet
-    expected = sum(((new(latents[[i]], timesteps[i], states[[i]]).sample - targets[[i]]) ** 2).mean() for i in range(2)) / 2
+    expected = (
+        sum(
+            ((new(latents[[i]], timesteps[i], states[[i]]).sample - targets[[i]]) ** 2).mean()
+            for i in range(2)
+        )
+        / 2
+    )
     for j in range(6):
         at = (latents[[j // 3]], timesteps[j // 3], anchors[[j]])
         expected = expected + 5.0 * ((new(*at).sample - old(*at).sample) ** 2).mean() / 6
@@ -62,15 +68,28 @@ def test_learning_rate_rises_once_and_falls_in_cycles() -> None:
 
 
 def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge) -> None:
-    settings = {"iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "n_anchors": "2", "sample_from": "frozen"}
+    settings = {
+        "iterations": "3",
+        "batch": "2",
+        "pool": "4",
+        "num_inference_steps": "4",
+        "n_anchors": "2",
+        "sample_from": "frozen",
+    }
     concepts = [CHURCH, Concept(name="boat")]
     erasure = SPM.preset("merged", "object", settings).erase(model, concepts, [words, words])
     cost = erasure.recipe["cost"]
-    fixed = 2 * (3 * (2 + 2 * 4) + 2 * 4)  # concept and anchors, anchors again by the teacher, two outputs for each sample
+    fixed = 2 * (
+        3 * (2 + 2 * 4) + 2 * 4
+    )  # concept and anchors, anchors again by the teacher, two outputs for each sample
     assert fixed <= cost["unet_rows"] <= fixed + 2 * 2 * 3 * 4, "a sample stops before its fourth guided step"
     assert 2 * (2 * 3 + 1) <= cost["unet_calls"] <= 2 * (2 * 3 + 1 + 3)
     assert cost["text_encoder_calls"] == 4
-    layers = [m for n, m in model.pipeline.unet.named_modules() if ".attentions." in n and isinstance(m, nn.Linear | nn.Conv2d)]
+    layers = [
+        m
+        for n, m in model.pipeline.unet.named_modules()
+        if ".attentions." in n and isinstance(m, nn.Linear | nn.Conv2d)
+    ]
     assert cost["trained_parameters"] == 2 * sum(len(m.weight) + m.weight[0].numel() for m in layers)
 
 
@@ -82,7 +101,9 @@ def test_the_merged_change_is_of_the_adapters_rank(model: StableDiffusion, words
         assert 1 <= torch.linalg.matrix_rank(change.double(), rtol=1e-4) <= 2
 
 
-def test_kept_adapters_are_scaled_for_each_prompt(model: StableDiffusion, words: Knowledge, tmp_path: Path) -> None:
+def test_kept_adapters_are_scaled_for_each_prompt(
+    model: StableDiffusion, words: Knowledge, tmp_path: Path
+) -> None:
     settings = {"iterations": "3", "num_inference_steps": "3", "lr": "0.05", "warm_up": "0"}
     apart = SPM.preset(None, "object", {**settings, "keep_adapters": "true"}).erase(model, [CHURCH], [words])
     together = SPM.preset(None, "object", settings).erase(model, [CHURCH], [words]).apply(model)
@@ -90,7 +111,9 @@ def test_kept_adapters_are_scaled_for_each_prompt(model: StableDiffusion, words:
     apart.save_pretrained(tmp_path / "safe")
     before = fingerprint(model)
     safe = Erasure.from_pretrained(tmp_path / "safe").apply(model)
-    assert fingerprint(model) == before != fingerprint(safe), "the original is untouched; adapters count as weights"
+    assert fingerprint(model) == before != fingerprint(safe), (
+        "the original is untouched; adapters count as weights"
+    )
     assert fingerprint(safe) == fingerprint(apart.apply(model))
 
     states = model.encode(model.tokenize([CHURCH.prompt]).ids)
@@ -114,13 +137,21 @@ def test_half_the_likeness_is_half_the_change(model: StableDiffusion) -> None:
     mixed = states / states.norm() + 3**0.5 * other / other.norm()  # a cosine of one half
     adapter = LowRank(model.pipeline.unet.get_submodule(layer), 1, torch.Generator().manual_seed(2))
     nn.init.ones_(adapter.up)
-    tensors = {"0/states": states[0], f"0/{layer}/down": adapter.down.detach(), f"0/{layer}/up": adapter.up.detach()}
+    tensors = {
+        "0/states": states[0],
+        f"0/{layer}/down": adapter.down.detach(),
+        f"0/{layer}/up": adapter.up.detach(),
+    }
     outputs = []
     for unet in (model.pipeline.unet, gated(model.pipeline.unet, tensors)):
-        hook = unet.get_submodule(layer).register_forward_hook(lambda _m, inputs, output: outputs.append((inputs[0], output)))
+        hook = unet.get_submodule(layer).register_forward_hook(
+            lambda _m, inputs, output: outputs.append((inputs[0], output))
+        )
         unet(model.initial_noise([1]), 500, mixed)
         hook.remove()
-    torch.testing.assert_close(outputs[1][1] - outputs[0][1], 0.5 * adapter(outputs[0][0]), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        outputs[1][1] - outputs[0][1], 0.5 * adapter(outputs[0][0]), atol=1e-5, rtol=1e-3
+    )
 
 
 def test_adapters_of_another_model_are_told(model: StableDiffusion) -> None:

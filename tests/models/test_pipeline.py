@@ -118,7 +118,9 @@ def test_changed_parameters_are_a_copy_that_shares_the_rest(model: DiffusionMode
         model.with_components({"unet": {name: torch.zeros(1)}})
 
 
-def test_progress_bars_are_silenced_everywhere(model: DiffusionModel, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_bars_are_silenced_everywhere(
+    model: DiffusionModel, capfd: pytest.CaptureFixture[str]
+) -> None:
     images(model)
     drawn(model.pipeline, model)
     assert "it/s" not in capfd.readouterr().err

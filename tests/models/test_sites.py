@@ -78,7 +78,9 @@ def test_the_layers_that_read_the_text_are_the_only_ones(shared: DiffusionModel)
     latents = shared.initial_noise([1])
 
     def difference() -> float:
-        found = [shared.predict(latents, torch.tensor(500.0), shared.encode([text])) for text in ("church", "dog")]
+        found = [
+            shared.predict(latents, torch.tensor(500.0), shared.encode([text])) for text in ("church", "dog")
+        ]
         return (found[0] - found[1]).abs().max().item()
 
     assert difference() > 1e-4

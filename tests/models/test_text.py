@@ -75,7 +75,9 @@ def test_content_that_is_too_long_keeps_its_beginning(shared: DiffusionModel) ->
     assert main.tokenize(["dog " * 50]).ids.equal(tokens.ids)
 
 
-@given(st.lists(st.lists(st.sampled_from([w for w in WORDS if w != ","]), max_size=12), min_size=1, max_size=4))
+@given(
+    st.lists(st.lists(st.sampled_from([w for w in WORDS if w != ","]), max_size=12), min_size=1, max_size=4)
+)
 @settings(max_examples=25, deadline=None)
 def test_tokens_of_a_text_are_its_text(shared: DiffusionModel, texts: list[list[str]]) -> None:
     main = shared.text.main

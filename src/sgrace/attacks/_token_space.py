@@ -213,7 +213,9 @@ def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     return (rows - excess.gather(-1, k - 1) / k).clamp(min=0)
 
 
-def nearest_tokens(embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]) -> Int[Tensor, "*n"]:
+def nearest_tokens(
+    embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]
+) -> Int[Tensor, "*n"]:
     """Index of the row with the highest cosine, of a table of unit rows."""
     rows = embeddings.reshape(-1, embeddings.shape[-1]).split(COMPARED_TOGETHER)
     return torch.cat([(part @ unit_table.T).argmax(-1) for part in rows]).view(embeddings.shape[:-1])

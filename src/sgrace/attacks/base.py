@@ -65,7 +65,9 @@ class Attack(ABC, Generic[Config]):
         config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
         return cls(cast("Config", config))
 
-    def run(self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False) -> AttackSet:
+    def run(
+        self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
+    ) -> AttackSet:
         """Attack the prompts of the scene.
 
         Args:

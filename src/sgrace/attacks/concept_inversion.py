@@ -28,7 +28,9 @@ class ConceptInversionConfig(BaseModel):
     batch: int = Field(16, ge=1, le=1024, description="Images in a step.")
     lr: float = Field(0.08, gt=0, description="Learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
-    n_checks: int = Field(4, ge=1, le=100, description="Evenly spaced moments of the training at which images are checked.")
+    n_checks: int = Field(
+        4, ge=1, le=100, description="Evenly spaced moments of the training at which images are checked."
+    )
 
 
 class ConceptInversion(Attack[ConceptInversionConfig]):

@@ -115,7 +115,10 @@ class RingABellHard(Attack[RingABellConfig]):
         moved = plain.with_embeds(plain.prompt_embeds + self.config.strength * direction)
         ends = model.text.main.tokenize([session.attempts[i].prompt for i in indices]).end
         pools = self._pools(session, model, moved, ends)
-        goals = {i: Goal(*each) for i, each in zip(indices, zip(moved.prompt_embeds, pools, strict=True), strict=True)}
+        goals = {
+            i: Goal(*each)
+            for i, each in zip(indices, zip(moved.prompt_embeds, pools, strict=True), strict=True)
+        }
         layout = Layout.alone(model, 1, self.config.n_tokens)
 
         def search_one(index: int) -> list[int]:
@@ -128,7 +131,9 @@ class RingABellHard(Attack[RingABellConfig]):
                 return
             session.search_texts(indices, search_one)
 
-    def _pools(self, session: Session, model: DiffusionModel, goals: Conditioning, ends: Int[Tensor, " n"]) -> list[Tensor]:
+    def _pools(
+        self, session: Session, model: DiffusionModel, goals: Conditioning, ends: Int[Tensor, " n"]
+    ) -> list[Tensor]:
         """Tokens of each goal's search: all, or those whose pooled feature, alone in a prompt, is nearest to the goal's."""
         pool = model.text.main.ordinary_tokens()
         size = self.config.shortlist
@@ -141,7 +146,9 @@ class RingABellHard(Attack[RingABellConfig]):
         cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
         return list(pool[cosines.topk(min(size, len(pool))).indices])
 
-    def _evolve(self, session: Session, model: DiffusionModel, layout: Layout, goal: Goal) -> Int[Tensor, " k"]:
+    def _evolve(
+        self, session: Session, model: DiffusionModel, layout: Layout, goal: Goal
+    ) -> Int[Tensor, " k"]:
         """Content tokens for one goal; the population lives on the CPU."""
         config = self.config
         shape = (config.population, layout.counts[0])

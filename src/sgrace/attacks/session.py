@@ -98,7 +98,9 @@ class Session:
             self.backward.denoiser_rows += denoiser_rows
             self.backward.text_encoder_rows += text_encoder_rows
 
-    def charge_sampling(self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale) -> None:
+    def charge_sampling(
+        self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale
+    ) -> None:
         """Announce the sampling of prompts through so many steps."""
         cost = model.sampling_cost(cond, guidance_scale)
         self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
@@ -141,7 +143,9 @@ class Session:
         for part in batches(len(everyone), original.batch_size):
             scale = self.scene.scale_of(everyone[part])
             noise = self.noise[part].to(original.device)
-            done = original.denoise(noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale)
+            done = original.denoise(
+                noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale
+            )
             latents.append(done.latents)
         return torch.cat(latents).to(self.target.device)
 
@@ -155,14 +159,18 @@ class Session:
         return [i for i in range(len(self.attempts)) if i not in done]
 
     @torch.no_grad()
-    def sample(self, indices: Sequence[int], cond: Conditioning, noise: Float[Tensor, "n ..."]) -> Float[Tensor, "n 3 height width"]:
+    def sample(
+        self, indices: Sequence[int], cond: Conditioning, noise: Float[Tensor, "n ..."]
+    ) -> Float[Tensor, "n 3 height width"]:
         """Images of the target model, each with the guidance of the named prompt."""
         steps = self.scene.num_inference_steps
         self.charge_sampling(self.target, cond, steps, self.scene.scale_of(indices))
         images = []
         for part in batches(len(indices), self.target.batch_size):
             scale = self.scene.scale_of(indices[part])
-            sampled = self.target.sample(noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale)
+            sampled = self.target.sample(
+                noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale
+            )
             images.append(sampled.cpu())
         return torch.cat(images)
 

@@ -69,7 +69,9 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
         layout = Layout.prefix(model, [a.prompt for a in session.attempts], config.n_tokens)
         # the largest tensors of the attack, (k, vocabulary) a prompt: every operation on them is done by prompt
         points = [torch.full((k, len(pool)), 1 / len(pool), device=model.device) for k in layout.counts]
-        optimizers = [torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points]
+        optimizers = [
+            torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points
+        ]
         for step in range(config.n_timesteps):
             indices = session.open
             if not indices:

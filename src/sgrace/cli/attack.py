@@ -21,7 +21,9 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
 
 @click.command()
 @click.argument("target")
-@click.option("--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma.")
+@click.option(
+    "--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma."
+)
 @click.option(
     "--budget",
     "length",
@@ -63,7 +65,9 @@ def attack(
     chosen, settings = [name.strip() for name in names.split(",")], parse_pairs(pairs)
     if settings and len(chosen) > 1:
         raise InputError("--set needs a single attack.")
-    attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
+    attacks = {
+        name: registry.load("attacks", name).preset(length, settings) for name in chosen
+    }  # cheap checks first
     budget = _budget(parse_pairs(limits, "--limit"))
 
     from .._util.files import resumable_folder  # noqa: PLC0415

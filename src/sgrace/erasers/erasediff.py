@@ -123,10 +123,14 @@ class ConstrainedGradients(NamedTuple):
     weight: float
 
 
-def constrained_gradients(losses: RelabelLosses, parameters: Sequence[Tensor], weight: float, margin: float | None) -> ConstrainedGradients:
+def constrained_gradients(
+    losses: RelabelLosses, parameters: Sequence[Tensor], weight: float, margin: float | None
+) -> ConstrainedGradients:
     """Gradients with the given weight or, with a margin, with ``max(margin - cos(d retain, d forget), 0)``."""
     if margin is None:
-        return ConstrainedGradients(list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight)
+        return ConstrainedGradients(
+            list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight
+        )
     retain = torch.autograd.grad(losses.retain, parameters, retain_graph=True)
     forget = torch.autograd.grad(losses.forget, parameters)
     flat_retain = torch.cat([gradient.flatten() for gradient in retain])

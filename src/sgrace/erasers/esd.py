@@ -44,7 +44,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {**_COMPVIS, "site": "u"},
     "paper-sd14-object": {**_COMPVIS, "site": "u"},
     "release-2025": {},
-    "emoji": {"negative_guidance": 3.0, "iterations": 150, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15},
+    "emoji": {
+        "negative_guidance": 3.0,
+        "iterations": 150,
+        "batch": 8,
+        "pool": 96,
+        "lr": 2e-4,
+        "num_inference_steps": 15,
+    },
 }
 
 
@@ -86,7 +93,9 @@ class ESD(Eraser[ESDConfig]):
         train(job, student.parameters, optimizer, config.iterations, loss_at)
         return Change(student.changed(), trained=student.size)
 
-    def condition(self, student: Student, samples: Samples, step: int, generator: torch.Generator) -> Conditioning:
+    def condition(
+        self, student: Student, samples: Samples, step: int, generator: torch.Generator
+    ) -> Conditioning:
         """The prompts under which the student is trained: the concept's own."""
         del student, step, generator
         return samples.cond

@@ -32,17 +32,26 @@ class MACEConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     replacement: str = Field(
-        "", description="Phrase that takes the concept's place in the text around it; its first replacement, if empty."
+        "",
+        description="Phrase that takes the concept's place in the text around it; its first replacement, if empty.",
     )
-    words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
-    n_prompts: int = Field(30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained.")
+    words: Names = Field(
+        "name", description="The prompts use the concept's name only, or its related words too."
+    )
+    n_prompts: int = Field(
+        30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained."
+    )
     ridge: float = Field(
         1e3,
         gt=0,
         description="Pull of both closed forms towards the matrices before them; the published 0 for nudity is singular.",
     )
-    refine_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the first closed form.")
-    fuse_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the second closed form.")
+    refine_retain: float = Field(
+        0.0, ge=0, description="Weight of the retained prompts in the first closed form."
+    )
+    fuse_retain: float = Field(
+        0.0, ge=0, description="Weight of the retained prompts in the second closed form."
+    )
     rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
     n_images: int = Field(8, ge=1, le=100_000, description="Images of each concept, from the original model.")
     num_inference_steps: int = Field(30, ge=1, le=1000, description="Sampling steps of the images.")
@@ -52,9 +61,14 @@ class MACEConfig(BaseModel):
         description="Suppress attention where the original model sees the concept, or in the whole image.",
     )
     mask_threshold: float = Field(
-        0.3, ge=0, le=1, description="Share of the range of attention from which a place counts as the concept's."
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of the range of attention from which a place counts as the concept's.",
     )
-    importance: bool = Field(True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones.")
+    importance: bool = Field(
+        True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones."
+    )
     iterations: int = Field(50, ge=0, le=1_000_000, description="Training steps of each concept.")
     batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
     lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of AdamW.")
@@ -140,7 +154,10 @@ class MACE(Eraser[MACEConfig]):
         retained_embeds = texts(retained).prompt_embeds.flatten(0, 1)
 
         beside, wanted = other_embeds(texts, everyone)
-        terms = [EditTerm(beside, wanted, 1.0), EditTerm(retained_embeds, retained_embeds, config.refine_retain)]
+        terms = [
+            EditTerm(beside, wanted, 1.0),
+            EditTerm(retained_embeds, retained_embeds, config.refine_retain),
+        ]
         refined = edit_matrices(original, terms, config.ridge)
 
         fusion = []
@@ -176,7 +193,9 @@ class MACE(Eraser[MACEConfig]):
         return images
 
     @torch.no_grad()
-    def _masks(self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor) -> Bool[Tensor, "n 1 side side"]:
+    def _masks(
+        self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor
+    ) -> Bool[Tensor, "n 1 side side"]:
         """Where each image has its concept."""
         model = job.model
         if self.config.mask == "none" or not phrases:
@@ -194,13 +213,17 @@ class MACE(Eraser[MACEConfig]):
             masks.append(token_mask(maps, tokens, self.config.mask_threshold))
         return torch.cat(masks)
 
-    def _train(self, job: Job, refined: Mapping[str, Tensor], texts: Texts, images: ConceptImages) -> list[Tensor]:
+    def _train(
+        self, job: Job, refined: Mapping[str, Tensor], texts: Texts, images: ConceptImages
+    ) -> list[Tensor]:
         """What one concept's adapters add to the refined matrices."""
         config = self.config
         teacher = job.model
         student = teacher.with_denoiser_parameters(refined)
         layers = [name.removesuffix(".weight") for name in refined]
-        adapters = {name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers}
+        adapters = {
+            name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers
+        }
         student = student.replace(denoiser=adapted(student.denoiser, adapters))
         student.calls = teacher.calls
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
@@ -213,13 +236,17 @@ class MACE(Eraser[MACEConfig]):
             rows = next(batches)
             phrases = [images.phrases[i] for i in rows.tolist()]
             clean = images.latents[rows]
-            timesteps = torch.multinomial(chances, len(rows), replacement=True, generator=job.generator).float()
+            timesteps = torch.multinomial(
+                chances, len(rows), replacement=True, generator=job.generator
+            ).float()
             timesteps = timesteps.to(teacher.device)
             noise = torch.randn(clean.shape, generator=job.generator).to(teacher.device)
             with attention_maps(student) as maps:
                 noisy = student.schedule.add_noise(clean, noise, timesteps)
                 student.predict(noisy, timesteps, texts(phrase.text for phrase in phrases))
-            return attention_loss(maps, images.masks[rows], concept_tokens(phrases, length).to(teacher.device))
+            return attention_loss(
+                maps, images.masks[rows], concept_tokens(phrases, length).to(teacher.device)
+            )
 
         train(job, parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
         return [adapter.change().detach() for adapter in adapters.values()]
@@ -254,7 +281,9 @@ def concept_tokens(phrases: Sequence[Phrase], length: int) -> Bool[Tensor, "n le
     return torch.stack([(places >= phrase.start) & (places < phrase.stop) for phrase in phrases])
 
 
-def phrases_of(model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator) -> list[Phrase]:
+def phrases_of(
+    model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator
+) -> list[Phrase]:
     """At most ``n_prompts`` prompts of a concept, each beside the one with the replacement; the plain name comes first.
 
     Raises:
@@ -264,7 +293,9 @@ def phrases_of(model: DiffusionModel, config: MACEConfig, target: Target, genera
     replacement = replacement_of(target, config.replacement)
     texts = [(pattern, name) for pattern in target.words.contexts for name in names_of(target, config.words)]
     order: list[int] = torch.randperm(len(texts), generator=generator).tolist()
-    chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[: config.n_prompts]
+    chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[
+        : config.n_prompts
+    ]
     last = main.length - 1  # the end token's position, at the latest
     found = []
     for pattern, name in chosen:

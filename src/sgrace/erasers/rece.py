@@ -41,7 +41,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def recovering_embeds(
-    original: Sequence[Tensor], edited: Sequence[Tensor], prompt_embeds: Float[Tensor, "n width"], ridge: float
+    original: Sequence[Tensor],
+    edited: Sequence[Tensor],
+    prompt_embeds: Float[Tensor, "n width"],
+    ridge: float,
 ) -> Float[Tensor, "n width"]:
     """Embeddings for which the edited matrices return most nearly what the original ones return for ``prompt_embeds``.
 

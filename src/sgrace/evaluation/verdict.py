@@ -49,7 +49,9 @@ def verdict_of(rows: Sequence[Retention], attacked: Rate | None = None) -> Verdi
         if row.before.share >= LEAST_BEFORE:
             compared.append((row.before, row.after))
         elif row.question == "target":
-            return not_measured(f"the model showed the concept in only {row.before.share:.0%} of the images before erasing")
+            return not_measured(
+                f"the model showed the concept in only {row.before.share:.0%} of the images before erasing"
+            )
 
     left = [after.share / before.share for before, after in compared]
     upper = [after.high / before.share for before, after in compared]

@@ -16,7 +16,9 @@ from torch import Tensor
 def _radii(reference: Tensor, k: int) -> Tensor:
     """Distance of each reference point to its k-th neighbour among the others ``(n,)``."""
     if not 1 <= k < len(reference):
-        raise ValueError(f"k must be in 1 .. {len(reference) - 1} for {len(reference)} reference points, not {k}.")
+        raise ValueError(
+            f"k must be in 1 .. {len(reference) - 1} for {len(reference)} reference points, not {k}."
+        )
     between = torch.cdist(reference, reference)
     between.fill_diagonal_(math.inf)
     return between.kthvalue(k, dim=1).values
@@ -67,13 +69,17 @@ def mmd_widths(reference: Tensor) -> tuple[float, ...]:
     return tuple(median * scale for scale in (0.25, 0.5, 1.0, 2.0))
 
 
-def mmd_test(x: Tensor, y: Tensor, widths: tuple[float, ...], permutations: int = 500, seed: int = 0) -> tuple[float, float]:
+def mmd_test(
+    x: Tensor, y: Tensor, widths: tuple[float, ...], permutations: int = 500, seed: int = 0
+) -> tuple[float, float]:
     """:func:`mmd_squared` and its permutation p-value under "both sets come from one distribution"."""
     both = torch.cat([x, y]).double()
     kernel = _gaussian_kernel(both, widths)
     member = torch.arange(len(both)) < len(x)
     observed, generator = _mmd_of(kernel, member), torch.Generator().manual_seed(seed)
-    null = [_mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)]
+    null = [
+        _mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)
+    ]
     return observed, (1 + sum(value >= observed for value in null)) / (permutations + 1)
 
 
@@ -118,7 +124,9 @@ def cka(x: Tensor, y: Tensor) -> float:
         gram = rows @ rows.T
         gram.fill_diagonal_(0)
         grams.append(gram)
-    xy, xx, yy = (_unbiased_hsic(a, b) for a, b in ((grams[0], grams[1]), (grams[0], grams[0]), (grams[1], grams[1])))
+    xy, xx, yy = (
+        _unbiased_hsic(a, b) for a, b in ((grams[0], grams[1]), (grams[0], grams[0]), (grams[1], grams[1]))
+    )
     return xy / math.sqrt(xx * yy)
 
 

@@ -20,7 +20,9 @@ def fid(real: Tensor, generated: Tensor) -> float:
     (mean_r, root_r), (mean_g, root_g) = ((x.mean(0), _covariance_root(x)) for x in (real, generated))
     # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r root_g^T
     shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
-    return ((mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
+    return (
+        (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared
+    ).item()
 
 
 def _covariance_root(x: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     clone = shared_copy(denoiser, {})
     for name, adapter in adapters.items():
 
-        def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
+        def add(
+            _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter
+        ) -> Tensor:
             return output + adapter(inputs[0])
 
         clone.get_submodule(name).register_forward_hook(add)
@@ -108,7 +110,13 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
         adapter.down = nn.Parameter(tensors[name].to(layer.weight), requires_grad=False)
         adapter.up = nn.Parameter(up.to(layer.weight), requires_grad=False)
 
-        def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
+        def add(
+            _layer: nn.Module,
+            inputs: tuple[Tensor, ...],
+            output: Tensor,
+            adapter: LowRank = adapter,
+            key: str = key,
+        ) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
             return output + scale * adapter(inputs[0])
 
@@ -193,4 +201,7 @@ def not_alone(denoiser: Module) -> Module:
 
 
 #: Kind of a file of adapters -> the denoiser with them.
-KINDS: dict[str, Callable[[Sites, Mapping[str, Tensor]], nn.Module]] = {"gated": gated, "bottleneck": bottlenecked}
+KINDS: dict[str, Callable[[Sites, Mapping[str, Tensor]], nn.Module]] = {
+    "gated": gated,
+    "bottleneck": bottlenecked,
+}

@@ -195,10 +195,14 @@ class DiffusionModel(ABC):
 
     def _checked(self, guidance: Guidance[Any]) -> Guidance[Any]:
         if self.guidance is not None:
-            raise InputError(f"This model is steered by {self.guidance.name} already; apply the erasure to the original model.")
+            raise InputError(
+                f"This model is steered by {self.guidance.name} already; apply the erasure to the original model."
+            )
         width = self.text.main.width
         if any(value.shape[-1] != width for value in guidance.tensors.values()):
-            raise InputError(f"This erasure was made for another model: its prompt embeddings are not {width} wide.")
+            raise InputError(
+                f"This erasure was made for another model: its prompt embeddings are not {width} wide."
+            )
         return guidance
 
     def with_components(self, changed: Mapping[str, Mapping[str, Tensor]]) -> Self:
@@ -245,7 +249,9 @@ class DiffusionModel(ABC):
         """Conditioning of prompts: one call of every text encoder."""
         return self._metered_encode(PromptSource(self.text.tokenize(prompts)))
 
-    def encode_tokens(self, tokens: Tokens, embeddings: Float[Tensor, "batch length width"] | None = None) -> Conditioning:
+    def encode_tokens(
+        self, tokens: Tokens, embeddings: Float[Tensor, "batch length width"] | None = None
+    ) -> Conditioning:
         """Conditioning of token rows of the main encoder, or of input embeddings in their place (with gradient).
 
         The other encoders read the same tokens.
@@ -285,10 +291,14 @@ class DiffusionModel(ABC):
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
-        each = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        each = [
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
         return torch.stack(each).to(self.device)
 
-    def predict(self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning) -> Float[Tensor, "batch ..."]:
+    def predict(
+        self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning
+    ) -> Float[Tensor, "batch ..."]:
         """The denoiser's raw output, which ``schedule`` reads: float32.
 
         Args:
@@ -309,7 +319,9 @@ class DiffusionModel(ABC):
                 for module in self.components.values():
                     if any(module is working for working in modules):
                         module.to(self.device)
-                    elif not torch.is_grad_enabled():  # a backward pass may come that goes through its parameters
+                    elif (
+                        not torch.is_grad_enabled()
+                    ):  # a backward pass may come that goes through its parameters
                         module.to("cpu")
             mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
             with autocast_for(self.device, self.dtype) if mixed else nullcontext():
@@ -321,7 +333,9 @@ class DiffusionModel(ABC):
             return SamplingCost(len(cond) * (1 if is_off(guidance_scale) else 2), 0)
         return self.guidance.cost(self, cond, guidance_scale)
 
-    def _sampling(self, cond: Conditioning, uncond: Conditioning, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
+    def _sampling(
+        self, cond: Conditioning, uncond: Conditioning, guidance_scale: Scale, num_inference_steps: int
+    ) -> Sampling:
         """What steers a batch through the steps."""
         if self.guidance is None:
             return Sampling(self.predict, cond, uncond, guidance_scale, num_inference_steps)
@@ -383,7 +397,9 @@ class DiffusionModel(ABC):
         timesteps = torch.empty(len(stops))
         everyone = list(range(len(stops)))
         n_steps = len(self.schedule.sampler(num_inference_steps).timesteps)
-        stops = [n_steps if stop >= num_inference_steps else stop for stop in stops]  # some samplers take more steps
+        stops = [
+            n_steps if stop >= num_inference_steps else stop for stop in stops
+        ]  # some samplers take more steps
         groups = [everyone]
         if self.schedule.sampler(num_inference_steps).remembers:
             groups = [[row for row in everyone if stops[row] == stop] for stop in sorted(set(stops))]
@@ -426,7 +442,9 @@ class DiffusionModel(ABC):
     def _decoders(self) -> list[nn.Module]:
         """The networks that decode."""
         texts = {encoder.component for encoder in self.text}
-        return [m for name, m in self.components.items() if name != self.denoiser_component and name not in texts]
+        return [
+            m for name, m in self.components.items() if name != self.denoiser_component and name not in texts
+        ]
 
     def sample(
         self,
@@ -438,7 +456,9 @@ class DiffusionModel(ABC):
         guidance_scale: Scale,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1 from unit noise and conditioning, in one batch."""
-        done = self.denoise(noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        done = self.denoise(
+            noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale
+        )
         return self.decode(done.latents)
 
     @torch.no_grad()
@@ -464,7 +484,9 @@ class DiffusionModel(ABC):
             InputError: there is no prompt, or not one seed for each.
         """
         if not prompts or len(prompts) != len(seeds):
-            raise InputError(f"Give a seed for each prompt: {len(prompts)} prompts came with {len(seeds)} seeds.")
+            raise InputError(
+                f"Give a seed for each prompt: {len(prompts)} prompts came with {len(seeds)} seeds."
+            )
         size = batch_size or self.batch_size
         uncond = self.uncond()
         images = []
@@ -473,7 +495,11 @@ class DiffusionModel(ABC):
             scale = guidance_scale[rows] if isinstance(guidance_scale, Tensor) else guidance_scale
             cond = self.encode(prompts[rows])
             noise = self.initial_noise(seeds[rows])
-            images.append(self.sample(noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=scale))
+            images.append(
+                self.sample(
+                    noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=scale
+                )
+            )
         return torch.cat(images)
 
 

@@ -54,7 +54,9 @@ class PromptSource:
 
     def __getitem__(self, rows: Rows) -> Self:
         tokens = {name: own[rows] for name, own in self.tokens.items()}
-        return replace(self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()})
+        return replace(
+            self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,16 @@ class Conditioning:
             ValueError: some parts have pooled features or extras that others lack.
         """
         first = parts[0]
-        if any((part.pooled is None) != (first.pooled is None) or part.extras.keys() != first.extras.keys() for part in parts):
+        if any(
+            (part.pooled is None) != (first.pooled is None) or part.extras.keys() != first.extras.keys()
+            for part in parts
+        ):
             raise ValueError("Prompts of different models cannot be in one batch.")
-        pooled = None if first.pooled is None else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        pooled = (
+            None
+            if first.pooled is None
+            else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        )
         extras = {name: torch.cat([part.extras[name] for part in parts]) for name in first.extras}
         return Conditioning(torch.cat([part.prompt_embeds for part in parts]), pooled, extras, _joined(parts))
 
@@ -134,10 +143,14 @@ class Conditioning:
 def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
     """The sources of all parts as one; none where a part has none, or where parts differ in kind."""
     sources = [part.source for part in parts if part.source is not None]
-    if len(sources) < len(parts) or any(source.embeddings.keys() != sources[0].embeddings.keys() for source in sources):
+    if len(sources) < len(parts) or any(
+        source.embeddings.keys() != sources[0].embeddings.keys() for source in sources
+    ):
         return None
     tokens = {}
     for name in sources[0].tokens:
         tokens[name] = Tokens.cat([source.tokens[name] for source in sources])
-    embeddings = {name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings}
+    embeddings = {
+        name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings
+    }
     return PromptSource(tokens, embeddings)

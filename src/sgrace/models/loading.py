@@ -65,12 +65,18 @@ def load_model_from(
     name = _pipeline_class(source, revision)
     family = known_pipelines().get(name or "")
     if family is None:
-        raise InputError(f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}.")
+        raise InputError(
+            f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
+        )
     pipeline = _pipeline(source, kind, variant, revision)
     model = family.from_pipeline(pipeline, str(source))
     for encoder in model.text:
-        if set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids:  # what transformers makes of no files
-            raise InputError(f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words.")
+        if (
+            set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids
+        ):  # what transformers makes of no files
+            raise InputError(
+                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words."
+            )
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -96,18 +102,28 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
     except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is not valid JSON.") from error
     except Exception as error:
-        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
+        raise InputError(
+            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
+        ) from error
 
 
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
     # what looks at finished images is not needed, and published folders often lack it
-    options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    options: dict[str, Any] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
     try:
-        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
+        return DiffusionPipeline.from_pretrained(
+            source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options
+        )
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
-        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
+        raise InputError(
+            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
+        ) from error
 
 
 def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module:
@@ -124,7 +140,9 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
     own = {name: value.shape for name, value in like.state_dict().items()}
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):
-        raise InputError(f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}.")
+        raise InputError(
+            f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}."
+        )
     module: torch.nn.Module = found
     return module
 

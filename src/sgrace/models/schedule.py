@@ -31,7 +31,9 @@ class Sampler(ABC):
         """What the denoiser is given for the latents of a step."""
 
     @abstractmethod
-    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def step(
+        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """The latents after a step; samplers that add noise draw it from each sample's own generator."""
 
 
@@ -44,10 +46,14 @@ class NoiseSchedule(ABC):
 
     n_timesteps: int
 
-    def sample_timesteps(self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " n"]:
+    def sample_timesteps(
+        self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0
+    ) -> Float[Tensor, " n"]:
         """Uniform timesteps between two fractions of the schedule, on the CPU."""
         first = int(low * self.n_timesteps)
-        return torch.randint(first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator).float()
+        return torch.randint(
+            first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator
+        ).float()
 
     def timestep_at(self, fraction: float) -> float:
         """The timestep at a fraction of the schedule."""
@@ -93,7 +99,11 @@ class DiffusionSchedule(NoiseSchedule):
 
     def _signal(self, timesteps: Tensor, latents: Tensor) -> Tensor:
         """``a_t`` of each sample, shaped to multiply latents of any rank."""
-        return self.signal.to(timesteps.device)[timesteps.long()].view(-1, *[1] * (latents.ndim - 1)).to(latents.device)
+        return (
+            self.signal.to(timesteps.device)[timesteps.long()]
+            .view(-1, *[1] * (latents.ndim - 1))
+            .to(latents.device)
+        )
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.add_noise`."""

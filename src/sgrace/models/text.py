@@ -66,7 +66,9 @@ class TextEncoder:
         Raises:
             InputError: the tokenizer gives a token that the network has no embedding for.
         """
-        found = self.tokenizer(list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
+        found = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
         return self._tokens(found.input_ids)
 
     def assemble(self, contents: Sequence[Sequence[int]]) -> Tokens:

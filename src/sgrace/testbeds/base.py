@@ -79,7 +79,9 @@ class Testbed(ABC):
     def prompts(self, concept: Concept, n: int) -> list[Prompt]:
         """Up to n prompts that ask for the concept, never used in erasing."""
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """A detector of the concept.
 
         Args:

@@ -81,7 +81,10 @@ def measure(
             guidance_scale=guidance_scale,
         )
     verdicts = {prompts: questions.judge(found) for prompts, found in images.items()}
-    shares = {name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts)) for name, question in every.items()}
+    shares = {
+        name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts))
+        for name, question in every.items()
+    }
     cross_domain = shares.pop(CROSS_DOMAIN, None)
     by_name = {name: images[question.prompts] for name, question in questions.asked.items()}
     return Measured(shares, by_name, cross_domain)

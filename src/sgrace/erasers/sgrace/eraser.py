@@ -133,7 +133,9 @@ class _Run:
             retain_tokens = constants.retain_tokens[picks]
             retain_embeddings = self.job.model.text.main.embed(retain_tokens.ids)
             # one call of the encoder: the adversarial prompts, then the retain prompts
-            cond = student.encode_tokens(Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings]))
+            cond = student.encode_tokens(
+                Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings])
+            )
             features = constants.features(cond[: len(tokens)], tokens)
             if step == 0:
                 self._log_angle(features.detach(), goals)
@@ -166,7 +168,9 @@ class _Run:
         if self.config.erase_target == "opposite":
             return 1 + cosine.mean()
         # a ceiling for each sample, and for each position where all are compared
-        ceilings = torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
+        ceilings = (
+            torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
+        )
         return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
 
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:

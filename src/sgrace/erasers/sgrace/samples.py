@@ -174,7 +174,9 @@ class Adversary:
             noise = student.schedule.to_noise(output, latents, timesteps)
             pooled = self.constants.pooled(cond, tokens[rows])
             alignment = F.cosine_similarity(pooled, subject.pooled[None]).mean()
-            return F.mse_loss(noise, points.goals[pairs]) + self.config.attack_feature_weight * (1 - alignment)
+            return F.mse_loss(noise, points.goals[pairs]) + self.config.attack_feature_weight * (
+                1 - alignment
+            )
 
         return loss_at
 

@@ -39,10 +39,14 @@ class SchedulerSampler(Sampler):
         scaled: Tensor = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[step])
         return scaled
 
-    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def step(
+        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """See :meth:`Sampler.step`."""
         noise = {"generator": list(generators)} if self._draws else {}
-        stepped: Tensor = self._scheduler.step(output, self._scheduler.timesteps[step], latents, **noise).prev_sample
+        stepped: Tensor = self._scheduler.step(
+            output, self._scheduler.timesteps[step], latents, **noise
+        ).prev_sample
         return stepped
 
 

@@ -51,7 +51,9 @@ def train(
         The loss, averaged over about the last 200 steps.
     """
     trained: list[Tensor] = list(parameters if parameters is not None else model.parameters())
-    optimiser = torch.optim.AdamW(trained, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trained, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+    )
     average = [p.detach().clone() for p in trained] if schedule.ema else []
     start, running = 0, 0.0
     checkpoint = work / f"{stage}.pt"
@@ -62,7 +64,13 @@ def train(
         average, start, running = state["average"], state["step"], state["loss"]
 
     def save(step: int) -> None:
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step, "loss": running}
+        state = {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average,
+            "step": step,
+            "loss": running,
+        }
         with atomic_file(checkpoint) as partial:
             torch.save(state, partial)
 
