@@ -38,9 +38,7 @@ def test_results_do_not_depend_on_the_batch_size(model: DiffusionModel, words: K
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_call_is_larger_than_the_batch_size(
-    model: DiffusionModel, words: Knowledge, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_call_is_larger_than_the_batch_size(model: DiffusionModel, words: Knowledge, name: str) -> None:
     """With guidance, the denoiser sees a sample with its prompt and with the empty prompt."""
     largest = {"text_encoder": 0, "denoiser": 0}
 

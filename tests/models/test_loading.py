@@ -157,7 +157,7 @@ def test_another_kind_of_pipeline_is_refused_by_name(folder: Path) -> None:
     pipeline = StableDiffusionImg2ImgPipeline(**tiny_pipeline().components, requires_safety_checker=False)
     pipeline.save_pretrained(folder.parent / "other")
     with pytest.raises(
-        InputError, match="holds a StableDiffusionImg2ImgPipeline; .* are: StableDiffusionPipeline"
+        InputError, match=r"holds a StableDiffusionImg2ImgPipeline; .* are: StableDiffusionPipeline"
     ):
         load(folder.parent / "other")
     change_index(folder, _class_name=None)
@@ -192,7 +192,7 @@ def test_a_part_of_other_sizes_is_told(folder: Path) -> None:
     model = tiny_model()
     model.text.main.module.resize_token_embeddings(len(model.text.main.tokenizer) + 3)
     model.text.main.module.save_pretrained(folder / "larger")
-    with pytest.raises(InputError, match="does not fit the model: .*embedding"):
+    with pytest.raises(InputError, match=r"does not fit the model: .*embedding"):
         load_component(folder / "larger", tiny_model().text.main.module)
     with pytest.raises(InputError, match="Cannot load"):
         load_component(folder / "nowhere", model.denoiser)

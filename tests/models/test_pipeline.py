@@ -81,7 +81,7 @@ def test_adapters_refuse_to_be_saved_as_a_pipeline(model: DiffusionModel, tmp_pa
 
 def test_no_pipeline_carries_guidance(model: DiffusionModel) -> None:
     safe = of_guidance(model).apply(model)
-    with pytest.raises(InputError, match="sld steers the sampling .* `generate`"):
+    with pytest.raises(InputError, match=r"sld steers the sampling .* `generate`"):
         _ = safe.pipeline
     assert (images(safe) - images(model)).abs().max() > 1e-5
     close(drawn(model.pipeline, model), images(model))

@@ -160,7 +160,7 @@ def test_encoders_of_one_vocabulary_follow_token_by_token() -> None:
     assert stack.main is stack["first"]
     assert [each.name for each in stack] == ["first", "second"]
     # a content that no text gives: "chur" and "ch" apart
-    content = stack.main.content_tokens("a photo of")[:2] + [3, 4]
+    content = [*stack.main.content_tokens("a photo of")[:2], 3, 4]
     rows = stack.follow(stack.main.assemble([content, [5]]))
     assert rows["first"].ids.shape == (2, 20)
     assert rows["second"].ids.shape == (2, 12)

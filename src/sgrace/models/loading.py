@@ -22,14 +22,13 @@ TEXT_PROJECTION = "text_projection.safetensors"
 
 def known_families() -> list[type[DiffusionModel]]:
     """Every family of models, one for each file of ``families`` that is no helper."""
-    found = []
+    found: list[type[DiffusionModel]] = []
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
         home = importlib.import_module(f"{families.__name__}.{module.name}")
-        for value in vars(home).values():
-            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
-                found.append(value)
+        classes = [value for value in vars(home).values() if isinstance(value, type)]
+        found += [one for one in classes if issubclass(one, DiffusionModel) and one is not DiffusionModel]
     return list(dict.fromkeys(found))
 
 
