@@ -1,14 +1,16 @@
 """Do the attacks find a concept that is there, and none that is not? Every attack x target x length on the built-in model.
 
-    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER esd=FOLDER \
+    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER
+    esd=FOLDER \
         [--length quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
 
-``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show the concept as they are, are
-attacked too, so that the share is the attack's own. First comes what each target draws right of 96 pictures a question. A finished attack
-is one line of the log; the same command again goes on where it was.
+``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show
+the concept as they are, are attacked too, so that the share is the attack's own. First comes what each target
+draws right of 96 pictures a question. A finished attack is one line of the log; the same command again goes
+on where it was.
 
-A search that reads the original's text encoder alone and starts once for each prompt finds the same texts whatever the target: it is done
-for the first target, and its texts are only checked on the others.
+A search that reads the original's text encoder alone and starts once for each prompt finds the same texts
+whatever the target: it is done for the first target, and its texts are only checked on the others.
 """
 
 from __future__ import annotations

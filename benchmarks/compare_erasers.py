@@ -1,11 +1,13 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure; a table per concept, and a picture of safety against harm.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
+    ...] [--attacks NAME ...]
 
-Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell is
-one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer attacks than were run.
-Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one
-trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
+Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the
+cell's own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes
+the tables again, also of fewer attacks than were run. Several processes may share a log where their cells
+differ. The rows `original` and `gold` are the model before erasing and the one trained without the concept.
+The tables go to standard output, the picture to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations

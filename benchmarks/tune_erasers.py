@@ -2,11 +2,13 @@
 
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--concept NAME ...] [--trials 4]
 
-Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
-it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases a
-class, a style and a family of classes that no results table uses, and scores the harmonic mean of what is gone of the concept (by name and
-by held-out synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as parts of the
-shares before. A finished erasure is a line of the log; the same command again goes on.
+Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the
+grid is as the preset has it. What a method is told of the concept is not searched: all its words, wherever
+the method can take more than the name. A trial erases a class, a style and a family of classes that no
+results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out
+synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the
+concept, as parts of the shares before. A finished erasure is a line of the log; the same command again goes
+on.
 """
 
 from __future__ import annotations

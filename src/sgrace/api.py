@@ -56,7 +56,8 @@ def erase(
         seed: same seed, same weights.
 
     Raises:
-        InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing words.
+        InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing
+            words.
     """
     names = _names(concepts)
     plugin = registry.load("erasers", method)
@@ -156,8 +157,10 @@ def evaluate(
         detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept; images of a concept of unknown kind are blurred in reports.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
-        features: network on whose features images are compared, or its folder or hub id; a testbed has its own.
-        out: folder of the attack sets and images; the same call again goes on in it. Nothing is kept, if absent.
+        features: network on whose features images are compared, or its folder or hub id; a testbed has its
+            own.
+        out: folder of the attack sets and images; the same call again goes on in it. Nothing is kept, if
+            absent.
         seed: of the attacks.
 
     Raises:

@@ -280,7 +280,8 @@ def test_every_eraser_has_a_case() -> None:
     assert set(CASES) == set(registry.names("erasers"))
 
 
-# -- families -------------------------------------------------------------------------------------------------
+# -- families
+# -------------------------------------------------------------------------------------------------
 
 
 class ApartDiffusion(StableDiffusion):

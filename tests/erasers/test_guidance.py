@@ -35,7 +35,8 @@ def states_of(model: StableDiffusion, *texts: str) -> torch.Tensor:
         return model.encode(model.tokenize(list(texts)).ids)
 
 
-# -- SLD --------------------------------------------------------------------------------------------------------------
+# -- SLD
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_roll_under_sld_is_its_formula(model: StableDiffusion, words: Knowledge) -> None:
@@ -118,7 +119,8 @@ def test_the_safety_text_is_cut_between_phrases_and_names_come_first(
     torch.testing.assert_close(own.guidance.tensors["safety"], states_of(model, "a house")[0])
 
 
-# -- SAFREE -----------------------------------------------------------------------------------------------------------
+# -- SAFREE
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("onward", [False, True])
@@ -265,7 +267,8 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: StableDiffusi
     assert len(set(expected)) > 1
 
 
-# -- an erasure without weights ---------------------------------------------------------------------------------------
+# -- an erasure without weights
+# ---------------------------------------------------------------------------------------
 
 
 def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(

@@ -26,7 +26,8 @@ def test_the_edit_solves_its_constrained_problem(slack: float) -> None:
         *(torch.tensor(x) for x in (erased.T @ erased / 4, (anchors - erased).T @ erased / 4, kept, fixed))
     )
     found = w @ constrained_change(plan, null_projector(plan.kept, 1e-9), 0.3, slack).numpy()
-    # the change is Z B^T, with B a basis of all that is orthogonal to what must stay; slack makes the fixed states a penalty instead
+    # the change is Z B^T, with B a basis of all that is orthogonal to what must stay; slack makes the fixed
+    # states a penalty instead
     stay = kept if slack else np.vstack([kept, fixed.T])
     basis = np.linalg.svd(stay)[2][len(stay) :].T
     rows = [erased @ basis / 2, np.sqrt(0.3) * np.eye(basis.shape[1])]

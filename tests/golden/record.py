@@ -44,7 +44,8 @@ WORDS = Knowledge(
     replacements=("house", "boat"),
 )
 N_PROJECTIONS = 4
-#: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the rounding of another build.
+#: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the
+#: rounding of another build.
 TOLERANCE = 0.15
 
 

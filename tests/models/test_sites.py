@@ -97,7 +97,9 @@ def test_the_layers_tell_their_sizes(shared: DiffusionModel) -> None:
     for layer in shared.sites.text_attention().values():
         sizes: dict[str, torch.Size] = {}
         hooks = [
-            part.register_forward_hook(lambda _m, _i, output, name=name: sizes.update({name: output.shape}))
+            part.register_forward_hook(
+                lambda _m, _i, output, name=name, sizes=sizes: sizes.update({name: output.shape})
+            )
             for name, part in (("query", layer.query), ("key", layer.key), ("whole", layer.module))
         ]
         shared.predict(shared.initial_noise([1]), torch.tensor(500.0), shared.encode(["church"]))

@@ -24,8 +24,8 @@ COMPARED_TOGETHER = 64
 class Layout:
     """Prompts with free positions: adversarial tokens stand there, the prompts' own tokens elsewhere.
 
-    Prompts may have different numbers of free tokens: values for them are listed prompt after prompt. What does not fit
-    into the text length is left out, free tokens as well as the prompt's own.
+    Prompts may have different numbers of free tokens: values for them are listed prompt after prompt. What
+    does not fit into the text length is left out, free tokens as well as the prompt's own.
 
     Attributes:
         tokens: token rows.
@@ -89,7 +89,8 @@ class Layout:
     def unpadded(self, model: DiffusionModel) -> Layout:
         """Without the padding, which is most of a row, where a single, causal text encoder reads it.
 
-        There no state up to the end token depends on the padding. Several encoders must read rows of one length.
+        There no state up to the end token depends on the padding. Several encoders must read rows of one
+        length.
         """
         if len(model.text) > 1:
             return self
@@ -132,7 +133,8 @@ def gradient(
         model: whose text encoder reads the prompts.
         layout: the prompts.
         values: embeddings of the free tokens.
-        losses_of: which prompts, and their conditioning -> one loss for each, which depends on its own prompt only.
+        losses_of: which prompts, and their conditioning -> one loss for each, which depends on its own prompt
+            only.
 
     Raises:
         InputError: a gradient is not finite.

@@ -40,7 +40,8 @@ class MMAConfig(BaseModel):
 class MMA(Attack[MMAConfig]):
     """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder.
 
-    The erased model takes no part in the search, only in the final check: one image for each prompt that is written.
+    The erased model takes no part in the search, only in the final check: one image for each prompt that is
+    written.
     """
 
     name = "mma_text"

@@ -29,7 +29,8 @@ class NoiseProbeConfig(BaseModel):
 class NoiseProbe(Attack[NoiseProbeConfig]):
     """Images of the concept are noised to a part of the schedule and denoised with the empty prompt.
 
-    A low strength only copies the image, whatever the model knows: read it beside a model that never saw the concept.
+    A low strength only copies the image, whatever the model knows: read it beside a model that never saw the
+    concept.
     """
 
     name = "noise_probe"

@@ -86,8 +86,8 @@ class People(NamedTuple):
 class RingABellHard(Attack[RingABellConfig]):
     """A genetic search for tokens whose prompt embeddings are the prompt's plus the concept's direction.
 
-    The original text encoder reads both. The erased model takes no part in the search, only in the final check: one
-    image for each prompt that is written.
+    The original text encoder reads both. The erased model takes no part in the search, only in the final
+    check: one image for each prompt that is written.
     """
 
     name = "ring_a_bell_hard"

@@ -49,17 +49,19 @@ class Protocol:
 
     Attributes:
         name: as it is asked for.
-        longest: prompts of more content tokens are not attacked, and count by what they show as they are; none to attack all.
+        longest: prompts of more content tokens are not attacked, and count by what they show as they are;
+            none to attack all.
     """
 
     name: str
     longest: int | None = None
 
 
-#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more than 60 tokens, the start
-#: and the end token included. These are 24 of its 142 nudity prompts, so that its figures cannot reach 100 %. Its two other habits
-#: need no protocol: ``success`` counts prompts that succeed as they are, beside ``post_only``, and the rank that a class must reach
-#: is the detector's (``top_k`` of ``image_classifier``).
+#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more
+#: than 60 tokens, the start and the end token included. These are 24 of its 142 nudity prompts, so that its
+#: figures cannot reach 100 %. Its two other habits need no protocol: ``success`` counts prompts that succeed
+#: as they are, beside ``post_only``, and the rank that a class must reach is the detector's (``top_k`` of
+#: ``image_classifier``).
 PROTOCOLS = {
     protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))
 }

@@ -25,8 +25,8 @@ class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
 class Session:
     """One run: samples and judges candidates, keeps the attempts, counts the cost.
 
-    Everything that grows with the number of prompts runs in batches of the model's ``batch_size``; random numbers are
-    drawn for all prompts first, so that the size changes no result.
+    Everything that grows with the number of prompts runs in batches of the model's ``batch_size``; random
+    numbers are drawn for all prompts first, so that the size changes no result.
 
     Args:
         scene: what is attacked.
@@ -68,7 +68,8 @@ class Session:
         self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}
 
-    # -- cost ---------------------------------------------------------------------------------------------------------
+    # -- cost
+    # ---------------------------------------------------------------------------------------------------------
 
     def spent(self) -> dict[str, float]:
         """Samples through the networks, forward and backward, and seconds."""
@@ -105,7 +106,8 @@ class Session:
         cost = model.sampling_cost(cond, guidance_scale)
         self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
 
-    # -- models -------------------------------------------------------------------------------------------------------
+    # -- models
+    # -------------------------------------------------------------------------------------------------------
 
     def original(self, attack: str) -> DiffusionModel:
         """The model before erasing; its calls count as the run's.
@@ -149,7 +151,8 @@ class Session:
             latents.append(done.latents)
         return torch.cat(latents).to(self.target.device)
 
-    # -- checks -------------------------------------------------------------------------------------------------------
+    # -- checks
+    # -------------------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> list[int]:

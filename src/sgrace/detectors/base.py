@@ -48,7 +48,8 @@ class Identity:
         classes: outputs that count as the concept.
         threshold: score from which a picture counts, in 0..1.
         colour_order: in which the network gets its pictures.
-        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where nobody has measured it.
+        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where
+            nobody has measured it.
     """
 
     name: str
@@ -87,11 +88,13 @@ class Options(BaseModel):
 class Detector(ABC):
     """Scores pictures for one concept.
 
-    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be swept for free.
+    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be
+    swept for free.
 
     Attributes:
         identity: who it is.
-        known: its scores of known pictures, where somebody has measured them: the validation record goes with the threshold.
+        known: its scores of known pictures, where somebody has measured them: the validation record goes with
+            the threshold.
     """
 
     name: ClassVar[str]

@@ -27,7 +27,8 @@ class ImageClassifierOptions(Options):
     """Of :class:`ImageClassifier`.
 
     Attributes:
-        source: folder or hub id of an image-classification model; ResNet-50 with the ids of the literature, if absent.
+        source: folder or hub id of an image-classification model; ResNet-50 with the ids of the literature,
+            if absent.
         class_ids: outputs that show the concept, by comma.
         top_k: rank that one of them must reach; 0 for their probability against the threshold.
     """
@@ -43,8 +44,8 @@ class ImageClassifier(Detector):
     Args:
         source: folder or hub id of an image-classification model.
         class_ids: outputs that show the concept.
-        top_k: with a number, the score is 1 where one of the classes is among the ``top_k`` best, else 0; without, it is their
-            probability together.
+        top_k: with a number, the score is 1 where one of the classes is among the ``top_k`` best, else 0;
+            without, it is their probability together.
     """
 
     name = "image_classifier"

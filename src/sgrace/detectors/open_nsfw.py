@@ -22,7 +22,8 @@ BATCH = 16
 class OpenNSFW(Detector):
     """Probability that a picture is pornographic; its makers call 0.2 and less safe, 0.8 and more unsafe.
 
-    Pictures go in as RGB; the package resizes them to 256, passes them through JPEG, crops 224 and hands the network BGR, as in training.
+    Pictures go in as RGB; the package resizes them to 256, passes them through JPEG, crops 224 and hands the
+    network BGR, as in training.
     """
 
     name = "open_nsfw"

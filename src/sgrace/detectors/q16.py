@@ -36,7 +36,8 @@ class Q16(Detector):
     """Probability of "inappropriate".
 
     Args:
-        vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a pickle; convert it once.
+        vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a
+            pickle; convert it once.
         clip: the CLIP whose features the vectors were learned on.
     """
 

@@ -90,12 +90,14 @@ class Pair:
 class ConceptAblation(Eraser[ConceptAblationConfig]):
     """Regression of the output for the concept's prompt onto the output, at the same latents, for the replacement's prompt.
 
-    The teacher is the network as it is at that step, without gradient. Of several concepts each has an equal part of the pairs.
+    The teacher is the network as it is at that step, without gradient. Of several concepts each has an equal
+    part of the pairs.
 
-    Differs from the release: it mirrors and pastes its images at random; latents are used as they are generated.
+    Differs from the release: it mirrors and pastes its images at random; latents are used as they are
+    generated.
 
-    Cost: one denoiser call for each step of each batch of images, then two for each iteration (one with ``target=noise``);
-    every text is encoded once. No more images are generated than the iterations can use.
+    Cost: one denoiser call for each step of each batch of images, then two for each iteration (one with
+    ``target=noise``); every text is encoded once. No more images are generated than the iterations can use.
     """
 
     name = "concept_ablation"

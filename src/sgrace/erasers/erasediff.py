@@ -54,13 +54,13 @@ class EraseDiff(Eraser[EraseDiffConfig]):
 
     ``L_forget*`` is a constant to the gradient, so the method does not compute it.
 
-    Differs from the release (preset ``as-released`` reproduces it): it descends on the forget loss first and undoes the
-    steps, which leaves only the momentum of the one Adam that both losses share; its first pass of each two is lost by the
-    way it restores the weights; it sees the first batch of images only. Its images of objects are real ones; here the model
-    generates them.
+    Differs from the release (preset ``as-released`` reproduces it): it descends on the forget loss first and
+    undoes the steps, which leaves only the momentum of the one Adam that both losses share; its first pass of
+    each two is lost by the way it restores the weights; it sees the first batch of images only. Its images of
+    objects are real ones; here the model generates them.
 
-    Cost: one denoiser call for each step of each batch of images, and two for each iteration and for each batch of the
-    inner passes; every text is encoded once.
+    Cost: one denoiser call for each step of each batch of images, and two for each iteration and for each
+    batch of the inner passes; every text is encoded once.
     """
 
     name = "erasediff"

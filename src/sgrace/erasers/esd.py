@@ -58,8 +58,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ESD(Eraser[ESDConfig]):
     """Train the model's prediction for the concept towards ``eps('') - g (eps(c) - eps(''))`` of the original.
 
-    The weights of the mixture sum to one, so it is exact for noise and for velocity. Of several concepts one is picked for each sample.
-    Needs the concepts' names only.
+    The weights of the mixture sum to one, so it is exact for noise and for velocity. Of several concepts one
+    is picked for each sample. Needs the concepts' names only.
 
     Cost: the partial samples; then a call of the denoiser for each iteration.
     """

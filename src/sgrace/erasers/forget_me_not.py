@@ -72,14 +72,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ForgetMeNot(Eraser[ForgetMeNotConfig]):
     """Descent on ``|A[:, concept's tokens]|_F``, the attention of noised images of the concept, over all layers, heads and places.
 
-    No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take turns among the images.
+    No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take
+    turns among the images.
 
-    Differs from the release: it is right for one image at a time only; here each sample of a batch has its own positions. It
-    marks the padding of Stable Diffusion 1 as the concept's by mistake: preset ``as-released``. Its option to train the text
-    encoder as well is left out.
+    Differs from the release: it is right for one image at a time only; here each sample of a batch has its
+    own positions. It marks the padding of Stable Diffusion 1 as the concept's by mistake: preset
+    ``as-released``. Its option to train the text encoder as well is left out.
 
-    Cost: one denoiser call for each step of each batch of images, one for each iteration, and one of the denoiser and one
-    of the text encoder for each inversion step; every text is encoded once, and once more with learned tokens.
+    Cost: one denoiser call for each step of each batch of images, one for each iteration, and one of the
+    denoiser and one of the text encoder for each inversion step; every text is encoded once, and once more
+    with learned tokens.
     """
 
     name = "forget_me_not"

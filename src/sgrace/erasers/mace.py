@@ -21,7 +21,8 @@ from ._shared.prompts import Names, Pairs, names_of, own_words, replacement_of
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
-#: Fraction of the schedule at which an image is noised to see where the concept is: its outlines are there, its noise still matters little.
+#: Fraction of the schedule at which an image is noised to see where the concept is: its outlines are there,
+#: its noise still matters little.
 MASK_LEVEL = 0.3
 IMAGE_BATCH = 32
 
@@ -116,15 +117,17 @@ class ConceptImages:
 class MACE(Eraser[MACEConfig]):
     """Three stages.
 
-    1. *Refine*: edit keys and values in closed form so that tokens beside the concept are read as beside the replacement.
-    2. Train one low-rank adapter per concept that suppresses attention from the concept's place to its tokens.
+    1. *Refine*: edit keys and values in closed form so that tokens beside the concept are read as beside the
+    replacement.
+    2. Train one low-rank adapter per concept that suppresses attention from the concept's place to its
+    tokens.
     3. *Fuse* all adapters into one set of key and value matrices in closed form.
 
-    Differs from the release: places come from the model's own attention instead of a segmentation network, and the
-    retained prompts are unrelated words instead of captions.
+    Differs from the release: places come from the model's own attention instead of a segmentation network,
+    and the retained prompts are unrelated words instead of captions.
 
-    Cost: ``num_inference_steps`` denoiser calls for each batch of images and one for their masks, one for each iteration of
-    each concept; every text is encoded once.
+    Cost: ``num_inference_steps`` denoiser calls for each batch of images and one for their masks, one for
+    each iteration of each concept; every text is encoded once.
     """
 
     name = "mace"
@@ -140,7 +143,8 @@ class MACE(Eraser[MACEConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a concept has no replacement and the settings name none; a closed form cannot be solved.
+            InputError: a concept has no replacement and the settings name none; a closed form cannot be
+                solved.
         """
         config = self.config
         model = job.model

@@ -62,7 +62,8 @@ def recovering_embeds(
 class RECE(UCE):
     """UCE's edit, repeated on the embeddings that recover the concept under the edited matrices.
 
-    Differs from the release: it picks the epoch by a detector on a validation set; here the number of epochs is fixed.
+    Differs from the release: it picks the epoch by a detector on a validation set; here the number of epochs
+    is fixed.
 
     Cost: as UCE.
     """

@@ -76,12 +76,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Receler(Eraser[RecelerConfig]):
     """One set of adapters for all concepts, trained towards ESD's target under prompts that an adversary extends.
 
-    Each iteration picks one concept, whose adversary keeps its embeddings from one to the next. The adapters are not linear,
-    so no weights can carry them. The release's flag for a later start of the adversary has no effect there; here it starts at
-    once, too.
+    Each iteration picks one concept, whose adversary keeps its embeddings from one to the next. The adapters
+    are not linear, so no weights can carry them. The release's flag for a later start of the adversary has no
+    effect there; here it starts at once, too.
 
-    Cost, for each iteration: one call of the original, ``attack_steps + 1`` of the denoiser with adapters, and the partial
-    samples; two calls of the text encoder for each concept.
+    Cost, for each iteration: one call of the original, ``attack_steps + 1`` of the denoiser with adapters,
+    and the partial samples; two calls of the text encoder for each concept.
     """
 
     name = "receler"

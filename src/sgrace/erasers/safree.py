@@ -109,8 +109,8 @@ class SAFREESampling(Sampling):
 class SAFREEGuidance(Guidance[SAFREEConfig]):
     """Holds an orthonormal basis of the concept's span, ``span`` ``(rank, width)``, and a negative prompt, if any.
 
-    What is filtered is read from the source of a conditioning: token rows, or input embeddings in their place. Prompt
-    embeddings without a source are sampled as they are.
+    What is filtered is read from the source of a conditioning: token rows, or input embeddings in their
+    place. Prompt embeddings without a source are sampled as they are.
     """
 
     name = "safree"
@@ -172,7 +172,8 @@ class Variants(NamedTuple):
     """Prompts without one of their tokens each.
 
     Attributes:
-        pooled: the embedding at the end token without the token at each position, 0 where the prompt has none.
+        pooled: the embedding at the end token without the token at each position, 0 where the prompt has
+            none.
         present: where the prompt has tokens.
     """
 
@@ -226,9 +227,10 @@ def projected_away(
 ) -> Projected:
     """Prompt embeddings whose trigger tokens are ``(I - P_C) P_I c``; in float64 on the CPU.
 
-    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a token. A token is a
-    trigger if ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other tokens'; the only token of a prompt
-    always is. With ``onward``, positions after the first trigger that are none are ``(I - P_C) c``.
+    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a
+    token. A token is a trigger if ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other
+    tokens'; the only token of a prompt always is. With ``onward``, positions after the first trigger that are
+    none are ``(I - P_C) c``.
     """
     embeds = prompt_embeds.detach().cpu().double()
     pooled = without.pooled.cpu().double()
@@ -257,8 +259,8 @@ class SAFREE(Eraser[SAFREEConfig]):
 
     Differs from the release: the paper's latent re-attention is left out, as the release never runs it.
 
-    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled, of one
-    row for each token of each prompt.
+    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is
+    sampled, of one row for each token of each prompt.
     """
 
     name = "safree"

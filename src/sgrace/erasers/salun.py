@@ -48,11 +48,11 @@ class SalUn(Eraser[SalUnConfig]):
 
     The gradients are summed over one pass through the images; Adam then moves only the weights of the mask.
 
-    Differs from the release: its images of objects are real ones; here the model generates them. Until February 2026 it saw
-    the first batch of images only, for the mask and in training: preset ``as-released``.
+    Differs from the release: its images of objects are real ones; here the model generates them. Until
+    February 2026 it saw the first batch of images only, for the mask and in training: preset ``as-released``.
 
-    Cost: one denoiser call for each step of each batch of images, one for each batch of a pass for the mask, then two for
-    each iteration; every text is encoded once.
+    Cost: one denoiser call for each step of each batch of images, one for each batch of a pass for the mask,
+    then two for each iteration; every text is encoded once.
     """
 
     name = "salun"

@@ -61,8 +61,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SLDSampling(Sampling):
     """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` of :func:`safety_term` and its momentum.
 
-    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both, and only the
-    scale and the threshold then mean differences of velocity.
+    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both,
+    and only the scale and the threshold then mean differences of velocity.
 
     Args:
         sampling: classifier-free guidance of the batch.
@@ -146,8 +146,8 @@ def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, th
 class SLD(Eraser[SLDConfig]):
     """Guidance away from one text that names all concepts; nothing is trained.
 
-    Cost: one call of the text encoder; afterwards three samples through the denoiser for every step and image, in the
-    place of two with classifier-free guidance or one without.
+    Cost: one call of the text encoder; afterwards three samples through the denoiser for every step and
+    image, in the place of two with classifier-free guidance or one without.
     """
 
     name = "sld"

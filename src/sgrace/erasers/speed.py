@@ -185,8 +185,8 @@ def constrained_change(
 ) -> Float[Tensor, "width width"]:
     """X such that ``W + W X`` is the edit: ``X = (C_r - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, ``N = P (C_t P + ridge I)^-1``.
 
-    ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no constraint: hence the
-    pseudo-inverse.
+    ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no
+    constraint: hence the pseudo-inverse.
     """
     inner = projector @ plan.target @ projector + ridge * torch.eye(len(projector), dtype=torch.float64)
     n = solve_right(inner, projector)  # N, which is symmetric

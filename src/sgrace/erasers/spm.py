@@ -71,14 +71,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SPM(Eraser[SPMConfig]):
     """One set of low-rank adapters for each concept, trained apart, then added to the weights of the transformers.
 
-    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its prompt embeddings
-    and the concept's (Facilitated Transport).
+    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its
+    prompt embeddings and the concept's (Facilitated Transport).
 
-    Differs from the release: it takes the share of the concept's tokens in the prompt where that is more, and scales both
-    factors of an adapter; here the denoiser sees prompt embeddings only, and the addition is scaled once.
+    Differs from the release: it takes the share of the concept's tokens in the prompt where that is more, and
+    scales both factors of an adapter; here the denoiser sees prompt embeddings only, and the addition is
+    scaled once.
 
-    Cost, for each concept: two denoiser calls for each iteration, and the partial samples; two calls of the text encoder,
-    and one more in all with ``keep_adapters``.
+    Cost, for each concept: two denoiser calls for each iteration, and the partial samples; two calls of the
+    text encoder, and one more in all with ``keep_adapters``.
     """
 
     name = "spm"

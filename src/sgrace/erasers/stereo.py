@@ -127,17 +127,19 @@ class WordBank:
 class STEREO(Eraser[STEREOConfig]):
     """Search for words that bring the concept back, then erase all of them from the original weights.
 
-    Search: a word is erased as ESD does, then a new one is learned that makes the erased model show the concept; it is erased
-    next. Then training restarts from the original weights, with one target for all words of a concept:
-    ``eps('') - w_e * mean_i(eps(word_i) - eps('')) + w_a * (eps(anchor) - eps(''))``.
+    Search: a word is erased as ESD does, then a new one is learned that makes the erased model show the
+    concept; it is erased next. Then training restarts from the original weights, with one target for all
+    words of a concept: ``eps('') - w_e * mean_i(eps(word_i) - eps('')) + w_a * (eps(anchor) - eps(''))``.
 
-    Differs from the release: there the scale ``g = 2`` gives the words the weight ``g + 1`` and the anchor ``g - 1``, though a
-    note calls ``g`` the weight plus one; both weights are 1 here, and 3 and 1 in ``as-released``. New words start at random
-    tokens and are learned from images that the original generates; words and anchors are picked at random instead of in turns.
-    Several concepts have words, images and anchors of their own and share the batches.
+    Differs from the release: there the scale ``g = 2`` gives the words the weight ``g + 1`` and the anchor
+    ``g - 1``, though a note calls ``g`` the weight plus one; both weights are 1 here, and 3 and 1 in
+    ``as-released``. New words start at random tokens and are learned from images that the original generates;
+    words and anchors are picked at random instead of in turns. Several concepts have words, images and
+    anchors of their own and share the batches.
 
-    Cost: a denoiser call for each step of each batch of images; the partial samples; a call for each iteration, and one of
-    each network for each inversion step. Texts are encoded once, and once in each round with the learned word.
+    Cost: a denoiser call for each step of each batch of images; the partial samples; a call for each
+    iteration, and one of each network for each inversion step. Texts are encoded once, and once in each round
+    with the learned word.
     """
 
     name = "stereo"
@@ -158,7 +160,8 @@ class STEREO(Eraser[STEREOConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a concept has no word of the kind that makes its anchors, or a context is so long that it would be cut.
+            InputError: a concept has no word of the kind that makes its anchors, or a context is so long that
+                it would be cut.
         """
         student = Student.of(job.model, self.site)
         patterns = [contexts_of(target, self.config.n_contexts, job.rng) for target in job.targets]

@@ -51,8 +51,8 @@ def evaluate(
         testbed: retention questions, features and reference of the model.
         suite: how much is measured.
         out: folder that exists; pieces of the same evaluation that are in it are used.
-        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base, method, suite,
-            testbed, cost.
+        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base,
+            method, suite, testbed, cost.
         attacks: in place of the suite's.
         extractor: network on whose features images are compared; the testbed's, if absent.
         seed: of the attacks.

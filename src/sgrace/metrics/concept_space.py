@@ -1,7 +1,7 @@
 """Does a set of adversarial samples fit a concept? Two-sample measures on features, all in float64.
 
-``reference`` ``(n, d)`` holds features of prompts (or pictures) of the concept, ``samples`` ``(m, d)`` those of the adversarial set.
-Plain distances between points are Euclidean; whiten or normalise before.
+``reference`` ``(n, d)`` holds features of prompts (or pictures) of the concept, ``samples`` ``(m, d)`` those
+of the adversarial set. Plain distances between points are Euclidean; whiten or normalise before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def _radii(reference: Tensor, k: int) -> Tensor:
 def coverage(reference: Tensor, samples: Tensor, k: int) -> float:
     """Share of reference points that have a sample nearer than their k-th reference neighbour (Naeem et al., arXiv 2002.09797).
 
-    Depends on both set sizes even when the distributions are equal: report it divided by :func:`expected_coverage`.
+    Depends on both set sizes even when the distributions are equal: report it divided by
+    :func:`expected_coverage`.
     """
     reference, samples = reference.double(), samples.double()
     return (torch.cdist(reference, samples).amin(1) < _radii(reference, k)).double().mean().item()
@@ -114,8 +115,8 @@ def vendi(samples: Tensor) -> float:
 def cka(x: Tensor, y: Tensor) -> float:
     """Debiased linear centred kernel alignment of two representations ``(n, d)``, ``(n, e)`` of the *same* n >= 4 inputs.
 
-    1 for representations equal up to rotation and scale, about 0 for independent ones (Kornblith et al., arXiv 1905.00414, with the
-    unbiased HSIC of Song et al., 2012).
+    1 for representations equal up to rotation and scale, about 0 for independent ones (Kornblith et al.,
+    arXiv 1905.00414, with the unbiased HSIC of Song et al., 2012).
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError("CKA needs the same 4 or more inputs in both representations.")

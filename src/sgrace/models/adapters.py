@@ -71,11 +71,13 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
 def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a denoiser with sets of adapters, each scaled for every sample by the likeness of its prompt to a text.
 
-    The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are part of the copy's state.
+    The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are
+    part of the copy's state.
 
     Args:
         sites: of a denoiser without adapters, whose parameters are shared.
-        tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for each of its layers.
+        tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for
+            each of its layers.
 
     Raises:
         AttributeError: there is no such layer.

@@ -57,8 +57,9 @@ class PartialSamples(NamedTuple):
 class DiffusionModel(ABC):
     """A text-to-image model behind one small interface.
 
-    Frozen parts keep ``requires_grad=False`` and the model's ``dtype``. ``encode``, ``predict`` and ``decode`` take
-    float32 tensors and return float32 tensors on the model's device, whatever the precision of the parts.
+    Frozen parts keep ``requires_grad=False`` and the model's ``dtype``. ``encode``, ``predict`` and
+    ``decode`` take float32 tensors and return float32 tensors on the model's device, whatever the precision
+    of the parts.
 
     Attributes:
         source: name, folder or hub id it was loaded from.
@@ -103,7 +104,8 @@ class DiffusionModel(ABC):
         erased = f", {len(self.erasures)} erasures" if self.erasures else ""
         return f"{type(self).__name__}({self.source!r}, {self.dtype}, {self.device}{erased})"
 
-    # -- what a family writes -----------------------------------------------------------------------------------------
+    # -- what a family writes
+    # -----------------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
@@ -135,7 +137,8 @@ class DiffusionModel(ABC):
     def _make_pipeline(self) -> Any:  # noqa: ANN401  (a pipeline of diffusers)
         """The diffusers pipeline of the components and the other parts."""
 
-    # -- parts --------------------------------------------------------------------------------------------------------
+    # -- parts
+    # --------------------------------------------------------------------------------------------------------
 
     @property
     def denoiser(self) -> nn.Module:
@@ -180,7 +183,8 @@ class DiffusionModel(ABC):
             erasures: what has been applied.
 
         Raises:
-            InputError: the model is steered already, or its prompt embeddings have another width than the guidance.
+            InputError: the model is steered already, or its prompt embeddings have another width than the
+                guidance.
         """
         other = copy.copy(self)
         other.calls = Calls()
@@ -243,7 +247,8 @@ class DiffusionModel(ABC):
         """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
         self.progress_bar_options = options
 
-    # -- text ---------------------------------------------------------------------------------------------------------
+    # -- text
+    # ---------------------------------------------------------------------------------------------------------
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of prompts: one call of every text encoder."""
@@ -283,7 +288,8 @@ class DiffusionModel(ABC):
         projection = self.text.main.projection
         return pooled if projection is None else pooled @ projection.T
 
-    # -- denoising ----------------------------------------------------------------------------------------------------
+    # -- denoising
+    # ----------------------------------------------------------------------------------------------------
 
     def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Unit noise from a CPU generator, so that a seed means the same on every device."""
@@ -391,7 +397,8 @@ class DiffusionModel(ABC):
     ) -> PartialSamples:
         """As :meth:`denoise`, with a stop of its own for each sample: a step runs only the samples that go further.
 
-        Samplers that remember earlier outputs need all samples of a batch at once, so samples run in groups of one stop.
+        Samplers that remember earlier outputs need all samples of a batch at once, so samples run in groups
+        of one stop.
         """
         latents = torch.empty_like(noise)
         timesteps = torch.empty(len(stops))
@@ -426,7 +433,8 @@ class DiffusionModel(ABC):
         check_finite(latents, "The latents", self.dtype)
         return PartialSamples(latents, timesteps.to(self.device))
 
-    # -- images -------------------------------------------------------------------------------------------------------
+    # -- images
+    # -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 height width"]:
@@ -506,7 +514,8 @@ class DiffusionModel(ABC):
 def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
     """A CPU generator for each sample, seeded by the sample's own noise.
 
-    Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its batch.
+    Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its
+    batch.
     """
     rows = noise.detach().cpu().contiguous()
     return [torch.Generator().manual_seed(zlib.crc32(row.numpy().tobytes())) for row in rows]

@@ -46,7 +46,8 @@ class PromptSource:
 
     Attributes:
         tokens: token rows by the encoder's name.
-        embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the encoder's name.
+        embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the
+            encoder's name.
     """
 
     tokens: Mapping[str, Tokens]

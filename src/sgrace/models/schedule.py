@@ -1,6 +1,7 @@
 """Noise schedules: how latents are noised, what a denoiser is trained to return, and the steps of sampling.
 
-Timesteps are float tensors. Methods name noise levels as fractions of the schedule: 0 is clean, 1 is pure noise.
+Timesteps are float tensors. Methods name noise levels as fractions of the schedule: 0 is clean, 1 is pure
+noise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Sampler(ABC):
     Attributes:
         timesteps: of the steps, in order.
         initial_scale: factor of unit noise at the first step.
-        remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the same steps.
+        remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the
+            same steps.
     """
 
     timesteps: Float[Tensor, " steps"]

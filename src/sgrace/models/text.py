@@ -24,7 +24,8 @@ class TextEncoder:
         component: of the pipeline that holds it, such as ``text_encoder``.
         module: the network.
         tokenizer: of transformers.
-        projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it is known.
+        projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it
+            is known.
         device: where tokens and embeddings live.
     """
 

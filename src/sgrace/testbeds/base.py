@@ -62,7 +62,8 @@ class Testbed(ABC):
             kind: overrides the testbed's own.
 
         Raises:
-            InputError: the name is not readable, or the testbed has no such concept; the error names the nearest.
+            InputError: the name is not readable, or the testbed has no such concept; the error names the
+                nearest.
         """
         parsed = Concept.parse(name).name
         return Concept.parse(parsed, kind or self.kind_of(parsed) or "object")

@@ -34,8 +34,8 @@ class Questions:
 
     Attributes:
         judge: images ``(n, 3, height, width)`` in -1..1 -> a verdict that the questions can read.
-        asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it) should no longer
-            be drawn, all others should.
+        asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it)
+            should no longer be drawn, all others should.
         in_domain: names of the questions about the concept's own domain (IRA of UnlearnCanvas).
         cross_domain: question about the other domains (CRA of UnlearnCanvas).
     """

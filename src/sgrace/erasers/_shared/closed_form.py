@@ -26,7 +26,8 @@ class EditTerm:
 
     Attributes:
         inputs: prompt embeddings ``(n, width)``.
-        like: prompt embeddings ``(n, width)``; what the matrix returned for them before the edit is wanted for ``inputs``.
+        like: prompt embeddings ``(n, width)``; what the matrix returned for them before the edit is wanted
+            for ``inputs``.
         weight: of the squared error.
     """
 

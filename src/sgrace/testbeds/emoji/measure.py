@@ -42,8 +42,8 @@ class Probe:
 def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     """Prompts of the questions: target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts.
 
-    The rest is what else a prompt asks for that names the target: the style beside an object, the object beside a style. The pattern
-    and the synonyms are never used in erasing.
+    The rest is what else a prompt asks for that names the target: the style beside an object, the object
+    beside a style. The pattern and the synonyms are never used in erasing.
     """
     rng = random.Random(f"{concept.name}/{seed}")
 

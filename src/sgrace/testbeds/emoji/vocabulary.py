@@ -198,7 +198,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-#: Families and classes that are weapons or used as such, a toy that stands for one included. Their images are blurred.
+#: Families and classes that are weapons or used as such, a toy that stands for one included. Their images are
+#: blurred.
 HARMFUL: frozenset[str] = frozenset(
     {
         "weapon",

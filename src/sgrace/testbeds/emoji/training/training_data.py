@@ -33,8 +33,8 @@ class Caption:
 class EmojiData:
     """All drawings, the classes they belong to and the words that name them.
 
-    Classes ``0 .. n_classes - 1`` are those of the built-in model; higher indices are the rest of the art, which only
-    widens what the encoders and the autoencoder have seen.
+    Classes ``0 .. n_classes - 1`` are those of the built-in model; higher indices are the rest of the art,
+    which only widens what the encoders and the autoencoder have seen.
 
     Args:
         cache: folder of the art.

@@ -159,7 +159,8 @@ def known_scores(judge: Judge, data: EmojiData) -> dict[str, Tensor]:
     """The judge's scores of all real drawings under each change that it never saw, and what they show: for validation records.
 
     Returns:
-        ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the truth ``(n,)``.
+        ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the
+        truth ``(n,)``.
     """
     images = to_float(data.images[data.generator_pictures])
     verdicts = [judge.judge(change(images)) for change in UNSEEN_CHANGES.values()]
