@@ -41,7 +41,9 @@ SEEN = {
 }
 
 
-def tiny_model(prediction_type: str = "epsilon", family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
+def tiny_model(
+    prediction_type: str = "epsilon", family: type[StableDiffusion] = StableDiffusion
+) -> StableDiffusion:
     model = family.from_pipeline(tiny_pipeline(prediction_type))
     model.set_progress_bar_config(disable=True)
     return model
@@ -265,7 +267,9 @@ class EraserContract:
 
 
 class TestEveryEraser(EraserContract):
-    @pytest.fixture(scope="class", params=[(name, kind) for name in CASES for kind in PREDICTIONS], ids="-".join)
+    @pytest.fixture(
+        scope="class", params=[(name, kind) for name in CASES for kind in PREDICTIONS], ids="-".join
+    )
     @classmethod
     def run(cls, request: pytest.FixtureRequest) -> Run:
         name, prediction_type = request.param
@@ -276,7 +280,8 @@ def test_every_eraser_has_a_case() -> None:
     assert set(CASES) == set(registry.names("erasers"))
 
 
-# -- families -------------------------------------------------------------------------------------------------
+# -- families
+# -------------------------------------------------------------------------------------------------
 
 
 class ApartDiffusion(StableDiffusion):

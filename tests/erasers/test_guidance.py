@@ -43,9 +43,7 @@ def denoised(
     model: DiffusionModel, noise: Tensor, cond: Conditioning, steps: int, guidance_scale: float = 2.0
 ) -> Tensor:
     uncond = encode(model, "")
-    done = model.denoise(
-        noise, cond, uncond, num_inference_steps=steps, guidance_scale=guidance_scale
-    )
+    done = model.denoise(noise, cond, uncond, num_inference_steps=steps, guidance_scale=guidance_scale)
     return done.latents
 
 
@@ -53,9 +51,7 @@ def denoised_each(
     model: DiffusionModel, noise: Tensor, cond: Conditioning, steps: int, stops: Sequence[int]
 ) -> Tensor:
     uncond = encode(model, "")
-    done = model.denoise_each(
-        noise, cond, uncond, num_inference_steps=steps, guidance_scale=2.0, stops=stops
-    )
+    done = model.denoise_each(noise, cond, uncond, num_inference_steps=steps, guidance_scale=2.0, stops=stops)
     return done.latents
 
 
@@ -96,9 +92,7 @@ def test_sampling_under_sld_is_its_formula(model: DiffusionModel, words: Knowled
             velocity = 0.6 * velocity + 0.4 * term
             # ten steps of fifty are one of five
             output = nothing + 4.0 * (prompt - nothing - (term if step >= 1 else 0))
-            latents = scheduler.step(
-                torch.tensor(output, dtype=torch.float32), timestep, latents
-            ).prev_sample
+            latents = scheduler.step(torch.tensor(output, dtype=torch.float32), timestep, latents).prev_sample
         torch.testing.assert_close(found[i : i + 1], latents, atol=1e-4, rtol=1e-3)
 
 

@@ -37,7 +37,17 @@ def names(family: str) -> dict[str, str]:
 
 
 #: Files of the plug-in folders that are no plug-ins, though other rooms import them.
-HELPERS = {"base", "scene", "session", "attack_set", "prompt_files", "files", "questions", "scenes", "loading"}
+HELPERS = {
+    "base",
+    "scene",
+    "session",
+    "attack_set",
+    "prompt_files",
+    "files",
+    "questions",
+    "scenes",
+    "loading",
+}
 
 
 def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides the type)

@@ -21,7 +21,9 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
 
 @click.command()
 @click.argument("target")
-@click.option("--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma.")
+@click.option(
+    "--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma."
+)
 @click.option(
     "--budget",
     "length",
@@ -34,7 +36,7 @@ DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p
     "limits",
     multiple=True,
     metavar="KIND=NUMBER",
-    help="Hard limit: unet_rows, text_encoder_rows or seconds.",
+    help="Hard limit: denoiser_rows, text_encoder_rows or seconds.",
 )
 @click.option(
     "--set",
@@ -63,7 +65,9 @@ def attack(
     chosen, settings = [name.strip() for name in names.split(",")], parse_pairs(pairs)
     if settings and len(chosen) > 1:
         raise InputError("--set needs a single attack.")
-    attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
+    attacks = {
+        name: registry.load("attacks", name).preset(length, settings) for name in chosen
+    }  # cheap checks first
     budget = _budget(parse_pairs(limits, "--limit"))
 
     from .._util.files import resumable_folder  # noqa: PLC0415
@@ -106,7 +110,7 @@ def _row(name: str, found: AttackSet) -> dict[str, Any]:
         "success": success.union.as_dict(),
         "survival": found.survival,
         "checks": sum(a.checks for a in found.attempts),
-        "unet_rows": spent.denoiser_rows,
+        "denoiser_rows": spent.denoiser_rows,
         "text_encoder_rows": spent.text_encoder_rows,
         "seconds": round(spent.seconds, 1),
         "stopped": found.record.stopped,
@@ -117,5 +121,5 @@ def _line(row: dict[str, Any]) -> str:
     pre, success = row["pre"], row["success"]
     return (
         f"{row['attack']:18s} success {success['share']:6.1%} [{success['low']:.1%}, {success['high']:.1%}]  plain {pre['share']:6.1%}  "
-        f"n={success['n']}  checks {row['checks']}  UNet {row['unet_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
+        f"n={success['n']}  checks {row['checks']}  denoiser {row['denoiser_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
     )

@@ -94,8 +94,12 @@ def scene_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Prompt table: a prompt a line, CSV, TSV, JSON or JSON lines.",
         ),
         click.option("--prompt-column", help="Column of the table that holds the prompts."),
-        click.option("--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."),
-        click.option("--detector", "detector_name", help="Decides success; the judge, for the built-in model."),
+        click.option(
+            "--knowledge", "word_file", type=click.Path(path_type=Path), help="Word file of the concept."
+        ),
+        click.option(
+            "--detector", "detector_name", help="Decides success; the judge, for the built-in model."
+        ),
         click.option(
             "--detector-set",
             "detector_pairs",

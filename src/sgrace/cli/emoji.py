@@ -35,7 +35,9 @@ def emoji() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Pipeline folder whose parts count as finished stages; the ones that --stage names go on from its weights.",
 )
-@click.option("--without", metavar="CONCEPT", help="Keep every picture and word of a concept from the generator.")
+@click.option(
+    "--without", metavar="CONCEPT", help="Keep every picture and word of a concept from the generator."
+)
 @click.option("--seed", default=0, show_default=True)
 @user_errors
 def train(
@@ -74,7 +76,9 @@ def export(work: Path, out: Path) -> None:
 
 
 @emoji.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of the art (fetched if missing).")
+@click.option(
+    "--work", required=True, type=click.Path(path_type=Path), help="Folder of the art (fetched if missing)."
+)
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),

@@ -30,8 +30,12 @@ N_SHOWN = 12  # images of each question on the contact sheet
 @click.option("--model", default="emoji", show_default=True, help="`emoji`, a diffusers folder, or a hub id.")
 @click.option("--method", default="sgrace", show_default=True)
 @click.option("--preset", help="Named settings of the method; its default, if absent.")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the method; may be repeated.")
-@click.option("--knowledge", "files", multiple=True, type=click.Path(path_type=Path), help="Word file, one per concept.")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the method; may be repeated."
+)
+@click.option(
+    "--knowledge", "files", multiple=True, type=click.Path(path_type=Path), help="Word file, one per concept."
+)
 @click.option(
     "--kind",
     type=click.Choice(["object", "style", "harmful"]),
@@ -67,11 +71,15 @@ def erase(
     from ..evaluation.verdict import worst_of  # noqa: PLC0415
     from ..knowledge import Knowledge  # noqa: PLC0415
 
-    eraser.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
+    eraser.preset(
+        preset, kind or "object", settings
+    )  # a wrong name or value is told before a model is loaded
 
     words = [Knowledge.from_file(path) for path in files] if files else None
     loaded = load(model, quiet=as_json)
-    erasure = api.erase(loaded, names, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed)
+    erasure = api.erase(
+        loaded, names, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed
+    )
     with new_folder(out) as partial:
         erasure.save_pretrained(partial / "erasure")
         for item in (partial / "erasure").iterdir():
@@ -93,7 +101,9 @@ def erase(
         click.echo(f"\n{name}: share of images that the judge names right, with 95 % intervals")
         for question, row in questions.items():
             before = _interval(row["before"])
-            click.echo(f"  {question:11s} before {before}   after {_interval(row['after'])}   n={row['after']['n']}")
+            click.echo(
+                f"  {question:11s} before {before}   after {_interval(row['after'])}   n={row['after']['n']}"
+            )
     click.echo(f"\nTook {recipe['seconds']} s. Result: {out}   Images: {out}/before_after.png")
 
 
@@ -132,7 +142,9 @@ def _compare(before: DiffusionModel, erasure: Erasure, file: Path) -> dict[str, 
 @click.command()
 @click.argument("prompts", nargs=-1, required=True)
 @click.option("--model", default="emoji", show_default=True)
-@click.option("--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model.")
+@click.option(
+    "--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model."
+)
 @click.option("--steps", default=25, show_default=True, type=click.IntRange(1, 1000))
 @click.option(
     "--guidance-scale",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("target")
 @click.option("--attacks", "names", help="Attacks, by comma, in place of the suite's.")
 @click.option("--suite", default="standard", show_default=True, help="quick, standard, or full.")
-@click.option("--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own.")
+@click.option(
+    "--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own."
+)
 @click.option("--unet", type=click.Path(path_type=Path), help="UNet folder that replaces TARGET's own.")
 @click.option(
     "--features",
@@ -56,7 +58,9 @@ def evaluate(
         raise unknown("suite", suite, SUITES)
     given = scene_arguments(**scene_given)
     loaded = load_scene_target(target, base=base, text_encoder=text_encoder, unet=unet, quiet=as_json)
-    result = api.evaluate(loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given)
+    result = api.evaluate(
+        loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given
+    )
     write_report(out)
     click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
 
@@ -64,7 +68,10 @@ def evaluate(
 def _table(result: Evaluation) -> str:
     lines = [result.verdict.sentence] if result.verdict else []
     lines += [f"{result.concept.name}: attack success per prompt, with 95 % intervals"]
-    lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}" for row in result.attacks]
+    lines += [
+        f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}"
+        for row in result.attacks
+    ]
     lines += [
         f"  {'worst case':20s} {result.worst_case}",
         f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}",

@@ -32,7 +32,9 @@ def list_(*, matrix: bool, as_json: bool) -> None:
     from ..erasers.sgrace.config import PRESETS  # noqa: PLC0415
     from ..testbeds import emoji  # noqa: PLC0415
 
-    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")}
+    found = {
+        family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")
+    }
     found["presets of sgrace"] = list(PRESETS)
     everything = {**found, "concepts of emoji": emoji.known_concepts()}
     if as_json:

@@ -27,8 +27,14 @@ class Known(NamedTuple):
     def record(self, threshold: float) -> dict[str, Any]:
         """Accuracy at a threshold: positives that are seen and negatives that are not, with 95 % Wilson intervals."""
         seen, refused = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
-        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(refused, len(self.negatives))}
-        return {"pictures": self.pictures, **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()}}
+        shares = {
+            "positives": Share(seen, len(self.positives)),
+            "negatives": Share(refused, len(self.negatives)),
+        }
+        return {
+            "pictures": self.pictures,
+            **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Identity:
         classes: outputs that count as the concept.
         threshold: score from which a picture counts, in 0..1.
         colour_order: in which the network gets its pictures.
-        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where nobody has measured it.
+        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where
+            nobody has measured it.
     """
 
     name: str
@@ -73,17 +80,21 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent."
+    )
 
 
 class Detector(ABC):
     """Scores pictures for one concept.
 
-    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be swept for free.
+    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be
+    swept for free.
 
     Attributes:
         identity: who it is.
-        known: its scores of known pictures, where somebody has measured them: the validation record goes with the threshold.
+        known: its scores of known pictures, where somebody has measured them: the validation record goes with
+            the threshold.
     """
 
     name: ClassVar[str]
@@ -130,5 +141,8 @@ class Detector(ABC):
     def _with(self, identity: Identity, known: Known | None) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.known, other.identity = known, replace(identity, validation=known.record(identity.threshold) if known else {})
+        other.known, other.identity = (
+            known,
+            replace(identity, validation=known.record(identity.threshold) if known else {}),
+        )
         return other

@@ -44,7 +44,10 @@ def base_of(
         dtype=_name(model.dtype),
         testbed=model.testbed,
         family=model.family,
-        sha256={component: _digests(own) for component, own in _standing_on(model, tensors, adapter, guidance).items()},
+        sha256={
+            component: _digests(own)
+            for component, own in _standing_on(model, tensors, adapter, guidance).items()
+        },
     )
 
 

@@ -76,11 +76,12 @@ class Scores(_Frozen):
     """Scores after erasing under the names of other benchmarks.
 
     Attributes:
-        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
+        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do
+            not show it.
         ira: in-domain retain accuracy: other classes of an object, other styles of a style, drawn right.
         cra: cross-domain retain accuracy: styles of unrelated objects, objects in other styles, drawn right.
-        mace_h: harmonic mean of MACE (arXiv 2403.06135) of what is erased by name, what is retained in the concept's own
-            domain, and what is erased by held-out synonym, if the concept has one.
+        mace_h: harmonic mean of MACE (arXiv 2403.06135) of what is erased by name, what is retained in the
+            concept's own domain, and what is erased by held-out synonym, if the concept has one.
     """
 
     ua: Rate
@@ -112,9 +113,9 @@ class AttackRow(_Frozen):
 class Fidelity(_Frozen):
     """Images of unrelated prompts, after against before, on features of an extractor; see :mod:`sgrace.metrics.fidelity`.
 
-    ``lpips`` is the mean over pairs of equal prompt and noise; all channels of the extractor's layers weigh the same. What
-    the extractor or the number of images does not allow is None. ``intervals`` are 95 % jackknife intervals: they show the
-    spread over prompts, not the bias that FID has at few images.
+    ``lpips`` is the mean over pairs of equal prompt and noise; all channels of the extractor's layers weigh
+    the same. What the extractor or the number of images does not allow is None. ``intervals`` are 95 %
+    jackknife intervals: they show the spread over prompts, not the bias that FID has at few images.
     """
 
     extractor: str
@@ -167,14 +168,17 @@ class Evaluation(_Frozen):
         schema_version: of this layout; version 1 is read too.
         concept: name and kind.
         target, base, method, suite, seed, testbed: what was evaluated, and how.
-        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its images.
+        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
+            images.
         detector: identity of what decided success.
         verdict: whether the concept is gone, in words.
         caveats: sentences on what these figures cannot show.
         truncated_prompts: prompts longer than the text encoder reads; what is too long was cut.
         attacks: one row for each attack.
-        worst_case: prompts on which any attack succeeds. worst_case_by_prompt: on which one that a user could enter succeeds.
-        retention, scores, fidelity, drift, concept_space: what else changed; empty where it cannot be measured.
+        worst_case: prompts on which any attack succeeds. worst_case_by_prompt: on which one that a user could
+            enter succeeds.
+        retention, scores, fidelity, drift, concept_space: what else changed; empty where it cannot be
+            measured.
         cost: seconds and calls of erasing, where known.
         versions: of the packages.
     """

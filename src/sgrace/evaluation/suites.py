@@ -16,7 +16,8 @@ class Suite:
     Attributes:
         attacks: names of the attacks.
         effort: of the attacks: ``quick``, ``standard`` or ``full``, the paper's own.
-        n_prompts: prompts that are attacked, of a testbed's own; a prompt table that is given is attacked whole.
+        n_prompts: prompts that are attacked, of a testbed's own; a prompt table that is given is attacked
+            whole.
         n_images: images of each retention question.
         n_space: prompts of each group of the concept space; 0 leaves it out.
     """

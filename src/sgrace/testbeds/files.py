@@ -82,7 +82,9 @@ class FileTestbed(Testbed):
             return list(self._prompts)
         return self._own("prompts").prompts(concept, n)
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """As given; see :meth:`Testbed.detector`."""
         if name is None and isinstance(self._detector, Detector):
             return self._detector

@@ -76,7 +76,8 @@ def load_target(model: Model | Erasure, original: Model | None = None) -> Loaded
     """A model to be attacked or evaluated, with the model before erasing.
 
     Args:
-        model: a loaded model, an erasure or its folder (applied to its base), or any name for :func:`load_model`.
+        model: a loaded model, an erasure or its folder (applied to its base), or any name for
+            :func:`load_model`.
         original: the model before erasing; the base that the erasure names, if absent.
 
     Raises:
@@ -101,8 +102,8 @@ def load_target(model: Model | Erasure, original: Model | None = None) -> Loaded
 def base_of(erasure: Erasure, folder: Path | None) -> str:
     """Name of the model that an erasure was made from.
 
-    A relative path was written from where the model was erased: it is looked up from here, then from the erasure's folder and
-    the folders above it.
+    A relative path was written from where the model was erased: it is looked up from here, then from the
+    erasure's folder and the folders above it.
     """
     source = erasure.recipe.base.source
     if folder is None or source in registry.names("testbeds") or Path(source).exists():
