@@ -22,23 +22,14 @@ TEXT_PROJECTION = "text_projection.safetensors"
 
 def known_families() -> list[type[DiffusionModel]]:
     """Every family of models, one for each file of ``families`` that is no helper."""
-<<<<<<< HEAD
-    found: dict[type[DiffusionModel], None] = {}
-=======
     found: list[type[DiffusionModel]] = []
->>>>>>> main
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
         home = importlib.import_module(f"{families.__name__}.{module.name}")
         classes = [value for value in vars(home).values() if isinstance(value, type)]
-<<<<<<< HEAD
-        found |= dict.fromkeys(c for c in classes if issubclass(c, DiffusionModel) and c is not DiffusionModel)
-    return list(found)
-=======
         found += [one for one in classes if issubclass(one, DiffusionModel) and one is not DiffusionModel]
     return list(dict.fromkeys(found))
->>>>>>> main
 
 
 def known_pipelines() -> dict[str, type[DiffusionModel]]:
