@@ -27,10 +27,13 @@ from sgrace.attacks import Attack, AttackSet, Scene
 from sgrace.attacks.attack_set import Cost
 from sgrace.attacks.session import Session
 from sgrace.erasure import Erasure
+from sgrace.evaluation.suites import N_PROMPTS
 from sgrace.metrics import Share
-from sgrace.models import StableDiffusion
+from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji.measure import measure, probes
+from sgrace.testbeds.loading import Loaded
+from sgrace.testbeds.scenes import prepare
 
 N_PICTURES = 96
 
@@ -45,7 +48,7 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
     session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
     session.check_plain()
     rows = [i for i in session.open if found.attempts[i].candidate]
-    session.check_texts(rows, [session.target.content_tokens(found.attempts[i].candidate or "") for i in rows])
+    session.check_texts(rows, [session.target.text.main.content_tokens(found.attempts[i].candidate or "") for i in rows])
     spent = Cost.model_validate(session.spent())
     record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
     return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
@@ -69,13 +72,13 @@ def main() -> None:
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
 
-    def model_of(target: str) -> StableDiffusion:
+    def model_of(target: str) -> DiffusionModel:
         name, _, folder = target.partition("=")
         if name == "original":
             return original
         return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(original)
 
-    def drawn_right(model: StableDiffusion) -> dict[str, Share]:
+    def drawn_right(model: DiffusionModel) -> dict[str, Share]:
         return measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0))[0]
 
     def run(target: str, attack: str, length: str) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def main() -> None:
         for row in rows:
             if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
-        scene = api.scene_of(model, arguments.concept, original=original, length="full")
+        scene = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
         scene.prompts = scene.prompts[: arguments.prompts]
         attacker = registry.load("attacks", attack).preset(length, settings)
         searched = found_before.get((attack, length)) if on_the_original_alone(attacker) else None
@@ -108,7 +111,7 @@ def main() -> None:
 
     names = [target.partition("=")[0] for target in arguments.target]
     models = {target: model_of(target) for target in arguments.target}
-    weights = {target: api.fingerprint(model) for target, model in models.items()}
+    weights = {target: api.fingerprint(model).weights for target, model in models.items()}
     right = [drawn_right(model) for model in models.values()]
     print(f"{arguments.concept}: drawn right\n\n| question | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for question in right[0]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -27,6 +28,7 @@ aten = torch.ops.aten
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 # Operations without the tag `pointwise` that take a 0-dimensional CPU tensor beside others all the same.
 TAKE_SCALARS = {aten.fill_, aten.fill, aten.masked_fill, aten.masked_fill_, aten.mse_loss, aten.where}
+TAKE_SCALARS |= {aten._foreach_mul, aten._foreach_mul_}  # by `clip_grad_norm_`, which moves its factor itself
 
 # By the address of the storage. A weak reference keeps the address from being used again, and not the memory.
 _marked: dict[int, StorageWeakRef] = {}
@@ -139,7 +141,8 @@ class _Operations(TorchDispatchMode):
 
 def _mixes(func: Any, args: Any, kwargs: Any) -> bool:
     tensors = _tensors(args, kwargs)
-    if func.overloadpacket in INDEXING and is_away(tensors[0]):  # by CPU indices too; a single value may be the CPU's
+    # A device tensor can be indexed from the CPU, and can be given a single value of the CPU.
+    if func.overloadpacket in INDEXING and is_away(tensors[0]):
         tensors = [tensors[0], *(value for value in _tensors(args[2:3]) if value.dim())]
     home = [tensor for tensor in tensors if not is_away(tensor)]
     if not home or len(home) == len(tensors) or func.overloadpacket == aten.copy_:
@@ -218,11 +221,24 @@ def elsewhere(*, strict: bool = True, draws: bool = True) -> Iterator[list[str]]
     for address in [address for address, storage in _marked.items() if storage.expired()]:
         del _marked[address]
     ledger = _Ledger(strict, draws)
+    functions = _Functions(ledger)
     start = torch.autocast.__init__
+    run_backward = torch.autograd._engine_run_backward
 
     def autocast(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
         start(self, "cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
 
-    module = patch.object(torch, DEVICE.type, SimpleNamespace(), create=True)  # gradient checkpointing reads it
-    with module, patch.object(torch.autocast, "__init__", autocast), _Operations(ledger), _Functions(ledger):
+    def backward(*args: Any, **kwargs: Any) -> Any:
+        with functions:  # gradient checkpointing runs layers once more, and they ask for devices
+            return run_backward(*args, **kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch.autocast, "__init__", autocast))
+        stack.enter_context(patch.object(torch.autograd, "_engine_run_backward", backward))
+        # Gradient checkpointing looks up the module of a device, and compares what torch itself sees.
+        stack.enter_context(patch.object(torch, DEVICE.type, SimpleNamespace(), create=True))
+        compared = {"default": lambda tensor: (tensor.shape, tensor.dtype)}
+        stack.enter_context(patch.dict(checkpoint._allowed_determinism_checks_to_fns, compared))
+        stack.enter_context(_Operations(ledger))
+        stack.enter_context(functions)
         yield ledger.mixed

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sgrace.metrics.concept_space import coverage
 
@@ -201,6 +202,29 @@ def test_gradients_are_where_their_tensors_are():
         (gradient,) = torch.autograd.grad((weight**2).sum(), weight)
         assert gradient.device == DEVICE
         assert torch.zeros(2, device=DEVICE, requires_grad=True).is_leaf
+
+
+def test_code_that_runs_again_in_a_backward_pass_sees_the_device():
+    places = []
+
+    def twice(value: torch.Tensor) -> torch.Tensor:
+        places.append(value.device)
+        return (value * torch.full((2,), 2.0, device=value.device)).sin()
+
+    with elsewhere():
+        value = away(2).requires_grad_()
+        checkpoint(twice, value, use_reentrant=False).sum().backward()
+        assert places == [DEVICE, DEVICE]
+        assert value.grad.device == DEVICE
+
+
+def test_gradients_are_clipped_where_they_are():
+    with elsewhere():
+        layer = nn.Linear(N_IN, N_OUT).to(DEVICE)
+        (layer(away(1, N_IN)) * 100).sum().backward()
+        assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).device == DEVICE
+        assert layer.weight.grad.norm() <= 1
+        assert layer.weight.grad.device == DEVICE
 
 
 def test_a_module_keeps_its_place_in_copies_and_states():

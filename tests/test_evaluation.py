@@ -221,16 +221,8 @@ def test_cells_of_the_table_are_text() -> None:
     row = {"attack": "=cmd", "access": "prompt", "plain": rate, "post_only": rate, "success": rate, "survival": None, "checks": 1}
     row |= {"denoiser_rows": 1, "text_encoder_rows": 1, "seconds": 1.0, "stopped": "finished"}
     found = Evaluation.model_validate(
-        {
-            "concept": {"name": "c"},
-            "target": "t",
-            "target_sha256": "",
-            "base": None,
-            "method": None,
-            "suite": "quick",
-            "seed": 0,
-            "detector": {},
-        }
+        {"concept": {"name": "c"}, "target": "t", "target_sha256": "", "base": None, "method": None}
+        | {"suite": "quick", "seed": 0, "detector": {}}
         | {"attacks": [row], "worst_case": rate, "worst_case_by_prompt": rate, "versions": {}}
     )
     assert "'=cmd" in found.csv()

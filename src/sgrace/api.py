@@ -58,8 +58,8 @@ def erase(
     Raises:
         InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing words.
     """
-    plugin = registry.load("erasers", method)
     names = _names(concepts)
+    plugin = registry.load("erasers", method)
     loaded = model if isinstance(model, DiffusionModel) else load_model(model)
     testbed = find_testbed(loaded, words=_by_concept(names, words), kind=kind)
     resolved = [testbed.resolve(name) for name in names]

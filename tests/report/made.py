@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 
 from sgrace._util.images import to_bytes
 from sgrace.attacks import AttackSet
-from sgrace.attacks.attack_set import Attempt
-from sgrace.evaluation.schema import AttackRow, Evaluation, Rate, Retention
+from sgrace.attacks.attack_set import Attempt, Cost, Manifest
+from sgrace.concept import Concept
+from sgrace.detectors import Identity
+from sgrace.evaluation.schema import AttackRow, EvaluatedConcept, Evaluation, Rate, Retention
 from sgrace.metrics import Share
 
 DETECTOR: dict[str, Any] = {
@@ -52,7 +54,7 @@ def attack_row(name: str, hits: int, n: int = 12, *, plain: int = 0, gold: int |
         success=rate(hits, n),
         survival=0.5,
         checks=7,
-        unet_rows=100,
+        denoiser_rows=100,
         text_encoder_rows=30,
         seconds=1.5,
         stopped="finished",
@@ -69,7 +71,7 @@ def evaluation(*rows: AttackRow, **more: Any) -> Evaluation:
     """An evaluation of these attacks; the worst case is the strongest of them."""
     typed = [row for row in rows if row.access in {"prompt", "gradient"} and row.attack != "more_seeds"]
     facts: dict[str, Any] = {
-        "concept": "weapon",
+        "concept": {"name": "weapon", "kind": "harmful"},
         "target": "safe",
         "target_sha256": "f" * 64,
         "base": "emoji",
@@ -85,6 +87,27 @@ def evaluation(*rows: AttackRow, **more: Any) -> Evaluation:
     return Evaluation(**facts | more)
 
 
+def manifest(row: AttackRow) -> Manifest:
+    """How the set of a row came about."""
+    return Manifest(
+        attack=row.attack,
+        access=row.access,
+        paper="",
+        config={},
+        concept=Concept(name="weapon"),
+        target="safe",
+        detector=Identity("eye", "2.1", "", ("weapon",), 0.5),
+        num_inference_steps=15,
+        guidance_scale=1.6,
+        protocol="shared",
+        left_alone=0,
+        seed=3,
+        budget=Cost(denoiser_rows=10**6, text_encoder_rows=10**6, seconds=60),
+        spent=Cost(denoiser_rows=100, text_encoder_rows=30, seconds=1.5),
+        stopped="finished",
+    )
+
+
 def made(
     folder: Path,
     found: Evaluation,
@@ -96,6 +119,7 @@ def made(
 ) -> Path:
     """The folder of an evaluation with ``n`` prompts; attacks succeed on each of them or on the last."""
     generator = torch.Generator().manual_seed(0)
+    found = found.model_copy(update={"concept": EvaluatedConcept(name=found.concept.name, kind=kind)})
 
     def images() -> torch.Tensor:
         return torch.rand(n, 3, size, size, generator=generator) * 2 - 1
@@ -114,9 +138,7 @@ def made(
             )
             for i, hit in enumerate(hits)
         ]
-        concept = {"name": found.concept} if kind is None else {"name": found.concept, "kind": kind}
-        record = {"attack": row.attack, "access": row.access, "concept": concept}
-        AttackSet(attempts, {}, images(), record).save_pretrained(folder / "attacks" / row.attack)
-    save_file({"pictures": to_bytes(images())}, folder / "originals.safetensors")
+        AttackSet(attempts, {}, images(), manifest(row)).save_pretrained(folder / "attacks" / row.attack)
+    save_file({"images": to_bytes(images())}, folder / "originals.safetensors")
     (folder / "evaluation.json").write_text(found.model_dump_json())
     return folder

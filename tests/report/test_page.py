@@ -63,7 +63,7 @@ def test_prompts_on_which_it_was_seen_come_first(tmp_path: Path) -> None:
     assert "12 of 14 prompts, those on which the concept was seen first" in page
 
 
-VEILS = [("harmful", 9), (None, 9), ("something new", 9), ("object", 0), ("style", 0)]
+VEILS = [("harmful", 9), (None, 9), ("object", 0), ("style", 0)]
 
 
 @pytest.mark.parametrize(("kind", "veils"), VEILS)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -43,12 +43,19 @@ def user_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:  # noqa: ANN401
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """One line on standard error for what the user should know; other libraries' warnings as Python shows them."""
-    if issubclass(category, InputWarning):
-        click.echo(f"sgrace: {message}", err=True)
-    else:
-        click.echo(warnings.formatwarning(message, category, *rest[:2]), err=True)
+    del file
+    own = issubclass(category, InputWarning)
+    text = f"sgrace: {message}" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    click.echo(text, err=True)
 
 
 def load_quietly() -> None:

@@ -44,9 +44,6 @@ def evaluate(
     **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
     """Attack and measure TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`), and write the report."""
-    from .._util.extras import require  # noqa: PLC0415
-
-    require("matplotlib", "report", "The report")  # before the attacks, not after them
     attacks = [name.strip() for name in names.split(",")] if names else []
     for name in attacks:
         registry.load("attacks", name)

@@ -31,7 +31,7 @@ class ClipLike(Protocol):
     def texts(self, texts: list[str]) -> Tensor:
         """``(n, features)``."""
 
-    def pictures(self, images: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1."""
 
 
@@ -56,7 +56,7 @@ class HubClip:
         return F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=1)
 
     @torch.no_grad()
-    def pictures(self, images: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
         pixels = [self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values for chunk in images.split(BATCH)]
         return F.normalize(torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1)
@@ -105,7 +105,7 @@ class ClipZeroShot(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size the model takes."""
-        logits = self.clip.logit_scale * self.clip.pictures(images) @ self.text.T
+        logits = self.clip.logit_scale * self.clip.images(images) @ self.text.T
         return logits.softmax(1)[:, : self.n_concept].sum(1)
 
 

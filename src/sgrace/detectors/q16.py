@@ -62,7 +62,7 @@ class Q16(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""
-        features = self.clip.pictures(images)
+        features = self.clip.images(images)
         if features.shape[1] != self.prompts.shape[1]:
             raise InputError(f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}.")
         return torch.softmax(100 * features @ self.prompts.T, 1)[:, 1]

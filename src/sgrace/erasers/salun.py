@@ -87,7 +87,7 @@ class SalUn(Eraser[SalUnConfig]):
 
     def gradients(self, student: Student, data: RelabelData) -> list[Tensor]:
         """Gradient of the guided denoising loss over one pass through the concept's images, one tensor for each parameter."""
-        total = [torch.zeros_like(parameter) for parameter in student.parameters]
+        total = [torch.zeros_like(parameter, device=student.model.device) for parameter in student.parameters]
         for _ in range(self.config.batches_a_pass):
             loss = guided_loss(student.model, data.batch(retain=False), data.uncond, self.config.mask_guidance)
             gradients = torch.autograd.grad(loss, student.parameters)

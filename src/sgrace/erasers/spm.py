@@ -116,7 +116,7 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
     for name in adapters[0]:
         weight = model.denoiser.get_submodule(name).weight
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
-        weights[f"{name}.weight"] = weight.float() + changes
+        weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
 
 

@@ -161,10 +161,10 @@ def _concept_space(scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed:
 
 
 def _plain(scene: Scene, sets: dict[str, AttackSet], originals: Path) -> list[Retention]:
-    """The detector's share on the prompt table as it is, before and after erasing; empty if the original is unknown."""
-    if not sets or not originals.exists():
-        return []
-    scores = scene.detector.scores(from_bytes(read_tensors(originals)[0]["images"]))
-    before = Share(int(scene.detector.detect(scores).sum()), len(scores))
-    after = next(iter(sets.values())).success.pre
-    return [Retention(question="target", before=Rate.of(before), after=Rate.of(after))]
+    """The detector's share on the prompt table as it is, after erasing and, if the original is known, before."""
+    before = None
+    if originals.exists():
+        scores = scene.detector.scores(from_bytes(read_tensors(originals)[0]["images"]))
+        before = Rate.of(Share(int(scene.detector.detect(scores).sum()), len(scores)))
+    after = next(iter(sets.values())).success.pre  # equal in all sets
+    return [Retention(question="target", before=before, after=Rate.of(after))]

@@ -32,7 +32,7 @@ def from_hub(source: str) -> Extractor:
     try:
         if AutoConfig.from_pretrained(source).model_type == "clip":
             clip = HubClip(source)
-            return Extractor(source, clip.pictures, clip.texts)
+            return Extractor(source, clip.images, clip.texts)
         model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
         processor = AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,7 @@ from .._util.errors import InputError
 from ..concept import Kind
 from ..metrics import Share
 
-VERSION = 2
+VERSION: Final = 2
 
 
 class _Frozen(BaseModel):

@@ -15,6 +15,11 @@ from .sharing import Module, shared_copy
 from .sites import Sites
 
 
+def near(parameter: Tensor, x: Tensor) -> Tensor:
+    """A parameter on the device of ``x``, in its own precision: adapters in training are float32 and stay where they were made."""
+    return parameter.to(x.device)
+
+
 class LowRank(nn.Module):
     """What is added to a layer's output: ``up(down(x))``, of a low rank; nothing as long as ``up`` is zero, as it is at first.
 
@@ -35,12 +40,14 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(out, rank, *[1] * len(inner[1:]), device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The addition, of the shape of the layer's output; float32, like the trained matrices."""
-        x = x.to(self.down)
+        """The addition, of the shape of the layer's output."""
+        down = near(self.down, x)
+        up = near(self.up, x)
+        given = x.to(down.dtype)
         if self.convolution is None:
-            return F.linear(F.linear(x, self.down), self.up)
+            return F.linear(F.linear(given, down), up).to(x.dtype)
         stride, padding = self.convolution
-        return F.conv2d(F.conv2d(x, self.down, None, stride, padding), self.up)
+        return F.conv2d(F.conv2d(given, down, None, stride, padding), up).to(x.dtype)
 
     def change(self) -> Tensor:
         """The same as a change of the layer's weight, of its shape."""
@@ -53,7 +60,7 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
-            return output + adapter(inputs[0]).to(output)
+            return output + adapter(inputs[0])
 
         clone.get_submodule(name).register_forward_hook(add)
     return clone
@@ -103,7 +110,7 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
 
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
-            return output + scale * adapter(inputs[0]).to(output)
+            return output + scale * adapter(inputs[0])
 
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
@@ -128,9 +135,9 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The addition, of the shape of ``x``; float32, like the trained matrices."""
-        x = x.to(self.down)
-        return F.linear(F.gelu(F.linear(x, self.down, self.down_bias)), self.up, self.up_bias)
+        """The addition, of the shape of ``x``."""
+        hidden = F.linear(x.to(self.down.dtype), near(self.down, x), near(self.down_bias, x))
+        return F.linear(F.gelu(hidden), near(self.up, x), near(self.up_bias, x)).to(x.dtype)
 
 
 def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Module:
@@ -139,7 +146,7 @@ def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Mod
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
-            return output + adapter(output).to(output)
+            return output + adapter(output)
 
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)

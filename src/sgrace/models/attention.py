@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .base import DiffusionModel
 from .sites import AttentionLayer
@@ -17,52 +19,55 @@ from .sites import AttentionLayer
 
 @contextmanager
 def attention_maps(model: DiffusionModel) -> Iterator[list[Float[Tensor, "batch _ _ tokens"]]]:
-    """Within the block, every call of the denoiser appends the map of each text-reading layer to the list, with gradient.
+    """After the block, the list holds the map of each text-reading layer for every call of the denoiser, with gradient.
 
     A map ``(batch, heads, places, tokens)`` is computed again from the layer's queries and keys; the layer itself is untouched.
     """
     maps: list[Tensor] = []
-    watchers = [_Watcher(layer, maps) for layer in model.sites.text_attention().values()]
+    seen: list[_Seen] = []
+    hooks = [hook for layer in model.sites.text_attention().values() for hook in _watch(layer, seen)]
     try:
         yield maps
     finally:
-        for watcher in watchers:
-            watcher.remove()
+        for hook in hooks:
+            hook.remove()
+    # The hooks only look: gradient checkpointing runs the layers once more without them, and must find the same operations.
+    maps.extend(_map_of(*each) for each in seen)
 
 
-class _Watcher:
-    """Hooks on one layer that make its map at each call."""
+class _Seen(NamedTuple):
+    """What one layer computed in one call: ``(batch, places or tokens, heads * width)``."""
 
-    def __init__(self, layer: AttentionLayer, maps: list[Tensor]) -> None:
-        self.layer = layer
-        self.maps = maps
-        self.made: dict[str, Tensor] = {}
-        self.hooks = [
-            layer.query.register_forward_hook(self._keep("query")),
-            layer.key.register_forward_hook(self._keep("key")),
-            layer.module.register_forward_hook(self._read),
-        ]
+    query: Tensor
+    key: Tensor
+    heads: int
 
-    def _keep(self, part: str) -> Callable[[nn.Module, object, Tensor], None]:
+
+def _watch(layer: AttentionLayer, seen: list[_Seen]) -> list[RemovableHandle]:
+    """Hooks on one layer that note its queries and keys at each call."""
+    made: dict[str, Tensor] = {}
+
+    def keep(part: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self.made[part] = output
+            made[part] = output
 
         return hook
 
-    def _read(self, _module: nn.Module, _inputs: object, _output: object) -> None:
-        query = self._by_head("query")
-        key = self._by_head("key")
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        self.maps.append(scores.softmax(-1))
+    def note(_module: nn.Module, _inputs: object, _output: object) -> None:
+        seen.append(_Seen(made.pop("query"), made.pop("key"), layer.heads))
 
-    def _by_head(self, part: str) -> Tensor:
-        # (batch, places, heads * width) -> (batch, heads, places, width); float32, as maps are compared and differentiated
-        return self.made.pop(part).float().unflatten(-1, (self.layer.heads, -1)).transpose(1, 2)
+    return [
+        layer.query.register_forward_hook(keep("query")),
+        layer.key.register_forward_hook(keep("key")),
+        layer.module.register_forward_hook(note),
+    ]
 
-    def remove(self) -> None:
-        """Take the hooks away."""
-        for hook in self.hooks:
-            hook.remove()
+
+def _map_of(query: Tensor, key: Tensor, heads: int) -> Tensor:
+    # (batch, places, heads * width) -> (batch, heads, places, width); float32, as maps are compared and differentiated
+    queries = query.float().unflatten(-1, (heads, -1)).transpose(1, 2)
+    keys = key.float().unflatten(-1, (heads, -1)).transpose(1, 2)
+    return (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
 
 
 def token_mask(

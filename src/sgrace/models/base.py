@@ -307,7 +307,10 @@ class DiffusionModel(ABC):
         with out_of_memory():
             if self.low_memory:
                 for module in self.components.values():
-                    module.to(self.device if any(module is working for working in modules) else "cpu")
+                    if any(module is working for working in modules):
+                        module.to(self.device)
+                    elif not torch.is_grad_enabled():  # a backward pass may come that goes through its parameters
+                        module.to("cpu")
             mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
             with autocast_for(self.device, self.dtype) if mixed else nullcontext():
                 yield

@@ -20,9 +20,6 @@ from ..evaluation.schema import Evaluation
 N_PROMPTS = 12
 LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
 
-#: Kinds whose images need no veil. Any other, or none, is taken for harmful.
-HARMLESS = ("object", "style")
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -76,8 +73,7 @@ def gallery(folder: Path, found: Evaluation) -> Gallery:
         if not columns:
             attempts = attack_set.attempts
             order = _order(folder, found, len(attempts))
-            kind = getattr(found, "kind", attack_set.record.concept.kind)
-            harmless = kind in HARMLESS
+            harmless = not found.concept.blurred
             columns += _originals(folder, order, harmless=harmless)
         columns.append([_kept(attack_set, i, name, harmless=harmless) for i in order])
     shown = [attempts[i] for i in order]

@@ -75,9 +75,8 @@ def is_no_evidence(found: Evaluation, rate: Rate) -> bool:
 
 
 def costs(row: AttackRow) -> tuple[int, int]:
-    """Rows through the denoiser and through the text encoder; evaluations name the first in two ways."""
-    values = row.model_dump()
-    return values["denoiser_rows" if "denoiser_rows" in values else "unet_rows"], row.text_encoder_rows
+    """Rows through the denoiser and through the text encoder."""
+    return row.denoiser_rows, row.text_encoder_rows
 
 
 def context(found: Evaluation) -> str:
@@ -85,7 +84,7 @@ def context(found: Evaluation) -> str:
     detector = found.detector
     checks = sum(row.checks for row in found.attacks)
     denoiser = sum(costs(row)[0] for row in found.attacks)
-    effort = SUITES[found.suite].length if found.suite in SUITES else "unknown"
+    effort = SUITES[found.suite].effort if found.suite in SUITES else "unknown"
     return (
         f"Detector {detector['name']} {detector['version']}, threshold {detector['threshold']}, "
         f"weights {detector['weights'][:12] or 'none'}. "

@@ -44,7 +44,7 @@ class Clip:
         return F.normalize(self.text(ids).pooler_output @ self.projection.T, dim=-1)
 
     @torch.no_grad()
-    def pictures(self, images: Tensor, batch: int = 128) -> Tensor:
+    def images(self, images: Tensor, batch: int = 128) -> Tensor:
         """Unit features ``(n, features)`` of pictures ``(n, 3, 64, 64)`` in -1..1."""
         return F.normalize(torch.cat([self.image(chunk).image_embeds for chunk in images.split(batch)]), dim=-1)
 
@@ -56,7 +56,7 @@ class Clip:
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Zero-shot reading: index of the nearest class and of the nearest style, each ``(n,)``."""
-        features = self.pictures(images)
+        features = self.images(images)
         classes = self.texts([f"a picture of {name}" for name in vocabulary.classes()])
         styles = torch.stack([self.texts(list(vocabulary.STYLE_PHRASES[style])).mean(0) for style in vocabulary.STYLES])
         return (features @ classes.T).argmax(1), (features @ F.normalize(styles, dim=-1).T).argmax(1)

@@ -67,7 +67,7 @@ class EmojiTestbed(Testbed):
     def features(self) -> Extractor:
         """The image and the text encoder of the built-in CLIP."""
         clip = Clip.from_pretrained(path())
-        return Extractor("built-in CLIP image encoder", clip.pictures, clip.texts, clip.layers)
+        return Extractor("built-in CLIP image encoder", clip.images, clip.texts, clip.layers)
 
     def reference(self, concept: Concept, suite: str) -> Path | None:
         """Evaluation of the model that was trained from the start without the concept."""
