@@ -21,7 +21,9 @@ FILE = click.Path(path_type=Path)
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no progress bars.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only, and no progress bars.")
-SEED = click.option("--seed", default=0, show_default=True, type=SEEDS, help="The same seed gives the same result.")
+SEED = click.option(
+    "--seed", default=0, show_default=True, type=SEEDS, help="The same seed gives the same result."
+)
 KIND = click.option("--kind", type=click.Choice(KINDS), help="Kind of the concept; a testbed knows it.")
 ERASURES = click.option(
     "--erasure",
@@ -31,7 +33,9 @@ ERASURES = click.option(
     metavar="FOLDER",
     help="Apply the erasure of this folder first; repeat it to apply several, in order.",
 )
-FORCE = click.option("--force", is_flag=True, help="Apply erasures also to weights that they were not made on.")
+FORCE = click.option(
+    "--force", is_flag=True, help="Apply erasures also to weights that they were not made on."
+)
 
 
 def out_option(text: str, *, required: bool = True) -> Decorator:
@@ -46,7 +50,7 @@ def set_option(what: str) -> Decorator:
 
 
 def examples(*lines: str) -> str:
-    """An epilog of command lines; ``\\b`` keeps click from joining them."""
+    """An epilog of command lines; the backspace keeps click from joining them."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
@@ -104,7 +108,9 @@ _SCENE_OPTIONS = (
         help="The concept that was erased; the default is the one that the erasure names.",
     ),
     KIND,
-    click.option("--base", metavar="MODEL", help="The model before erasing; the default is the erasure's own."),
+    click.option(
+        "--base", metavar="MODEL", help="The model before erasing; the default is the erasure's own."
+    ),
     ERASURES,
     FORCE,
     click.option(

@@ -35,7 +35,9 @@ class PluginName(click.ParamType):
             raise unknown(self.family.removesuffix("s"), value, known)
         return value
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """The names that begin as typed."""
         del ctx, param
         return _completed(registry.names(self.family), incomplete)
@@ -53,7 +55,9 @@ class PluginNames(PluginName):
             raise InputError(f"Name at least one of the {self.family}, or leave the option out.")
         return ",".join(dict.fromkeys(super(PluginNames, self).convert(name, param, ctx) for name in names))
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """The names that begin as typed behind the last comma."""
         before, comma, last = incomplete.rpartition(",")
         return [
@@ -79,7 +83,9 @@ class PresetName(click.ParamType):
 
     name = "name"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """The method's presets."""
         del param
         method = ctx.params.get("method") or "sgrace"
@@ -92,7 +98,9 @@ class ConceptName(click.ParamType):
 
     name = "concept"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """Concepts of the built-in model."""
         del ctx, param
         from ..testbeds.emoji.concepts import known_concepts  # noqa: PLC0415  (reads a file)
