@@ -43,7 +43,7 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
     assert first.exit_code == 0, first.output
     rows = {row["attack"]: row for row in json.loads(first.stdout)["attacks"]}
     assert rows["none"]["success"]["n"] == 2
-    assert rows["more_seeds"]["unet_rows"] > rows["none"]["unet_rows"]
+    assert rows["more_seeds"]["denoiser_rows"] > rows["none"]["denoiser_rows"]
     found = AttackSet.from_pretrained(out / "more_seeds")
     assert [a.seed for a in found.attempts] == [5, 6]
     assert found.attempts[1].prompt == '=HYPERLINK("church")', "a formula is text like any other"
@@ -62,10 +62,10 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
 
 
 def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
-    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "unet_rows=150", "--json")
+    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "denoiser_rows=150", "--json")
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["attacks"][0]
-    assert row["unet_rows"] <= 150
+    assert row["denoiser_rows"] <= 150
     assert row["stopped"] == "budget"
 
 
@@ -77,12 +77,12 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--attack", "pez", "--set", "iteration=3"], "did you mean 'iterations'"),
         (["--attack", "none,pez", "--set", "iterations=3"], "needs a single attack"),
         (["--attack", "none", "--set", "tries=3"], "Attack 'none' has no settings."),
-        (["--limit", "unet_rows=0"], "greater than 0"),
-        (["--limit", "unet_row=9"], "did you mean 'unet_rows'"),
-        (["--limit", "unet_rows"], "--limit takes KEY=VALUE, not 'unet_rows'"),
+        (["--limit", "denoiser_rows=0"], "greater than 0"),
+        (["--limit", "denoiser_row=9"], "did you mean 'denoiser_rows'"),
+        (["--limit", "denoiser_rows"], "--limit takes KEY=VALUE, not 'denoiser_rows'"),
         (["--limit", "seconds=nan"], "seconds"),
         (["--detector", "always", "--detector-set", "threshold"], "--detector-set takes KEY=VALUE"),
-        (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),
+        (["--limit", "denoiser_rows=3"], "does not cover sampling the 2 prompts"),
         (["--detector", "judge"], "Unknown detector"),
         (["--detector", "emoji_judge", "--concept", "zzz"], "Unknown concept of the built-in model"),
         (["--detector", "always", "--detector-set", "threshold=9"], "less than or equal to 1"),

@@ -20,6 +20,7 @@ from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from .attacks.cases import CASES as ATTACKS
+from .attacks.scenes import attack_of, scene_of
 from .conftest import tiny_pipeline
 from .elsewhere import DEVICE, elsewhere
 from .erasers.cases import CASES as ERASERS
@@ -194,9 +195,7 @@ def test_an_eraser_works_on_a_model_in_half_precision(name: str, dtype: torch.dt
 
 
 def attack(name: str, model: DiffusionModel, words: Knowledge):
-    from .test_attacks import LARGE, attack_of, scene_of  # noqa: PLC0415
-
-    return attack_of(name).run(scene_of(model, words), LARGE, seed=3)
+    return attack_of(name).run(scene_of(model, words), seed=3)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -213,4 +212,7 @@ def test_an_attack_elsewhere_finds_what_it_finds_at_home(name: str, words: Knowl
 def test_an_attack_works_on_a_model_in_half_precision(name: str, dtype: torch.dtype, words: Knowledge) -> None:
     found = attack(name, tiny_model().to(dtype=dtype), words)
     assert [a.checks for a in found.attempts] == [ATTACKS[name].checks] * 3
-    assert found.record["stopped"] == "finished"
+    assert found.record.stopped == "finished"
+    for value in found.tensors.values():
+        assert value.dtype == torch.float32
+        assert torch.isfinite(value).all()

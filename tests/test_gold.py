@@ -60,7 +60,7 @@ def test_attacks_find_what_is_there_and_not_what_is_not(original: DiffusionModel
 def test_a_shortlist_holds_the_words_that_are_wanted(original: DiffusionModel) -> None:
     session = Session(scene_of(original, original), api.UNLIMITED, 0)
     tokens = original.text.main.tokenize([attempt.prompt for attempt in session.attempts])
-    pools = RingABellHard.preset("standard")._pools(session, original, session.states, tokens.end)
+    pools = RingABellHard.preset("standard")._pools(session, original, session.cond, tokens.end)
     for attempt, pool in zip(session.attempts, pools, strict=True):
         assert len(pool) == 64
         assert original.text.main.content_tokens(attempt.prompt)[-1] in pool

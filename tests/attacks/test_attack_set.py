@@ -92,6 +92,7 @@ def test_its_text_is_one_short_line(found: AttackSet) -> None:
 def test_version_1_is_read(found: AttackSet, folder: Path) -> None:
     tensors = load_file(folder / "tensors.safetensors")
     tensors["pictures"] = tensors.pop("images")
+    tensors["states"] = tensors.pop("prompt_embeds")
     save_file(tensors, folder / "tensors.safetensors")
 
     def older(record: dict[str, Any]) -> None:
@@ -105,6 +106,7 @@ def test_version_1_is_read(found: AttackSet, folder: Path) -> None:
     loaded = AttackSet.from_pretrained(folder, PROMPTS)
     assert loaded.record == found.record
     assert loaded.attempts == found.attempts
+    assert loaded.tensors.keys() == found.tensors.keys()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "attempts.jsonl", "tensors.safetensors"])

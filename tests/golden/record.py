@@ -19,6 +19,7 @@ from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from ..attacks.cases import CASES as ATTACKS
+from ..attacks.scenes import attack_of, scene_of
 from ..conftest import tiny_pipeline
 from ..erasers.cases import CASES as ERASERS
 
@@ -76,9 +77,7 @@ def _eraser(model: DiffusionModel, plugin: str) -> dict[str, Any]:
 
 
 def _attack(model: DiffusionModel, name: str) -> dict[str, Any]:
-    from ..test_attacks import LARGE, attack_of, scene_of  # noqa: PLC0415
-
-    found = attack_of(name).run(scene_of(model, WORDS), LARGE, seed=3)
+    found = attack_of(name).run(scene_of(model, WORDS), seed=3)
     spent = found.record.spent
     rows = [spent.denoiser_rows, spent.text_encoder_rows]
     tensors = {**found.tensors, "images": found.images}

@@ -27,6 +27,8 @@ from .scene import Prompt
 Access = Literal["prompt", "query", "gradient", "weights"]
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
 MAX_ATTEMPTS_BYTES = 2**30
+#: Names of tensors in version 1 and now.
+VERSION_1 = {"pictures": "images", "states": "prompt_embeds"}
 #: Tensors of all prompts together (the learned word of ``concept_inversion``); others have one row a prompt.
 SHARED = {"word"}
 
@@ -166,7 +168,8 @@ class AttackSet:
         record = _manifest(path)
         attempts = _attempts(path)
         tensors, _ = read_tensors(path / TENSORS)
-        images = tensors.pop("images" if "images" in tensors else "pictures", None)  # version 1 says pictures
+        tensors = {VERSION_1.get(name, name): value for name, value in tensors.items()}
+        images = tensors.pop("images", None)
         if images is None:
             raise InputError(f"{shown(path / TENSORS)} does not hold the images of the prompts.")
         _check_fit(path, attempts, tensors, images)

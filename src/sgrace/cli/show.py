@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._util import registry
 from .options import JSON
 
-COLUMNS = ("trains", "pictures", "access", "several", "form", "families", "paper", "licence")
+if TYPE_CHECKING:
+    from ..erasers.base import Eraser
+
 FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 CONCEPTS = "concepts"
 
@@ -27,7 +30,8 @@ CONCEPTS = "concepts"
 def list_(*, family: str | None, matrix: bool, as_json: bool) -> None:
     """List erasers, attacks, detectors, testbeds and the concepts of the built-in model, or one FAMILY of them."""
     if matrix:
-        _print_matrix(as_json=as_json)
+        rows = {name: _row(registry.load("erasers", name)) for name in registry.names("erasers")}
+        click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
         return
     families = [family] if family else [*FAMILIES, CONCEPTS]
     found = {each: _names(each) for each in families}
@@ -61,37 +65,38 @@ def columns(names: Iterable[str], indent: int = 2) -> str:
     return "\n".join((" " * indent + "".join(name.ljust(width) for name in row)).rstrip() for row in rows)
 
 
-def _print_matrix(*, as_json: bool) -> None:
-    rows = {
-        name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS}
-        for name in sorted(registry.names("erasers"))
+def _row(eraser: type[Eraser[Any]]) -> dict[str, str]:
+    """What an eraser changes with its presets, the default one first; what it needs and leaves; where it runs."""
+    from ..erasers.base import Need  # noqa: PLC0415  (takes seconds to import)
+    from ..models.loading import known_families  # noqa: PLC0415
+
+    presets = [eraser.default_preset, *eraser.presets]
+    sites = list(dict.fromkeys(eraser.preset(name, "object").site for name in presets))
+    left = dict.fromkeys(site if site in {"adapter", "guidance"} else "plain weights" for site in sites)
+    refused = {family.family: eraser.refusal(family) for family in known_families()}
+    return {
+        "changes": ", ".join(f"`{site}`" for site in sites),
+        "needs": "; ".join(need for need in Need if need in eraser.needs),
+        "leaves": " or ".join(left),
+        "families": "; ".join(f"not {name}: {why}" if why else name for name, why in refused.items()),
+        "paper": eraser.paper,
+        "authors' code": eraser.licence,
     }
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    guided = {
-        name: row for name, row in rows.items() if row["form"] == "guidance"
-    }  # no rival of changed weights: no file carries it
-    click.echo(
-        _matrix({name: row for name, row in rows.items() if name not in guided}) + "\n\n" + _matrix(guided)
-    )
 
 
-def _matrix(rows: dict[str, dict[str, str]]) -> str:
-    heads = (
-        "trains",
-        "pictures",
-        "access",
-        "several concepts",
-        "leaves",
-        "families",
-        "paper",
-        "authors' code",
-    )
-    lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    return "\n".join(
-        lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()]
-    )
+def _matrix(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A table of the erasers that change or add weights, and one of those that steer the sampling.
+
+    No file carries guidance, so the second are no rivals of the first.
+    """
+    guided = {name: row for name, row in rows.items() if row["leaves"] == "guidance"}
+    weights = {name: row for name, row in rows.items() if name not in guided}
+    tables = []
+    for part in (weights, guided):
+        heads = ["eraser", *next(iter(part.values()))]
+        lines = [heads, ["---"] * len(heads), *([f"`{name}`", *row.values()] for name, row in part.items())]
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(tables)
 
 
 @click.command()

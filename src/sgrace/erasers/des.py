@@ -1,131 +1,171 @@
-"""DES, Distorting Embedding Space (Ahn and Jung, arXiv 2501.18877): prompts of the concept come to lie where nothing of it is."""
+"""DES, Distorting Embedding Space (Ahn and Jung, arXiv 2501.18877): concept prompts move away."""
 
 from __future__ import annotations
 
-import random
-import time
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm import tqdm
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..models import Tokens
 from ._shared.generated_data import Texts
-from ._shared.prompts import kept_prompts, shown_prompts
+from ._shared.prompts import concept_prompts, retain_prompts
 from ._shared.student import TextStudent
-from .base import Eraser, check_concepts, facts
+from ._shared.trainer import train
+from .base import Change, Eraser, Job, Need
+
+#: Concept prompts that are compared with all retain prompts at once.
+COMPARE_BATCH = 1024
 
 
 class DESConfig(BaseModel):
-    """Settings; defaults are those of the paper for SD 1.5.
-
-    Attributes:
-        n_prompts: prompts of the concepts, and as many of unrelated words, of which there may be fewer.
-        strength: length of the concept's direction that is taken off the targets; CLIP-L's states of a prompt are some 250 long.
-        keep_weight: weight of the kept prompts; the concept's prompts and its name have the rest.
-        iterations, batch, lr: of Adam; rows of each kind in an iteration.
-    """
+    """Settings; defaults are those of the paper for SD 1.5."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_prompts: int = Field(6911, ge=1, le=100_000)
-    strength: float = Field(200.0, ge=0)
-    keep_weight: float = Field(0.3, ge=0, le=1)
-    iterations: int = Field(108, ge=0, le=1_000_000)
-    batch: int = Field(128, ge=1, le=4096)
-    lr: float = Field(1e-5, gt=0, le=1)
+    n_prompts: int = Field(
+        6911,
+        ge=1,
+        le=100_000,
+        description="Prompts of the concepts, and at most as many retain prompts (there may be fewer unrelated words).",
+    )
+    shift: float = Field(
+        200.0,
+        ge=0,
+        description="Length of the concept's direction that the targets are moved by, away from it; the "
+        "prompt embeddings of CLIP-L have a length of about 250.",
+    )
+    retain_weight: float = Field(0.3, ge=0, le=1, description="Weight of the retain loss; the losses on the concept have the rest.")
+    iterations: int = Field(108, ge=0, le=1_000_000, description="Training steps.")
+    batch: int = Field(128, ge=1, le=4096, description="Concept prompts in a training step, and as many retain prompts.")
+    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper-sd15-nudity": {},
-    "emoji": {"n_prompts": 256, "strength": 10.0, "keep_weight": 0.8, "iterations": 75, "batch": 16, "lr": 2e-4},
+    "emoji": {
+        "n_prompts": 256,
+        "shift": 10.0,
+        "retain_weight": 0.8,
+        "iterations": 75,
+        "batch": 16,
+        "lr": 2e-4,
+    },
 }
 
 
 class DES(Eraser[DESConfig]):
-    """Cosines of whole text states: the concept's prompts go to targets, kept prompts stay, the concept's name comes to say nothing.
+    """Train cosines of whole prompt embeddings ``h``, all text positions of a prompt as one vector.
 
-    A target is the kept prompt that is least like the concept's own, with the concept's direction taken off; a vector is all states of a
-    prompt at once, which is what the paper's strength of 200 fits. Its 6,911 pairs of prompts come from a collection of harmful ones; here
-    they are made of the concept's words. Several concepts have equal parts of them, and each has a direction and a name.
+    With ``d(a, b) = 1 - cos(a, b)``, concept prompts ``c``, retain prompts ``r`` and the unit direction ``v``
+    of ``h*(name)`` of the original: ``(1 - w) [d(h(c), h*(r_c) - s v) + d(h(name), h*(''))]
+    + w [d(h(r), h*(r)) + d(h(r) + s v, h*(r))]``. ``r_c`` is the retain prompt that is least like ``c``,
+    ``s`` the shift and ``w`` the retain weight. Several concepts have equal parts of the prompts, each with
+    its own direction and name.
 
-    Cost: each prompt once; then one call of the text encoder for each iteration. No denoiser.
+    Cost: each prompt once; then a call of the text encoder for each iteration. No denoiser.
+
+    Differs from the release:
+        - The 6,911 pairs of prompts are made of the concept's words; the paper takes them from a collection
+          of harmful ones.
     """
 
     name = "des"
     paper = "arXiv 2501.18877"
     licence = "CC BY-NC 4.0"
-    trains = "text encoder layers"
+    needs = frozenset({Need.GRADIENTS, Need.TEXT_ENCODER})
+    changes = "text"
     config_type = DESConfig
     presets = PRESETS
     default_preset = "paper-sd15-nudity"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there, or no unrelated word is left.
+            InputError: no unrelated word is left.
         """
-        check_concepts(concepts, knowledge)
-        config, started = self.config, time.monotonic()
-        student, rng = TextStudent.of(model), random.Random(seed)
-        kept = kept_prompts(concepts, knowledge, config.n_prompts, rng)
-        each = max(1, config.n_prompts // len(concepts))
-        shown = [dict.fromkeys(shown_prompts(c, words, each, rng)) for c, words in zip(concepts, knowledge, strict=True)]
-        names = [concept.name for concept in concepts]
-        prompts = [(prompt, i) for i, own in enumerate(shown) for prompt in own]
+        config = self.config
+        student = TextStudent.of(job.model)
+        retain = retain_prompts(job.targets, config.n_prompts, job.rng)
+        each = max(1, config.n_prompts // len(job.targets))
+        prompts: list[str] = []
+        concepts: list[int] = []  # the concept of each prompt
+        for place, target in enumerate(job.targets):
+            own = dict.fromkeys(concept_prompts(target, each, job.rng))
+            prompts += own
+            concepts += [place] * len(own)
         if config.iterations:
-            self._train(student, prompts, kept, names, torch.Generator().manual_seed(seed))
-        recipe = facts(self, student.teacher, concepts, knowledge, seed, trained=student.size, started=started)
-        return Erasure(recipe, model.pipeline.tokenizer, text_encoder=student.model.text_encoder)
+            self._train(job, student, prompts, torch.tensor(concepts), retain)
+        return Change(student.changed(), trained=student.size)
 
     def _train(
-        self, student: TextStudent, prompts: list[tuple[str, int]], kept: list[str], names: list[str], generator: torch.Generator
+        self,
+        job: Job,
+        student: TextStudent,
+        prompts: list[str],
+        concepts: Int[Tensor, " prompts"],
+        retain: list[str],
     ) -> None:
-        config, teacher = self.config, student.teacher
-        shown, concept_of = [prompt for prompt, _ in prompts], torch.tensor([concept for _, concept in prompts])
-        texts = Texts(teacher, [*shown, *kept, *names, ""])
-        safe, empty = texts(kept).flatten(1), texts([""]).flatten(1)
-        directions = F.normalize(texts(names).flatten(1), dim=-1)
-        goals = targets(texts(shown).flatten(1), safe, directions[concept_of], config.strength)
-        shown_ids, kept_ids, name_ids = (teacher.tokenize(of).ids for of in (shown, kept, names))
+        config = self.config
+        generator = job.generator
+        main = job.model.text.main
+        names = [concept.name for concept in job.concepts]
+        texts = Texts(job.model, [*prompts, *retain, *names, ""])
+
+        def vectors(chosen: list[str]) -> Tensor:
+            # all text positions of a prompt are one vector: (n, length, width) -> (n, length * width)
+            return texts(chosen).prompt_embeds.flatten(1)
+
+        retain_vectors = vectors(retain)
+        uncond = vectors([""])
+        directions = F.normalize(vectors(names), dim=-1)
+        opposite = least_similar(vectors(prompts), retain_vectors)
+        prompt_ids = main.tokenize(prompts)
+        retain_ids = main.tokenize(retain)
+        name_ids = main.tokenize(names)
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
         student.requires_grad_(True)
-        for _ in tqdm(range(config.iterations), desc="erase", **teacher.progress_bar_options):
-            picks, others = (torch.randint(len(of), (config.batch,), generator=generator) for of in (shown, kept))
-            states = student.model.encode(torch.cat([shown_ids[picks], kept_ids[others], name_ids])).flatten(1)
-            unsafe, now, named = states.split([config.batch, config.batch, len(names)])
-            beside = directions[torch.randint(len(names), (config.batch,), generator=generator)]
-            keep = keep_loss(now, safe[others], config.strength * beside)
-            loss = config.keep_weight * keep + (1 - config.keep_weight) * (turned(unsafe, goals[picks]) + turned(named, empty))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+
+        def loss_at(_step: int) -> Tensor:
+            picks = torch.randint(len(prompts), (config.batch,), generator=generator)
+            others = torch.randint(len(retain), (config.batch,), generator=generator)
+            beside = torch.randint(len(names), (config.batch,), generator=generator)
+            tokens = Tokens.cat([prompt_ids[picks], retain_ids[others], name_ids])
+            encoded = student.model.encode_tokens(tokens).prompt_embeds.flatten(1)
+            concept, unrelated, named = encoded.split([config.batch, config.batch, len(names)])
+            targets = shifted(retain_vectors[opposite[picks]], directions[concepts[picks]], config.shift)
+            erase = cosine_distance(concept, targets) + cosine_distance(named, uncond)
+            stay = retain_loss(unrelated, retain_vectors[others], config.shift * directions[beside])
+            return config.retain_weight * stay + (1 - config.retain_weight) * erase
+
+        train(job, student.parameters, optimizer, config.iterations, loss_at)
         student.requires_grad_(False)
 
 
-def targets(
-    unsafe: Float[Tensor, "n d"], safe: Float[Tensor, "m d"], directions: Float[Tensor, "n d"], strength: float
-) -> Float[Tensor, "n d"]:
-    """For each vector of the concept, the kept one with the lowest cosine to it, less ``strength`` times the concept's unit direction."""
-    cosines = F.normalize(unsafe, dim=-1) @ F.normalize(safe, dim=-1).T
-    return safe[cosines.argmin(-1)] - strength * directions
+@torch.no_grad()
+def least_similar(concept: Float[Tensor, "n d"], retain: Float[Tensor, "m d"]) -> Int[Tensor, " n"]:
+    """For each vector of the concept, the index of the retain vector with the lowest cosine to it."""
+    against = F.normalize(retain, dim=-1).T
+    parts = [(F.normalize(part, dim=-1) @ against).argmin(-1) for part in concept.split(COMPARE_BATCH)]
+    return torch.cat(parts)
 
 
-def turned(vectors: Float[Tensor, "n d"], goals: Float[Tensor, "#n d"]) -> Tensor:
+def shifted(vectors: Float[Tensor, "n d"], directions: Float[Tensor, "n d"], shift: float) -> Float[Tensor, "n d"]:
+    """Vectors moved against unit directions."""
+    return vectors - shift * directions
+
+
+def cosine_distance(vectors: Float[Tensor, "n d"], goals: Float[Tensor, "#n d"]) -> Tensor:
     """Mean of ``1 - cos``."""
     return (1 - F.cosine_similarity(vectors, goals, dim=-1)).mean()
 
 
-def keep_loss(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"], shift: Float[Tensor, "n d"]) -> Tensor:
-    """``1 - cos`` of kept vectors to what they were, as they are and moved along the concept's direction.
+def retain_loss(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"], shift: Float[Tensor, "n d"]) -> Tensor:
+    """``1 - cos`` of retain vectors to what they were, as they are and moved along the concept's direction.
 
-    The second term weighs little where a vector lies along the direction anyway: such prompts may move with the concept.
+    The second term weighs little where a vector lies along the direction anyway: such prompts may move with
+        the concept.
     """
-    return turned(now, before) + turned(now + shift, before)
+    return cosine_distance(now, before) + cosine_distance(now + shift, before)

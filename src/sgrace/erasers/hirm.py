@@ -1,55 +1,55 @@
-"""HiRM (Lee et al., arXiv 2602.19631): the text encoder's first layer learns to send the last layer's states of the concept elsewhere."""
+"""HiRM (Lee et al., arXiv 2602.19631): the first text layer sends the concept elsewhere."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm import tqdm
 
-from ..concept import Concept
-from ..erasure import Erasure
-from ..knowledge import Knowledge
-from ..models import StableDiffusion
-from ._shared.prompts import PHRASINGS, names_of, stand_in
+from .._util.errors import InputError
+from ..knowledge import Target
+from ..models import DiffusionModel
+from ._shared.generated_data import encoded
+from ._shared.prompts import PHRASINGS, Names, names_of, replacement_of
 from ._shared.student import TextStudent
-from .base import Eraser, check_concepts, facts
-
-Direction = Literal["random", "surrogate", "subtract"]
+from ._shared.trainer import train
+from .base import Change, Eraser, Job, Need
 
 
 class HiRMConfig(BaseModel):
-    """Settings; defaults are those of the paper's semantic variant for objects.
-
-    Attributes:
-        direction: the states are sent to a ``random`` unit vector for each text position (HiRM-R), to those of a ``surrogate`` in the
-            same prompt (HiRM-S), or to their own without the concept's direction, ``subtract`` (HiRM-S for what has no super-category).
-        scale: factor of the random vector or of the surrogate's states; with ``subtract``, of the direction that is taken off.
-        surrogate: fixed surrogate; the concept's first one, if empty.
-        n_pairs: prompts with a word of the concept and the same with an unrelated one, whose mean difference is the direction.
-        words: the prompts name the concept only, or its related words too.
-        phrasings: each word stands alone, or in each of the concept's phrasings.
-        layers: so many of the first layers are trained.
-        iterations, lr: of Adam; an iteration sees all prompts, as an epoch of the paper's few.
-    """
+    """Settings; defaults are those of the paper's semantic variant for objects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    direction: Direction = "surrogate"
-    scale: float = Field(1.0, ge=0)
-    surrogate: str = ""
-    n_pairs: int = Field(50, ge=1, le=10_000)
-    words: Literal["name", "related"] = "name"
-    phrasings: bool = False
-    layers: int = Field(1, ge=1, le=100)
-    iterations: int = Field(15, ge=0, le=1_000_000)
-    lr: float = Field(5e-5, gt=0, le=1)
+    direction: Literal["random", "replacement", "subtract"] = Field(
+        "replacement",
+        description="Where the prompt embeddings go: to a random unit vector for each position (HiRM-R), to "
+        "those of a replacement in the same prompt (HiRM-S), or to their own without the concept's "
+        "direction (subtract; HiRM-S for concepts that have no broader category).",
+    )
+    scale: float = Field(
+        1.0,
+        ge=0,
+        description="Factor of the random vector, of the replacement's embeddings, or of the subtracted direction.",
+    )
+    replacement: str = Field("", description="Replacement concept; the first one of the concept's words, if empty.")
+    n_pairs: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Pairs of prompts, with a word of the concept and with an unrelated one, whose mean "
+        "difference is the subtracted direction.",
+    )
+    words: Names = Field("name", description="Training prompts contain the concept's name only, or its related words too.")
+    phrasings: bool = Field(False, description="Train on each word in several phrasings, not on the word alone.")
+    layers: int = Field(1, ge=1, le=100, description="Number of first layers that are trained.")
+    iterations: int = Field(15, ge=0, le=1_000_000, description="Training steps; each sees all training prompts.")
+    lr: float = Field(5e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
 _RANDOM: dict[str, Any] = {"direction": "random", "scale": 500.0}
@@ -66,88 +66,113 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class HiRM(Eraser[HiRMConfig]):
-    """Squared error of the text states of the concept's prompts to where they shall lie; nothing is retained but by the frozen layers.
+class WordPair(NamedTuple):
+    """A word of the concept and an unrelated one that stand in the same context."""
 
-    The states are those the denoiser reads, after the final norm, from the first token of the prompt to the last padding: the start
-    token's is left out, as it is the same in every prompt. All matrices of the layer are trained. Several concepts are trained at once,
+    context: str
+    related: str
+    unrelated: str
+
+
+class HiRM(Eraser[HiRMConfig]):
+    """Train the first layers on ``mean |h(prompt) - goal|^2`` over the concept's prompts and text positions.
+
+    ``h`` are the prompt embeddings that the denoiser reads, after the final norm, up to the last padding
+    token. The start token is left out: it is the same in every prompt. There is no retain loss; the frozen
+    layers keep the rest. All matrices of the trained layers change. Several concepts are trained together,
     each on its own prompts.
 
-    Cost: the wanted states once; then one call of the text encoder for each iteration. No denoiser.
+    Cost: the goals once; then a call of the text encoder for each iteration. No denoiser.
     """
 
     name = "hirm"
     paper = "arXiv 2602.19631"
     licence = "none stated"
-    trains = "text encoder: its first layers"
+    needs = frozenset({Need.GRADIENTS, Need.TEXT_ENCODER})
+    changes = "text"
     config_type = HiRMConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
 
-    def erase(self, model: StableDiffusion, concepts: list[Concept], knowledge: list[Knowledge], *, seed: int = 0) -> Erasure:
-        """See :meth:`Eraser.erase`.
+    def change(self, job: Job) -> Change:
+        """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: as there, or a surrogate is needed and there is none.
+            InputError: a replacement or an unrelated word is needed and there is none.
         """
-        check_concepts(concepts, knowledge)
-        config, started = self.config, time.monotonic()
-        student = TextStudent.of(model, config.layers)
-        generator = torch.Generator().manual_seed(seed)
-        prompts, goals = list[str](), list[Tensor]()
-        for concept, words in zip(concepts, knowledge, strict=True):
-            own = self.prompts(concept, words)
-            goals.append(self.goals(student.teacher, concept, words, own, generator))
+        config = self.config
+        student = TextStudent.of(job.model, config.layers)
+        prompts: list[str] = []
+        parts: list[Tensor] = []
+        for target in job.targets:
+            own = self.prompts(target)
+            parts.append(self.goals(job.model, target, own, job.generator))
             prompts += own
-        self._train(student, prompts, torch.cat(goals))
-        recipe = facts(self, student.teacher, concepts, knowledge, seed, trained=student.size, started=started)
-        return Erasure(recipe, model.pipeline.tokenizer, text_encoder=student.model.text_encoder)
+        goals = torch.cat(parts)
+        tokens = job.model.text.main.tokenize(prompts)
+        optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
+        student.requires_grad_(True)
 
-    def prompts(self, concept: Concept, words: Knowledge) -> list[str]:
-        """What the concept is trained on."""
-        return self._phrased(concept, names_of(concept, words, self.config.words))
+        def loss_at(_step: int) -> Tensor:
+            return hirm_loss(student.model.encode_tokens(tokens).prompt_embeds[:, 1:], goals)
 
-    def _phrased(self, concept: Concept, names: list[str]) -> list[str]:
-        phrasings = PHRASINGS[concept.kind] if self.config.phrasings else ("{}",)
+        train(job, student.parameters, optimizer, config.iterations, loss_at)
+        student.requires_grad_(False)
+        return Change(student.changed(), trained=student.size)
+
+    def prompts(self, target: Target) -> list[str]:
+        """The training prompts of a concept."""
+        return self._phrased(target, names_of(target, self.config.words))
+
+    def _phrased(self, target: Target, names: Sequence[str]) -> list[str]:
+        phrasings = PHRASINGS[target.concept.kind] if self.config.phrasings else ("{}",)
         return [phrasing.format(name) for name in names for phrasing in phrasings]
 
     @torch.no_grad()
     def goals(
-        self, teacher: StableDiffusion, concept: Concept, words: Knowledge, prompts: list[str], generator: torch.Generator
+        self, model: DiffusionModel, target: Target, prompts: Sequence[str], generator: torch.Generator
     ) -> Float[Tensor, "prompts positions width"]:
-        """Where the states of the concept's prompts shall lie, behind the start token."""
+        """Where the embeddings of the concept's training prompts should lie, behind the start token."""
         config = self.config
-
-        def states(texts: list[str]) -> Tensor:
-            return teacher.encode(teacher.tokenize(texts).ids)[:, 1:]
-
-        def pick(choices: Sequence[str]) -> str:
-            return choices[int(torch.randint(len(choices), (), generator=generator))]
-
         if config.direction == "random":
-            shape = (teacher.text_length - 1, teacher.text_encoder.config.hidden_size)
-            towards = F.normalize(torch.randn(shape, generator=generator), dim=-1)
-            return (config.scale * towards).expand(len(prompts), -1, -1)
-        if config.direction == "surrogate":
-            other = self._phrased(concept, [stand_in(concept, words, config.surrogate)])
-            return config.scale * states(other).repeat(len(prompts) // len(other), 1, 1)
-        pairs = [(pick(words.contexts), pick(names_of(concept, words, "related")), pick(words.unrelated)) for _ in range(config.n_pairs)]
-        shown, without = (states([pair[0].format(pair[which]) for pair in pairs]) for which in (1, 2))
-        direction = (shown - without).mean(0)
-        return states(prompts) - config.scale * direction
-
-    def _train(self, student: TextStudent, prompts: list[str], goals: Tensor) -> None:
-        config, ids = self.config, student.teacher.tokenize(prompts).ids
-        optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
-        student.requires_grad_(True)
-        for _ in tqdm(range(config.iterations), desc="erase", **student.teacher.progress_bar_options):
-            loss = hirm_loss(student.model.encode(ids)[:, 1:], goals)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        student.requires_grad_(False)
+            main = model.text.main
+            vectors = torch.randn(main.length - 1, main.width, generator=generator).to(model.device)
+            # one unit vector a position, the same for all prompts: (positions, width) -> (prompts, positions,
+            # width)
+            return (config.scale * F.normalize(vectors, dim=-1)).expand(len(prompts), -1, -1)
+        if config.direction == "replacement":
+            other = embeds(model, self._phrased(target, [replacement_of(target, config.replacement)]))
+            # the replacement has as many phrasings as each word of the concept
+            return config.scale * other.repeat(len(prompts) // len(other), 1, 1)
+        pairs = word_pairs(target, config.n_pairs, generator)
+        related = embeds(model, [pair.context.format(pair.related) for pair in pairs])
+        unrelated = embeds(model, [pair.context.format(pair.unrelated) for pair in pairs])
+        direction = (related - unrelated).mean(0)
+        return embeds(model, prompts) - config.scale * direction
 
 
-def hirm_loss(states: Float[Tensor, "n positions width"], goals: Float[Tensor, "n positions width"]) -> Tensor:
+def embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "texts positions width"]:
+    """Prompt embeddings behind the start token."""
+    return encoded(model, texts).prompt_embeds[:, 1:]
+
+
+def word_pairs(target: Target, n: int, generator: torch.Generator) -> list[WordPair]:
+    """Random words of the concept, each with an unrelated word and a context.
+
+    Raises:
+        InputError: the concept has no unrelated words.
+    """
+    words = target.words
+    if not words.unrelated:
+        raise InputError(f"{target.concept.name!r} has no unrelated words to subtract it from: add some to its words.")
+    names = names_of(target, "related")
+
+    def pick(choices: Sequence[str]) -> str:
+        return choices[int(torch.randint(len(choices), (), generator=generator))]
+
+    return [WordPair(pick(words.contexts), pick(names), pick(words.unrelated)) for _ in range(n)]
+
+
+def hirm_loss(embeddings: Float[Tensor, "n positions width"], goals: Float[Tensor, "n positions width"]) -> Tensor:
     """``|h_t - goal_t|^2``, summed over the width and averaged over prompts and positions."""
-    return (states - goals).square().sum(-1).mean()
+    return (embeddings - goals).square().sum(-1).mean()

@@ -42,7 +42,7 @@ def changed(scene: Scene, original: DiffusionModel, n: int, extractor: Extractor
         extractor: of the features on which images are compared.
         images_file: where the compared images are kept.
     """
-    words = scene.knowledge.resolved(scene.concept.name)
+    words = scene.words.resolved(scene.concept.name)
     rng = random.Random(scene.concept.name)
 
     def ask(contexts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ EVALUATION = "evaluation.json"
 ORIGINALS = "originals.safetensors"
 UNRELATED_IMAGES = "unrelated.safetensors"
 Made = TypeVar("Made")
-UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
+UNLIMITED = Budget()
 
 
 def evaluate(

@@ -34,6 +34,11 @@ class Tokens:
     def __getitem__(self, rows: Rows) -> Self:
         return replace(self, ids=self.ids[rows], end=self.end[rows])
 
+    @classmethod
+    def cat(cls, parts: Sequence[Tokens]) -> Tokens:
+        """One batch of several."""
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([part.end for part in parts]))
+
 
 @dataclass(frozen=True)
 class PromptSource:
@@ -121,7 +126,6 @@ def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
         return None
     tokens = {}
     for name in sources[0].tokens:
-        rows = [source.tokens[name] for source in sources]
-        tokens[name] = Tokens(torch.cat([own.ids for own in rows]), torch.cat([own.end for own in rows]))
+        tokens[name] = Tokens.cat([source.tokens[name] for source in sources])
     embeddings = {name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings}
     return PromptSource(tokens, embeddings)

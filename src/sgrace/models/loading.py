@@ -20,17 +20,22 @@ from .base import DiffusionModel
 TEXT_PROJECTION = "text_projection.safetensors"
 
 
-def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
-    """The family whose file names a pipeline class; none where no family does."""
+def known_families() -> list[type[DiffusionModel]]:
+    """Every family of models, one for each file of ``families`` that is no helper."""
+    found = []
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
-        found = importlib.import_module(f"{families.__name__}.{module.name}")
-        for value in vars(found).values():
-            is_family = isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel
-            if is_family and pipeline_class in value.pipelines:
-                return value
-    return None
+        home = importlib.import_module(f"{families.__name__}.{module.name}")
+        for value in vars(home).values():
+            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
+                found.append(value)
+    return list(dict.fromkeys(found))
+
+
+def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
+    """The family whose file names a pipeline class; none where no family does."""
+    return next((family for family in known_families() if pipeline_class in family.pipelines), None)
 
 
 def load_model_from(

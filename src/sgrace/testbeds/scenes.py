@@ -81,7 +81,7 @@ def scene_of(
         target=target,
         original=original,
         concept=resolved,
-        knowledge=testbed.words(resolved),
+        words=testbed.words(resolved),
         detector=testbed.detector(resolved),
         prompts=testbed.prompts(resolved, n_prompts),
         num_inference_steps=testbed.num_inference_steps,

@@ -1,36 +1,81 @@
-"""What stays constant in a run of S-GRACE: targets with their latents and goals, surrogates, and the anchors' text states."""
+"""What stays constant in a run of S-GRACE: latents, goals, replacements, retain prompts."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from ..._util.errors import InputError
-from ...concept import Concept
-from ...knowledge import Knowledge
-from ...models import StableDiffusion
+from ...concept import Concept, folded
+from ...knowledge import Knowledge, Target
+from ...models import Conditioning, DiffusionModel, Tokens
+from .._shared.generated_data import encoded
+from .._shared.prompts import own_words
+from ..base import Job
 from .config import SGraceConfig
 
-ENCODE_BATCH = 128
+#: Candidates for the replacement that the recipe lists.
+LISTED = 20
+#: Contexts in which the replacement itself is a retain prompt.
+REPLACEMENT_CONTEXTS = 32
 
 
-@dataclass
-class Target:
-    """One concept and everything about it that stays constant."""
+class Ranked(NamedTuple):
+    """A word and the cosine of its text feature to the concept's."""
+
+    word: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What takes a concept's place.
+
+    Attributes:
+        word: empty where the settings need none.
+        ranking: the nearest candidates, where it was chosen automatically.
+    """
+
+    word: str
+    ranking: list[Ranked]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the attack asks the denoiser, and the noise that it imitates there."""
+
+    latents: Float[Tensor, "pairs ..."]
+    timesteps: Float[Tensor, " pairs"]
+    goals: Float[Tensor, "pairs ..."]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One concept and everything about it that stays constant.
+
+    Attributes:
+        concept, words: with the words that the settings leave.
+        feature: what the erase loss compares, ``(features,)`` or, matched at all positions, ``(length,
+            width)``.
+        pooled: the text feature that the attack aligns with ``(features,)``.
+        replacement: what takes its place.
+        points: of the attack.
+    """
 
     concept: Concept
-    knowledge: Knowledge
-    feature: Tensor  # (width,) or, matched at all positions, (length, width)
-    surrogate: str
-    ranking: list[tuple[str, float]]
-    latents: Tensor  # (pairs, channels, height, width)
-    timesteps: Tensor  # (pairs,)
-    goals: Tensor  # (pairs, channels, height, width): the noise that the attack imitates
+    words: Knowledge
+    feature: Tensor
+    pooled: Float[Tensor, " features"]
+    replacement: Replacement
+    points: Points
 
 
 class Constants:
@@ -38,115 +83,153 @@ class Constants:
 
     Args:
         config: settings.
-        teacher: the original model.
-        concepts: names to erase.
-        knowledge: words of each of them.
-        rng: source of the choices.
-        generator: source of the noise.
+        job: the original model, the targets and the sources of random choices.
+
+    Attributes:
+        subjects: the targets.
+        retain: the retain prompts; the empty prompt is one of them.
+        ceilings: mean similarity of the retain prompts to each concept, where the erase target is the hinge.
 
     Raises:
-        InputError: no surrogate may be chosen.
+        InputError: no replacement may be chosen, or no unrelated word is left.
     """
 
     @torch.no_grad()
-    def __init__(
-        self,
-        config: SGraceConfig,
-        teacher: StableDiffusion,
-        concepts: list[Concept],
-        knowledge: list[Knowledge],
-        rng: random.Random,
-        generator: torch.Generator,
-    ) -> None:
-        self.config, self.teacher, self.rng, self.generator = config, teacher, rng, generator
-        if config.anchors == "filtered":
-            names = {w for c, k in zip(concepts, knowledge, strict=True) for w in k.resolved(c.name).related}
-            knowledge = [k.resolved(c.name) for c, k in zip(concepts, knowledge, strict=True)]
-            knowledge = [k.model_copy(update={"unrelated": tuple(w for w in k.unrelated if w not in names)}) for k in knowledge]
-        self.empty = teacher.encode(teacher.tokenize([""]).ids)
-        self.targets = [self._target(c, k) for c, k in zip(concepts, knowledge, strict=True)]
-        self._make_anchors(knowledge)
+    def __init__(self, config: SGraceConfig, job: Job) -> None:
+        self.config = config
+        self.model: DiffusionModel = job.model
+        self.rng: random.Random = job.rng
+        self.generator = job.generator
+        self.uncond = self.model.uncond()
+        words = resolved_words(job.targets) if config.retain_words == "filtered" else job.words
+        self.subjects = [self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)]
+        self.retain = encoded(self.model, self._retain_prompts())
+        self.ceilings: list[float] = []
+        if config.erase_target == "hinge":
+            features = self.features(self.retain, self.retain_tokens)
+            for subject in self.subjects:
+                self.ceilings.append(F.cosine_similarity(features, subject.feature[None], dim=-1).mean().item())
 
-    def _target(self, concept: Concept, knowledge: Knowledge) -> Target:
-        bare, shown = self.states([concept.name, concept.prompt])
-        feature = self.features(bare[None], self.teacher.tokenize([concept.name]).end)[0]
-        surrogate, ranking = self._choose_surrogate(concept, knowledge)
-        noise = torch.randn(self.config.n_pairs, *self.teacher.latent_shape, generator=self.generator)
-        steps, total = self.config.num_inference_steps, 1000
-        latents, timesteps, goals = [], [], []
-        for z in noise:
-            t = self.rng.randrange(self.config.timestep_low, self.config.timestep_high)
-            matched = self.config.latent_timestep == "matched"
-            stop = int((total - t if matched else t) / total * steps)
-            latent, reached = self.teacher.roll(z[None], shown[None], self.empty, steps, stop, self.config.guidance_scale)
-            timestep = torch.tensor([reached if matched else t])
-            if self.config.attack_target == "initial_noise":
-                goal = z[None]
-            else:
-                goal = self.teacher.noise_of(self.teacher.predict(latent, timestep, bare[None]), latent, timestep)
-            latents.append(latent)
+    @property
+    def retain_tokens(self) -> Tokens:
+        """Token rows of the retain prompts."""
+        assert self.retain.source is not None
+        return self.retain.source.tokens[self.model.text.main.name]
+
+    def _subject(self, concept: Concept, words: Knowledge) -> Subject:
+        cond = self.model.encode([concept.name, concept.prompt])
+        name = cond[:1]
+        tokens = self.model.text.main.tokenize([concept.name])
+        feature = self.features(name, tokens)[0]
+        pooled = feature
+        if self.config.match_positions == "all":  # the attack aligns the pooled feature in every case
+            pooled = self.model.project(name.at(tokens.end))[0]
+        replacement = self._replacement(concept, words)
+        return Subject(concept, words, feature, pooled, replacement, self._points(name, cond[1:]))
+
+    def _points(self, name: Conditioning, prompt: Conditioning) -> Points:
+        config = self.config
+        schedule = self.model.schedule
+        total = schedule.n_timesteps
+        low = int(config.timestep_low * total)
+        high = max(low + 1, int(config.timestep_high * total))
+        steps = config.num_inference_steps
+        latents: list[Tensor] = []
+        timesteps: list[Tensor] = []
+        goals: list[Tensor] = []
+        for noise in self.model.noise(config.n_pairs, self.generator).split(1):
+            t = self.rng.randrange(low, high)
+            matched = config.latent_timestep == "matched"
+            done = self.model.denoise(
+                noise,
+                prompt,
+                self.uncond,
+                num_inference_steps=steps,
+                guidance_scale=config.guidance_scale,
+                # a latent that went through every step has no timestep of a next one
+                stop=min(int((total - t if matched else t) / total * steps), steps - 1),
+            )
+            timestep = torch.tensor([done.timestep if matched else float(t)], device=self.model.device)
+            goal = noise
+            if config.attack_target == "frozen_prediction":
+                output = self.model.predict(done.latents, timestep, name)
+                goal = schedule.to_noise(output, done.latents, timestep)
+            latents.append(done.latents)
             timesteps.append(timestep)
             goals.append(goal)
-        return Target(concept, knowledge, feature, surrogate, ranking, torch.cat(latents), torch.cat(timesteps), torch.cat(goals))
+        return Points(torch.cat(latents), torch.cat(timesteps), torch.cat(goals))
 
-    def _choose_surrogate(self, concept: Concept, knowledge: Knowledge) -> tuple[str, list[tuple[str, float]]]:
-        """Nearest candidate to the concept in text-feature space that is not one of its own words and not too similar."""
-        if self.config.surrogate is not None or self.config.erase_target == "opposite":
-            return self.config.surrogate or "", []
-        own = {concept.name, *knowledge.related}
-        candidates = [w for w in dict.fromkeys(knowledge.replacements or knowledge.unrelated) if w not in own]
-        ranking = self._similarity(concept.name, candidates)
-        chosen = next((word for word, cosine in ranking if cosine <= self.config.surrogate_ceiling), None)
+    def _replacement(self, concept: Concept, words: Knowledge) -> Replacement:
+        """The nearest candidate by its text feature that is no word of the concept and not too similar."""
+        config = self.config
+        if config.replacement is not None or config.erase_target == "opposite":
+            return Replacement(config.replacement or "", [])
+        own = {concept.name, *words.related}
+        candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
+        ranking = self._ranking(concept.name, candidates)
+        chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
-            raise InputError(f"No surrogate for {concept.name!r} is below the similarity ceiling; set one with --set surrogate=WORD.")
-        return chosen, ranking[:20]
+            raise InputError(f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set replacement=WORD.")
+        return Replacement(chosen, ranking[:LISTED])
 
-    def _make_anchors(self, knowledge: list[Knowledge]) -> None:
-        """Unrelated prompts and their text states under the original encoder, encoded once."""
-        prompts = []
-        for target, words in zip(self.targets, knowledge, strict=True):
-            n = self.config.anchor_pool // len(knowledge)
-            n_near = round(n * self.config.near_anchor_share)
-            for group, size in ((self._nearest(target, words.unrelated) if n_near else (), n_near), (words.unrelated, n - n_near)):
-                pairs = [(context, word) for context in words.unrelated_contexts for word in group]
-                prompts += [context.format(word) for context, word in self.rng.sample(pairs, min(len(pairs), size))]
-        if self.config.erase_target == "surrogate":
-            prompts += [c.format(t.surrogate) for t in self.targets for c in t.knowledge.contexts[:32]]
-        prompts.append("")  # guidance uses it in every picture
-        self.anchor_ids = self.teacher.tokenize(prompts).ids
-        self.anchor_states = self.states(prompts)
-        if self.config.erase_target == "hinge":
-            ends = self.teacher.tokenize(prompts).end
-            features = self.features(self.anchor_states, ends)
-            self.ceilings = [F.cosine_similarity(features, t.feature[None], dim=-1).mean().item() for t in self.targets]
+    def _retain_prompts(self) -> list[str]:
+        """Unrelated prompts, those of the replacements, and the empty one."""
+        config = self.config
+        prompts: list[str] = []
+        for subject in self.subjects:
+            words = subject.words
+            n = config.retain_pool // len(self.subjects)
+            n_near = round(n * config.near_share)
+            near = self._nearest(subject.concept.name, words.unrelated) if n_near else []
+            prompts += self._prompts_of(near, words.unrelated_contexts, n_near)
+            prompts += self._prompts_of(words.unrelated, words.unrelated_contexts, n - n_near)
+        if config.erase_target == "replacement":
+            for subject in self.subjects:
+                contexts = subject.words.contexts[:REPLACEMENT_CONTEXTS]
+                prompts += [context.format(subject.replacement.word) for context in contexts]
+        return [*prompts, ""]  # guidance uses the empty prompt in every image
 
-    def _nearest(self, target: Target, words: tuple[str, ...]) -> list[str]:
-        """The quarter of the words that is nearest to the concept: the ones that erasing it puts at risk."""
-        ranking = self._similarity(target.concept.name, list(words))
+    def _prompts_of(self, words: Sequence[str], contexts: Sequence[str], n: int) -> list[str]:
+        found = [(context, word) for context in contexts for word in words]
+        return [context.format(word) for context, word in self.rng.sample(found, min(len(found), n))]
+
+    def _nearest(self, name: str, words: Sequence[str]) -> list[str]:
+        """The quarter of the words that is nearest to the concept: erasing it puts them most at risk."""
+        ranking = self._ranking(name, list(words))
         return [word for word, _ in ranking[: math.ceil(len(words) / 4)]]
 
-    def _similarity(self, name: str, words: list[str]) -> list[tuple[str, float]]:
-        """Words with the cosine of their pooled text feature to that of the name, nearest first."""
-        states = self.states([name, *words])
-        pooled = self.teacher.project(states[torch.arange(len(states)), self.teacher.tokenize([name, *words]).end])
+    def _ranking(self, name: str, words: list[str]) -> list[Ranked]:
+        """Words with the cosine of their text feature to that of the name, nearest first."""
+        pooled = self.model.text_features(encoded(self.model, [name, *words]))
         cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
-        return sorted(zip(words, (round(c, 4) for c in cosines), strict=True), key=lambda pair: -pair[1])
+        ranked = [Ranked(word, round(cosine, 4)) for word, cosine in zip(words, cosines, strict=True)]
+        return sorted(ranked, key=lambda found: -found.cosine)
 
-    def states(self, texts: list[str]) -> Tensor:
-        """Text states ``(n, length, width)`` under the original encoder."""
-        return self.encode(self.teacher.tokenize(texts).ids)
+    def features(self, cond: Conditioning, tokens: Tokens) -> Tensor:
+        """What the losses compare: a feature ``(n, features)`` or all embeddings ``(n, length, width)``."""
+        return cond.prompt_embeds if self.config.match_positions == "all" else self.pooled(cond, tokens)
 
-    def encode(self, ids: Tensor) -> Tensor:
-        """As :meth:`states`, of token rows."""
-        return torch.cat([self.teacher.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
-
-    def features(self, states: Tensor, ends: Tensor) -> Tensor:
-        """What the losses compare: projected features of one position ``(n, width)`` or all states ``(n, length, width)``."""
-        if self.config.match_positions == "all":
-            return states
-        return self.pooled(states, ends)
-
-    def pooled(self, states: Tensor, ends: Tensor) -> Tensor:
-        """Projected features ``(n, width)`` at the position that ``feature_position`` names."""
+    def pooled(self, cond: Conditioning, tokens: Tokens) -> Float[Tensor, "n features"]:
+        """Projected features at the position that ``feature_position`` names."""
         shift = 1 if self.config.feature_position == "last_content" else 0
-        return self.teacher.project(states[torch.arange(len(states)), (ends - shift).clamp(min=0)])
+        return self.model.project(cond.at((tokens.end - shift).clamp(min=0)))
+
+
+def resolved_words(targets: Sequence[Target]) -> list[Knowledge]:
+    """Words of each concept without repeats; no word of any concept is retained.
+
+    Raises:
+        InputError: no unrelated word of a concept is left.
+    """
+    taken = {folded(word) for word in own_words(targets)}
+    found = []
+    for target in targets:
+        words = target.words.resolved(target.concept.name)
+        left = tuple(word for word in words.unrelated if folded(word) not in taken)
+        if not left:
+            raise InputError(
+                f"All unrelated words of {target.concept.name!r} are words of other concepts: "
+                "nothing would protect the rest of the model. Give more unrelated words."
+            )
+        found.append(words.model_copy(update={"unrelated": left}))
+    return found

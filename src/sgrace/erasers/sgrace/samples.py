@@ -1,0 +1,185 @@
+"""Adversarial samples of S-GRACE: prompts of the concept's words, optimised as input embeddings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ...models import DiffusionModel, Tokens
+from .._shared.embedding_attack import Loss, attack_embeddings, gradient_batch
+from .._shared.generated_data import ENCODE_BATCH
+from ..base import Job
+from .config import SGraceConfig
+from .constants import Constants, Subject
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Adversarial prompts of one concept.
+
+    Attributes:
+        tokens: before the attack.
+        embeddings: input embeddings, before or after the attack.
+        goal: features ``(n, ...)`` to be left or, of the prompts with the replacement, to be reached.
+    """
+
+    tokens: Tokens
+    embeddings: Float[Tensor, "n length width"]
+    goal: Tensor
+
+
+class Texts(NamedTuple):
+    """A prompt, and the same with the replacement."""
+
+    own: str
+    other: str
+
+
+class Rows(NamedTuple):
+    """Token rows of prompts, and of the same with the replacement."""
+
+    own: Tokens
+    other: Tokens
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Makes the samples and attacks them.
+
+    Attributes:
+        config: settings.
+        job: the original model and the sources of random choices.
+        constants: of the run.
+        student: the model that is attacked.
+    """
+
+    config: SGraceConfig
+    job: Job
+    constants: Constants
+    student: DiffusionModel
+
+    @property
+    def n_attacked(self) -> int:
+        """Samples of a concept that are attacked; they come first."""
+        n = self.config.n_adversarial
+        return n - round(self.config.clean_share * n)
+
+    @torch.no_grad()
+    def fresh(self, subject: Subject, previous: Samples | None) -> Samples:
+        """Samples of a new round: all new or, if they are carried over, some of them new."""
+        config = self.config
+        n = config.n_adversarial
+        model = self.job.model
+        rows = self.rows(subject, n, bare_first=config.keep_bare_name or previous is None)
+        embeddings = model.text.main.embed(rows.own.ids)
+        goal = self._goal(subject, rows.other)
+        if previous is None or not config.carry:
+            return Samples(rows.own, embeddings, goal)
+        anew = torch.tensor([self.job.rng.random() < config.update_chance for _ in range(n)]).to(model.device)
+        tokens = Tokens(
+            torch.where(anew[:, None], rows.own.ids, previous.tokens.ids),
+            torch.where(anew, rows.own.end, previous.tokens.end),
+        )
+        embeddings = torch.where(anew[:, None, None], embeddings, previous.embeddings)
+        # the goal has one or two dimensions behind the samples
+        chosen = anew.view(-1, *[1] * (goal.ndim - 1))
+        return Samples(tokens, embeddings, torch.where(chosen, goal, previous.goal))
+
+    def _goal(self, subject: Subject, other: Tokens) -> Tensor:
+        if self.config.erase_target != "replacement":
+            return subject.feature.expand(len(other), *subject.feature.shape)
+        parts = []
+        for at in range(0, len(other), ENCODE_BATCH):
+            tokens = other[at : at + ENCODE_BATCH]
+            parts.append(self.constants.features(self.job.model.encode_tokens(tokens), tokens))
+        return torch.cat(parts)
+
+    def rows(self, subject: Subject, n: int, *, bare_first: bool) -> Rows:
+        """Token rows of ``n`` new samples; the first one is the concept's name, if so asked."""
+        config = self.config
+        rng = self.job.rng
+        main = self.job.model.text.main
+        n_related = len(subject.words.related)
+        # one length of the word lists for all samples
+        n_words = rng.randint(min(config.words_min, n_related), min(config.words_max, n_related))
+        own: list[list[int]] = []
+        other: list[list[int]] = []
+        for i in range(n):
+            bare = bare_first and i == 0
+            texts = self._bare(subject) if bare else self._texts(subject, n_words)
+            content = main.content_tokens(texts.own)
+            other_content = main.content_tokens(texts.other)
+            extra = 0 if bare or i >= self.n_attacked else config.random_ids
+            # random tokens stand at one place in both prompts, and part no word of either
+            shared = common_length(content, other_content)
+            at = rng.randint(0, shared) if extra and shared else 0
+            random_tokens = main.random_tokens(extra, self.job.generator)
+            own.append(content[:at] + random_tokens + content[at:])
+            other.append(other_content[:at] + random_tokens + other_content[at:])
+        return Rows(main.assemble(own), main.assemble(other))
+
+    def _bare(self, subject: Subject) -> Texts:
+        return Texts(subject.concept.name, subject.replacement.word)
+
+    def _texts(self, subject: Subject, n_words: int) -> Texts:
+        words = subject.words
+        replacement = subject.replacement.word
+        if self.config.samples == "word_lists":
+            return Texts(", ".join(self.job.rng.sample(words.related, n_words)), replacement)
+        context = self.job.rng.choice(words.contexts)
+        word = self.job.rng.choice(words.related)
+        return Texts(context.format(word), context.format(replacement))
+
+    def attacked(self, subject: Subject, samples: Samples) -> Samples:
+        """The samples after an attack on the student as it is now; clean samples take no part in it."""
+        config = self.config
+        rows = slice(0, self.n_attacked)
+        start = samples.embeddings[rows]
+        tokens = samples.tokens[rows]
+        positions = torch.arange(start.shape[1], device=start.device)
+        # content positions, without the start and the end token: (n, length, 1)
+        mask = ((positions > 0) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
+        attacked = attack_embeddings(
+            start,
+            mask,
+            self._loss(subject, tokens),
+            steps=config.attack_steps,
+            lr=config.attack_lr,
+            radius=4 * config.attack_lr,
+            optimizer=config.attack_optimizer,
+            projection=config.projection,
+            around=start,
+            batch_size=gradient_batch(self.student),
+        )
+        return replace(samples, embeddings=torch.cat([attacked, samples.embeddings[self.n_attacked :]]))
+
+    def _loss(self, subject: Subject, tokens: Tokens) -> Loss:
+        """``mean |eps(x_t, h) - goal|^2 + w (1 - cos(f(h), f*(name)))`` of some of the samples."""
+        points = subject.points
+        student = self.student
+
+        def loss_at(embeddings: Tensor, rows: slice, step: int) -> Tensor:
+            cond = student.encode_tokens(tokens[rows], embeddings)
+            pairs = (torch.arange(len(tokens))[rows] + step) % self.config.n_pairs
+            latents = points.latents[pairs]
+            timesteps = points.timesteps[pairs]
+            output = student.predict(latents, timesteps, cond)
+            noise = student.schedule.to_noise(output, latents, timesteps)
+            pooled = self.constants.pooled(cond, tokens[rows])
+            alignment = F.cosine_similarity(pooled, subject.pooled[None]).mean()
+            return F.mse_loss(noise, points.goals[pairs]) + self.config.attack_feature_weight * (1 - alignment)
+
+        return loss_at
+
+
+def common_length(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of equal tokens at the beginning of both."""
+    equal = (a == b for a, b in zip(left, right, strict=False))
+    return sum(itertools.takewhile(bool, equal))
