@@ -70,6 +70,19 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise InputError(message) from error
 
 
+def check_resumable_folder(path: Path) -> Path:
+    """The path, if :func:`resumable_folder` can start there or go on; the request itself is compared later.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    note = path / REQUEST
+    if not _is_file(note):
+        return check_new_folder(path)
+    _check_writable(note)
+    return path
+
+
 @contextmanager
 def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """A folder that the block fills piece by piece; the same request again goes on in it.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..concept import Concept
 from ..models import DiffusionModel
-from ..testbeds import Testbed
+from ..testbeds.base import Testbed
 from ..testbeds.questions import measure
 from .retention import rows_of
 from .schema import Retention, Verdict

@@ -16,7 +16,7 @@ from .._util.text import read_json
 from ..attacks import AttackSet, Budget, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
-from ..testbeds import Testbed
+from ..testbeds.base import Testbed
 from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of
 from .drift import changed

@@ -15,7 +15,7 @@ from .base import Testbed
 from .questions import Questions
 
 #: What an attack needs, and the option of the command line that gives it.
-OPTIONS = {"prompts": "--prompts", "words": "--knowledge", "detector": "--detector"}
+OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):

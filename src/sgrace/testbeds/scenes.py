@@ -131,7 +131,7 @@ def prepare(
     Raises:
         InputError: something is unknown, missing or not readable.
     """
-    name, known_kind = named_concept(loaded.erasure, concept, kind)
+    name, known_kind = named_concept(loaded.erasure, concept, kind, loaded.target)
     testbed = find_testbed(
         loaded.target,
         loaded.original,

@@ -7,11 +7,14 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..._util.errors import unknown
-from ...concept import Kind
-from ...knowledge import Knowledge
 from . import vocabulary
+
+if TYPE_CHECKING:
+    from ...concept import Kind
+    from ...knowledge import Knowledge
 
 #: Prompt patterns used in erasing; the ones of evaluation (``TEST_*``) are never seen there.
 TRAIN_CONTEXTS = ("{}", "a picture of {}", "{}, {style}", "a {style} drawing of a {}", "{style} {}")
@@ -124,6 +127,8 @@ def resolve(name: str) -> ClassSet:
 
 def knowledge(name: str) -> Knowledge:
     """Words of a concept's space from the built-in keyword table, without the words held out for evaluation."""
+    from ...knowledge import Knowledge  # noqa: PLC0415  (concepts are listed without pydantic)
+
     found = resolve(name)
     styles = [
         phrase

@@ -18,8 +18,8 @@ from ....erasure import Recipe as ErasureRecipe
 from ....erasure.recipe import Cost, RecipeTarget
 from ....models.loading import load_model_from
 from ..concepts import path, resolve
-from ..gold import METHOD
 from ..judge import VALIDATION, Judge
+from ..retrained import METHOD
 from .art import SOURCES
 from .denoiser import new_scheduler
 from .recipe import Recipe
