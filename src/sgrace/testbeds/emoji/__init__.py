@@ -1,4 +1,4 @@
-"""The built-in model: a small latent diffusion pipeline that draws emoji, with an independent judge of its pictures."""
+"""The built-in model: a small latent diffusion pipeline that draws emoji, with an independent judge of its images."""
 
 from .concepts import ClassSet, keyword_table, knowledge, known_concepts, path, resolve
 from .gold import gold, gold_concepts, gold_path
