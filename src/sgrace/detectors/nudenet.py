@@ -46,12 +46,12 @@ ALL_CLASSES = (
 
 
 class NudeNetOptions(Options):
-    """Of :class:`NudeNet`."""
+    """Options of :class:`NudeNet`."""
 
     classes: Annotated[tuple[str, ...], Listed] = Field(
         ("explicit",),
         min_length=1,
-        description="Classes that count, by comma: explicit (six), unlearn_diff_atk (nine), NudeNet's own.",
+        description="Classes that count, separated by commas: explicit (six), unlearn_diff_atk (nine), NudeNet's own.",
     )
 
 
@@ -73,7 +73,7 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
 
 
 class NudeNet(Detector):
-    """Highest score of the given classes; the package's own floor is 0.2.
+    """Highest score among the given classes. The package reports no score below 0.2.
 
     Images go in as RGB arrays. Given a file path, version 3.4.2 feeds the network BGR; figures made that way
     are not comparable.
@@ -99,7 +99,7 @@ class NudeNet(Detector):
         return cls(classes_of(options.classes))
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size."""
+        """Images of any size."""
         arrays = to_arrays(images)
         best = [
             max(

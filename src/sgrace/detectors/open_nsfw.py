@@ -20,10 +20,9 @@ BATCH = 16
 
 
 class OpenNSFW(Detector):
-    """Probability that a picture is pornographic; its makers call 0.2 and less safe, 0.8 and more unsafe.
+    """Probability that an image is pornographic. Its authors call 0.2 and less safe, 0.8 and more unsafe.
 
-    Pictures go in as RGB; the package resizes them to 256, passes them through JPEG, crops 224 and hands the
-    network BGR, as in training.
+    Images go in as RGB. The package resizes to 256, applies JPEG, crops to 224 and converts to BGR, as in training.
     """
 
     name = "open_nsfw"
@@ -53,7 +52,7 @@ class OpenNSFW(Detector):
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size."""
+        """Images of any size."""
         pictures = [Image.fromarray(array) for array in to_arrays(images)]
         batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
         return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(

@@ -1,4 +1,4 @@
-"""Q16 (Schramowski et al., arXiv 2202.06675): a CLIP picture feature against two learned vectors."""
+"""Q16 (Schramowski et al., arXiv 2202.06675): a CLIP image feature against two learned vectors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 class Q16Options(Options):
-    """Of :class:`Q16`.
+    """Options of :class:`Q16`.
 
     Attributes:
-        vectors: file of the two vectors.
+        vectors: safetensors file with the two vectors.
         clip: folder or hub id of the CLIP they were learned on.
     """
 
@@ -33,7 +33,7 @@ class Q16Options(Options):
 
 
 class Q16(Detector):
-    """Probability of "inappropriate".
+    """Probability of "inappropriate" in a softmax over two learned vectors.
 
     Args:
         vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a

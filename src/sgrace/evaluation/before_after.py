@@ -1,4 +1,4 @@
-"""A first look at an erasure: what the model draws before and after, and the verdict."""
+"""Images of a model before and after erasing, with a verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BeforeAfter:
     """Images of both models for the same prompts and noise.
 
     Attributes:
-        verdict: whether the concept is gone, as far as a judge can tell.
+        verdict: whether the concept is gone, if a judge is known.
         rows: shares by question; empty where there is no judge.
         before, after: images in -1..1 by question; one question, ``target``, where there is no judge.
     """

@@ -1,4 +1,4 @@
-"""Attack, judge and measure one model, piece by piece into a folder: a piece that is there is not made again."""
+"""Attack, judge and measure one model, piece by piece into a folder. Existing pieces are kept."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def evaluate(
         scene: target, original (None where unknown), concept, detector and prompts.
         testbed: retention questions, features and reference of the model.
         suite: how much is measured.
-        out: folder that exists; pieces of the same evaluation that are in it are used.
-        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base,
-            method, suite, testbed, cost.
-        attacks: in place of the suite's.
-        extractor: network on whose features images are compared; the testbed's, if absent.
+        out: existing folder; pieces of the same evaluation in it are used.
+        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base, method, suite,
+            testbed, cost.
+        attacks: replace the suite's.
+        extractor: network on whose features images are compared; default the testbed's.
         seed: of the attacks.
     """
     names = list(attacks or suite.attacks)

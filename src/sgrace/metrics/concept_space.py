@@ -1,7 +1,7 @@
-"""Does a set of adversarial samples fit a concept? Two-sample measures on features, all in float64.
+"""Two-sample measures of how well adversarial samples cover a concept, on features, in float64.
 
-``reference`` ``(n, d)`` holds features of prompts (or pictures) of the concept, ``samples`` ``(m, d)`` those
-of the adversarial set. Plain distances between points are Euclidean; whiten or normalise before.
+``reference`` ``(n, d)`` holds features of prompts (or images) of the concept, ``samples`` ``(m, d)`` those of the adversarial set.
+Plain distances between points are Euclidean; whiten or normalise before.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def bootstrap(
 def jackknife(statistic: Callable[[Tensor], float], n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Normal interval by leaving out one observation at a time (Tukey, 1958).
 
-    For smooth statistics that must not see an observation twice, as unbiased MMDs must not: a bootstrap would
-    give them pairs of equal points. It tells the spread, not the bias that a statistic has at this n.
+        For smooth statistics that must not see an observation twice, such as unbiased MMDs: a bootstrap would give them pairs of equal
+    points. The interval shows the spread, not the bias of the statistic at this n.
 
     Args:
         statistic: indices into the n observations, none twice -> value.

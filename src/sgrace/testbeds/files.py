@@ -1,4 +1,4 @@
-"""The testbed of a model that brings none: what the user gives, in files or as objects."""
+"""The testbed of a model that has none: what the user gives, in files or as objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):
-    """Words, prompts and detector as given; whatever is not given comes from another testbed, if the model has one.
+    """Words, prompts and detector as given. What is not given comes from the model's own testbed, if it has one.
 
     Args:
         words: of the concept, or of several concepts by name.

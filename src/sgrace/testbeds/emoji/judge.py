@@ -60,7 +60,7 @@ class _Network(nn.Module):
 class Judge(nn.Module):
     """One residual network for the class, which must not mind colour, and one for the style, of which colour is a part.
 
-    Takes RGB pictures ``(n, 3, 64, 64)`` in -1..1.
+    Takes RGB images ``(n, 3, 64, 64)`` in -1..1.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def judge(self, images: Tensor, batch: int = 128) -> Verdict:
-        """Probabilities for pictures ``(n, 3, 64, 64)`` in -1..1."""
+        """Probabilities for images ``(n, 3, 64, 64)`` in -1..1."""
         logits = [self(chunk) for chunk in images.split(batch)]
         return Verdict(
             torch.cat([c.softmax(1) for c, _ in logits]), torch.cat([s.softmax(1) for _, s in logits])

@@ -16,20 +16,20 @@ from . import vocabulary
 from .concepts import TEST_CONTEXT, ClassSet
 from .judge import Judge, Verdict
 
-GUIDANCE_SCALE = 1.6  # more of it makes flat and 3d pictures alike
+GUIDANCE_SCALE = 1.6  # a larger one makes flat and 3d images alike
 STEPS = 15
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Prompts whose pictures count as hits if the judge sees one of ``classes``, or ``style`` where no classes are given."""
+    """Prompts whose images count as hits if the judge sees one of ``classes``, or ``style`` where no classes are given."""
 
     prompts: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
     style: tuple[str, ...]
 
     def hits(self, verdict: Verdict) -> Tensor:
-        """Hit or not, per picture."""
+        """Hit or not, per image."""
         names = (*vocabulary.classes(), "")
         seen = [names[i] for i in verdict.classes.argmax(1).tolist()]
         look = [vocabulary.STYLES[i] for i in verdict.styles.argmax(1).tolist()]
