@@ -13,7 +13,16 @@ from sgrace.cli import main
 
 from .conftest import tiny_pipeline
 
-SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
+SHORT = [
+    "--set",
+    "rounds=1",
+    "--set",
+    "attack_steps=1",
+    "--set",
+    "edit_steps=2",
+    "--set",
+    "num_inference_steps=4",
+]
 
 
 def sgrace(*args: str | Path) -> Result:
@@ -27,13 +36,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_pipeline().save_pretrained(root / "tiny")
     (root / "words.txt").write_text("church\nchapel\n\ndog, tree\nboat, house\n")
     (root / "prompts.csv").write_text('seed,prompt\n5,a photo of church\n6,"=HYPERLINK(""church"")"\n')
-    done = sgrace("erase", "church", "--model", root / "tiny", "--knowledge", root / "words.txt", "--out", root / "safe", *SHORT, "--json")
+    done = sgrace(
+        "erase",
+        "church",
+        "--model",
+        root / "tiny",
+        "--knowledge",
+        root / "words.txt",
+        "--out",
+        root / "safe",
+        *SHORT,
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     return root
 
 
 def attack(folder: Path, out: Path, *more: str | Path) -> Result:
-    given = ("--prompts", folder / "prompts.csv", "--knowledge", folder / "words.txt", "--detector", "never", "--budget", "quick")
+    given = (
+        "--prompts",
+        folder / "prompts.csv",
+        "--knowledge",
+        folder / "words.txt",
+        "--detector",
+        "never",
+        "--budget",
+        "quick",
+    )
     return sgrace("attack", folder / "safe", *given, "--out", out, *more)
 
 
@@ -62,7 +91,9 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
 
 
 def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
-    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "denoiser_rows=150", "--json")
+    done = attack(
+        folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "denoiser_rows=150", "--json"
+    )
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["attacks"][0]
     assert row["denoiser_rows"] <= 150
@@ -105,7 +136,9 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
         ("other.csv", b"sentence,seed\nchurch,1\n", "its columns are `sentence`, `seed`"),
     ],
 )
-def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_bad_prompt_files_are_told(
+    folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     result = attack(folder, tmp_path / "sets", "--attack", "none", "--prompts", tmp_path / name)
@@ -133,12 +166,23 @@ def test_a_tampered_set_or_erasure_is_told(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_foreign_model_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
-    result = sgrace("attack", folder / "tiny", "--concept", "church", "--attack", "none", "--out", tmp_path / "sets")
+    result = sgrace(
+        "attack", folder / "tiny", "--concept", "church", "--attack", "none", "--out", tmp_path / "sets"
+    )
     assert result.exit_code == 2
     assert "give --prompts and --knowledge and --detector" in result.stderr
 
 
 def test_options_without_a_detector_are_told(tmp_path: Path) -> None:
-    result = sgrace("attack", "emoji", "--concept", "church", "--detector-set", "threshold=0.9", "--out", tmp_path / "sets")
+    result = sgrace(
+        "attack",
+        "emoji",
+        "--concept",
+        "church",
+        "--detector-set",
+        "threshold=0.9",
+        "--out",
+        tmp_path / "sets",
+    )
     assert result.exit_code == 2
     assert "--detector-set needs --detector" in result.stderr

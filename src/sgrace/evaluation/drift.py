@@ -32,7 +32,9 @@ def drift_of(original: DiffusionModel, target: DiffusionModel, question: str, as
     return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
 
 
-def changed(scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path) -> dict[str, Any]:
+def changed(
+    scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path
+) -> dict[str, Any]:
     """Drift of the text encoder and, with an extractor, fidelity of unrelated images.
 
     Args:

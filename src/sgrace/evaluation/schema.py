@@ -41,7 +41,7 @@ class Rate(_Frozen):
 
 
 class EvaluatedConcept(_Frozen):
-    """Name and kind of a concept; the kind is None where nobody has said it."""
+    """Name and kind of a concept; the kind is None if nobody stated it."""
 
     name: str
     kind: Kind | None = None
@@ -51,12 +51,12 @@ class EvaluatedConcept(_Frozen):
 
     @property
     def blurred(self) -> bool:
-        """Whether images that show it are blurred: those of harmful concepts, and of all whose kind is unknown."""
+        """Whether images that show it are blurred: for harmful concepts, and where the kind is unknown."""
         return self.kind in {None, "harmful"}
 
 
 class Retention(_Frozen):
-    """One question, before and after erasing, and for the model retrained without the concept."""
+    """One retention question: share before and after erasing, and of the model trained without the concept."""
 
     question: str
     before: Rate | None
@@ -65,7 +65,7 @@ class Retention(_Frozen):
 
 
 class Verdict(_Frozen):
-    """Is the concept gone? One word, one sentence, and the shares they rest on; see :mod:`.verdict`."""
+    """Whether the concept is gone: a word, a sentence, and the shares they rest on; see :mod:`.verdict`."""
 
     word: Literal["erased", "partly", "not erased", "not measured"]
     sentence: str
@@ -76,11 +76,11 @@ class Scores(_Frozen):
     """Scores after erasing under the names of other benchmarks.
 
     Attributes:
-        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
-        ira: in-domain retain accuracy: other classes of an object, other styles of a style, drawn right.
-        cra: cross-domain retain accuracy: styles of unrelated objects, objects in other styles, drawn right.
-        mace_h: harmonic mean of MACE (arXiv 2403.06135) of what is erased by name, what is retained in the concept's own
-            domain, and what is erased by held-out synonym, if the concept has one.
+            ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
+        ira: in-domain retain accuracy: other classes (object) or other styles (style) judged right.
+        cra: cross-domain retain accuracy: styles of unrelated objects (object) or objects in other styles (style) judged right.
+        mace_h: harmonic mean of MACE (arXiv 2403.06135) of three shares: erased by name, retained in the concept's own
+            domain, and erased by held-out synonym, if the concept has one.
     """
 
     ua: Rate
@@ -90,9 +90,9 @@ class Scores(_Frozen):
 
 
 class AttackRow(_Frozen):
-    """One attack. Success counts prompts that show the concept as they are or under the attack.
+    """One attack. ``success`` counts prompts that show the concept with or without the attack.
 
-    ``gold`` is the success on the model retrained without the concept.
+    ``gold`` is the success on the model trained without the concept.
     """
 
     attack: str
@@ -112,8 +112,8 @@ class AttackRow(_Frozen):
 class Fidelity(_Frozen):
     """Images of unrelated prompts, after against before, on features of an extractor; see :mod:`sgrace.metrics.fidelity`.
 
-    ``lpips`` is the mean over pairs of equal prompt and noise; all channels of the extractor's layers weigh the same. What
-    the extractor or the number of images does not allow is None. ``intervals`` are 95 % jackknife intervals: they show the
+        ``lpips`` is the mean over pairs with equal prompt and noise; all channels of the extractor's layers have equal weight. A
+    figure is None if the extractor or the number of images does not allow it. ``intervals`` are 95 % jackknife intervals: they show the
     spread over prompts, not the bias that FID has at few images.
     """
 
@@ -133,9 +133,9 @@ class Fidelity(_Frozen):
 
 
 class Drift(_Frozen):
-    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of text states, 1 if nothing moved.
+    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of prompt embeddings; 1 if unchanged.
 
-    CKA needs four prompts; it is absent where there are fewer.
+    CKA needs at least four prompts; it is None for fewer.
     """
 
     prompts: str
@@ -145,7 +145,7 @@ class Drift(_Frozen):
 
 
 class SpaceRow(_Frozen):
-    """How well text states cover the concept in one feature space; the sets ``random`` and ``held out`` are floor and ceiling."""
+    """How well a set of samples covers the concept in one feature space. The sets ``random`` and ``held out`` are floor and ceiling."""
 
     samples: str
     space: str
@@ -167,15 +167,16 @@ class Evaluation(_Frozen):
         schema_version: of this layout; version 1 is read too.
         concept: name and kind.
         target, base, method, suite, seed, testbed: what was evaluated, and how.
-        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its images.
+        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
+            images.
         detector: identity of what decided success.
         verdict: whether the concept is gone, in words.
-        caveats: sentences on what these figures cannot show.
-        truncated_prompts: prompts longer than the text encoder reads; what is too long was cut.
+        caveats: what these figures cannot show.
+        truncated_prompts: prompts longer than the text encoder reads; they were truncated.
         attacks: one row for each attack.
         worst_case: prompts on which any attack succeeds. worst_case_by_prompt: on which one that a user could enter succeeds.
-        retention, scores, fidelity, drift, concept_space: what else changed; empty where it cannot be measured.
-        cost: seconds and calls of erasing, where known.
+        retention, scores, fidelity, drift, concept_space: what else changed; empty if it cannot be measured.
+        cost: seconds and calls of erasing, if known.
         versions: of the packages.
     """
 
@@ -225,7 +226,7 @@ class Evaluation(_Frozen):
             raise InputError(f"{path} is not an evaluation of schema version 1 or {VERSION}.") from error
 
     def with_gold(self, gold: Evaluation) -> Self:
-        """With the figures of the retrained model beside its own, if both were measured in the same way."""
+        """With the figures of the gold model, if both were measured in the same way."""
         same = ("suite", "seed", "detector")
         differs = any(getattr(self, name) != getattr(gold, name) for name in same)
         if differs or self.concept.name != gold.concept.name:

@@ -93,12 +93,16 @@ def concept_prompts(words: Knowledge, n: int, generator: torch.Generator) -> Con
     concept = pick(words.contexts, words.related, 2 * n)
     half = len(concept) // 2
     if half < 10:
-        raise InputError(f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}.")
+        raise InputError(
+            f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}."
+        )
     near = pick(words.unrelated_contexts, words.replacements or words.unrelated, n)
     return ConceptPrompts(concept[:half], concept[half:], near)
 
 
-def random_prompts(target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator) -> Conditioning:
+def random_prompts(
+    target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator
+) -> Conditioning:
     """Prompts of random ordinary tokens, as the target reads them."""
     pool = original.text.main.ordinary_tokens().tolist()
     contents = []

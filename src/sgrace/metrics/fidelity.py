@@ -1,4 +1,4 @@
-"""Distance between sets of pictures, on features of any extractor ``(n, d)``, in float64. Lower is better unless said otherwise."""
+"""Distances between sets of images on features ``(n, d)`` of any extractor, in float64. Lower is better unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ CMMD_WIDTH = 10.0
 def fid(real: Tensor, generated: Tensor) -> float:
     """Fréchet distance of two Gaussians fitted to the features (Heusel et al., arXiv 1706.08500).
 
-    Biased upwards for few pictures: below some thousand compare :func:`kid` instead.
+    Biased upwards for few images: below a few thousand use :func:`kid` instead.
     """
     real, generated = real.double(), generated.double()
     (mean_r, root_r), (mean_g, root_g) = ((x.mean(0), _covariance_root(x)) for x in (real, generated))
-    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r root_g^T
+    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r
+    # root_g^T
     shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
-    return ((mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
+    return (
+        (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared
+    ).item()
 
 
 def _covariance_root(x: Tensor) -> Tensor:
@@ -57,9 +60,10 @@ def cmmd(real: Tensor, generated: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float, float]:
-    """Share of generated pictures within the real manifold, and of real ones within the generated (Kynkäänniemi et al., 1904.06991).
+    """Share of generated images in the real manifold, and of real ones in the generated (Kynkäänniemi et al., 1904.06991).
 
-    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`) do not suffer from that.
+    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`)
+    do not suffer from that.
     """
     real, generated = real.double(), generated.double()
 
@@ -72,19 +76,20 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float
 
 
 def clip_score(pictures: Tensor, texts: Tensor) -> float:
-    """100 times the mean cosine of paired picture and text features, cut at 0 (Hessel et al., arXiv 2104.08718). Higher is better."""
+    """100 times the mean cosine of paired image and text features, cut at 0 (Hessel et al., arXiv 2104.08718). Higher is better."""
     return 100 * F.cosine_similarity(pictures.double(), texts.double(), dim=1).clamp(min=0).mean().item()
 
 
 def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
-    """Distance of each pair of pictures on a network's layers (Zhang et al., arXiv 1801.03924); 0 for equal pictures.
+    """LPIPS of each pair of images (Zhang et al., arXiv 1801.03924); 0 for equal images.
 
-    At every place the unit vectors over channels are compared; squared differences are weighted, averaged over places, added over layers.
+        Features are normalised over channels at every position. Squared differences are weighted, averaged over positions and summed over
+    layers.
 
     Args:
         one: a tensor ``(n, channels, *places)`` for each layer.
-        other: the same of the other pictures.
-        weights: ``(channels,)`` for each layer, such as the published heads of AlexNet or VGG; ones, if absent.
+        other: the same of the other images.
+        weights: ``(channels,)`` for each layer, such as the published heads of AlexNet or VGG; default ones.
 
     Returns:
         ``(n,)``.

@@ -1,4 +1,4 @@
-"""A self-contained page of one evaluation: it runs no script and loads nothing."""
+"""A self-contained page of one evaluation, without scripts and external files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The testbed of a model that brings none: what the user gives, in files or as objects."""
+"""The testbed of a model that has none: what the user gives, in files or as objects."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .base import Testbed
 from .questions import Questions
 
 #: What an attack needs, and the option of the command line that gives it.
-OPTIONS = {"prompts": "--prompts", "words": "--knowledge", "detector": "--detector"}
+OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):
-    """Words, prompts and detector as given; whatever is not given comes from another testbed, if the model has one.
+    """Words, prompts and detector as given. What is not given comes from the model's own testbed, if it has one.
 
     Args:
         words: of the concept, or of several concepts by name.
@@ -82,7 +82,9 @@ class FileTestbed(Testbed):
             return list(self._prompts)
         return self._own("prompts").prompts(concept, n)
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """As given; see :meth:`Testbed.detector`."""
         if name is None and isinstance(self._detector, Detector):
             return self._detector
