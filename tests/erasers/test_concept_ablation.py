@@ -55,7 +55,9 @@ def test_no_replacement_is_told() -> None:
         pairs_of(ConceptAblationConfig(), [target(bare)], random.Random(0))
 
 
-@pytest.mark.parametrize(("goal", "weight", "calls"), [("model", "0", 2), ("model", "1", 2), ("noise", "0", 1)])
+@pytest.mark.parametrize(
+    ("goal", "weight", "calls"), [("model", "0", 2), ("model", "1", 2), ("noise", "0", 1)]
+)
 def test_it_makes_no_more_calls_than_it_needs(
     model: DiffusionModel, words: Knowledge, goal: str, weight: str, calls: int
 ) -> None:

@@ -40,7 +40,9 @@ def test_the_step_is_its_formula(margin: float | None) -> None:
     cosine = retained @ forgotten / np.linalg.norm(retained) / np.linalg.norm(forgotten)
     expected = 0.7 if margin is None else max(margin - cosine, 0)
     assert found.weight == pytest.approx(expected)
-    np.testing.assert_allclose(torch.cat(found.gradients).numpy(), retained + expected * forgotten, atol=1e-10)
+    np.testing.assert_allclose(
+        torch.cat(found.gradients).numpy(), retained + expected * forgotten, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(("inner", "margin"), [("0", None), ("0", "1"), ("2", None)])
@@ -66,7 +68,9 @@ def test_inner_passes_leave_only_the_optimizers_memory(model: DiffusionModel, wo
     plain = erase(model, words, **settings).tensors["unet"]
     for name in student.names:
         original = model.denoiser.get_parameter(name)
-        assert (inner[name] - original).abs().max() < 2e-3, "one step is left, and Adam steps by about its rate"
+        assert (inner[name] - original).abs().max() < 2e-3, (
+            "one step is left, and Adam steps by about its rate"
+        )
     assert any(not value.equal(plain[name]) for name, value in inner.items())
 
 
@@ -74,7 +78,9 @@ def test_the_release_throws_every_first_pass_of_two_away(model: DiffusionModel, 
     """After its third step of two-batch passes, the weights are one step away from the start."""
 
     def farthest(iterations: str) -> float:
-        released = EraseDiff.preset("as-released", "harmful", {**SHORT, "inner_passes": "2", "iterations": iterations})
+        released = EraseDiff.preset(
+            "as-released", "harmful", {**SHORT, "inner_passes": "2", "iterations": iterations}
+        )
         tensors = released.erase(model, [target(words)]).tensors["unet"]
         own = {name: model.denoiser.get_parameter(name) for name in tensors}
         return max((value - own[name]).abs().max().item() for name, value in tensors.items())

@@ -147,7 +147,9 @@ def test_training_lowers_the_attention(model: DiffusionModel, words: Knowledge) 
 
 
 @pytest.mark.parametrize("inversion", [0, 5])
-def test_it_makes_no_more_calls_than_it_needs(model: DiffusionModel, words: Knowledge, inversion: int) -> None:
+def test_it_makes_no_more_calls_than_it_needs(
+    model: DiffusionModel, words: Knowledge, inversion: int
+) -> None:
     settings = {**SHORT, "inversion_steps": str(inversion)}
     cost = ForgetMeNot.preset(None, "object", settings).erase(model, [target(words)]).recipe.cost
     assert cost.denoiser_calls == 4 + 3 + inversion

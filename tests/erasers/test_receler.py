@@ -91,7 +91,9 @@ def test_what_is_added_outside_of_the_mask_is_its_formula() -> None:
         free = 1 - resized(mask, int(layer.shape[1] ** 0.5)).flatten(1).double().numpy()
         expected += ((layer.double().numpy() * free[..., None]) ** 2).sum() / free.sum() / 3
     assert outside(added, mask).item() == pytest.approx(expected, rel=1e-5)
-    assert outside(added, torch.ones_like(mask)).item() == 0, "a concept that is everywhere leaves nothing outside"
+    assert outside(added, torch.ones_like(mask)).item() == 0, (
+        "a concept that is everywhere leaves nothing outside"
+    )
 
 
 def test_the_adversary_stands_after_the_concept_and_brings_it_back(model: DiffusionModel) -> None:
@@ -141,7 +143,9 @@ def test_it_makes_no_more_calls_than_it_needs(
     both = [target(words), target(words, BOAT)]
     cost = Receler.preset(None, "object", settings).erase(model, both).recipe.cost
     fixed = 3 * 2 * (2 + attack_steps + 2)  # original, adapters, adversary, two outputs for the targets
-    assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * 2 * 3, "a sample stops before its fourth guided step"
+    assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * 2 * 3, (
+        "a sample stops before its fourth guided step"
+    )
     assert cost.text_encoder_calls == 4
     assert cost.trained_parameters == sum(2 * 3 * width + width + 3 for width in widths(model).values())
 

@@ -14,7 +14,7 @@ from sgrace.erasers._shared.student import Student
 from sgrace.knowledge import Knowledge
 from sgrace.models import Conditioning, DiffusionModel
 
-from .made import CHURCH, job_of, target
+from .made import job_of, target
 
 
 def random_batch(model: DiffusionModel, n: int, *, labels: bool = True, rows: int = 5) -> RelabelBatch:
@@ -126,7 +126,10 @@ def test_the_prompts_of_a_batch_are_those_of_its_images(model: DiffusionModel, w
     data = RelabelData(config, job_of(model, target(words)))
     batch = data.batch()
     assert batch.labels is not None
-    for found, texts in ((batch.cond[:2], data.prompts), (batch.labels, [(label, "") for _, label in data.prompts])):
+    for found, texts in (
+        (batch.cond[:2], data.prompts),
+        (batch.labels, [(label, "") for _, label in data.prompts]),
+    ):
         wanted = model.encode([text for text, _ in texts]).prompt_embeds
         distances = (found.prompt_embeds[:, None] - wanted).abs().amax((2, 3))
         assert distances.amin(1).max() < 1e-5

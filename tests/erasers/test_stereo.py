@@ -53,7 +53,9 @@ def test_the_robust_target_is_its_formula() -> None:
 
 
 @pytest.mark.parametrize("anchors", ["scenes", "replacement"])
-def test_all_words_of_a_concept_in_a_context_are_taught_one_target(model: DiffusionModel, anchors: str) -> None:
+def test_all_words_of_a_concept_in_a_context_are_taught_one_target(
+    model: DiffusionModel, anchors: str
+) -> None:
     generator = torch.Generator().manual_seed(0)
     size = (model.text.main.length, 24)
     words = torch.randn(2, 3, 2, *size, generator=generator)  # concept, word, context
@@ -133,7 +135,8 @@ def test_contexts_and_anchors_of_each_concept(words: Knowledge) -> None:
     rng = random.Random(0)
     church = target(words)
     ink = target(
-        words.model_copy(update={"related": ("ink",), "replacements": ("tree",)}), Concept(name="ink", kind="style")
+        words.model_copy(update={"related": ("ink",), "replacements": ("tree",)}),
+        Concept(name="ink", kind="style"),
     )
     assert [contexts_of(each, 0, rng) for each in (church, ink)] == [["a photo of {}"], ["a picture of {}"]]
     patterns = [contexts_of(each, 6, rng) for each in (church, ink)]

@@ -12,7 +12,9 @@ from sgrace.models.families.stable_diffusion import StableDiffusion
 from ..conftest import tiny_pipeline
 
 
-def tiny_model(prediction_type: str = "epsilon", scheduler: type[Any] = DDIMScheduler, **options: Any) -> StableDiffusion:
+def tiny_model(
+    prediction_type: str = "epsilon", scheduler: type[Any] = DDIMScheduler, **options: Any
+) -> StableDiffusion:
     """The tiny model with a scheduler of diffusers."""
     pipeline = tiny_pipeline(prediction_type)
     if scheduler is not DDIMScheduler or options:

@@ -70,7 +70,11 @@ def test_the_source_is_kept_only_where_all_parts_have_one_of_the_same_kind() -> 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:
     bare = Conditioning(made(1).prompt_embeds, extras=made(1).extras)
-    for parts in ([made(1), bare], [bare, made(1)], [made(1), Conditioning(bare.prompt_embeds, made(1).pooled)]):
+    for parts in (
+        [made(1), bare],
+        [bare, made(1)],
+        [made(1), Conditioning(bare.prompt_embeds, made(1).pooled)],
+    ):
         with pytest.raises(ValueError, match="cannot be in one batch"):
             Conditioning.cat(parts)
 

@@ -83,11 +83,15 @@ def test_files_of_a_variant(tmp_path: Path) -> None:
 
 
 def test_no_checker_and_no_extractor_in_the_index(folder: Path) -> None:
-    change_index(folder, safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=None)
+    change_index(
+        folder, safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=None
+    )
     assert images(load(folder)).equal(images(tiny_model()))
 
 
-@pytest.mark.parametrize("left_out", [["safety_checker"], ["feature_extractor"], ["safety_checker", "feature_extractor"]])
+@pytest.mark.parametrize(
+    "left_out", [["safety_checker"], ["feature_extractor"], ["safety_checker", "feature_extractor"]]
+)
 def test_a_checker_and_an_extractor_that_are_named_but_not_there(folder: Path, left_out: list[str]) -> None:
     named = {
         "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
@@ -113,7 +117,9 @@ def test_the_projection_beside_a_pipeline(folder: Path) -> None:
     torch.testing.assert_close(model.text_features(cond), cond.at(ends) @ weight.T)
     assert cond.source is not None
     plain = tiny_model()
-    torch.testing.assert_close(plain.text_features(plain.encode(["church"])), plain.encode(["church"]).at(ends[:1]))
+    torch.testing.assert_close(
+        plain.text_features(plain.encode(["church"])), plain.encode(["church"]).at(ends[:1])
+    )
     with pytest.raises(ValueError, match="a text encoder read"):
         model.text_features(cond.with_embeds(cond.prompt_embeds))
 
@@ -150,7 +156,9 @@ def test_a_folder_without_an_index_is_told(tmp_path: Path) -> None:
 def test_another_kind_of_pipeline_is_refused_by_name(folder: Path) -> None:
     pipeline = StableDiffusionImg2ImgPipeline(**tiny_pipeline().components, requires_safety_checker=False)
     pipeline.save_pretrained(folder.parent / "other")
-    with pytest.raises(InputError, match="holds a StableDiffusionImg2ImgPipeline; .* are: StableDiffusionPipeline"):
+    with pytest.raises(
+        InputError, match=r"holds a StableDiffusionImg2ImgPipeline; .* are: StableDiffusionPipeline"
+    ):
         load(folder.parent / "other")
     change_index(folder, _class_name=None)
     with pytest.raises(InputError, match="StableDiffusionPipeline"):
@@ -184,7 +192,7 @@ def test_a_part_of_other_sizes_is_told(folder: Path) -> None:
     model = tiny_model()
     model.text.main.module.resize_token_embeddings(len(model.text.main.tokenizer) + 3)
     model.text.main.module.save_pretrained(folder / "larger")
-    with pytest.raises(InputError, match="does not fit the model: .*embedding"):
+    with pytest.raises(InputError, match=r"does not fit the model: .*embedding"):
         load_component(folder / "larger", tiny_model().text.main.module)
     with pytest.raises(InputError, match="Cannot load"):
         load_component(folder / "nowhere", model.denoiser)

@@ -81,7 +81,7 @@ def test_adapters_refuse_to_be_saved_as_a_pipeline(model: DiffusionModel, tmp_pa
 
 def test_no_pipeline_carries_guidance(model: DiffusionModel) -> None:
     safe = of_guidance(model).apply(model)
-    with pytest.raises(InputError, match="sld steers the sampling .* `generate`"):
+    with pytest.raises(InputError, match=r"sld steers the sampling .* `generate`"):
         _ = safe.pipeline
     assert (images(safe) - images(model)).abs().max() > 1e-5
     close(drawn(model.pipeline, model), images(model))
@@ -118,7 +118,9 @@ def test_changed_parameters_are_a_copy_that_shares_the_rest(model: DiffusionMode
         model.with_components({"unet": {name: torch.zeros(1)}})
 
 
-def test_progress_bars_are_silenced_everywhere(model: DiffusionModel, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_bars_are_silenced_everywhere(
+    model: DiffusionModel, capfd: pytest.CaptureFixture[str]
+) -> None:
     images(model)
     drawn(model.pipeline, model)
     assert "it/s" not in capfd.readouterr().err

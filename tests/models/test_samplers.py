@@ -56,7 +56,9 @@ def model_of(name: str, prediction_type: str = "epsilon") -> StableDiffusion:
 def test_images_equal_the_official_pipeline(name: str, prediction_type: str, guidance_scale: float) -> None:
     model = model_of(name, prediction_type)
     options = {"num_inference_steps": N_STEPS, "guidance_scale": guidance_scale}
-    torch.testing.assert_close(images(model, **options), drawn(model.pipeline, model, **options), atol=5e-5, rtol=0)
+    torch.testing.assert_close(
+        images(model, **options), drawn(model.pipeline, model, **options), atol=5e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", NOISY)

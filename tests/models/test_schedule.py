@@ -51,7 +51,9 @@ def test_formulas(prediction_type: str, shape: tuple[int, ...]) -> None:
 
 @given(st.integers(0, 999), st.sampled_from(["epsilon", "v_prediction"]), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_what_is_read_from_the_right_output_is_what_went_in(timestep: int, prediction_type: str, seed: int) -> None:
+def test_what_is_read_from_the_right_output_is_what_went_in(
+    timestep: int, prediction_type: str, seed: int
+) -> None:
     own = Plain(SIGNAL, prediction_type)
     clean = random(1, 4, 3, seed=seed)
     noise = random(1, 4, 3, seed=seed + 1)
@@ -107,5 +109,7 @@ def test_the_schedule_is_the_schedulers(model: DiffusionModel) -> None:
 
 
 def test_a_denoiser_of_another_kind_is_refused() -> None:
-    with pytest.raises(InputError, match=r"DDIMScheduler .*'sample' is not supported.* epsilon or v_prediction"):
+    with pytest.raises(
+        InputError, match=r"DDIMScheduler .*'sample' is not supported.* epsilon or v_prediction"
+    ):
         tiny_model("sample")
