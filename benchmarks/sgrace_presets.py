@@ -29,7 +29,9 @@ QUESTIONS = ("target", "synonyms", "neighbours", "unrelated")
 
 def main() -> None:
     """Run what is missing in the log, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("--preset", nargs="+", default=list(PRESETS))
     parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
@@ -49,7 +51,13 @@ def main() -> None:
         return {question: [share.hits, share.n] for question, share in found.items()}
 
     def run(preset: str, concept: str, seed: int) -> dict[str, Any]:
-        key = {"preset": preset, "settings": settings, "concept": concept, "seed": seed, "images": arguments.n}
+        key = {
+            "preset": preset,
+            "settings": settings,
+            "concept": concept,
+            "seed": seed,
+            "images": arguments.n,
+        }
         for row in rows:
             if all(row[name] == value for name, value in key.items()):
                 return row
@@ -63,10 +71,18 @@ def main() -> None:
             log.write(json.dumps(row) + "\n")
         return row
 
-    print("| concept | preset | " + " | ".join(QUESTIONS) + " | seconds |\n|---|---|" + "---|" * (len(QUESTIONS) + 1))
+    print(
+        "| concept | preset | "
+        + " | ".join(QUESTIONS)
+        + " | seconds |\n|---|---|"
+        + "---|" * (len(QUESTIONS) + 1)
+    )
     for concept in arguments.concept:
         before = run("original", concept, 0)["shares"]
-        print(f"| {concept} | (before) | " + " | ".join(str(Share(*before[q])) for q in QUESTIONS) + " | |", flush=True)
+        print(
+            f"| {concept} | (before) | " + " | ".join(str(Share(*before[q])) for q in QUESTIONS) + " | |",
+            flush=True,
+        )
         for preset in arguments.preset:
             after: dict[str, list[int]] = defaultdict(lambda: [0, 0])
             found = [run(preset, concept, seed) for seed in range(arguments.seeds)]
@@ -74,9 +90,17 @@ def main() -> None:
                 for question, (hits, n) in row["shares"].items():
                     after[question][0] += hits
                     after[question][1] += n
-            cells = [f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} ({after[q][0]}/{after[q][1]})" for q in QUESTIONS]
+            cells = [
+                f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} ({after[q][0]}/{after[q][1]})"
+                for q in QUESTIONS
+            ]
             seconds = sorted(row["seconds"] for row in found)
-            print(f"| {concept} | {preset} | " + " | ".join(cells) + f" | {seconds[0]:.0f} to {seconds[-1]:.0f} |", flush=True)
+            print(
+                f"| {concept} | {preset} | "
+                + " | ".join(cells)
+                + f" | {seconds[0]:.0f} to {seconds[-1]:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

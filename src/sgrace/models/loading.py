@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
+<<<<<<< HEAD
     name = _pipeline_class(source, revision)
     family = known_pipelines().get(name or "")
     if family is None:
@@ -76,6 +79,15 @@ def load_model_from(
             raise InputError(
                 f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words."
             )
+=======
+    with _quiet_libraries():
+        class_name = _pipeline_class(source, revision)
+        family = family_of(class_name)
+        if family is None:
+            raise InputError(f"{source} holds a {class_name}, which is none of the known families.")
+        pipeline = _pipeline(source, kind, variant, revision)
+        model = family.from_pipeline(pipeline, str(source))
+>>>>>>> w-cli
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -109,6 +121,7 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
+<<<<<<< HEAD
     # what looks at finished images is not needed, and published folders often lack it
     options: dict[str, Any] = {
         "safety_checker": None,
@@ -119,10 +132,36 @@ def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revis
         return DiffusionPipeline.from_pretrained(
             source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options
         )
+=======
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
+    try:
+        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, **options)
+>>>>>>> w-cli
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
         raise InputError(
             f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
         ) from error
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Errors only and no progress bars of diffusers and transformers, whose notes are of no use to the caller."""
+    from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
+    from transformers.utils import logging as of_transformers  # noqa: PLC0415
+
+    both = (of_diffusers, of_transformers)
+    levels = [logging.get_verbosity() for logging in both]
+    with_bars = [logging for logging in both if logging.is_progress_bar_enabled()]
+    for logging in both:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level in zip(both, levels, strict=True):
+            logging.set_verbosity(level)
+        for logging in with_bars:
+            logging.enable_progress_bar()
 
 
 def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module:
