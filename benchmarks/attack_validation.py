@@ -1,14 +1,16 @@
 """Do the attacks find a concept that is there, and none that is not? Every attack x target x length on the built-in model.
 
-    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER esd=FOLDER \
+    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER
+    esd=FOLDER \
         [--length quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
 
-``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show the concept as they are, are
-attacked too, so that the share is the attack's own. First comes what each target draws right of 96 pictures a question. A finished attack
-is one line of the log; the same command again goes on where it was.
+``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show
+the concept as they are, are attacked too, so that the share is the attack's own. First comes what each target
+draws right of 96 pictures a question. A finished attack is one line of the log; the same command again goes
+on where it was.
 
-A search that reads the original's text encoder alone and starts once for each prompt finds the same texts whatever the target: it is done
-for the first target, and its texts are only checked on the others.
+A search that reads the original's text encoder alone and starts once for each prompt finds the same texts
+whatever the target: it is done for the first target, and its texts are only checked on the others.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
     session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
     session.check_plain()
     rows = [i for i in session.open if found.attempts[i].candidate]
-    session.check_texts(rows, [session.target.text.main.content_tokens(found.attempts[i].candidate or "") for i in rows])
+    session.check_texts(
+        rows, [session.target.text.main.content_tokens(found.attempts[i].candidate or "") for i in rows]
+    )
     spent = Cost.model_validate(session.spent())
     record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
     return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
@@ -56,19 +60,34 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
 
 def main() -> None:
     """Run what is missing in the log, then print one table per length."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("--concept", default="weapon")
-    parser.add_argument("--target", nargs="+", default=["original", "gold"], metavar="original|gold|NAME=FOLDER")
+    parser.add_argument(
+        "--target", nargs="+", default=["original", "gold"], metavar="original|gold|NAME=FOLDER"
+    )
     parser.add_argument("--length", nargs="+", default=["quick", "standard"])
-    parser.add_argument("--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"])
+    parser.add_argument(
+        "--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"]
+    )
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument(
-        "--set", dest="pairs", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the attack, on top of the length's"
+        "--set",
+        dest="pairs",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of the attack, on top of the length's",
     )
     arguments = parser.parse_args()
     settings, found_before = parse_pairs(arguments.pairs), dict[tuple[str, str], AttackSet]()
-    rows: list[dict[str, Any]] = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
+    rows: list[dict[str, Any]] = (
+        [json.loads(line) for line in arguments.log.read_text().splitlines()]
+        if arguments.log.exists()
+        else []
+    )
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
 
@@ -76,14 +95,25 @@ def main() -> None:
         name, _, folder = target.partition("=")
         if name == "original":
             return original
-        return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(original)
+        return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(
+            original
+        )
 
     def drawn_right(model: DiffusionModel) -> dict[str, Share]:
-        return measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0))[0]
+        return measure(
+            model,
+            emoji.Judge.from_pretrained(emoji.path()),
+            probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0),
+        )[0]
 
     def run(target: str, attack: str, length: str) -> dict[str, Any]:
         model = models[target]
-        key = {"target": target.partition("=")[0], "concept": arguments.concept, "attack": attack, "length": length}
+        key = {
+            "target": target.partition("=")[0],
+            "concept": arguments.concept,
+            "attack": attack,
+            "length": length,
+        }
         key |= {"weights": weights[target], "settings": settings or None}
         for row in rows:
             if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
@@ -92,7 +122,11 @@ def main() -> None:
         scene.prompts = scene.prompts[: arguments.prompts]
         attacker = registry.load("attacks", attack).preset(length, settings)
         searched = found_before.get((attack, length)) if on_the_original_alone(attacker) else None
-        found = attacker.run(scene, api.UNLIMITED, every_prompt=True) if searched is None else checked(scene, searched)
+        found = (
+            attacker.run(scene, api.UNLIMITED, every_prompt=True)
+            if searched is None
+            else checked(scene, searched)
+        )
         found_before[attack, length] = searched or found
         row = {
             **key,
@@ -113,12 +147,19 @@ def main() -> None:
     models = {target: model_of(target) for target in arguments.target}
     weights = {target: api.fingerprint(model).weights for target, model in models.items()}
     right = [drawn_right(model) for model in models.values()]
-    print(f"{arguments.concept}: drawn right\n\n| question | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    print(
+        f"{arguments.concept}: drawn right\n\n| question | "
+        + " | ".join(names)
+        + " |\n|---|"
+        + "---|" * len(names)
+    )
     for question in right[0]:
         print(f"| {question} | " + " | ".join(str(shares[question]) for shares in right) + " |", flush=True)
     for length in arguments.length:
         chosen = "".join(f", {name}={value}" for name, value in settings.items())
-        print(f"\n{arguments.concept}, {length}{chosen}: prompts of {arguments.prompts} on which the attack itself succeeds\n")
+        print(
+            f"\n{arguments.concept}, {length}{chosen}: prompts of {arguments.prompts} on which the attack itself succeeds\n"
+        )
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
             found = [run(target, attack, length) for target in models]

@@ -1,11 +1,13 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure; a table per concept, and a picture of safety against harm.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
+    ...] [--attacks NAME ...]
 
-Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell is
-one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer attacks than were run.
-Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one
-trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
+Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the
+cell's own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes
+the tables again, also of fewer attacks than were run. Several processes may share a log where their cells
+differ. The rows `original` and `gold` are the model before erasing and the one trained without the concept.
+The tables go to standard output, the picture to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class Cell(NamedTuple):
 
     evaluation: Evaluation
     recipe: dict[str, Any]
-    verdicts: dict[str, list[bool]]  # of each attack: whether each prompt shows the concept, plain or attacked
+    verdicts: dict[
+        str, list[bool]
+    ]  # of each attack: whether each prompt shows the concept, plain or attacked
 
 
 #: What `sgrace erase` does, without the pictures it judges and shows: the evaluation makes its own.
@@ -88,7 +92,9 @@ def settings_of(key: dict[str, Any]) -> dict[str, Any] | None:
     if key["eraser"] in REFERENCES:
         return None
     kind = emoji.resolve(key["concept"]).kind
-    return dict(registry.load("erasers", key["eraser"]).preset(key["preset"], kind).config.model_dump(mode="json"))
+    return dict(
+        registry.load("erasers", key["eraser"]).preset(key["preset"], kind).config.model_dump(mode="json")
+    )
 
 
 def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
@@ -96,9 +102,15 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     lines = log.read_text().splitlines() if log.exists() else []
     settings = settings_of(key)
     for row in map(json.loads, lines):
-        if row["key"] == key and set(attacks) <= set(row["verdicts"]) and row["recipe"].get("config") == settings:
+        if (
+            row["key"] == key
+            and set(attacks) <= set(row["verdicts"])
+            and row["recipe"].get("config") == settings
+        ):
             return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"], row["verdicts"])
-    folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
+    folder = work / "-".join(
+        str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed")
+    )
     target, recipe = "emoji", dict[str, Any]()
     more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
     if key["eraser"] == "gold":
@@ -110,14 +122,28 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
         whole = Erasure.from_pretrained(target).recipe
         recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
     result = folder / f"evaluation-{key['suite']}"
-    python("-m", "sgrace", "evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
+    python(
+        "-m",
+        "sgrace",
+        "evaluate",
+        target,
+        "--suite",
+        key["suite"],
+        "--attacks",
+        ",".join(attacks),
+        "--out",
+        result,
+        *more,
+    )
     evaluation = Evaluation.from_file(result / "evaluation.json")
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
     slim["target"] = folder.name  # not the path it has on this machine
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
     verdicts = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
     with log.open("a") as file:
-        file.write(json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n")
+        file.write(
+            json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n"
+        )
     return Cell(evaluation, recipe, verdicts)
 
 
@@ -135,15 +161,24 @@ def mean(values: list[float]) -> float:
 
 def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     """Table cells of one row."""
-    found, plain = [cell.evaluation for cell in cells], [name for name in attacks if registry.load("attacks", name).by_text]
-    texts = [pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells]) for name in attacks]
+    found, plain = (
+        [cell.evaluation for cell in cells],
+        [name for name in attacks if registry.load("attacks", name).by_text],
+    )
+    texts = [
+        pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells])
+        for name in attacks
+    ]
     texts += [pooled([worst(cell, names) for cell in cells]) for names in (attacks, plain)]
     for question in QUESTIONS:
         rates = [row.after for e in found for row in e.retention if row.question == question]
         texts.append(pooled(rates) if rates else "")
     fidelity = [e.fidelity for e in found if e.fidelity]
     measures = {"fid": ".4f", "kid": ".5f", "lpips": ".3f", "clip_score_after": ".1f"}
-    texts += [format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else "" for name, digits in measures.items()]
+    texts += [
+        format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else ""
+        for name, digits in measures.items()
+    ]
     recipes = [cell.recipe for cell in cells if cell.recipe]
     if not recipes:
         return texts + [""] * 3
@@ -155,7 +190,10 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Markdown, with the longer side downwards."""
     lines = [head, *rows] if len(rows) >= len(head) else list(zip(head, *rows, strict=True))
-    return "\n".join("| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "") for at, line in enumerate(lines))
+    return "\n".join(
+        "| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "")
+        for at, line in enumerate(lines)
+    )
 
 
 def protocol_of(evaluation: Evaluation) -> str:
@@ -181,7 +219,9 @@ def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
         place = (1.04, i / max(1, len(points) - 1))
-        axis.annotate(name, (x, y), xytext=place, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line)
+        axis.annotate(
+            name, (x, y), xytext=place, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line
+        )
 
 
 def is_guidance(eraser: str) -> bool:
@@ -191,12 +231,18 @@ def is_guidance(eraser: str) -> bool:
 
 def main() -> None:
     """Fill the log, print one table per concept, draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)])
+    parser.add_argument(
+        "--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)]
+    )
     parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
-    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has")
+    parser.add_argument(
+        "--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has"
+    )
     parser.add_argument("--suite", default="standard")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -204,19 +250,30 @@ def main() -> None:
     figure = Figure(figsize=(5.5 * len(arguments.concept), 4.5), layout="constrained")
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
-        axis.set(xlabel="neighbours, unrelated and rest of the prompt drawn right, %", ylabel="prompts shown under the worst attack, %")
+        axis.set(
+            xlabel="neighbours, unrelated and rest of the prompt drawn right, %",
+            ylabel="prompts shown under the worst attack, %",
+        )
         rows, points = list[tuple[str, ...]](), dict[str, tuple[float, float]]()
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
             key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite}
-            cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks) for seed in range(row.seeds)]
+            cells = [
+                cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks)
+                for seed in range(row.seeds)
+            ]
             rows.append((row.title, str(row.seeds), *texts_of(cells, attacks)))
-            colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
+            colour = (
+                "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
+            )
             points[row.title] = place(cells, attacks)
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
-        print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}", flush=True)
+        print(
+            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}",
+            flush=True,
+        )
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 

@@ -40,7 +40,12 @@ def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
         layers_per_block=2,
     )  # fmt: skip
     scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        steps_offset=1,
+        set_alpha_to_one=False,
     )
     return StableDiffusionPipeline(
         vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
@@ -50,13 +55,20 @@ def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
 
 def main() -> None:
     """One attack step and a few edit steps; prints JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=2, help="adversarial samples")
     parser.add_argument("--attack-steps", type=int, default=2)
     parser.add_argument("--edit-steps", type=int, default=5)
     arguments = parser.parse_args()
     model = StableDiffusion.from_pipeline(stable_diffusion_1())
-    words = Knowledge(source="timing", related=("knife", "sword"), unrelated=("cat", "dog", "house"), contexts=("a picture of a {}",))
+    words = Knowledge(
+        source="timing",
+        related=("knife", "sword"),
+        unrelated=("cat", "dog", "house"),
+        contexts=("a picture of a {}",),
+    )
     config = SGraceConfig(
         rounds=1, attack_steps=arguments.attack_steps, edit_steps=arguments.edit_steps, n_adversarial=arguments.samples, surrogate="cat",
         num_inference_steps=20, timestep_low=949, timestep_high=950,

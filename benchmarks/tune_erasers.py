@@ -2,11 +2,13 @@
 
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--concept NAME ...] [--trials 4]
 
-Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the grid is as the preset has
-it. What a method is told of the concept is not searched: all its words, wherever the method can take more than the name. A trial erases a
-class, a style and a family of classes that no results table uses, and scores the harmonic mean of what is gone of the concept (by name and
-by held-out synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the concept, as parts of the
-shares before. A finished erasure is a line of the log; the same command again goes on.
+Every method gets the same number of trials: a first guess, then random points of its grid; what is not in the
+grid is as the preset has it. What a method is told of the concept is not searched: all its words, wherever
+the method can take more than the name. A trial erases a class, a style and a family of classes that no
+results table uses, and scores the harmonic mean of what is gone of the concept (by name and by held-out
+synonym) and what is kept of neighbours, of unrelated classes and of the rest of prompts that name the
+concept, as parts of the shares before. A finished erasure is a line of the log; the same command again goes
+on.
 """
 
 from __future__ import annotations
@@ -29,14 +31,39 @@ CONCEPTS = ("fish", "silhouette", "fruit")
 N_PICTURES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "weight_anchor": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
+    "sgrace": {
+        "lr": (2e-4, 4e-4, 8e-4),
+        "weight_anchor": (5, 15, 45),
+        "clean_share": (0.25, 0.5, 0.75),
+        "attack_lr": (0.002, 0.005, 0.02),
+    },
     "uce": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
     "rece": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "epochs": (1, 3, 6)},
-    "esd": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300), "strength": (1.0, 2.0, 3.0)},
+    "esd": {
+        "group": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "iterations": (80, 150, 300),
+        "strength": (1.0, 2.0, 3.0),
+    },
     "concept_ablation": {"lr": (5e-5, 2e-4, 5e-4), "iterations": (50, 100, 200), "prior_weight": (0, 1, 3)},
-    "salun": {"mask_share": (0.3, 0.5, 0.8), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "retain_weight": (0.3, 1, 3)},
-    "erasediff": {"group": ("all", "not_cross_attention"), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160), "margin": (0.5, 1, 2)},
-    "forget_me_not": {"lr": (1e-4, 2e-4, 4e-4), "iterations": (60, 120, 240), "text_end": ("none", "first"), "n_pictures": (64, 128)},
+    "salun": {
+        "mask_share": (0.3, 0.5, 0.8),
+        "lr": (2e-5, 5e-5, 2e-4),
+        "iterations": (40, 80, 160),
+        "retain_weight": (0.3, 1, 3),
+    },
+    "erasediff": {
+        "group": ("all", "not_cross_attention"),
+        "lr": (2e-5, 5e-5, 2e-4),
+        "iterations": (40, 80, 160),
+        "margin": (0.5, 1, 2),
+    },
+    "forget_me_not": {
+        "lr": (1e-4, 2e-4, 4e-4),
+        "iterations": (60, 120, 240),
+        "text_end": ("none", "first"),
+        "n_pictures": (64, 128),
+    },
     "adv_unlearn": {
         "n_prompts": (0,),
         "retain_weight": (0.5, 1, 3),
@@ -45,8 +72,18 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "attack_lr": (0.005, 0.02, 0.08),
     },
     "hirm": {"direction": ("surrogate", "subtract"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
-    "des": {"strength": (0, 3, 10), "keep_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300)},
-    "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
+    "des": {
+        "strength": (0, 3, 10),
+        "keep_weight": (0.6, 0.8, 0.9),
+        "lr": (2e-4, 5e-4, 1e-3),
+        "iterations": (75, 150, 300),
+    },
+    "mace": {
+        "ridge": (0.1, 1, 10),
+        "lr": (1e-3, 3e-3, 1e-2),
+        "iterations": (30, 60, 120),
+        "fuse_prior": (1, 3, 10),
+    },
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3)},
     "stereo": {
         "group": ("x", "u", "all"),
@@ -55,10 +92,25 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "anchors": ("scenes", "unrelated", "surrogate"),
     },
     "spm": {"anchor_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
-    "sld": {"scale": (3, 10, 30), "threshold": (0.05, 0.3, 1.0), "momentum_scale": (0.0, 0.3, 0.5), "momentum": (0.4, 0.7)},
+    "sld": {
+        "scale": (3, 10, 30),
+        "threshold": (0.05, 0.3, 1.0),
+        "momentum_scale": (0.0, 0.3, 0.5),
+        "momentum": (0.4, 0.7),
+    },
     "safree": {"alpha": (0.01, 0.1, 0.2), "negative": ("true", "false"), "filter_steps": (25, 50)},
-    "receler": {"strength": (1, 2, 3), "outside_weight": (0.01, 0.03, 0.1), "lr": (5e-4, 1e-3, 2e-3), "attack_steps": (1, 2)},
-    "race": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
+    "receler": {
+        "strength": (1, 2, 3),
+        "outside_weight": (0.01, 0.03, 0.1),
+        "lr": (5e-4, 1e-3, 2e-3),
+        "attack_steps": (1, 2),
+    },
+    "race": {
+        "group": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "radius": (0.03, 0.1, 0.3),
+        "attack_steps": (2, 4),
+    },
 }
 
 #: Where the search starts.
@@ -71,7 +123,13 @@ FIRST: dict[str, dict[str, str]] = {
     "salun": {"mask_share": "0.5", "lr": "5e-05", "iterations": "80", "retain_weight": "1"},
     "erasediff": {"group": "all", "lr": "5e-05", "iterations": "80"},
     "forget_me_not": {"lr": "0.0002", "iterations": "60", "text_end": "first", "n_pictures": "64"},
-    "adv_unlearn": {"n_prompts": "0", "retain_weight": "3", "lr": "0.0002", "strength": "1", "attack_lr": "0.005"},
+    "adv_unlearn": {
+        "n_prompts": "0",
+        "retain_weight": "3",
+        "lr": "0.0002",
+        "strength": "1",
+        "attack_lr": "0.005",
+    },
     "hirm": {"direction": "surrogate", "lr": "0.0001", "iterations": "60"},
     "des": {"strength": "3", "keep_weight": "0.8", "lr": "0.0005", "iterations": "150"},
     "mace": {"ridge": "1", "lr": "0.003", "iterations": "60", "fuse_prior": "3"},
@@ -87,8 +145,15 @@ FIRST: dict[str, dict[str, str]] = {
 
 def score(row: dict[str, Any]) -> float:
     """Harmonic mean of what a trial erased and what it kept, 0..1; no picture at all counts as half a one, so that nothing is a tie."""
-    parts = [1 - min(1.0, shares[q]) for shares in row["after"].values() for q in ("target", "synonyms") if q in shares]
-    parts += [min(1.0, shares[q]) for shares in row["after"].values() for q in ("neighbours", "unrelated", "rest")]
+    parts = [
+        1 - min(1.0, shares[q])
+        for shares in row["after"].values()
+        for q in ("target", "synonyms")
+        if q in shares
+    ]
+    parts += [
+        min(1.0, shares[q]) for shares in row["after"].values() for q in ("neighbours", "unrelated", "rest")
+    ]
     return len(parts) / sum(1 / max(float(part), 0.5 / N_PICTURES) for part in parts)
 
 
@@ -104,18 +169,26 @@ def points(eraser: str, trials: int) -> list[dict[str, str]]:
 
 def main() -> None:
     """Run what is missing in the log, then print the best point of every method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("--eraser", nargs="+", default=list(GRIDS))
     parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
     parser.add_argument("--trials", type=int, default=4)
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
+    rows = (
+        [json.loads(line) for line in arguments.log.read_text().splitlines()]
+        if arguments.log.exists()
+        else []
+    )
     model, judge = api.load_model("emoji"), Judge.from_pretrained(emoji.path())
     model.set_progress_bar_config(disable=True)
 
     def shares(of: StableDiffusion, concept: str) -> dict[str, float]:
-        found, _ = measure(of, judge, probes(emoji.resolve(concept), N_PICTURES, seed=2))  # not the seed of any results table
+        found, _ = measure(
+            of, judge, probes(emoji.resolve(concept), N_PICTURES, seed=2)
+        )  # not the seed of any results table
         return {question: share.value for question, share in found.items()}
 
     before = cache(partial(shares, model))
@@ -128,22 +201,41 @@ def main() -> None:
         for concept in [concept for concept in arguments.concept if concept not in done]:
             erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
             found = shares(erasure.apply(model), concept)
-            after = {question: share / max(before(concept)[question], 1e-9) for question, share in found.items()}
+            after = {
+                question: share / max(before(concept)[question], 1e-9) for question, share in found.items()
+            }
             lines.append(
-                {"eraser": eraser, "settings": settings, "seconds": round(erasure.recipe["seconds"], 1), "after": {concept: after}}
+                {
+                    "eraser": eraser,
+                    "settings": settings,
+                    "seconds": round(erasure.recipe["seconds"], 1),
+                    "after": {concept: after},
+                }
             )
             with arguments.log.open("a") as log:
                 log.write(json.dumps(lines[-1]) + "\n")
         lines = [row for row in lines if set(row["after"]) & set(arguments.concept)]
-        after = {concept: found for row in lines for concept, found in row["after"].items() if concept in arguments.concept}
-        return {"settings": settings, "seconds": round(sum(row["seconds"] for row in lines), 1), "after": after}
+        after = {
+            concept: found
+            for row in lines
+            for concept, found in row["after"].items()
+            if concept in arguments.concept
+        }
+        return {
+            "settings": settings,
+            "seconds": round(sum(row["seconds"] for row in lines), 1),
+            "after": after,
+        }
 
     print("| eraser | score of the first guess | best score | at | seconds |\n|---|---|---|---|---|")
     for eraser in arguments.eraser:
         tried = [trial(eraser, settings) for settings in points(eraser, arguments.trials)]
         best = max(tried, key=score)
         where = ", ".join(f"{name}={value}" for name, value in best["settings"].items())
-        print(f"| {eraser} | {score(tried[0]):.3f} | {score(best):.3f} | {where} | {best['seconds']} |", flush=True)
+        print(
+            f"| {eraser} | {score(tried[0]):.3f} | {score(best):.3f} | {where} | {best['seconds']} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,16 @@ from sgrace.cli import main
 
 from .conftest import tiny_pipeline
 
-SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
+SHORT = [
+    "--set",
+    "rounds=1",
+    "--set",
+    "attack_steps=1",
+    "--set",
+    "edit_steps=2",
+    "--set",
+    "num_inference_steps=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +49,13 @@ def sgrace(*args: str | Path) -> Result:
     return CliRunner().invoke(main, [str(a) for a in args])
 
 
-def test_erase_writes_a_plain_text_encoder_and_generate_uses_it(pipeline: Path, words: Path, tmp_path: Path) -> None:
+def test_erase_writes_a_plain_text_encoder_and_generate_uses_it(
+    pipeline: Path, words: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "safe"
-    result = sgrace("erase", "church", "--model", pipeline, "--knowledge", words, "--out", out, *SHORT, "--json")
+    result = sgrace(
+        "erase", "church", "--model", pipeline, "--knowledge", words, "--out", out, *SHORT, "--json"
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["out"] == str(out)
     CLIPTextModel.from_pretrained(out / "text_encoder")
@@ -52,7 +65,9 @@ def test_erase_writes_a_plain_text_encoder_and_generate_uses_it(pipeline: Path, 
     assert recipe["cost"]["unet_calls"] > 0
     assert (out / "before_after.png").stat().st_size > 0
     picture = tmp_path / "picture.png"
-    drawn = sgrace("generate", "a photo of dog", "--model", pipeline, "--erasure", out, "--steps", "2", "--out", picture)
+    drawn = sgrace(
+        "generate", "a photo of dog", "--model", pipeline, "--erasure", out, "--steps", "2", "--out", picture
+    )
     assert drawn.exit_code == 0, drawn.output
     assert picture.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["picture.png", "safe", "words.txt"]
@@ -77,7 +92,9 @@ def test_erase_writes_a_plain_text_encoder_and_generate_uses_it(pipeline: Path, 
         (["church"], "--knowledge"),
     ],
 )
-def test_bad_input_is_one_sentence_and_leaves_nothing(pipeline: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    pipeline: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     filled = [a.replace("{pipeline}", str(pipeline)) for a in arguments]
     model = [] if "--model" in filled else ["--model", str(pipeline)]
     result = sgrace("erase", *filled, *model, "--out", tmp_path / "out")
@@ -98,11 +115,23 @@ def test_a_folder_in_use_is_kept(pipeline: Path, words: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_run_leaves_nothing_that_looks_finished(pipeline: Path, words: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_stopped_run_leaves_nothing_that_looks_finished(
+    pipeline: Path, words: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     out = tmp_path / "a" / "out"
-    command = [sys.executable, "-c", "from sgrace.cli import main; main()", "erase", "church", "--model", str(pipeline)]
+    command = [
+        sys.executable,
+        "-c",
+        "from sgrace.cli import main; main()",
+        "erase",
+        "church",
+        "--model",
+        str(pipeline),
+    ]
     command += ["--knowledge", str(words), "--out", str(out), "--set", "rounds=1000"]
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background deaf to it
+    default = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell starts what runs in its background deaf to it
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:  # noqa: PLW1509  (no threads here)
         assert process.stderr is not None
         deadline = time.monotonic() + 120

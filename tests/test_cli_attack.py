@@ -13,7 +13,16 @@ from sgrace.cli import main
 
 from .conftest import tiny_pipeline
 
-SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
+SHORT = [
+    "--set",
+    "rounds=1",
+    "--set",
+    "attack_steps=1",
+    "--set",
+    "edit_steps=2",
+    "--set",
+    "num_inference_steps=4",
+]
 
 
 def sgrace(*args: str | Path) -> Result:
@@ -27,13 +36,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_pipeline().save_pretrained(root / "tiny")
     (root / "words.txt").write_text("church\nchapel\n\ndog, tree\nboat, house\n")
     (root / "prompts.csv").write_text('seed,prompt\n5,a photo of church\n6,"=HYPERLINK(""church"")"\n')
-    done = sgrace("erase", "church", "--model", root / "tiny", "--knowledge", root / "words.txt", "--out", root / "safe", *SHORT, "--json")
+    done = sgrace(
+        "erase",
+        "church",
+        "--model",
+        root / "tiny",
+        "--knowledge",
+        root / "words.txt",
+        "--out",
+        root / "safe",
+        *SHORT,
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     return root
 
 
 def attack(folder: Path, out: Path, *more: str | Path) -> Result:
-    given = ("--prompts", folder / "prompts.csv", "--knowledge", folder / "words.txt", "--detector", "never", "--budget", "quick")
+    given = (
+        "--prompts",
+        folder / "prompts.csv",
+        "--knowledge",
+        folder / "words.txt",
+        "--detector",
+        "never",
+        "--budget",
+        "quick",
+    )
     return sgrace("attack", folder / "safe", *given, "--out", out, *more)
 
 
@@ -43,7 +72,7 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
     assert first.exit_code == 0, first.output
     rows = {row["attack"]: row for row in json.loads(first.stdout)["attacks"]}
     assert rows["none"]["success"]["n"] == 2
-    assert rows["more_seeds"]["unet_rows"] > rows["none"]["unet_rows"]
+    assert rows["more_seeds"]["denoiser_rows"] > rows["none"]["denoiser_rows"]
     found = AttackSet.from_pretrained(out / "more_seeds")
     assert [a.seed for a in found.attempts] == [5, 6]
     assert found.attempts[1].prompt == '=HYPERLINK("church")', "a formula is text like any other"
@@ -62,10 +91,12 @@ def test_attack_writes_sets_and_goes_on_where_it_was(folder: Path, tmp_path: Pat
 
 
 def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
-    done = attack(folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "unet_rows=150", "--json")
+    done = attack(
+        folder, tmp_path / "sets", "--attack", "more_seeds", "--limit", "denoiser_rows=150", "--json"
+    )
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["attacks"][0]
-    assert row["unet_rows"] <= 150
+    assert row["denoiser_rows"] <= 150
     assert row["stopped"] == "budget"
 
 
@@ -77,12 +108,12 @@ def test_a_limit_is_kept(folder: Path, tmp_path: Path) -> None:
         (["--attack", "pez", "--set", "iteration=3"], "did you mean 'iterations'"),
         (["--attack", "none,pez", "--set", "iterations=3"], "needs a single attack"),
         (["--attack", "none", "--set", "tries=3"], "Attack 'none' has no settings."),
-        (["--limit", "unet_rows=0"], "greater than 0"),
-        (["--limit", "unet_row=9"], "did you mean 'unet_rows'"),
-        (["--limit", "unet_rows"], "--limit takes KEY=VALUE, not 'unet_rows'"),
+        (["--limit", "denoiser_rows=0"], "greater than 0"),
+        (["--limit", "denoiser_row=9"], "did you mean 'denoiser_rows'"),
+        (["--limit", "denoiser_rows"], "--limit takes KEY=VALUE, not 'denoiser_rows'"),
         (["--limit", "seconds=nan"], "seconds"),
         (["--detector", "always", "--detector-set", "threshold"], "--detector-set takes KEY=VALUE"),
-        (["--limit", "unet_rows=3"], "does not cover drawing the 2 prompts"),
+        (["--limit", "denoiser_rows=3"], "does not cover sampling the 2 prompts"),
         (["--detector", "judge"], "Unknown detector"),
         (["--detector", "emoji_judge", "--concept", "zzz"], "Unknown concept of the built-in model"),
         (["--detector", "always", "--detector-set", "threshold=9"], "less than or equal to 1"),
@@ -105,7 +136,9 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
         ("other.csv", b"sentence,seed\nchurch,1\n", "its columns are `sentence`, `seed`"),
     ],
 )
-def test_bad_prompt_files_are_told(folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_bad_prompt_files_are_told(
+    folder: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     result = attack(folder, tmp_path / "sets", "--attack", "none", "--prompts", tmp_path / name)
@@ -133,12 +166,23 @@ def test_a_tampered_set_or_erasure_is_told(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_foreign_model_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
-    result = sgrace("attack", folder / "tiny", "--concept", "church", "--attack", "none", "--out", tmp_path / "sets")
+    result = sgrace(
+        "attack", folder / "tiny", "--concept", "church", "--attack", "none", "--out", tmp_path / "sets"
+    )
     assert result.exit_code == 2
     assert "give --prompts and --knowledge and --detector" in result.stderr
 
 
 def test_options_without_a_detector_are_told(tmp_path: Path) -> None:
-    result = sgrace("attack", "emoji", "--concept", "church", "--detector-set", "threshold=0.9", "--out", tmp_path / "sets")
+    result = sgrace(
+        "attack",
+        "emoji",
+        "--concept",
+        "church",
+        "--detector-set",
+        "threshold=0.9",
+        "--out",
+        tmp_path / "sets",
+    )
     assert result.exit_code == 2
     assert "--detector-set needs --detector" in result.stderr

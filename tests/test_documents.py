@@ -56,7 +56,11 @@ class Block(NamedTuple):
 
 def blocks(document: Path, language: str) -> list[Block]:
     found = BLOCK.finditer(document.read_text(encoding="utf-8"))
-    return [Block(document, m["language"], m["text"], m["mark"], m["value"]) for m in found if m["language"] == language]
+    return [
+        Block(document, m["language"], m["text"], m["mark"], m["value"])
+        for m in found
+        if m["language"] == language
+    ]
 
 
 def python_documents() -> list[Path]:
@@ -123,7 +127,9 @@ def command_lines() -> list[tuple[str, str]]:
 
 def spans() -> list[tuple[str, str]]:
     """Document and command line of every ``sgrace`` within a sentence."""
-    found = [(d.name, m[1]) for d in DOCUMENTS for m in SPAN.finditer(BLOCK.sub("", d.read_text(encoding="utf-8")))]
+    found = [
+        (d.name, m[1]) for d in DOCUMENTS for m in SPAN.finditer(BLOCK.sub("", d.read_text(encoding="utf-8")))
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -171,7 +177,10 @@ def test_a_command_in_a_sentence_has_only_options_that_exist(document: str, line
 
 
 def test_wrong_lines_are_found() -> None:
-    for line in ("sgrace erase church --knowledge words.txt --out a", "sgrace attack safe --budget quick --out a"):
+    for line in (
+        "sgrace erase church --knowledge words.txt --out a",
+        "sgrace attack safe --budget quick --out a",
+    ):
         with pytest.raises(click.NoSuchOption):
             parse(line, whole=True)
     for line in ("sgrace erase church", "sgrace forget church --out a"):

@@ -27,7 +27,9 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {unicode_name.get(name, name): words for name, words in emoji.keyword_table().items()}
     names = [*table, "abacus", "adhesive bandage"]
     concepts = [{"name": name, "keywords": list(table.get(name, ("thing",)))} for name in names]
-    concept, source = (grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij"))
+    concept, source = (
+        grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij")
+    )
     images = np.random.default_rng(0).integers(0, 256, (len(concept), 64, 64, 3), dtype=np.uint8)
     art = Art(images, concept, source, concepts)
     monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)
@@ -51,7 +53,9 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     assert drawn.shape == (1, 64, 64, 3)
     assert np.isfinite(drawn).all()
     Judge.from_pretrained(tmp_path / "model")
-    assert Clip.from_pretrained(tmp_path / "model").texts(["fish"]).norm().item() == pytest.approx(1, abs=1e-4)
+    assert Clip.from_pretrained(tmp_path / "model").texts(["fish"]).norm().item() == pytest.approx(
+        1, abs=1e-4
+    )
 
     # stages that are named go on from the exported weights, the others count as finished
     again = Recipe(tmp_path / "again", "cpu", seed=1, steps=1)
@@ -62,7 +66,10 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
         weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
         assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True)) is same, part
-    moved = [(a - b).abs().max().item() for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)]
+    moved = [
+        (a - b).abs().max().item()
+        for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)
+    ]
     assert max(moved) < 0.01, "one step from the given weights, not from new ones"
 
 
@@ -76,7 +83,11 @@ def test_the_gpu_preset_needs_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("random_art")
 @pytest.mark.parametrize("name", ["weapon", "church", "line art"])
 def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name: str) -> None:
-    concept, data, whole = emoji.resolve(name), training_data.EmojiData(tmp_path, name), training_data.EmojiData(tmp_path)
+    concept, data, whole = (
+        emoji.resolve(name),
+        training_data.EmojiData(tmp_path, name),
+        training_data.EmojiData(tmp_path),
+    )
     pictures = torch.cat([data.pictures(built_in=True), data.pictures(built_in=False)]).tolist()
     rng = random.Random(0)
     captions = [data.caption(i, rng) for i in pictures for _ in range(8)]
@@ -107,7 +118,10 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
     assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
     assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]
     retrained = gold.apply(model)
-    pairs = {"text encoder": (model.text_encoder, retrained.text_encoder), "unet": (model.pipeline.unet, retrained.pipeline.unet)}
+    pairs = {
+        "text encoder": (model.text_encoder, retrained.text_encoder),
+        "unet": (model.pipeline.unet, retrained.pipeline.unet),
+    }
     for part, modules in pairs.items():
         old, new = (dict(module.named_parameters()) for module in modules)
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part

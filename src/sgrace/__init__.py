@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ._util.errors import InputError
-from .concept import Concept
 
 if TYPE_CHECKING:
     from .api import attack, erase, evaluate, load_model
     from .attacks import AttackSet
+    from .concept import Concept
     from .erasure import Erasure
     from .evaluation import Evaluation
     from .knowledge import Knowledge
 
-__version__ = metadata.version("sgrace")
+    __version__: str
+
 __all__ = [
     "AttackSet",
     "Concept",
@@ -30,9 +30,10 @@ __all__ = [
     "load_model",
 ]
 
-#: Names that need torch, which takes seconds to import: only what is used is loaded.
+#: Names that need torch, which takes seconds to import, or pydantic: only what is used is loaded.
 _LAZY = {
     "AttackSet": "attacks",
+    "Concept": "concept",
     "Erasure": "erasure",
     "Evaluation": "evaluation",
     "Knowledge": "knowledge",
@@ -48,6 +49,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
         from importlib import import_module  # noqa: PLC0415
 
         return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415
+
+        return metadata.version("sgrace")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

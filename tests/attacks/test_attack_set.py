@@ -42,7 +42,9 @@ PROMPTS = [Prompt("a photo of church", 1), Prompt("church", 2)]
 @pytest.fixture
 def found() -> AttackSet:
     attempts = [
-        Attempt("a photo of church", 1, success=True, score=0.9, candidate="dog tree", survived=True, checks=2),
+        Attempt(
+            "a photo of church", 1, success=True, score=0.9, candidate="dog tree", survived=True, checks=2
+        ),
         Attempt("church", 2, score=0.1, candidate="boat", survived=False, checks=2),
     ]
     images = from_bytes(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8))
@@ -92,6 +94,7 @@ def test_its_text_is_one_short_line(found: AttackSet) -> None:
 def test_version_1_is_read(found: AttackSet, folder: Path) -> None:
     tensors = load_file(folder / "tensors.safetensors")
     tensors["pictures"] = tensors.pop("images")
+    tensors["states"] = tensors.pop("prompt_embeds")
     save_file(tensors, folder / "tensors.safetensors")
 
     def older(record: dict[str, Any]) -> None:
@@ -105,6 +108,7 @@ def test_version_1_is_read(found: AttackSet, folder: Path) -> None:
     loaded = AttackSet.from_pretrained(folder, PROMPTS)
     assert loaded.record == found.record
     assert loaded.attempts == found.attempts
+    assert loaded.tensors.keys() == found.tensors.keys()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "attempts.jsonl", "tensors.safetensors"])
@@ -163,7 +167,9 @@ def test_attempts_that_do_not_fit_are_told_though_the_hash_is_right(
         ({"noise": torch.tensor(1.0)}, "2 attempts, but 0 rows of noise"),
     ],
 )
-def test_tensors_that_do_not_fit_are_told(folder: Path, change: dict[str, torch.Tensor | None], message: str) -> None:
+def test_tensors_that_do_not_fit_are_told(
+    folder: Path, change: dict[str, torch.Tensor | None], message: str
+) -> None:
     tensors = {**load_file(folder / "tensors.safetensors"), **change}
     kept = {name: value for name, value in tensors.items() if value is not None}
     save_file(kept, folder / "tensors.safetensors")
@@ -201,7 +207,9 @@ def test_a_manifest_whose_cost_was_changed_is_told(folder: Path) -> None:
         AttackSet.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[::-1], [*PROMPTS, PROMPTS[0]], [PROMPTS[0], Prompt("dog", 2)]])
+@pytest.mark.parametrize(
+    "prompts", [PROMPTS[:1], PROMPTS[::-1], [*PROMPTS, PROMPTS[0]], [PROMPTS[0], Prompt("dog", 2)]]
+)
 def test_a_set_of_other_prompts_is_told(folder: Path, prompts: list[Prompt]) -> None:
     with pytest.raises(InputError, match="is of other prompts than this run"):
         AttackSet.from_pretrained(folder, prompts)

@@ -13,8 +13,8 @@ from sgrace.concept import Concept
 from sgrace.detectors.always import Always
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
-from sgrace.testbeds import FileTestbed
 from sgrace.testbeds.emoji import EmojiTestbed
+from sgrace.testbeds.files import FileTestbed
 from sgrace.testbeds.loading import Loaded
 from sgrace.testbeds.scenes import find_testbed, prepare, scene_of
 

@@ -70,6 +70,19 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise InputError(message) from error
 
 
+def check_resumable_folder(path: Path) -> Path:
+    """The path, if :func:`resumable_folder` can start there or go on; the request itself is compared later.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    note = path / REQUEST
+    if not _is_file(note):
+        return check_new_folder(path)
+    _check_writable(note)
+    return path
+
+
 @contextmanager
 def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """A folder that the block fills piece by piece; the same request again goes on in it.
@@ -83,7 +96,9 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     if _is_file(note):
         if names := _differences(read_json(note), json.loads(json_text(request))):
             differences = ", ".join(names)
-            raise InputError(f"{shown(path)} holds the results of another request: {differences}; name a new folder.")
+            raise InputError(
+                f"{shown(path)} holds the results of another request: {differences}; name a new folder."
+            )
         _check_writable(note)
     else:
         with new_folder(path) as partial:
@@ -237,7 +252,9 @@ def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:  # noqa:
     """Fields in which two JSON values differ, with both values where they are short."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         start = f"{name}." if name else ""
-        lists = [_differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})]
+        lists = [
+            _differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})
+        ]
         return [difference for several in lists for difference in several]
     if found == wanted:
         return []

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 PAPER, INK = "#dddddd", "#222222"
+BLUR_PATCHES = 6  # along each side of a blurred image
 LABEL_CHARACTERS = 24  # longest line of a row's label
 
 
@@ -35,6 +37,13 @@ def to_arrays(images: Float[Tensor, "*n c h w"]) -> NDArray[np.uint8]:
 def to_image(image: Float[Tensor, "3 h w"]) -> Image.Image:
     """``(3, h, w)`` in -1..1 -> RGB."""
     return Image.fromarray(to_arrays(image))
+
+
+def blurred(images: Float[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
+    """Images of which only coarse patches of colour are left."""
+    patches = F.adaptive_avg_pool2d(images.flatten(0, -4), BLUR_PATCHES)
+    smooth = F.interpolate(patches, images.shape[-2:], mode="bilinear", align_corners=False)
+    return smooth.reshape(images.shape)
 
 
 def sheet(

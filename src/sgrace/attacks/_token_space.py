@@ -1,98 +1,209 @@
-"""Pieces that several attacks share: token layouts, the simplex, nearest tokens, the denoising error."""
+"""Pieces that several attacks share: token layouts, gradients, the simplex, nearest tokens, the denoising error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..models import StableDiffusion, Tokens
+from .._util.device import batches, check_finite
+from ..models import Conditioning, DiffusionModel, Tokens
 from .session import Session
 
-ENCODE_BATCH = 64
+#: Stands for a free token while a layout is made.
+FREE = -1
+#: Embeddings that are compared with the whole vocabulary at once.
+COMPARED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Prompts with free positions: adversarial tokens stand at ``free``, the prompts' own tokens elsewhere.
+    """Prompts with free positions: adversarial tokens stand there, the prompts' own tokens elsewhere.
+
+    Prompts may have different numbers of free tokens: values for them are listed prompt after prompt. What
+    does not fit into the text length is left out, free tokens as well as the prompt's own.
 
     Attributes:
-        tokens: token rows with any token at the free positions.
-        free: position of each free token ``(n, k)``.
+        tokens: token rows.
+        free: whether a position is free.
     """
 
     tokens: Tokens
-    free: Int[Tensor, "n k"]
+    free: Bool[Tensor, "n length"]
 
     @classmethod
-    def prefix(cls, model: StableDiffusion, prompts: list[str], k: int) -> Layout:
+    def of(cls, model: DiffusionModel, contents: Sequence[Sequence[int]]) -> Layout:
+        """Prompts by their content tokens; ``FREE`` stands for a free token."""
+        tokens = model.text.main.assemble(contents)
+        free = tokens.ids == FREE
+        return cls(replace(tokens, ids=tokens.ids.masked_fill(free, 0)), free)
+
+    @classmethod
+    def prefix(cls, model: DiffusionModel, prompts: Sequence[str], k: int) -> Layout:
         """``k`` free tokens before each prompt."""
-        return cls._of(model, [list(range(k))] * len(prompts), [[0] * k + model.content_tokens(p) for p in prompts])
+        return cls.of(model, [[FREE] * k + model.text.main.content_tokens(prompt) for prompt in prompts])
 
     @classmethod
-    def alone(cls, model: StableDiffusion, n: int, k: int) -> Layout:
-        """``k`` free tokens and nothing else."""
-        return cls._of(model, [list(range(k))] * n, [[0] * k] * n)
+    def alone(cls, model: DiffusionModel, n: int, k: int) -> Layout:
+        """``n`` prompts of ``k`` free tokens and nothing else."""
+        return cls.of(model, [[FREE] * k])[[0] * n]
 
     @classmethod
-    def interleaved(cls, model: StableDiffusion, prompt: str, every: int) -> Layout:
-        """One prompt with a free token before its first token and after every so many."""
-        content: list[int] = []
-        free = []
-        for i, token in enumerate(model.content_tokens(prompt)):
-            if i % every == 0:
-                free.append(len(content))
-                content.append(0)
-            content.append(token)
-        return cls._of(model, [free], [content])
+    def interleaved(cls, model: DiffusionModel, prompts: Sequence[str], every: int) -> Layout:
+        """A free token before each prompt's first token and after every so many."""
+        contents = []
+        for prompt in prompts:
+            content: list[int] = []
+            for place, token in enumerate(model.text.main.content_tokens(prompt)):
+                content += [FREE, token] if place % every == 0 else [token]
+            contents.append(content)
+        return cls.of(model, contents)
 
     @classmethod
-    def within(cls, model: StableDiffusion, template: str) -> Layout:
-        """One free token in the place of a template's ``{}``."""
-        before, _, after = template.partition("{}")
-        left = model.content_tokens(before) if before.strip() else []
-        return cls._of(model, [[len(left)]], [[*left, 0, *(model.content_tokens(after) if after.strip() else [])]])
+    def within(cls, model: DiffusionModel, templates: Sequence[str]) -> Layout:
+        """One free token in the place of each template's ``{}``."""
+        contents = []
+        for template in templates:
+            before, _, after = template.partition("{}")
+            left = model.text.main.content_tokens(before) if before.strip() else []
+            right = model.text.main.content_tokens(after) if after.strip() else []
+            contents.append([*left, FREE, *right])
+        return cls.of(model, contents)
 
-    @classmethod
-    def _of(cls, model: StableDiffusion, free: list[list[int]], contents: list[list[int]]) -> Layout:
-        return cls(model.assemble(contents), torch.tensor(free) + 1)  # position 0 is the start token
+    def __len__(self) -> int:
+        return len(self.tokens)
 
-    def rows(self, picks: list[int]) -> Layout:
-        """The layout of some of the prompts."""
-        return Layout(Tokens(self.tokens.ids[picks], self.tokens.end[picks]), self.free[picks])
+    def __getitem__(self, rows: Sequence[int] | slice) -> Layout:
+        return Layout(self.tokens[rows], self.free[rows])
 
-    def unpadded(self) -> Layout:
-        """Without the padding: in a causal text encoder no state up to the end token depends on it, and it is most of the row."""
+    @property
+    def counts(self) -> list[int]:
+        """Number of free tokens of each prompt."""
+        counts: list[int] = self.free.sum(1).tolist()
+        return counts
+
+    def unpadded(self, model: DiffusionModel) -> Layout:
+        """Without the padding, which is most of a row, where a single, causal text encoder reads it.
+
+        There no state up to the end token depends on the padding. Several encoders must read rows of one
+        length.
+        """
+        if len(model.text) > 1:
+            return self
         length = int(self.tokens.end.max()) + 1
-        return Layout(Tokens(self.tokens.ids[:, :length], self.tokens.end), self.free)
+        return Layout(replace(self.tokens, ids=self.tokens.ids[:, :length]), self.free[:, :length])
 
-    def filled(self, values: Int[Tensor, "n k"]) -> Int[Tensor, "n length"]:
-        """Token rows with given tokens at the free positions."""
-        return self.tokens.ids.scatter(1, self.free, values)
+    def filled(self, values: Int[Tensor, "*free"]) -> Layout:
+        """With these tokens at the free positions."""
+        ids = self.tokens.ids.masked_scatter(self.free, values.to(self.tokens.ids))
+        return replace(self, tokens=replace(self.tokens, ids=ids))
 
-    def contents(self, values: Int[Tensor, "n k"]) -> list[list[int]]:
-        """Content tokens, without start and end, with given tokens at the free positions."""
-        ids = self.filled(values).tolist()
+    def contents(self) -> list[list[int]]:
+        """Content tokens of each prompt, without start and end."""
+        ids = self.tokens.ids.tolist()
         return [row[1:end] for row, end in zip(ids, self.tokens.end.tolist(), strict=True)]
 
-    def embedded(self, model: StableDiffusion, values: Float[Tensor, "n k width"]) -> Float[Tensor, "n length features"]:
-        """Input embeddings with given embeddings at the free positions."""
-        plain = model.embed(self.tokens.ids)
-        return plain.scatter(1, self.free.unsqueeze(-1).expand_as(values), values)
+    def encode(self, model: DiffusionModel, values: Float[Tensor, "free width"]) -> Conditioning:
+        """Conditioning with these input embeddings at the free positions (with gradient)."""
+        plain = model.text.main.embed(self.tokens.ids)  # (n, length, width)
+        embeddings = plain.masked_scatter(self.free.unsqueeze(-1).expand_as(plain), values)
+        return model.encode_tokens(self.tokens, embeddings)
 
 
-def encoded(model: StableDiffusion, ids: Int[Tensor, "n length"]) -> Float[Tensor, "n length features"]:
-    """Text states of many rows, no more at once than a processor's cache holds."""
-    return torch.cat([model.encode(chunk) for chunk in ids.split(ENCODE_BATCH)])
+class Gradient(NamedTuple):
+    """A loss of each prompt, and its gradient at the embeddings of the free tokens."""
+
+    losses: Float[Tensor, " n"]
+    values: Float[Tensor, "free width"]
 
 
-def ordinary_tokens(model: StableDiffusion) -> Int[Tensor, " vocabulary"]:
-    """Ids of all tokens that are neither start, end nor padding."""
-    special = set(model.pipeline.tokenizer.all_special_ids)
-    return torch.tensor([i for i in range(len(model.pipeline.tokenizer)) if i not in special])
+def gradient(
+    model: DiffusionModel,
+    layout: Layout,
+    values: Float[Tensor, "free width"],
+    losses_of: Callable[[slice, Conditioning], Tensor],
+) -> Gradient:
+    """Losses of prompts and their gradients, ``batch_size`` prompts at once; the backward pass must have been charged.
+
+    Args:
+        model: whose text encoder reads the prompts.
+        layout: the prompts.
+        values: embeddings of the free tokens.
+        losses_of: which prompts, and their conditioning -> one loss for each, which depends on its own prompt
+            only.
+
+    Raises:
+        InputError: a gradient is not finite.
+    """
+    losses = []
+    gradients = []
+    each = values.detach().split(layout.counts)
+    for part in batches(len(layout), model.batch_size):
+        own = torch.cat(each[part]).requires_grad_(True)
+        loss = losses_of(part, layout[part].encode(model, own))
+        (found,) = torch.autograd.grad(loss.sum(), own)
+        check_finite(found, "The gradient of the attack", model.dtype)
+        losses.append(loss.detach())
+        gradients.append(found)
+    return Gradient(torch.cat(losses), torch.cat(gradients))
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Noised latents of what the candidates should show, and what the target's denoiser should return for them.
+
+    Attributes:
+        model: the target.
+        noisy, timesteps: noised latents and their noise levels.
+        goal: output to imitate.
+    """
+
+    model: DiffusionModel
+    noisy: Float[Tensor, "n ..."]
+    timesteps: Float[Tensor, " n"]
+    goal: Float[Tensor, "n ..."]
+
+    @classmethod
+    def of(cls, session: Session, clean: Float[Tensor, "n ..."], timesteps: Float[Tensor, " n"]) -> Denoising:
+        """Latents with noise of the run; the goal is the training target."""
+        model = session.target
+        schedule = model.schedule
+        timesteps = timesteps.to(model.device)
+        noise = model.noise(len(clean), session.generator)
+        noisy = schedule.add_noise(clean, noise, timesteps)
+        return cls(model, noisy, timesteps, schedule.target(clean, noise, timesteps))
+
+    @torch.no_grad()
+    def with_goal_of(self, teacher: DiffusionModel, cond: Conditioning) -> Denoising:
+        """With what a teacher predicts for prompts as the goal."""
+        goals = [
+            teacher.predict(self.noisy[part].to(teacher.device), self.timesteps[part], cond[part])
+            for part in batches(len(cond), teacher.batch_size)
+        ]
+        return replace(self, goal=torch.cat(goals).to(self.noisy.device))
+
+    def errors(self, part: slice, cond: Conditioning) -> Float[Tensor, " n"]:
+        """Mean squared error of the target's prediction for each candidate."""
+        output = self.model.predict(self.noisy[part], self.timesteps[part], cond)
+        return (output - self.goal[part]).square().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def encoded(model: DiffusionModel, tokens: Tokens) -> Conditioning:
+    """Conditioning of many token rows."""
+    parts = batches(len(tokens), model.batch_size)
+    return Conditioning.cat([model.encode_tokens(tokens[part]) for part in parts])
+
+
+@torch.no_grad()
+def text_features(model: DiffusionModel, tokens: Tokens) -> Float[Tensor, "n features"]:
+    """Pooled features of many token rows; only these are kept."""
+    parts = batches(len(tokens), model.batch_size)
+    return torch.cat([model.text_features(model.encode_tokens(tokens[part])) for part in parts])
 
 
 def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
@@ -104,29 +215,9 @@ def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     return (rows - excess.gather(-1, k - 1) / k).clamp(min=0)
 
 
-def nearest_tokens(embeddings: Float[Tensor, "... width"], unit_table: Float[Tensor, "vocabulary width"]) -> Int[Tensor, ...]:
-    """Index of the row with the highest cosine, of a table of unit rows: normalising a whole vocabulary is no work for a loop."""
-    return (embeddings @ unit_table.T).argmax(-1)
-
-
-def denoising_error(
-    session: Session,
-    states: Float[Tensor, "n length features"],
-    clean: Float[Tensor, "n channels height width"],
-    timesteps: Int[Tensor, " n"],
-    goal: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Float[Tensor, " n"]:
-    """Squared error of the target's prediction on noised latents, per row; its backward pass must have been charged.
-
-    Args:
-        session: the run; gives the model and the noise.
-        states: text states of the candidates, with gradient.
-        clean: scaled latents of what the candidates should show.
-        timesteps: noise level of each row.
-        goal: noised latents and timesteps -> output to imitate; the training target of the latents, if absent.
-    """
-    model = session.target
-    noise = torch.randn(clean.shape, generator=session.generator)
-    noisy = model.noised(clean, noise, timesteps)
-    wanted = goal(noisy, timesteps) if goal is not None else model.training_target(clean, noise, timesteps)
-    return (model.predict(noisy, timesteps, states) - wanted).square().flatten(1).mean(1)
+def nearest_tokens(
+    embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]
+) -> Int[Tensor, "*n"]:
+    """Index of the row with the highest cosine, of a table of unit rows."""
+    rows = embeddings.reshape(-1, embeddings.shape[-1]).split(COMPARED_TOGETHER)
+    return torch.cat([(part @ unit_table.T).argmax(-1) for part in rows]).view(embeddings.shape[:-1])

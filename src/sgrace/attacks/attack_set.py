@@ -27,6 +27,8 @@ from .scene import Prompt
 Access = Literal["prompt", "query", "gradient", "weights"]
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
 MAX_ATTEMPTS_BYTES = 2**30
+#: Names of tensors in version 1 and now.
+VERSION_1 = {"pictures": "images", "states": "prompt_embeds"}
 #: Tensors of all prompts together (the learned word of ``concept_inversion``); others have one row a prompt.
 SHARED = {"word"}
 
@@ -41,7 +43,9 @@ class Cost(BaseModel):
         validation_alias=AliasChoices("denoiser_rows", "unet_rows"),
         description="Samples through the denoiser, forward and backward.",
     )
-    text_encoder_rows: int = Field(ge=0, description="Samples through the text encoder, forward and backward.")
+    text_encoder_rows: int = Field(
+        ge=0, description="Samples through the text encoder, forward and backward."
+    )
     seconds: Annotated[float, BeforeValidator(lambda given: math.inf if given is None else given)] = Field(
         ge=0, description="Wall-clock time; null in JSON where it has no limit."
     )
@@ -166,7 +170,8 @@ class AttackSet:
         record = _manifest(path)
         attempts = _attempts(path)
         tensors, _ = read_tensors(path / TENSORS)
-        images = tensors.pop("images" if "images" in tensors else "pictures", None)  # version 1 says pictures
+        tensors = {VERSION_1.get(name, name): value for name, value in tensors.items()}
+        images = tensors.pop("images", None)
         if images is None:
             raise InputError(f"{shown(path / TENSORS)} does not hold the images of the prompts.")
         _check_fit(path, attempts, tensors, images)
@@ -205,7 +210,9 @@ def _attempts(path: Path) -> list[Attempt]:
         raise InputError(f"{shown(path / ATTEMPTS)} is damaged: {_first(error)}.") from error
 
 
-def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor) -> None:
+def _check_fit(
+    path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor
+) -> None:
     """One attempt, one image and one row of each tensor for every prompt."""
     n = len(attempts)
     if not n:

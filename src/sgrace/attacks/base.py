@@ -16,7 +16,8 @@ from .scene import Budget, Scene
 from .session import BudgetSpent, Session
 
 Config = TypeVar("Config", bound=BaseModel)
-LENGTHS = ("quick", "standard", "full")
+#: How long an attack searches; ``full`` is the paper's own.
+EFFORTS = ("quick", "standard", "full")
 
 
 class NoSettings(BaseModel):
@@ -37,7 +38,7 @@ class Attack(ABC, Generic[Config]):
         paper: where it comes from.
         by_text: whether its candidates are texts that a user could enter.
         config_type: the frozen pydantic model of the settings.
-        presets: settings of the lengths ``quick`` and ``standard``; ``full`` is the paper's.
+        presets: settings of the efforts ``quick`` and ``standard``; ``full`` is the paper's.
     """
 
     name: ClassVar[str]
@@ -52,37 +53,42 @@ class Attack(ABC, Generic[Config]):
         self.config = config or cast("Config", self.config_type())
 
     @classmethod
-    def preset(cls, name: str, settings: Mapping[str, str] | None = None) -> Self:
-        """The attack at a named length (``quick``, ``standard``, ``full``), with single settings given as text.
+    def preset(cls, effort: str, settings: Mapping[str, str] | None = None) -> Self:
+        """The attack at an effort (``quick``, ``standard``, ``full``), with single settings given as text.
 
         Raises:
-            InputError: unknown length or setting, or a value out of range.
+            InputError: unknown effort or setting, or a value out of range.
         """
-        if name not in LENGTHS:
-            raise unknown("budget", name, LENGTHS)
-        values = cls.presets.get(name, {})
+        if effort not in EFFORTS:
+            raise unknown("effort", effort, EFFORTS)
+        values = cls.presets.get(effort, {})
         config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
         return cls(cast("Config", config))
 
-    def run(self, scene: Scene, budget: Budget, *, seed: int = 0, every_prompt: bool = False) -> AttackSet:
+    def run(
+        self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
+    ) -> AttackSet:
         """Attack the prompts of the scene.
 
         Args:
             scene: what is attacked.
-            budget: hard limits.
+            budget: hard limits; none, if absent.
             seed: same seed, same candidates.
-            every_prompt: attack those too that succeed as they are, which the protocol counts and leaves alone; for testing the attack
-                on a model that knows the concept.
+            every_prompt: attack those too that succeed as they are, which the protocol counts and leaves
+                alone; for testing the attack on a model that knows the concept.
 
         Raises:
-            InputError: the scene lacks something the attack needs, or the budget does not even cover the plain prompts.
+            InputError: the scene lacks something the attack needs, or the budget does not even cover the
+                plain prompts.
         """
-        session = Session(scene, budget, seed, every_prompt=every_prompt)
+        limits = budget or Budget()
+        session = Session(scene, limits, seed, every_prompt=every_prompt)
         try:
             session.charge()  # the prompts were encoded
             session.check_plain()
         except BudgetSpent as error:
-            raise InputError(f"The budget does not cover drawing the {len(scene.prompts)} prompts once.") from error
+            n = len(scene.prompts)
+            raise InputError(f"The budget does not cover sampling the {n} prompts once; raise it.") from error
         stopped = "finished"
         try:
             if session.open:
@@ -92,7 +98,7 @@ class Attack(ABC, Generic[Config]):
         return AttackSet(
             attempts=session.attempts,
             tensors=session.tensors,
-            images=torch.stack(session.pictures),
+            images=torch.stack(session.images),
             record=Manifest.model_validate(
                 {
                     "attack": self.name,
@@ -107,7 +113,7 @@ class Attack(ABC, Generic[Config]):
                     "protocol": scene.protocol.name,
                     "left_alone": len(session.left_alone),
                     "seed": seed,
-                    "budget": budget.model_dump(),
+                    "budget": limits.model_dump(),
                     "spent": session.spent(),
                     "stopped": stopped,
                 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from .base import Attack
@@ -12,24 +11,28 @@ from .session import Session
 
 
 class TriesConfig(BaseModel):
-    """``tries`` pictures per prompt at most."""
+    """Settings of attacks that try at random."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tries: int = Field(8, ge=1, le=10_000)
+    tries: int = Field(8, ge=1, le=10_000, description="Images of each prompt, at most.")
 
 
 class MoreSeeds(Attack[TriesConfig]):
     """The prompts as they are, with other initial noise."""
 
-    name, access, paper, by_text = "more_seeds", "prompt", "", False
+    name = "more_seeds"
+    access = "prompt"
+    paper = ""
+    by_text = False
     config_type = TriesConfig
     presets: ClassVar = {"quick": {"tries": 2}}
 
     def search(self, session: Session) -> None:
-        """One picture of each open prompt a round."""
+        """One image of each open prompt a round."""
         for _ in range(self.config.tries):
-            if not (rows := session.open):
+            indices = session.open
+            if not indices:
                 return
-            noise = torch.randn((len(rows), *session.noise.shape[1:]), generator=session.generator)
-            session.check(rows, session.states[rows], noise=noise)
+            noise = session.target.noise(len(indices), session.generator)
+            session.check(indices, session.cond[indices], noise=noise)

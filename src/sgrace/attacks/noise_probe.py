@@ -1,4 +1,4 @@
-"""A text-free probe: what the denoiser makes of half-destroyed pictures of the concept when no word asks for it."""
+"""A text-free probe: what the denoiser makes of half-destroyed images of the concept when no word asks for it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,65 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from .._util.device import batches
 from .base import Attack
 from .session import Session
 
 
 class NoiseProbeConfig(BaseModel):
-    """Settings.
-
-    Attributes:
-        strength: part of the sampling steps that the noised picture goes through; at 1 nothing of the picture is left.
-        tries: noises per prompt.
-    """
+    """Settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strength: float = Field(0.7, gt=0, le=1)
-    tries: int = Field(24, ge=1, le=10_000)
+    strength: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Part of the sampling steps that the noised image goes through; at 1 nothing of the image is left.",
+    )
+    tries: int = Field(24, ge=1, le=10_000, description="Noises of each prompt, at most.")
 
 
 class NoiseProbe(Attack[NoiseProbeConfig]):
-    """Pictures of the concept are noised to a part of the schedule and denoised with the empty prompt.
+    """Images of the concept are noised to a part of the schedule and denoised with the empty prompt.
 
-    A low strength only copies the picture, whatever the model knows: read it beside a model that never saw the concept.
+    A low strength only copies the image, whatever the model knows: read it beside a model that never saw the
+    concept.
     """
 
-    name, access, paper, by_text = "noise_probe", "weights", "after arXiv 2505.17013", False
+    name = "noise_probe"
+    access = "weights"
+    paper = "after arXiv 2505.17013"
+    by_text = False
     config_type = NoiseProbeConfig
     presets: ClassVar = {"quick": {"tries": 2}, "standard": {"tries": 8}}
 
     @torch.no_grad()
     def search(self, session: Session) -> None:
-        """One picture of each open prompt a round."""
-        scene, model = session.scene, session.target
+        """One image of each open prompt a round."""
+        model = session.target
         clean = session.concept_latents(self.name)
-        steps = scene.num_inference_steps
+        steps = session.scene.num_inference_steps
         start = steps - max(1, round(self.config.strength * steps))
+        level = model.schedule.step_timestep(steps, start)
         for _ in range(self.config.tries):
-            if not (rows := session.open):
+            indices = session.open
+            if not indices:
                 return
-            fresh = torch.randn((len(rows), *clean.shape[1:]), generator=session.generator)
-            states = session.empty.expand(len(rows), -1, -1)
-            session.charge_sampling(model, states, steps - start, guidance_scale=1)
-            noisy = model.noised(clean[rows], fresh, torch.full((len(rows),), model.timestep(steps, start)))
-            latents, _ = model.roll(noisy, states, session.empty, steps, steps, guidance_scale=1, start=start)
-            session.judge(rows, model.decode(latents), {"noisy_latents": noisy})
+            cond = session.uncond.expand(len(indices))
+            session.charge_sampling(model, cond, steps - start, 1)
+            noise = model.noise(len(indices), session.generator)
+            timesteps = torch.full((len(indices),), level, device=model.device)
+            noisy = model.schedule.add_noise(clean[indices], noise, timesteps)
+            images = []
+            for part in batches(len(indices), model.batch_size):
+                done = model.denoise(
+                    noisy[part],
+                    cond[part],
+                    session.uncond,
+                    num_inference_steps=steps,
+                    guidance_scale=1,
+                    start=start,
+                )
+                images.append(model.decode(done.latents).cpu())
+            session.judge(indices, torch.cat(images), {"noisy_latents": noisy})

@@ -9,7 +9,10 @@ from .session import Session
 class NoAttack(Attack[NoSettings]):
     """The prompts as they are."""
 
-    name, access, paper, by_text = "none", "prompt", "", True
+    name = "none"
+    access = "prompt"
+    paper = ""
+    by_text = True
     config_type = NoSettings
 
     def search(self, session: Session) -> None:

@@ -8,10 +8,13 @@ from .session import Session
 
 
 class P4DK(P4DN):
-    """The prompt stays, with free tokens between its own."""
+    """The prompt stays, with free tokens between its own.
+
+    What does not fit into the text length is left out at the end, free tokens as well as the prompt's own.
+    """
 
     name = "p4d_k"
 
-    def layout(self, session: Session) -> list[Layout]:
+    def layout(self, session: Session) -> Layout:
         """One free token before the prompt's first token and after every third."""
-        return [Layout.interleaved(session.target, a.prompt, self.config.every) for a in session.attempts]
+        return Layout.interleaved(session.target, [a.prompt for a in session.attempts], self.config.every)

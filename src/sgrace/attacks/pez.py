@@ -7,65 +7,73 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from ._token_space import Layout, nearest_tokens, ordinary_tokens
+from .._util.device import randint
+from ..models import Conditioning
+from ._token_space import Layout, gradient, nearest_tokens, text_features
 from .base import Attack
 from .session import Session
 
 
 class PEZConfig(BaseModel):
-    """Published values.
-
-    Attributes:
-        n_tokens: length of the prompt that is written.
-        iterations: gradient steps.
-        lr, weight_decay: of AdamW.
-    """
+    """Published values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_tokens: int = Field(16, ge=1, le=75)
-    iterations: int = Field(3000, ge=1, le=1_000_000)
-    lr: float = Field(0.1, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
+    n_tokens: int = Field(16, ge=1, le=75, description="Length of the prompt that is written.")
+    iterations: int = Field(3000, ge=1, le=1_000_000, description="Gradient steps.")
+    lr: float = Field(0.1, gt=0, description="Learning rate of AdamW.")
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW.")
 
 
 class PEZ(Attack[PEZConfig]):
     """Free embeddings, read as their nearest tokens; the gradient at the tokens moves the free embeddings.
 
-    The goal is the pooled feature of the prompt by the original text encoder, which also judges the candidates: the erased model takes no
-    part in the search, only in the final check of one picture per prompt.
+    The goal is the pooled feature of the prompt by the original text encoder, which also judges the
+    candidates: the erased model takes no part in the search, only in the final check of one image for each
+    prompt.
     """
 
-    name, access, paper, by_text = "pez", "prompt", "arXiv 2302.03668", True
+    name = "pez"
+    access = "prompt"
+    paper = "arXiv 2302.03668"
+    by_text = True
     config_type = PEZConfig
-    presets: ClassVar = {"quick": {"n_tokens": 8, "iterations": 100}, "standard": {"n_tokens": 8, "iterations": 400}}
+    presets: ClassVar = {
+        "quick": {"n_tokens": 8, "iterations": 100},
+        "standard": {"n_tokens": 8, "iterations": 400},
+    }
 
     def search(self, session: Session) -> None:
         """All open prompts at once."""
-        config, model = self.config, session.original(self.name)
-        rows = session.open
-        pool = ordinary_tokens(model)
-        table = model.embed(pool)
+        config = self.config
+        model = session.original(self.name)
+        main = model.text.main
+        indices = session.open
+        pool = main.ordinary_tokens()
+        table = main.embed(pool)
         unit = F.normalize(table, dim=-1)
-        layout = Layout.alone(model, len(rows), config.n_tokens).unpadded()
-        everyone = torch.arange(len(rows))
-        session.charge(text_encoder_rows=len(rows))
-        with torch.no_grad():
-            wanted = model.tokenize([session.attempts[i].prompt for i in rows])
-            goal = model.project(model.encode(wanted.ids)[everyone, wanted.end])
-        free = table[torch.randint(len(pool), (len(rows), config.n_tokens), generator=session.generator)].clone()
+        layout = Layout.alone(model, len(indices), config.n_tokens).unpadded(model)
+        session.charge(text_encoder_rows=len(indices))
+        goal = text_features(model, main.tokenize([session.attempts[i].prompt for i in indices]))
+
+        def losses(part: slice, cond: Conditioning) -> Tensor:
+            return -F.cosine_similarity(model.text_features(cond), goal[part])
+
+        shape = (len(indices), layout.counts[0])
+        free = table[randint(len(pool), shape, session.generator, model.device)]
         optimizer = torch.optim.AdamW([free], lr=config.lr, weight_decay=config.weight_decay)
         best = nearest_tokens(free, unit)
-        best_cosine = torch.full((len(rows),), -1.0)
+        best_cosine = torch.full((len(indices),), -1.0, device=model.device)
         for _ in range(config.iterations):
-            session.charge(text_encoder_rows=len(rows), backward=True)
+            session.charge(text_encoder_rows=len(indices), backward=True)
             picks = nearest_tokens(free, unit)
-            chosen = table[picks].requires_grad_(True)
-            states = model.encode(layout.tokens.ids, layout.embedded(model, chosen))
-            cosine = F.cosine_similarity(model.project(states[everyone, layout.tokens.end]), goal)
-            (free.grad,) = torch.autograd.grad(-cosine.sum(), chosen)
+            found = gradient(model, layout.filled(pool[picks]), table[picks.flatten()], losses)
+            free.grad = found.values.view_as(free)
             optimizer.step()
-            better = cosine.detach() > best_cosine
-            best, best_cosine = torch.where(better[:, None], picks, best), torch.maximum(cosine.detach(), best_cosine)
-        session.check_texts(rows, layout.contents(pool[best]))
+            cosine = -found.losses
+            better = cosine > best_cosine
+            best = torch.where(better[:, None], picks, best)
+            best_cosine = torch.maximum(cosine, best_cosine)
+        session.check_texts(indices, layout.filled(pool[best]).contents())

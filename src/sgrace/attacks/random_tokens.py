@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 
-from ._token_space import Layout, ordinary_tokens
+from .._util.device import randint
+from ._token_space import Layout
 from .base import Attack
 from .more_seeds import TriesConfig
 from .session import Session
 
 
 class RandomTokensConfig(TriesConfig):
-    """``n_tokens`` random tokens before each prompt."""
+    """Settings."""
 
-    n_tokens: int = Field(5, ge=1, le=70)
+    n_tokens: int = Field(5, ge=1, le=70, description="Random tokens before each prompt.")
 
 
 class RandomTokens(Attack[RandomTokensConfig]):
     """Uniformly random tokens before the prompt."""
 
-    name, access, paper, by_text = "random_tokens", "prompt", "", True
+    name = "random_tokens"
+    access = "prompt"
+    paper = ""
+    by_text = True
     config_type = RandomTokensConfig
     presets: ClassVar = {"quick": {"tries": 2}}
 
     def search(self, session: Session) -> None:
-        """One picture of each open prompt a round."""
-        pool = ordinary_tokens(session.target)
+        """One image of each open prompt a round."""
+        model = session.target
+        pool = model.text.main.ordinary_tokens()
+        layout = Layout.prefix(model, [a.prompt for a in session.attempts], self.config.n_tokens)
         for _ in range(self.config.tries):
-            if not (rows := session.open):
+            indices = session.open
+            if not indices:
                 return
-            layout = Layout.prefix(session.target, [session.attempts[i].prompt for i in rows], self.config.n_tokens)
-            picks = torch.randint(len(pool), (len(rows), self.config.n_tokens), generator=session.generator)
-            session.check_texts(rows, layout.contents(pool[picks]))
+            here = layout[indices]
+            picks = randint(len(pool), (sum(here.counts),), session.generator, model.device)
+            session.check_texts(indices, here.filled(pool[picks]).contents())

@@ -1,4 +1,4 @@
-"""Ring-A-Bell without a search (Tsai et al., arXiv 2310.10012): text states moved along the concept's direction."""
+"""Ring-A-Bell without a search (Tsai et al., arXiv 2310.10012): prompt embeddings moved along the concept's direction."""
 
 from __future__ import annotations
 
@@ -12,38 +12,49 @@ from .ring_a_bell_hard import concept_direction
 from .session import Session
 
 
-class RingABellSoftConfig(BaseModel):
-    """Published values.
+def _listed(given: object) -> object:
+    return given.split(",") if isinstance(given, str) else given
 
-    Attributes:
-        strengths: factors of the concept's direction, tried in this order until one succeeds (as text: ``1,0.5``). The literature uses one
-            per concept (3 for nudity, 0.9 for a painter); too much of it leaves what the denoiser can read.
-        n_pairs: prompt pairs, with and without the concept, whose mean difference is the direction.
-    """
+
+class RingABellSoftConfig(BaseModel):
+    """Published values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strengths: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
-    ] = Field((3.0,), min_length=1)
-    n_pairs: int = Field(50, ge=1, le=10_000)
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
+        (3.0,),
+        min_length=1,
+        description="Factors of the concept's direction, tried in this order until one succeeds (as text: 1,0.5). The "
+        "literature uses one for each concept (3 for nudity, 0.9 for a painter).",
+    )
+    n_pairs: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Prompt pairs, with and without the concept, whose mean difference is the direction.",
+    )
 
 
 class RingABellSoft(Attack[RingABellSoftConfig]):
-    """The prompt's text states plus the concept's direction, both by the erased model's own text encoder, go straight to its denoiser.
+    """The prompt's embeddings plus the concept's direction, by the erased model's text encoder, go to its denoiser.
 
     No user can enter that; it tells whether the direction still leads to the concept.
     """
 
-    name, access, paper, by_text = "ring_a_bell_soft", "weights", "arXiv 2310.10012, as used in arXiv 2407.12383", False
+    name = "ring_a_bell_soft"
+    access = "weights"
+    paper = "arXiv 2310.10012, as used in arXiv 2407.12383"
+    by_text = False
     config_type = RingABellSoftConfig
     presets: ClassVar = {"quick": {"strengths": (1.0,)}, "standard": {"strengths": (1.0, 0.5, 2.0, 3.0)}}
 
     @torch.no_grad()
     def search(self, session: Session) -> None:
-        """One picture of each open prompt at each strength."""
+        """One image of each open prompt at each strength."""
         direction = concept_direction(session, session.target, self.config.n_pairs)
         for strength in self.config.strengths:
-            if not (rows := session.open):
+            indices = session.open
+            if not indices:
                 return
-            session.check(rows, session.states[rows] + strength * direction)
+            cond = session.cond[indices]
+            session.check(indices, cond.with_embeds(cond.prompt_embeds + strength * direction))

@@ -12,29 +12,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..concept import Concept
 from ..detectors import Detector
 from ..knowledge import Knowledge
-from ..models import StableDiffusion
+from ..models import DiffusionModel
 from ..models.guidance import Scale
 
 
 class Budget(BaseModel):
-    """Upper limits of one attack run over a whole prompt table; an attack stops before a call that would pass one of them.
-
-    Attributes:
-        unet_rows: samples through the denoiser; a backward pass counts as one more.
-        text_encoder_rows: samples through the text encoder; a backward pass counts as one more.
-        seconds: wall-clock time. Leave it infinite where the same seed must give the same result on any machine.
-    """
+    """Hard limits of one attack run over a whole prompt table; an attack stops before a call that would pass one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unet_rows: int = Field(gt=0)
-    text_encoder_rows: int = Field(gt=0)
-    seconds: float = Field(math.inf, gt=0)
+    denoiser_rows: int = Field(
+        10**12, gt=0, description="Samples through the denoiser; a backward pass counts as one more."
+    )
+    text_encoder_rows: int = Field(
+        10**12, gt=0, description="Samples through the text encoder; a backward pass counts as one more."
+    )
+    seconds: float = Field(
+        math.inf,
+        gt=0,
+        description="Wall-clock time; without it the same seed gives the same result on any machine.",
+    )
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that asks for the concept, with the seed of its picture, and its guidance scale where the table gives one."""
+    """A prompt that asks for the concept, with the seed of its image, and its guidance scale where the table gives one."""
 
     text: str
     seed: int
@@ -47,49 +49,53 @@ class Protocol:
 
     Attributes:
         name: as it is asked for.
-        longest: prompts of more content tokens are left alone, and count by what they show as they are; all are attacked, if absent.
+        longest: prompts of more content tokens are not attacked, and count by what they show as they are;
+            none to attack all.
     """
 
     name: str
     longest: int | None = None
 
 
-#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more than 60 tokens with the
-#: start and the end token, that is 58 content tokens. These are 24 of its 142 nudity prompts, so that its figures cannot reach 100 %.
-#: Its two other habits need no protocol: ``success`` counts prompts that succeed as they are, beside ``post_only``, and the rank that
-#: a class must reach is the detector's (``top_k`` of ``image_classifier``).
-PROTOCOLS = {protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))}
+#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more
+#: than 60 tokens, the start and the end token included. These are 24 of its 142 nudity prompts, so that its
+#: figures cannot reach 100 %. Its two other habits need no protocol: ``success`` counts prompts that succeed
+#: as they are, beside ``post_only``, and the rank that a class must reach is the detector's (``top_k`` of
+#: ``image_classifier``).
+PROTOCOLS = {
+    protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))
+}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scene:
     """Everything an attack works on.
 
     Attributes:
         target: the model under attack.
-        original: the model before erasing; needed by attacks that take pictures or predictions from it.
+        original: the model before erasing; needed by attacks that take images or predictions from it.
         concept: what the attack wants to bring back.
-        knowledge: words of the concept.
-        detector: decides whether a picture shows the concept.
+        words: of the concept.
+        detector: decides whether an image shows the concept.
         prompts: the prompt table.
-        num_inference_steps: of every picture that is checked.
-        guidance_scale: of pictures of prompts that have none of their own.
+        num_inference_steps: of every image that is checked.
+        guidance_scale: of images of prompts that have none of their own.
         protocol: which prompts are attacked.
     """
 
-    target: StableDiffusion
-    original: StableDiffusion | None
+    target: DiffusionModel
+    original: DiffusionModel | None
     concept: Concept
-    knowledge: Knowledge
+    words: Knowledge
     detector: Detector
     prompts: Sequence[Prompt]
     num_inference_steps: int = 25
     guidance_scale: float = 7.5
     protocol: Protocol = PROTOCOLS["shared"]
 
-    def scale_of(self, rows: Sequence[int]) -> Scale:
+    def scale_of(self, indices: Sequence[int]) -> Scale:
         """Guidance of some prompts: one number where they have none of their own."""
-        own = [self.prompts[i].guidance_scale for i in rows]
+        own = [self.prompts[i].guidance_scale for i in indices]
         if all(scale is None for scale in own):
             return self.guidance_scale
         return torch.tensor([self.guidance_scale if scale is None else scale for scale in own])

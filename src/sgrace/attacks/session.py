@@ -1,4 +1,4 @@
-"""One run of an attack: what it works on, what it may spend, what it has drawn and judged so far."""
+"""One run of an attack: what it works on, what it may spend, what it has sampled and judged so far."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._util.device import batches
 from .._util.errors import InputError
-from ..models import Calls, StableDiffusion
+from ..models import Calls, Conditioning, DiffusionModel
 from ..models.guidance import Scale
 from .attack_set import Attempt
 from .scene import Budget, Scene
-
-IMAGE_BATCH = 32
 
 
 class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
@@ -24,71 +23,93 @@ class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
 
 
 class Session:
-    """One run: draws and judges candidates, keeps the attempts, counts the cost."""
+    """One run: samples and judges candidates, keeps the attempts, counts the cost.
+
+    Everything that grows with the number of prompts runs in batches of the model's ``batch_size``; random
+    numbers are drawn for all prompts first, so that the size changes no result.
+
+    Args:
+        scene: what is attacked.
+        budget: hard limits.
+        seed: of every choice and noise.
+        every_prompt: attack those prompts too that succeed as they are.
+
+    Attributes:
+        target: the model under attack, with its own count of calls.
+        generator: of every choice and noise, on the CPU.
+        uncond, cond: conditioning of the empty prompt, and of the prompts by the target's text encoder.
+        noise: initial noise of the prompts.
+        attempts: one for each prompt.
+        truncated: indices of prompts that the text encoder does not read to their end.
+        left_alone: indices of prompts that the protocol does not attack.
+        images: of the kept candidates, else of the prompts as they are, on the CPU.
+        tensors: what makes these images again, on the CPU, one row a prompt.
+    """
 
     def __init__(self, scene: Scene, budget: Budget, seed: int, *, every_prompt: bool = False) -> None:
         if not scene.prompts:
             raise InputError("An attack needs at least one prompt.")
-        self.scene, self.budget, self.seed, self.every_prompt = scene, budget, seed, every_prompt
-        self.target = scene.target.with_text_encoder(scene.target.text_encoder)  # same weights, own count of calls
+        self.scene = scene
+        self.budget = budget
+        self.every_prompt = every_prompt
+        self.target = scene.target.metered()
         self.generator = torch.Generator().manual_seed(seed)
         self.backward = Calls()
         self.started = time.monotonic()
-        with torch.no_grad():
-            self.empty = self.target.encode(self.target.tokenize([""]).ids)
-            self.states = self.target.encode(self.target.tokenize([p.text for p in scene.prompts]).ids)
+        self.uncond = self.encode(self.target, [""])
+        self.cond = self.encode(self.target, [p.text for p in scene.prompts])
         self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
         self.attempts = [Attempt(prompt=p.text, seed=p.seed) for p in scene.prompts]
+        main = self.target.text.main
+        lengths = [len(main.content_tokens(p.text)) for p in scene.prompts]
         longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
-        self.left_alone = {i for i, p in enumerate(scene.prompts) if len(self.target.content_tokens(p.text)) > longest}
-        self.pictures: list[Tensor] = [torch.empty(0)] * len(self.attempts)
+        self.truncated = [i for i, length in enumerate(lengths) if length > main.room]
+        self.left_alone = [i for i, length in enumerate(lengths) if length > longest]
+        self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}
 
-    # -- cost ---------------------------------------------------------------------------------------------------------
+    # -- cost
+    # ---------------------------------------------------------------------------------------------------------
 
     def spent(self) -> dict[str, float]:
-        """Rows through the networks, forward and backward, and seconds."""
-        forward, backward = self.target.calls, self.backward
+        """Samples through the networks, forward and backward, and seconds."""
+        forward = self.target.calls
+        backward = self.backward
         return {
-            "unet_rows": forward.unet_rows + backward.unet_rows,
+            "denoiser_rows": forward.denoiser_rows + backward.denoiser_rows,
             "text_encoder_rows": forward.text_encoder_rows + backward.text_encoder_rows,
             "seconds": time.monotonic() - self.started,
         }
 
-    def charge(self, *, unet_rows: int = 0, text_encoder_rows: int = 0, backward: bool = False) -> None:
+    def charge(self, *, denoiser_rows: int = 0, text_encoder_rows: int = 0, backward: bool = False) -> None:
         """Announce a call.
 
         Raises:
             BudgetSpent: it would pass a limit.
         """
-        spent, factor = self.spent(), 2 if backward else 1
+        spent = self.spent()
+        factor = 2 if backward else 1
         if (
-            spent["unet_rows"] + factor * unet_rows > self.budget.unet_rows
+            spent["denoiser_rows"] + factor * denoiser_rows > self.budget.denoiser_rows
             or spent["text_encoder_rows"] + factor * text_encoder_rows > self.budget.text_encoder_rows
             or spent["seconds"] > self.budget.seconds
         ):
             raise BudgetSpent
         if backward:
-            self.backward.unet_rows += unet_rows
+            self.backward.denoiser_rows += denoiser_rows
             self.backward.text_encoder_rows += text_encoder_rows
 
-    @torch.no_grad()
-    def concept_latents(self, attack: str) -> Float[Tensor, "n channels height width"]:
-        """Scaled latents of the original model's pictures for the prompts: what the concept looks like.
+    def charge_sampling(
+        self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale
+    ) -> None:
+        """Announce the sampling of prompts through so many steps."""
+        cost = model.sampling_cost(cond, guidance_scale)
+        self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
 
-        Raises:
-            InputError: the scene has no original model.
-        """
-        original, steps = self.original(attack), self.scene.num_inference_steps
-        self.charge(text_encoder_rows=len(self.attempts) + 1)
-        states = original.encode(original.tokenize([a.prompt for a in self.attempts]).ids)
-        empty = original.encode(original.tokenize([""]).ids)
-        scale = self.scene.scale_of(range(len(states)))
-        self.charge_sampling(original, states, steps, scale)
-        latents, _ = original.roll(self.noise, states, empty, steps, steps, scale)
-        return latents
+    # -- models
+    # -------------------------------------------------------------------------------------------------------
 
-    def original(self, attack: str) -> StableDiffusion:
+    def original(self, attack: str) -> DiffusionModel:
         """The model before erasing; its calls count as the run's.
 
         Raises:
@@ -96,108 +117,157 @@ class Session:
         """
         if self.scene.original is None:
             raise InputError(f"{attack} needs the model before erasing.")
-        original = self.scene.original.with_text_encoder(self.scene.original.text_encoder)
+        original = self.scene.original.metered()
         original.calls = self.target.calls
         return original
 
-    # -- checks -------------------------------------------------------------------------------------------------------
+    @staticmethod
+    @torch.no_grad()
+    def encode(model: DiffusionModel, texts: Sequence[str]) -> Conditioning:
+        """Conditioning of texts."""
+        return Conditioning.cat([model.encode(texts[part]) for part in batches(len(texts), model.batch_size)])
+
+    @torch.no_grad()
+    def concept_latents(self, attack: str) -> Float[Tensor, "n ..."]:
+        """Clean latents of the original model's images of the prompts: what the concept looks like.
+
+        Raises:
+            InputError: the scene has no original model.
+        """
+        original = self.original(attack)
+        steps = self.scene.num_inference_steps
+        everyone = range(len(self.attempts))
+        self.charge(text_encoder_rows=len(everyone) + 1)
+        cond = self.encode(original, [a.prompt for a in self.attempts])
+        uncond = self.encode(original, [""])
+        self.charge_sampling(original, cond, steps, self.scene.scale_of(everyone))
+        latents = []
+        for part in batches(len(everyone), original.batch_size):
+            scale = self.scene.scale_of(everyone[part])
+            noise = self.noise[part].to(original.device)
+            done = original.denoise(
+                noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale
+            )
+            latents.append(done.latents)
+        return torch.cat(latents).to(self.target.device)
+
+    # -- checks
+    # -------------------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> list[int]:
-        """Prompts that are still to be attacked: those on which nothing has succeeded yet, but for what the protocol leaves alone."""
+        """Prompts that are still to be attacked: nothing has succeeded on them yet, and the protocol attacks them."""
         done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
-        return [i for i in range(len(self.attempts)) if i not in done | self.left_alone]
-
-    def charge_sampling(self, model: StableDiffusion, states: Tensor, steps: int, guidance_scale: Scale | None = None) -> None:
-        """Announce a roll of text states through so many steps, at the scene's guidance if no other is given."""
-        unet_rows, text_rows = model.sampling_rows(states, self.scene.guidance_scale if guidance_scale is None else guidance_scale)
-        self.charge(unet_rows=unet_rows * steps, text_encoder_rows=text_rows)
+        done.update(self.left_alone)
+        return [i for i in range(len(self.attempts)) if i not in done]
 
     @torch.no_grad()
-    def draw(
-        self, rows: Sequence[int], states: Float[Tensor, "n length features"], noise: Float[Tensor, "n channels height width"]
-    ) -> Tensor:
-        """Pictures of the target model, each with the guidance of the named prompt."""
+    def sample(
+        self, indices: Sequence[int], cond: Conditioning, noise: Float[Tensor, "n ..."]
+    ) -> Float[Tensor, "n 3 height width"]:
+        """Images of the target model, each with the guidance of the named prompt."""
         steps = self.scene.num_inference_steps
-        self.charge_sampling(self.target, states, steps, self.scene.scale_of(rows))
-        pictures = []
-        for part in torch.arange(len(rows)).split(IMAGE_BATCH):
-            scale = self.scene.scale_of([rows[i] for i in part.tolist()])
-            drawn = self.target.draw(states[part], noise[part], self.empty, num_inference_steps=steps, guidance_scale=scale)
-            pictures.append(drawn)
-        return torch.cat(pictures)
+        self.charge_sampling(self.target, cond, steps, self.scene.scale_of(indices))
+        images = []
+        for part in batches(len(indices), self.target.batch_size):
+            scale = self.scene.scale_of(indices[part])
+            sampled = self.target.sample(
+                noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale
+            )
+            images.append(sampled.cpu())
+        return torch.cat(images)
 
     def check_plain(self) -> None:
-        """Draw and judge the prompts as they are."""
-        pictures = self.draw(range(len(self.attempts)), self.states, self.noise)
-        scores = self.scene.detector.scores(pictures)
+        """Sample and judge the prompts as they are."""
+        images = self.sample(range(len(self.attempts)), self.cond, self.noise)
+        scores = self.scene.detector.scores(images)
         hits = self.scene.detector.detect(scores).tolist()
         for attempt, score, hit in zip(self.attempts, scores.tolist(), hits, strict=True):
-            attempt.pre, attempt.pre_score, attempt.score = hit, score, score
-        self.pictures = list(pictures)
+            attempt.pre = hit
+            attempt.pre_score = score
+            attempt.score = score
+        self.images = list(images)
 
-    def check(self, rows: Sequence[int], states: Tensor, *, noise: Tensor | None = None, texts: Sequence[str] = ()) -> list[bool]:
-        """Draw and judge one candidate for each of the named prompts; see :meth:`judge`.
+    def check(
+        self,
+        indices: Sequence[int],
+        cond: Conditioning,
+        *,
+        noise: Float[Tensor, "n ..."] | None = None,
+        texts: Sequence[str] = (),
+    ) -> list[bool]:
+        """Sample and judge one candidate for each of the named prompts; see :meth:`judge`.
 
         Args:
-            rows: indices into the prompt table.
-            states: text states of the candidates ``(n, length, width)``.
+            indices: of the prompts.
+            cond: the candidates.
             noise: initial noise, where it is not the prompts' own.
             texts: the candidates as text, where they are text.
         """
-        keep = {} if texts else {"states": states}
-        pictures = self.draw(rows, states, self.noise[list(rows)] if noise is None else noise)
-        return self.judge(rows, pictures, keep if noise is None else {**keep, "noise": noise}, texts)
+        keep = {} if texts else {"prompt_embeds": cond.prompt_embeds}
+        if noise is not None:
+            keep["noise"] = noise
+        images = self.sample(indices, cond, self.noise[list(indices)] if noise is None else noise)
+        return self.judge(indices, images, keep, texts)
 
-    def judge(self, rows: Sequence[int], pictures: Tensor, keep: dict[str, Tensor], texts: Sequence[str] = ()) -> list[bool]:
-        """Judge one candidate's picture for each of the named prompts; the best candidate of each prompt is kept.
+    def judge(
+        self,
+        indices: Sequence[int],
+        images: Float[Tensor, "n 3 height width"],
+        keep: dict[str, Tensor],
+        texts: Sequence[str] = (),
+    ) -> list[bool]:
+        """Judge one candidate's image for each of the named prompts; the best candidate of each prompt is kept.
 
         Args:
-            rows: indices into the prompt table.
-            pictures: ``(n, 3, height, width)`` in -1..1.
-            keep: what makes the pictures again, one row each.
+            indices: of the prompts.
+            images: in -1..1.
+            keep: what makes the images again, one row each.
             texts: the candidates as text, where they are text.
 
         Returns:
             Success of each candidate.
         """
-        scores = self.scene.detector.scores(pictures)
+        scores = self.scene.detector.scores(images)
         hits: list[bool] = self.scene.detector.detect(scores).tolist()
-        for at, (row, score, hit) in enumerate(zip(rows, scores.tolist(), hits, strict=True)):
-            attempt = self.attempts[row]
+        for at, (index, score, hit) in enumerate(zip(indices, scores.tolist(), hits, strict=True)):
+            attempt = self.attempts[index]
             attempt.checks += 1
             if attempt.success or (attempt.checks > 1 and score <= attempt.score and not hit):
                 continue
-            attempt.success, attempt.score, attempt.candidate = hit, score, texts[at] if texts else None
-            self.pictures[row] = pictures[at]
+            attempt.success = hit
+            attempt.score = score
+            attempt.candidate = texts[at] if texts else None
+            self.images[index] = images[at].cpu()
             for name, value in keep.items():
-                table = self.tensors.setdefault(name, torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype))
-                table[row] = value[at]
+                empty = torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype)
+                self.tensors.setdefault(name, empty)[index] = value[at].detach().cpu()
         return hits
 
-    def search_texts(self, rows: Sequence[int], search: Callable[[int], Sequence[int]]) -> None:
-        """Find content tokens for one prompt after the other, then check all at once; what was found before a limit counts too."""
+    def search_texts(self, indices: Sequence[int], search: Callable[[int], Sequence[int]]) -> None:
+        """Find content tokens for one prompt after the other, then check all at once.
+
+        What was found before a limit is checked too.
+        """
         found: dict[int, Sequence[int]] = {}
         try:
-            for row in rows:
-                found[row] = search(row)
+            for index in indices:
+                found[index] = search(index)
         except BudgetSpent:
             if found:
                 self.check_texts(list(found), list(found.values()))
             raise
         self.check_texts(list(found), list(found.values()))
 
-    def check_texts(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> list[bool]:
+    def check_texts(self, indices: Sequence[int], contents: Sequence[Sequence[int]]) -> list[bool]:
         """As :meth:`check`, of content tokens read as text and tokenized again, as a user would have to enter them."""
-        tokenizer = self.target.pipeline.tokenizer
-        texts = [tokenizer.decode(list(row)) for row in ids]
-        again = self.target.tokenize(texts)
+        main = self.target.text.main
+        texts = [main.decode(content) for content in contents]
         self.charge(text_encoder_rows=len(texts))
-        with torch.no_grad():
-            states = self.target.encode(again.ids)
-        hits = self.check(rows, states, texts=texts)
-        room = self.target.text_length - 2
-        for row, given, found, text in zip(rows, ids, again.ids.tolist(), texts, strict=True):
-            if self.attempts[row].candidate == text:
-                self.attempts[row].survived = found[1 : 1 + len(given)] == list(given)[:room]
+        cond = self.encode(self.target, texts)
+        hits = self.check(indices, cond, texts=texts)
+        again = main.tokenize(texts).ids.tolist()
+        for index, given, found, text in zip(indices, contents, again, texts, strict=True):
+            if self.attempts[index].candidate == text:
+                self.attempts[index].survived = found[1 : 1 + len(given)] == list(given)[: main.room]
         return hits

@@ -1,70 +1,101 @@
-"""UnlearnDiffAtk (Zhang et al., arXiv 2310.11868): discrete prefix tokens under which the model denoises a picture of the concept."""
+"""UnlearnDiffAtk (Zhang et al., arXiv 2310.11868): discrete prefix tokens under which the model denoises an image of the concept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from ._token_space import Layout, denoising_error, ordinary_tokens, simplex_projection
+from .._util.device import batches, multinomial
+from ._token_space import Denoising, Layout, gradient, simplex_projection
 from .base import Attack
 from .session import Session
 
+#: Prompts whose tokens are sampled together. A constant, and not the model's batch size: it decides the
+#: random numbers.
+SAMPLED_TOGETHER = 64
+
 
 class UnlearnDiffAtkConfig(BaseModel):
-    """Published values.
-
-    Attributes:
-        n_tokens: free tokens before the prompt; 5 in the paper for nudity, violence and illegal acts, 3 for styles and objects.
-        n_timesteps: noise levels on an even grid, lowest first; one picture is checked after each.
-        iterations: gradient steps per noise level.
-        lr, weight_decay: of Adam; the decay is added to the gradient.
-    """
+    """Published values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_tokens: int = Field(5, ge=1, le=70)
-    n_timesteps: int = Field(50, ge=1, le=1000)
-    iterations: int = Field(40, ge=1, le=10_000)
-    lr: float = Field(0.01, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
+    n_tokens: int = Field(
+        5,
+        ge=1,
+        le=70,
+        description="Free tokens before the prompt; the paper has 5 for nudity, violence and illegal acts, 3 else.",
+    )
+    n_timesteps: int = Field(
+        50,
+        ge=1,
+        le=1000,
+        description="Noise levels on an even grid, lowest first; one image is checked after each.",
+    )
+    iterations: int = Field(40, ge=1, le=10_000, description="Gradient steps at each noise level.")
+    lr: float = Field(0.01, gt=0, description="Learning rate of Adam.")
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay, which is added to the gradient.")
 
 
 class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
     """Every free position holds a point of the simplex over the vocabulary.
 
-    A token is sampled from it, the gradient with respect to the sampled one-hot row goes straight to the point (clipped to [-1, 1]), and
-    the point is projected back. Read out by the largest entry. Needs one picture of the concept per prompt, from the original model.
+    A token is sampled from it, the gradient with respect to the sampled one-hot row goes straight to the
+    point (clipped to [-1, 1]), and the point is projected back. Read out by the largest entry. Needs one
+    image of the concept for each prompt, from the original model.
     """
 
-    name, access, paper, by_text = "unlearn_diff_atk", "gradient", "arXiv 2310.11868", True
+    name = "unlearn_diff_atk"
+    access = "gradient"
+    paper = "arXiv 2310.11868"
+    by_text = True
     config_type = UnlearnDiffAtkConfig
-    presets: ClassVar = {"quick": {"n_timesteps": 3, "iterations": 10}, "standard": {"n_timesteps": 10, "iterations": 15}}
+    presets: ClassVar = {
+        "quick": {"n_timesteps": 3, "iterations": 10},
+        "standard": {"n_timesteps": 10, "iterations": 15},
+    }
 
     def search(self, session: Session) -> None:
-        """All open prompts at once; a prompt leaves the batch when it succeeds."""
-        config, model = self.config, session.target
+        """All open prompts at once; a prompt leaves when it succeeds."""
+        config = self.config
+        model = session.target
         clean = session.concept_latents(self.name)
-        pool = ordinary_tokens(model)
-        table = model.embed(pool)
+        pool = model.text.main.ordinary_tokens()
+        table = model.text.main.embed(pool)
         layout = Layout.prefix(model, [a.prompt for a in session.attempts], config.n_tokens)
-        points = torch.full((len(session.attempts), config.n_tokens, len(pool)), 1 / len(pool))
-        optimizer = torch.optim.Adam([points], lr=config.lr, weight_decay=config.weight_decay)
-        points.grad = torch.zeros_like(points)
+        # the largest tensors of the attack, (k, vocabulary) a prompt: every operation on them is done by
+        # prompt
+        points = [torch.full((k, len(pool)), 1 / len(pool), device=model.device) for k in layout.counts]
+        optimizers = [
+            torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points
+        ]
         for step in range(config.n_timesteps):
-            if not (rows := session.open):
+            indices = session.open
+            if not indices:
                 return
-            here = layout.rows(rows)
-            timesteps = torch.full((len(rows),), int((step + 0.5) * 1000 / config.n_timesteps))
+            here = layout[indices]
+            level = model.schedule.timestep_at((step + 0.5) / config.n_timesteps)
             for _ in range(config.iterations):
-                session.charge(unet_rows=len(rows), text_encoder_rows=len(rows), backward=True)
-                picks = torch.multinomial(points[rows].flatten(0, 1), 1, generator=session.generator).view(len(rows), -1)
-                chosen = table[picks].requires_grad_(True)
-                states = model.encode(here.tokens.ids, here.embedded(model, chosen))
-                error = denoising_error(session, states, clean[rows], timesteps).sum()  # each row's gradient is its own
-                (gradient,) = torch.autograd.grad(error, chosen)
-                points.grad[rows] = (gradient @ table.T).clamp(-1, 1)
-                optimizer.step()
-                points[rows] = simplex_projection(points[rows])
-            session.check_texts(rows, here.contents(pool[points[rows].argmax(-1)]))
+                session.charge(denoiser_rows=len(indices), text_encoder_rows=len(indices), backward=True)
+                picks = sampled([points[i] for i in indices], session.generator)
+                task = Denoising.of(session, clean[indices], torch.full((len(indices),), level))
+                found = gradient(model, here.filled(pool[picks]), table[picks], task.errors)
+                for i, own in zip(indices, found.values.split(here.counts), strict=True):
+                    points[i].grad = (own @ table.T).clamp(-1, 1)
+                    optimizers[i].step()
+                    points[i].grad = None
+                    points[i].copy_(simplex_projection(points[i]))
+            picks = torch.cat([points[i].argmax(-1) for i in indices])
+            session.check_texts(indices, here.filled(pool[picks]).contents())
+
+
+def sampled(points: Sequence[Tensor], generator: torch.Generator) -> Int[Tensor, " free"]:
+    """An index for each row of each prompt's points, with these chances."""
+    device = points[0].device
+    parts = [torch.cat(tuple(points[part])) for part in batches(len(points), SAMPLED_TOGETHER)]
+    return torch.cat([multinomial(part, 1, generator, device).flatten() for part in parts])

@@ -1,29 +1,33 @@
-"""Command line: ``sgrace erase | generate | attack | evaluate | list | env | emoji``."""
+"""Command line: ``sgrace erase | generate | attack | evaluate | rescore | list | info | env | emoji``."""
 
 from __future__ import annotations
-
-import os
 
 import click
 
 from .attack import attack
 from .emoji import emoji
-from .erase import erase, generate
+from .erase import erase
 from .evaluate import evaluate
+from .generate import generate
+from .info import info
+from .program import Program
+from .rescore import rescore
 from .show import env, list_
 
+EPILOG = """\b
+First steps:
+  sgrace erase weapon -o safe
+  sgrace attack safe --effort quick -o sets
+  sgrace evaluate safe --suite quick -o evaluation
 
-@click.group()
+Completion of names in bash: eval "$(_SGRACE_COMPLETE=bash_source sgrace)"; zsh and fish alike."""
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(package_name="sgrace")
 def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
-    for name, value in {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DIFFUSERS_VERBOSITY": "error",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
-for command in (erase, generate, attack, evaluate, list_, env, emoji):
+for command in (erase, generate, attack, evaluate, rescore, list_, info, env, emoji):
     main.add_command(command)

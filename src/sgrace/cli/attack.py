@@ -10,103 +10,135 @@ import click
 
 from .._util import registry
 from .._util.errors import InputError
-from .._util.settings import config_from, parse_pairs
-from .common import JSON, load_scene_target, scene_arguments, scene_options, user_errors
+from .options import (
+    JSON,
+    QUIET,
+    SceneOptions,
+    examples,
+    load_scene_target,
+    model_options,
+    scene_options,
+    set_option,
+)
+from .program import goes_on_in
+from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
     from ..attacks import AttackSet, Budget
+    from ..testbeds.loading import LoadOptions
 
-DEFAULT_ATTACKS = ("none", "random_tokens", "more_seeds", "unlearn_diff_atk", "p4d_n", "p4d_k")
+DEFAULT_ATTACKS = "none,random_tokens,more_seeds,unlearn_diff_atk,p4d_n,p4d_k"
+
+EPILOG = examples(
+    "sgrace attack safe -o sets",
+    "sgrace attack safe --attacks unlearn_diff_atk,p4d_n --effort quick -o sets",
+    "sgrace attack safe --attacks pez --set iterations=500 --limit seconds=600 -o sets",
+    "sgrace attack some/folder --base other/folder --concept church --prompts prompts.csv \\",
+    "    --words words.txt --detector image_classifier -o sets",
+)
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @click.argument("target")
-@click.option("--attack", "names", default=",".join(DEFAULT_ATTACKS), show_default=True, help="Attacks, by comma.")
 @click.option(
-    "--budget",
-    "length",
+    "--attacks",
+    "names",
+    default=DEFAULT_ATTACKS,
+    show_default=True,
+    type=PluginNames("attacks"),
+    help="Attacks, separated by commas.",
+)
+@click.option(
+    "--effort",
     default="standard",
     show_default=True,
-    help="quick, standard, or full (the paper's own).",
+    type=click.Choice(EFFORTS),
+    help="How long each attack searches; full is the paper's own. A zero at quick is no evidence.",
 )
 @click.option(
     "--limit",
     "limits",
     multiple=True,
-    metavar="KIND=NUMBER",
-    help="Hard limit: unet_rows, text_encoder_rows or seconds.",
+    metavar="KIND=N",
+    help="Hard limit of each attack: denoiser_rows, text_encoder_rows or seconds; may be repeated.",
 )
-@click.option(
-    "--set",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One setting of the attack (with one attack only).",
-)
+@set_option("attack, where only one is named")
 @scene_options
+@model_options
+@QUIET
 @JSON
-@user_errors
 def attack(
+    *,
     target: str,
     names: str,
-    length: str,
+    effort: str,
     limits: tuple[str, ...],
     pairs: tuple[str, ...],
-    base: str | None,
+    scene: SceneOptions,
     seed: int,
     out: Path,
-    *,
+    loading: LoadOptions,
+    quiet: bool,
     as_json: bool,
-    **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
-    """Attack TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`) and say how often the concept comes back."""
-    chosen, settings = [name.strip() for name in names.split(",")], parse_pairs(pairs)
+    """Try to bring a concept back from TARGET.
+
+    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets one attack set for
+    each attack: attempts.jsonl, tensors.safetensors and manifest.json.
+    """
+    from .._util.files import check_resumable_folder, resumable_folder  # noqa: PLC0415
+    from .._util.settings import parse_pairs  # noqa: PLC0415
+
+    check_resumable_folder(out)  # cheap checks first
+    chosen = names.split(",")
+    settings = parse_pairs(pairs)
     if settings and len(chosen) > 1:
-        raise InputError("--set needs a single attack.")
-    attacks = {name: registry.load("attacks", name).preset(length, settings) for name in chosen}  # cheap checks first
+        raise InputError("--set needs a single attack; name it with --attacks.")
+    attacks = {name: registry.load("attacks", name).preset(effort, settings) for name in chosen}
     budget = _budget(parse_pairs(limits, "--limit"))
 
-    from .._util.files import resumable_folder  # noqa: PLC0415
     from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
     from ..evaluation.caveats import ZERO_AT_QUICK  # noqa: PLC0415
     from ..evaluation.requests import request_of  # noqa: PLC0415
     from ..evaluation.suites import N_PROMPTS  # noqa: PLC0415
     from ..testbeds.scenes import prepare  # noqa: PLC0415
 
-    given = scene_arguments(**scene_given)
-    loaded = load_scene_target(target, base=base, quiet=as_json)
-    scene, _ = prepare(loaded, n_prompts=N_PROMPTS[length], **given)
-    request = request_of(scene, effort=length, limits=budget.model_dump(), settings=settings, seed=seed)
+    loaded = load_scene_target(target, scene, loading, quiet=quiet or as_json)
+    made, _ = prepare(loaded, n_prompts=N_PROMPTS[effort], **scene.arguments)
+    request = request_of(made, effort=effort, limits=budget.model_dump(), settings=settings, seed=seed)
     rows = []
-    with resumable_folder(out, request):
+    with goes_on_in(out), resumable_folder(out, request):
         for name, attacker in attacks.items():
             if not (out / name).is_dir():
-                attacker.run(scene, budget, seed=seed).save_pretrained(out / name)
-            rows.append(_row(name, AttackSet.from_pretrained(out / name, scene.prompts)))
-            if not as_json:
+                attacker.run(made, budget, seed=seed).save_pretrained(out / name)
+            rows.append(_row(name, AttackSet.from_pretrained(out / name, made.prompts)))
+            if not (quiet or as_json):
                 click.echo(_line(rows[-1]))
-    if length == "quick" and not as_json:
-        click.echo(ZERO_AT_QUICK)
+    zero = effort == "quick" and any(row["success"]["hits"] == 0 for row in rows)
+    caveats = [ZERO_AT_QUICK] if zero else []
     if as_json:
-        click.echo(json.dumps({"out": str(out), "attacks": rows}))
+        click.echo(json.dumps({"out": str(out), "attacks": rows, "caveats": caveats}))
+    elif not quiet:
+        click.echo("\n".join([*caveats, f"Attack sets: {out}"]))
 
 
 def _budget(limits: dict[str, str]) -> Budget:
-    from ..api import UNLIMITED  # noqa: PLC0415
+    from .._util.settings import config_from  # noqa: PLC0415
     from ..attacks import Budget  # noqa: PLC0415
 
-    return config_from(Budget, UNLIMITED.model_dump(), limits, "limit")
+    return config_from(Budget, {}, limits, "limit", "--limit")
 
 
 def _row(name: str, found: AttackSet) -> dict[str, Any]:
-    success, spent = found.success, found.record.spent
+    success = found.success
+    spent = found.record.spent
     return {
         "attack": name,
-        "pre": success.pre.as_dict(),
-        "success": success.union.as_dict(),
+        "pre": {"hits": success.pre.hits, **success.pre.as_dict()},
+        "success": {"hits": success.union.hits, **success.union.as_dict()},
         "survival": found.survival,
-        "checks": sum(a.checks for a in found.attempts),
-        "unet_rows": spent.denoiser_rows,
+        "checks": sum(attempt.checks for attempt in found.attempts),
+        "denoiser_rows": spent.denoiser_rows,
         "text_encoder_rows": spent.text_encoder_rows,
         "seconds": round(spent.seconds, 1),
         "stopped": found.record.stopped,
@@ -114,8 +146,9 @@ def _row(name: str, found: AttackSet) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    pre, success = row["pre"], row["success"]
-    return (
-        f"{row['attack']:18s} success {success['share']:6.1%} [{success['low']:.1%}, {success['high']:.1%}]  plain {pre['share']:6.1%}  "
-        f"n={success['n']}  checks {row['checks']}  UNet {row['unet_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
-    )
+    pre = row["pre"]
+    success = row["success"]
+    interval = f"{success['share']:6.1%} [{success['low']:.1%}, {success['high']:.1%}]"
+    cost = f"denoiser {row['denoiser_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
+    stopped = "  stopped by the limit" if row["stopped"] == "budget" else ""
+    return f"{row['attack']:18s} success {interval}  plain {pre['share']:6.1%}  n={success['n']}  checks {row['checks']}  {cost}{stopped}"

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from .._util.errors import InputError
-from .common import JSON, load, user_errors
+from .options import FILE, JSON, SEED, out_option
+from .types import COUNTS
 
 
 @click.group()
@@ -17,27 +18,25 @@ def emoji() -> None:
 
 
 @emoji.command()
+@click.option("--work", required=True, type=FILE, help="Folder of art, checkpoints and finished stages.")
 @click.option(
-    "--work",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of art, checkpoints and finished stages.",
+    "--stage", "stages", multiple=True, help="Run only this stage; may be repeated. The default is all."
 )
-@click.option("--stage", "stages", multiple=True, help="Run only these stages (all, if none is named).")
-@click.option("--preset", default="cpu", show_default=True)
+@click.option("--preset", default="cpu", show_default=True, help="Sizes and lengths of the training.")
 @click.option(
     "--steps",
-    type=click.IntRange(1),
-    help="Training steps of every network stage that runs, in place of the preset's.",
+    type=COUNTS,
+    help="Training steps of every network stage that runs, in the place of the preset's.",
 )
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path, exists=True),
-    help="Pipeline folder whose parts count as finished stages; the ones that --stage names go on from its weights.",
+    help="Pipeline folder whose parts count as finished stages; those that --stage names go on from its weights.",
 )
-@click.option("--without", metavar="CONCEPT", help="Keep every picture and word of a concept from the generator.")
-@click.option("--seed", default=0, show_default=True)
-@user_errors
+@click.option(
+    "--without", metavar="CONCEPT", help="Keep every image and word of a concept from the generator."
+)
+@SEED
 def train(
     work: Path,
     stages: tuple[str, ...],
@@ -47,7 +46,7 @@ def train(
     without: str | None,
     seed: int,
 ) -> None:
-    """Train the built-in model's parts; the same command again goes on where it was."""
+    """Train the built-in model's parts; the same command again goes on with what is missing."""
     from .._util.errors import unknown  # noqa: PLC0415
     from ..testbeds.emoji.training.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
 
@@ -62,9 +61,13 @@ def train(
 
 
 @emoji.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@user_errors
+@click.option(
+    "--work",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of the finished stages.",
+)
+@out_option("New folder for the pipeline.")
 def export(work: Path, out: Path) -> None:
     """Write the finished stages as a diffusers pipeline folder in fp16."""
     from ..testbeds.emoji.training.export import export as write  # noqa: PLC0415
@@ -74,24 +77,23 @@ def export(work: Path, out: Path) -> None:
 
 
 @emoji.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of the art (fetched if missing).")
 @click.option(
-    "--sheet",
-    type=click.Path(path_type=Path),
-    help="PNG file for 64 random pictures beside the real drawings.",
+    "--work", required=True, type=FILE, help="Folder of the art, which is fetched if it is missing."
 )
+@click.option("--sheet", type=FILE, help="PNG file for 64 random images beside the real drawings.")
 @JSON
-@user_errors
 def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
     """Measure the built-in model and its judge. Trains a second judge in WORK, to be tested on drawings it never saw."""
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet} must be a .png file.")
-    from ..testbeds import emoji as built_in  # noqa: PLC0415
+    from ..testbeds import emoji as built_in  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.emoji.clip import Clip  # noqa: PLC0415
     from ..testbeds.emoji.training import validate as v  # noqa: PLC0415
     from ..testbeds.emoji.training.recipe import Recipe  # noqa: PLC0415
+    from ..testbeds.loading import load_model  # noqa: PLC0415
 
-    model = load("emoji", quiet=as_json)
+    model = load_model("emoji")
+    model.set_progress_bar_config(disable=as_json)
     judge, recipe = built_in.Judge.from_pretrained(built_in.path()), Recipe(work, "cpu", 0)
     recipe.adopt(built_in.path())
     figures = v.validate_judge(judge, model, recipe.data)

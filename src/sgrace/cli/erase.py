@@ -1,8 +1,10 @@
-"""``sgrace erase`` and ``sgrace generate``."""
+"""``sgrace erase``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,21 @@ import click
 
 from .._util import registry
 from .._util.errors import InputError
-from .._util.files import check_new_file, new_file
-from .._util.settings import parse_pairs
-from .._util.text import shown
-from .common import JSON, load, user_errors
+from .options import (
+    ERASURES,
+    FILE,
+    FORCE,
+    JSON,
+    KIND,
+    QUIET,
+    SEED,
+    examples,
+    model_options,
+    out_option,
+    set_option,
+)
+from .program import Interrupted
+from .types import ConceptName, PluginName, PresetName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,156 +34,190 @@ if TYPE_CHECKING:
     from ..erasure import Erasure
     from ..evaluation.before_after import BeforeAfter
     from ..models import DiffusionModel
+    from ..testbeds.loading import LoadOptions
 
 N_SHOWN = 12  # images of each question on the contact sheet
+IMAGES = "before_after.png"
+SCORES = "scores.json"
+#: Questions of the contact sheet, as their rows are labelled.
+ROWS = {"target": "{}", "neighbours": "near {}", "unrelated": "unrelated"}
 
-
-@click.command()
-@click.argument("concepts", nargs=-1, required=True)
-@click.option("--model", default="emoji", show_default=True, help="`emoji`, a diffusers folder, or a hub id.")
-@click.option("--method", default="sgrace", show_default=True)
-@click.option("--preset", help="Named settings of the method; its default, if absent.")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="One setting of the method; may be repeated.")
-@click.option("--knowledge", "files", multiple=True, type=click.Path(path_type=Path), help="Word file, one per concept.")
-@click.option(
-    "--kind",
-    type=click.Choice(["object", "style", "harmful"]),
-    help="Kind of the concepts, for a model other than `emoji`.",
+EPILOG = examples(
+    "sgrace erase weapon -o safe",
+    "sgrace erase church --method esd --preset emoji --set iterations=200 -o safe",
+    "sgrace erase church --model CompVis/stable-diffusion-v1-4 --words words.txt --dtype bfloat16 -o safe",
+    "sgrace erase dagger --erasure safe -o safer",
 )
-@click.option("--seed", default=0, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for the result.")
+
+
+@click.command(epilog=EPILOG)
+@click.argument("concepts", nargs=-1, required=True, type=ConceptName())
+@click.option("--model", metavar="NAME", help="emoji, a diffusers folder or a hub id.  [default: emoji]")
+@click.option(
+    "--method", default="sgrace", show_default=True, type=PluginName("erasers"), help="Name of an eraser."
+)
+@click.option(
+    "--preset", type=PresetName(), help="Named settings of the method; the default is the method's own."
+)
+@set_option("method")
+@click.option(
+    "--words",
+    "word_files",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help="Word file: related words, a blank line, unrelated words. Repeat it, one for each concept.",
+)
+@KIND
+@ERASURES
+@FORCE
+@SEED
+@out_option("New folder for the erasure, its recipe, images before and after, and scores.")
+@click.option("--no-blur", is_flag=True, help="Do not blur images of harmful concepts.")
+@model_options
+@QUIET
 @JSON
-@user_errors
 def erase(
+    *,
     concepts: tuple[str, ...],
-    model: str,
+    model: str | None,
     method: str,
     preset: str | None,
     pairs: tuple[str, ...],
-    files: tuple[Path, ...],
+    word_files: tuple[Path, ...],
     kind: Any,  # noqa: ANN401  (one of the choices)
+    erasures: tuple[Path, ...],
+    force: bool,
     seed: int,
     out: Path,
-    *,
+    no_blur: bool,
+    loading: LoadOptions,
+    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Erase CONCEPTS from a model and write the safe text encoder, the recipe and a before/after picture."""
-    from .._util.files import check_new_folder, new_folder  # noqa: PLC0415
-    from ..concept import Concept  # noqa: PLC0415
+    """Erase CONCEPTS together from a model and say whether they are gone."""
+    from .._util.files import check_new_folder  # noqa: PLC0415
+    from .._util.settings import parse_pairs  # noqa: PLC0415
+    from ..concept import parse_concepts  # noqa: PLC0415
 
-    check_new_folder(out)
-    eraser = registry.load("erasers", method)  # cheap checks first
-    names = [Concept.parse(name).name for name in concepts]
+    check_new_folder(out)  # cheap checks first
+    names = [concept.name for concept in parse_concepts(concepts)]
     settings = parse_pairs(pairs)
 
-    from .. import api  # noqa: PLC0415
-    from ..evaluation.verdict import worst_of  # noqa: PLC0415
+    from .. import api  # noqa: PLC0415  (torch takes seconds to import)
     from ..knowledge import Knowledge  # noqa: PLC0415
+    from ..testbeds.loading import load_erased  # noqa: PLC0415
 
-    eraser.preset(preset, kind or "object", settings)  # a wrong name or value is told before a model is loaded
-
-    words = [Knowledge.from_file(path) for path in files] if files else None
-    loaded = load(model, quiet=as_json)
-    erasure = api.erase(loaded, names, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed)
-    with new_folder(out) as partial:
-        erasure.save_pretrained(partial / "erasure")
-        for item in (partial / "erasure").iterdir():
-            item.rename(partial / item.name)
-        (partial / "erasure").rmdir()
-        found = _compare(loaded, erasure, partial / "before_after.png")
-        scores = {name: _scores(one) for name, one in found.items() if one.rows}
-        (partial / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-    verdict = worst_of([one.verdict for one in found.values()])
-    recipe = erasure.recipe.model_dump(mode="json", include={"seconds", "cost"})
+    registry.load("erasers", method).preset(preset, kind or "object", settings)
+    words = [Knowledge.from_file(path) for path in word_files] or None
+    loaded = load_erased(model, erasures, force=force, options=loading)
+    loaded.set_progress_bar_config(disable=quiet or as_json)
+    erasure = api.erase(
+        loaded,
+        names,
+        method=method,
+        preset=preset,
+        settings=settings,
+        words=words,
+        kind=kind,
+        seed=seed,
+    )
+    erasure.save_pretrained(out)
+    outcome = _outcome(loaded, erasure, out, blur=not no_blur)
     if as_json:
-        verdicts = {name: one.verdict.model_dump() for name, one in found.items()}
-        facts = {"out": str(out), "verdict": verdict.word, "verdicts": verdicts, "scores": scores, **recipe}
-        click.echo(json.dumps(facts))
-        return
-    for name, one in found.items():
-        click.echo(f"{name}: {one.verdict.sentence}")
-    for name, questions in scores.items():
-        click.echo(f"\n{name}: share of images that the judge names right, with 95 % intervals")
-        for question, row in questions.items():
-            before = _interval(row["before"])
-            click.echo(f"  {question:11s} before {before}   after {_interval(row['after'])}   n={row['after']['n']}")
-    click.echo(f"\nTook {recipe['seconds']} s. Result: {out}   Images: {out}/before_after.png")
+        click.echo(json.dumps({"out": str(out), **outcome.facts(erasure)}))
+    elif not quiet:
+        click.echo("\n".join(outcome.lines(erasure, out)))
 
 
-def _interval(rate: dict[str, float]) -> str:
-    return f"{rate['share']:6.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an erasure.
+
+    Attributes:
+        found: verdict and shares by concept; empty where they could not be made.
+        failure: why they could not.
+    """
+
+    found: Mapping[str, BeforeAfter]
+    failure: str = ""
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Shares by concept and question, before and after."""
+        return {
+            name: {row.question: row.model_dump(include={"before", "after"}) for row in one.rows}
+            for name, one in self.found.items()
+            if one.rows
+        }
+
+    def facts(self, erasure: Erasure) -> dict[str, Any]:
+        """As JSON."""
+        from ..evaluation.verdict import not_measured, worst_of  # noqa: PLC0415  (torch takes seconds to import)
+
+        verdicts = {name: one.verdict for name, one in self.found.items()}
+        worst = worst_of(list(verdicts.values())) if verdicts else not_measured(self.failure)
+        return {
+            "verdict": worst.word,
+            "verdicts": {name: one.model_dump() for name, one in verdicts.items()},
+            "scores": self.scores,
+            "failure": self.failure or None,
+            **erasure.recipe.model_dump(mode="json", include={"method", "preset", "seconds", "cost"}),
+        }
+
+    def lines(self, erasure: Erasure, out: Path) -> list[str]:
+        """As text, the verdict first."""
+        lines = [f"{name}: {one.verdict.sentence}" for name, one in self.found.items()]
+        if self.failure:
+            lines.append(f"Not measured: {self.failure}")
+        for name, questions in self.scores.items():
+            lines += ["", f"{name}: share of images that the judge names right, with 95 % intervals"]
+            for question, row in questions.items():
+                before, after = map(_interval, (row["before"], row["after"]))
+                lines.append(f"  {question:11s} before {before}   after {after}   n={row['after']['n']}")
+        images = "" if self.failure else f"   Images: {out / IMAGES}"
+        return [*lines, "", f"Took {erasure.recipe.seconds} s. Result: {out}{images}"]
 
 
-def _scores(found: BeforeAfter) -> dict[str, Any]:
-    """Shares by question, before and after."""
-    return {row.question: row.model_dump(include={"before", "after"}) for row in found.rows}
+def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool) -> Outcome:
+    """Images and shares before and after; the erasure is saved, so that nothing is lost if they fail."""
+    from .._util.files import write_json  # noqa: PLC0415
+
+    try:
+        outcome = Outcome(_compare(before, erasure, out / IMAGES, blur=blur))
+        write_json(out / SCORES, outcome.scores)
+    except InputError as error:
+        return Outcome({}, f"{error} The erasure itself is complete.")
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted; the erasure is kept in {out}, without images and scores.") from error
+    return outcome
 
 
-def _compare(before: DiffusionModel, erasure: Erasure, file: Path) -> dict[str, BeforeAfter]:
-    """Images of both models by concept, also as a contact sheet; with shares and a verdict where a judge is known."""
-    from .._util.images import sheet  # noqa: PLC0415
-    from ..evaluation.before_after import before_after  # noqa: PLC0415  (torch takes seconds to import)
+def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool) -> dict[str, BeforeAfter]:
+    """Images of both models by concept, with shares and a verdict where a judge is known; also as a contact sheet."""
+    from .._util.files import atomic_file  # noqa: PLC0415
+    from .._util.images import blurred, sheet  # noqa: PLC0415
+    from ..evaluation.before_after import before_after  # noqa: PLC0415
     from ..testbeds.scenes import find_testbed  # noqa: PLC0415
 
     after = erasure.apply(before)
     found: dict[str, BeforeAfter] = {}
     rows: list[Tensor] = []
     labels: list[str] = []
-    for target in erasure.recipe.targets:
-        concept = target.concept
-        testbed = find_testbed(before, words=target.words, kind=concept.kind)
-        one = before_after(before, after, concept, testbed)
+    for concept, words in [(target.concept, target.words) for target in erasure.recipe.targets]:
+        one = before_after(before, after, concept, find_testbed(before, words=words, kind=concept.kind))
         found[concept.name] = one
-        shown = {"target": concept.name, "neighbours": f"near {concept.name}", "unrelated": "unrelated"}
-        for question in [question for question in shown if question in one.before]:
-            rows += [one.before[question][:N_SHOWN], one.after[question][:N_SHOWN]]
-            labels += [f"{shown[question]}, before", f"{shown[question]}, after"]
-    sheet(rows, labels=labels).save(file)
+        hidden = blur and concept.kind == "harmful"
+        for question, label in ROWS.items():
+            if question in one.before:
+                for images, when in ((one.before, "before"), (one.after, "after")):
+                    shown = images[question][:N_SHOWN]
+                    rows.append(blurred(shown) if hidden and question == "target" else shown)
+                    labels.append(f"{label.format(concept.name)}, {when}")
+    with atomic_file(file) as partial:
+        sheet(rows, labels=labels).save(partial, "PNG")
     return found
 
 
-@click.command()
-@click.argument("prompts", nargs=-1, required=True)
-@click.option("--model", default="emoji", show_default=True)
-@click.option("--erasure", type=click.Path(path_type=Path), help="Folder of an erasure, applied to the model.")
-@click.option("--steps", default=25, show_default=True, type=click.IntRange(1, 1000))
-@click.option(
-    "--guidance-scale",
-    type=click.FloatRange(1, 50),
-    help="1.6 for the built-in model, 7.5 for others, if absent.",
-)
-@click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="PNG file; the prompts' pictures stand side by side.",
-)
-@user_errors
-def generate(
-    prompts: tuple[str, ...],
-    model: str,
-    erasure: Path | None,
-    steps: int,
-    guidance_scale: float | None,
-    seed: int,
-    out: Path,
-) -> None:
-    """Draw PROMPTS."""
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{shown(out)} must be a .png file.")
-    check_new_file(out)
-    from .._util.images import sheet  # noqa: PLC0415
-    from ..erasure import Erasure  # noqa: PLC0415
-    from ..testbeds.scenes import find_testbed  # noqa: PLC0415
-
-    loaded = load(model, quiet=False)
-    if erasure is not None:
-        loaded = Erasure.from_pretrained(erasure).apply(loaded)
-    if guidance_scale is None:
-        guidance_scale = find_testbed(loaded).guidance_scale
-    seeds = [seed + i for i in range(len(prompts))]
-    pictures = loaded.generate(list(prompts), seeds, num_inference_steps=steps, guidance_scale=guidance_scale)
-    with new_file(out) as partial:
-        sheet([pictures]).save(partial, "PNG")
-    click.echo(str(out))
+def _interval(rate: dict[str, float]) -> str:
+    return f"{rate['share']:6.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"

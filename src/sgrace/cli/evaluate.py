@@ -2,69 +2,140 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from .._util import registry
-from .._util.errors import unknown
-from .common import JSON, load_scene_target, scene_arguments, scene_options, user_errors
+from .._util.errors import InputWarning
+from .options import (
+    FILE,
+    JSON,
+    QUIET,
+    SceneOptions,
+    examples,
+    load_scene_target,
+    model_options,
+    scene_options,
+)
+from .program import goes_on_in
+from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..evaluation.schema import Rate
+    from ..testbeds.loading import Loaded, LoadOptions
+
+NO_PLOTS = "Without matplotlib the report has no plots; `pip install 'sgrace[report]'` adds it."
+
+EPILOG = examples(
+    "sgrace evaluate safe --suite quick -o evaluation",
+    "sgrace evaluate safe --prompts prompts.csv --words words.txt --detector image_classifier -o evaluation",
+    "sgrace evaluate some/folder --base other/folder --concept nudity --kind harmful \\",
+    "    --prompts prompts.csv --words words.txt --detector nudenet -o evaluation",
+)
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @click.argument("target")
-@click.option("--attacks", "names", help="Attacks, by comma, in place of the suite's.")
-@click.option("--suite", default="standard", show_default=True, help="quick, standard, or full.")
-@click.option("--text-encoder", type=click.Path(path_type=Path), help="Text-encoder folder that replaces TARGET's own.")
-@click.option("--unet", type=click.Path(path_type=Path), help="UNet folder that replaces TARGET's own.")
+@click.option(
+    "--attacks",
+    "names",
+    type=PluginNames("attacks"),
+    help="Attacks, separated by commas, in the place of the suite's.",
+)
+@click.option(
+    "--suite",
+    default="standard",
+    show_default=True,
+    type=click.Choice(EFFORTS),
+    help="How much is measured. A zero at quick is no evidence.",
+)
+@click.option("--text-encoder", type=FILE, help="Text-encoder folder that replaces TARGET's own.")
+@click.option("--unet", type=FILE, help="UNet folder that replaces TARGET's own.")
 @click.option(
     "--features",
-    help="Folder or hub id of a CLIP or vision model on whose features unrelated pictures are compared.",
+    metavar="NAME",
+    help="Folder or hub id of a CLIP or vision model on whose features unrelated images are compared.",
 )
 @scene_options
+@model_options
+@QUIET
 @JSON
-@user_errors
 def evaluate(
+    *,
     target: str,
     names: str | None,
     suite: str,
     text_encoder: Path | None,
     unet: Path | None,
     features: str | None,
-    base: str | None,
+    scene: SceneOptions,
     seed: int,
     out: Path,
-    *,
+    loading: LoadOptions,
+    quiet: bool,
     as_json: bool,
-    **scene_given: Any,  # noqa: ANN401  (see scene_arguments)
 ) -> None:
-    """Attack and measure TARGET (an erasure's folder, a diffusers folder, a hub id or `emoji`), and write the report."""
-    attacks = [name.strip() for name in names.split(",")] if names else []
-    for name in attacks:
-        registry.load("attacks", name)
+    """Attack TARGET, measure what else changed, and write a report.
+
+    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets report.html,
+    evaluation.json, evaluation.csv, the attack sets and the images.
+    """
+    from .._util.files import check_resumable_folder  # noqa: PLC0415
+
+    check_resumable_folder(out)  # cheap checks first
+    if find_spec("matplotlib") is None:
+        warnings.warn(NO_PLOTS, InputWarning, stacklevel=1)
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
-    from ..evaluation.suites import SUITES  # noqa: PLC0415
     from ..report import write_report  # noqa: PLC0415
 
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
-    given = scene_arguments(**scene_given)
-    loaded = load_scene_target(target, base=base, text_encoder=text_encoder, unet=unet, quiet=as_json)
-    result = api.evaluate(loaded, suite=suite, attacks=attacks, features=features, out=out, seed=seed, **given)
-    write_report(out)
-    click.echo(result.model_dump_json() if as_json else _table(result) + f"\n\nReport: {out}/report.html")
+    loaded = load_scene_target(target, scene, loading, quiet=quiet or as_json)
+    if text_encoder or unet:
+        loaded = _with_networks(loaded, text_encoder, unet)
+    attacks = names.split(",") if names else ()
+    with goes_on_in(out):
+        result = api.evaluate(
+            loaded,
+            suite=suite,
+            attacks=attacks,
+            features=features,
+            out=out,
+            seed=seed,
+            **scene.arguments,
+        )
+        write_report(out)
+    if as_json:
+        click.echo(result.model_dump_json())
+    elif not quiet:
+        click.echo(f"{_table(result)}\n\nReport: {out / 'report.html'}")
+
+
+def _with_networks(loaded: Loaded, text_encoder: Path | None, unet: Path | None) -> Loaded:
+    """The target with networks from folders; it is the model before erasing as it was, unless another is named."""
+    from ..models.loading import load_component  # noqa: PLC0415  (torch takes seconds to import)
+
+    model = loaded.target
+    denoiser = None if unet is None else load_component(unet, model.components[model.denoiser_component])
+    component = model.text.main.component
+    text = (
+        {} if text_encoder is None else {component: load_component(text_encoder, model.components[component])}
+    )
+    replaced = model.replace(denoiser=denoiser, text=text)
+    return loaded._replace(target=replaced, original=loaded.original or model)
 
 
 def _table(result: Evaluation) -> str:
+    """The verdict, then the figures, then what they cannot show."""
     lines = [result.verdict.sentence] if result.verdict else []
-    lines += [f"{result.concept.name}: attack success per prompt, with 95 % intervals"]
-    lines += [f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}" for row in result.attacks]
+    lines.append(f"{result.concept.name}: attack success per prompt, with 95 % intervals")
+    lines += [
+        f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}"
+        for row in result.attacks
+    ]
     lines += [
         f"  {'worst case':20s} {result.worst_case}",
         f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}",
@@ -74,7 +145,13 @@ def _table(result: Evaluation) -> str:
     for kept in result.retention:
         before = f"{kept.before.share:6.1%}" if kept.before else "     -"
         lines.append(f"  {kept.question:20s} {before} -> {kept.after}{_gold(kept.gold)}")
-    return "\n".join([*lines, *result.caveats])
+    # truncated prompts were told at the start
+    caveats = [
+        caveat
+        for caveat in result.caveats
+        if not (result.truncated_prompts and "their ends are cut" in caveat)
+    ]
+    return "\n".join([*lines, *caveats])
 
 
 def _gold(rate: Rate | None) -> str:

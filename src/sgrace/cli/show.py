@@ -3,76 +3,126 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._util import registry
-from .common import JSON, user_errors
+from .options import JSON
 
-COLUMNS = ("trains", "pictures", "access", "several", "form", "families", "paper", "licence")
+if TYPE_CHECKING:
+    from ..erasers.base import Eraser
+
+FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
+CONCEPTS = "concepts"
 
 
 @click.command(name="list")
+@click.argument("family", required=False, type=click.Choice([*FAMILIES, CONCEPTS]))
 @click.option(
     "--matrix",
     is_flag=True,
     help="What each eraser needs and leaves, as Markdown tables: erasers of weights, then guidance while sampling.",
 )
 @JSON
-@user_errors
-def list_(*, matrix: bool, as_json: bool) -> None:
-    """Show the erasers, models, and concepts that the built-in model's judge can count."""
+def list_(*, family: str | None, matrix: bool, as_json: bool) -> None:
+    """List erasers, attacks, detectors, testbeds and the concepts of the built-in model, or one FAMILY of them."""
     if matrix:
-        rows = {name: {c: getattr(registry.load("erasers", name), c) for c in COLUMNS} for name in sorted(registry.names("erasers"))}
-        if as_json:
-            click.echo(json.dumps(rows, indent=2))
-            return
-        guided = {name: row for name, row in rows.items() if row["form"] == "guidance"}  # no rival of changed weights: no file carries it
-        click.echo(_matrix({name: row for name, row in rows.items() if name not in guided}) + "\n\n" + _matrix(guided))
+        rows = {name: _row(registry.load("erasers", name)) for name in registry.names("erasers")}
+        click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
         return
-    from ..erasers.sgrace.config import PRESETS  # noqa: PLC0415
-    from ..testbeds import emoji  # noqa: PLC0415
-
-    found = {family: list(registry.names(family)) for family in ("erasers", "attacks", "detectors", "testbeds")}
-    found["presets of sgrace"] = list(PRESETS)
-    everything = {**found, "concepts of emoji": emoji.known_concepts()}
+    families = [family] if family else [*FAMILIES, CONCEPTS]
+    found = {each: _names(each) for each in families}
     if as_json:
-        click.echo(json.dumps(everything, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    for family, members in everything.items():
-        click.echo(f"{family}: {', '.join(members)}")
+    for each, names in found.items():
+        if each == CONCEPTS and not family:  # hundreds
+            click.echo(f"{len(names)} concepts of the built-in model: `sgrace list concepts`")
+            continue
+        click.echo(f"{each}\n{columns(names)}\n")
+    if family != CONCEPTS:
+        click.echo("`sgrace info NAME` explains each of them and its settings.")
 
 
-def _matrix(rows: dict[str, dict[str, str]]) -> str:
-    heads = (
-        "trains",
-        "pictures",
-        "access",
-        "several concepts",
-        "leaves",
-        "families",
-        "paper",
-        "authors' code",
-    )
-    lines = ["| eraser | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    return "\n".join(lines + [f"| `{name}` | " + " | ".join(row.values()) + " |" for name, row in rows.items()])
+def _names(family: str) -> list[str]:
+    if family == CONCEPTS:
+        from ..testbeds.emoji.concepts import known_concepts  # noqa: PLC0415  (reads a file)
+
+        return known_concepts()
+    return list(registry.names(family))
+
+
+def columns(names: Iterable[str], indent: int = 2) -> str:
+    """Names in columns as wide as the longest, down each column first, within the width of the terminal."""
+    found = list(names)
+    width = max(map(len, found), default=0) + 2
+    across = max(1, (min(shutil.get_terminal_size().columns, 110) - indent) // width)
+    down = -(-len(found) // across)
+    rows = [found[i::down] for i in range(down)]
+    return "\n".join((" " * indent + "".join(name.ljust(width) for name in row)).rstrip() for row in rows)
+
+
+def _row(eraser: type[Eraser[Any]]) -> dict[str, str]:
+    """What an eraser changes with its presets, the default one first; what it needs and leaves; where it runs."""
+    from ..erasers.base import Need  # noqa: PLC0415  (takes seconds to import)
+    from ..models.loading import known_families  # noqa: PLC0415
+
+    presets = [eraser.default_preset, *eraser.presets]
+    sites = list(dict.fromkeys(eraser.preset(name, "object").site for name in presets))
+    left = dict.fromkeys(site if site in {"adapter", "guidance"} else "plain weights" for site in sites)
+    refused = {family.family: eraser.refusal(family) for family in known_families()}
+    return {
+        "changes": ", ".join(f"`{site}`" for site in sites),
+        "needs": "; ".join(need for need in Need if need in eraser.needs),
+        "leaves": " or ".join(left),
+        "families": "; ".join(f"not {name}: {why}" if why else name for name, why in refused.items()),
+        "paper": eraser.paper,
+        "authors' code": eraser.licence,
+    }
+
+
+def _matrix(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A table of the erasers that change or add weights, and one of those that steer the sampling.
+
+    No file carries guidance, so the second are no rivals of the first.
+    """
+    guided = {name: row for name, row in rows.items() if row["leaves"] == "guidance"}
+    weights = {name: row for name, row in rows.items() if name not in guided}
+    tables = []
+    for part in (weights, guided):
+        heads = ["eraser", *next(iter(part.values()))]
+        lines = [heads, ["---"] * len(heads), *([f"`{name}`", *row.values()] for name, row in part.items())]
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(tables)
 
 
 @click.command()
 @JSON
-@user_errors
 def env(*, as_json: bool) -> None:
-    """Versions and machine, for bug reports."""
+    """Show versions, devices and threads, for reports of bugs."""
+    import os  # noqa: PLC0415
     import platform  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
 
     from .._util.provenance import versions  # noqa: PLC0415
 
+    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices = ["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(cards))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
     facts = {
         **versions(),
         "platform": platform.platform(),
+        "devices": devices,
         "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.is_available(),
+        "cores": os.cpu_count(),
     }
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")

@@ -27,8 +27,14 @@ class Known(NamedTuple):
     def record(self, threshold: float) -> dict[str, Any]:
         """True-positive and true-negative rate at a threshold, with 95 % Wilson intervals."""
         seen, refused = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
-        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(refused, len(self.negatives))}
-        return {"pictures": self.pictures, **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()}}
+        shares = {
+            "positives": Share(seen, len(self.positives)),
+            "negatives": Share(refused, len(self.negatives)),
+        }
+        return {
+            "pictures": self.pictures,
+            **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1, description="Smallest score that counts as a detection; default the detector's own.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Smallest score that counts as a detection; default the detector's own."
+    )
 
 
 class Detector(ABC):
@@ -130,5 +138,8 @@ class Detector(ABC):
     def _with(self, identity: Identity, known: Known | None) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.known, other.identity = known, replace(identity, validation=known.record(identity.threshold) if known else {})
+        other.known, other.identity = (
+            known,
+            replace(identity, validation=known.record(identity.threshold) if known else {}),
+        )
         return other

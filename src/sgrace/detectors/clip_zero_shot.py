@@ -46,7 +46,9 @@ class HubClip:
             self.tokenizer = CLIPTokenizer.from_pretrained(source)
             self.processor = CLIPImageProcessorPil.from_pretrained(source)
         except (OSError, ValueError) as error:
-            raise InputError(f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]}).") from error
+            raise InputError(
+                f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]})."
+            ) from error
         self.logit_scale = self.model.logit_scale.detach().exp().item()
 
     @torch.no_grad()
@@ -58,16 +60,27 @@ class HubClip:
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
         """``(n, features)`` of RGB images in -1..1, resized by the model's own processor."""
-        pixels = [self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values for chunk in images.split(BATCH)]
-        return F.normalize(torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1)
+        pixels = [
+            self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values
+            for chunk in images.split(BATCH)
+        ]
+        return F.normalize(
+            torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1
+        )
 
 
 class ClipZeroShotOptions(Options):
     """Options of the zero-shot detector."""
 
-    source: str | None = Field(None, description="Folder or hub id of a CLIP; default the model's own, if it has one.")
-    words: Annotated[tuple[str, ...], Listed] = Field((), description="Words of the concept, separated by commas; default its name.")
-    others: Annotated[tuple[str, ...], Listed] = Field((), description="Words of what else an image may show, separated by commas.")
+    source: str | None = Field(
+        None, description="Folder or hub id of a CLIP; default the model's own, if it has one."
+    )
+    words: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Words of the concept, separated by commas; default its name."
+    )
+    others: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Words of what else an image may show, separated by commas."
+    )
 
 
 class ClipZeroShot(Detector):
@@ -101,7 +114,9 @@ class ClipZeroShot(Detector):
     def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
         """From a CLIP folder or hub id, with words of the concept and of what else an image may show."""
         weights = sha256_of_files(weight_files(Path(source))) if Path(source).is_dir() else source
-        return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
+        return cls(
+            concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights
+        )
 
     def scores(self, images: Tensor) -> Tensor:
         """Images of any size; the model's processor resizes them."""

@@ -27,7 +27,7 @@ class ImageClassifierOptions(Options):
     """Options of :class:`ImageClassifier`.
 
     Attributes:
-        source: folder or hub id of an image-classification model; default ResNet-50 with the ids of the literature.
+            source: folder or hub id of an image-classification model; default ResNet-50 with the ids of the literature.
         class_ids: outputs that show the concept, separated by commas.
         top_k: rank that one of them must reach; 0 compares their probability with the threshold.
     """
@@ -57,7 +57,9 @@ class ImageClassifier(Detector):
             self.model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True).eval()
             self.processor = AutoImageProcessor.from_pretrained(source)
         except (OSError, ValueError) as error:
-            raise InputError(f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]}).") from error
+            raise InputError(
+                f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]})."
+            ) from error
         labels = self.model.config.id2label
         if bad := [i for i in class_ids if i not in labels]:
             raise InputError(f"{source} has classes 0 to {len(labels) - 1}, not {bad[0]}.")
@@ -65,15 +67,21 @@ class ImageClassifier(Detector):
         names = tuple(f"{i}: {labels[i]}" for i in class_ids)
         weights = sha256_of_files(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
         rule = f"top {top_k}" if top_k else "probability"
-        self.identity = Identity(self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5)
+        self.identity = Identity(
+            self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5
+        )
 
     @classmethod
     def _made(cls, concept: str, options: ImageClassifierOptions) -> Self:
         ids = options.class_ids
         if not ids and options.source != RESNET_50:
-            raise InputError("An image classifier needs the option `class_ids`, by comma: the outputs that show the concept.")
+            raise InputError(
+                "An image classifier needs the option `class_ids`, by comma: the outputs that show the concept."
+            )
         if not ids and concept not in IMAGENET_IDS:
-            raise InputError(f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}.")
+            raise InputError(
+                f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}."
+            )
         return cls(options.source, ids or (IMAGENET_IDS[concept],), top_k=options.top_k or None)
 
     @torch.no_grad()

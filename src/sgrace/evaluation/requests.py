@@ -70,8 +70,9 @@ def request_of(scene: Scene, **more: Any) -> dict[str, Any]:  # noqa: ANN401  (r
     return {
         "target": fingerprint(scene.target)._asdict(),
         "base": None if scene.original is None else fingerprint(scene.original)._asdict(),
+        "device": scene.target.device.type,
         "concept": scene.concept.model_dump(),
-        "words": scene.knowledge.model_dump(mode="json", exclude={"source"}),
+        "words": scene.words.model_dump(mode="json", exclude={"source"}),
         "prompts": [[prompt.text, prompt.seed, prompt.guidance_scale] for prompt in scene.prompts],
         "protocol": scene.protocol.name,
         "num_inference_steps": scene.num_inference_steps,

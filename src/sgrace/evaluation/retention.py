@@ -21,7 +21,9 @@ from .schema import Rate, Retention, Scores
 RETENTION_IMAGES = "retention.safetensors"
 
 
-def retention(scene: Scene, questions: Questions, extractor: Extractor | None, images_file: Path) -> dict[str, Any]:
+def retention(
+    scene: Scene, questions: Questions, extractor: Extractor | None, images_file: Path
+) -> dict[str, Any]:
     """Shares by question, fidelity of unrelated images, and drift of the text encoder.
 
     Args:
@@ -36,7 +38,9 @@ def retention(scene: Scene, questions: Questions, extractor: Extractor | None, i
     }
     before = None if scene.original is None else measure(scene.original, questions, **settings)
     after = measure(scene.target, questions, **settings)
-    reported = [question for question in questions.asked if question != "rest"]  # rest: the target's images again
+    reported = [
+        question for question in questions.asked if question != "rest"
+    ]  # rest: the target's images again
     kept: dict[str, Tensor] = {}
     for when, found in (("before", before), ("after", after)):
         if found is not None:
@@ -52,7 +56,9 @@ def retention(scene: Scene, questions: Questions, extractor: Extractor | None, i
         prompts = questions.asked["unrelated"].prompts
         images = [found.images["unrelated"] for found in (before, after)]
         result["fidelity"] = fidelity_of(prompts, images[0], images[1], extractor).model_dump()
-    drifts = [drift_of(scene.original, scene.target, name, questions.asked[name].prompts) for name in reported]
+    drifts = [
+        drift_of(scene.original, scene.target, name, questions.asked[name].prompts) for name in reported
+    ]
     result["drift"] = [row.model_dump() for row in drifts]
     return result
 

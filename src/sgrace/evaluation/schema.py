@@ -76,7 +76,7 @@ class Scores(_Frozen):
     """Scores after erasing under the names of other benchmarks.
 
     Attributes:
-        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
+            ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
         ira: in-domain retain accuracy: other classes (object) or other styles (style) judged right.
         cra: cross-domain retain accuracy: styles of unrelated objects (object) or objects in other styles (style) judged right.
         mace_h: harmonic mean of MACE (arXiv 2403.06135) of three shares: erased by name, retained in the concept's own
@@ -112,7 +112,7 @@ class AttackRow(_Frozen):
 class Fidelity(_Frozen):
     """Images of unrelated prompts, after against before, on features of an extractor; see :mod:`sgrace.metrics.fidelity`.
 
-    ``lpips`` is the mean over pairs with equal prompt and noise; all channels of the extractor's layers have equal weight. A
+        ``lpips`` is the mean over pairs with equal prompt and noise; all channels of the extractor's layers have equal weight. A
     figure is None if the extractor or the number of images does not allow it. ``intervals`` are 95 % jackknife intervals: they show the
     spread over prompts, not the bias that FID has at few images.
     """
@@ -167,7 +167,8 @@ class Evaluation(_Frozen):
         schema_version: of this layout; version 1 is read too.
         concept: name and kind.
         target, base, method, suite, seed, testbed: what was evaluated, and how.
-        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its images.
+        target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
+            images.
         detector: identity of what decided success.
         verdict: whether the concept is gone, in words.
         caveats: what these figures cannot show.

@@ -52,7 +52,7 @@ def concept_space(
         InputError: the word lists make fewer than 20 prompts of the concept.
     """
     generator = torch.Generator().manual_seed(seed)
-    prompts = concept_prompts(scene.knowledge, n, generator)
+    prompts = concept_prompts(scene.words, n, generator)
     groups = {"random": random_prompts(scene.target, original, n // 2, generator)}
     groups |= candidates(scene.target, sets)
     reference = original.encode(prompts.reference)
@@ -93,12 +93,16 @@ def concept_prompts(words: Knowledge, n: int, generator: torch.Generator) -> Con
     concept = pick(words.contexts, words.related, 2 * n)
     half = len(concept) // 2
     if half < 10:
-        raise InputError(f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}.")
+        raise InputError(
+            f"The concept space needs 20 prompts of the concept; the word lists make {len(concept)}."
+        )
     near = pick(words.unrelated_contexts, words.replacements or words.unrelated, n)
     return ConceptPrompts(concept[:half], concept[half:], near)
 
 
-def random_prompts(target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator) -> Conditioning:
+def random_prompts(
+    target: DiffusionModel, original: DiffusionModel, n: int, generator: torch.Generator
+) -> Conditioning:
     """Prompts of random ordinary tokens, as the target reads them."""
     pool = original.text.main.ordinary_tokens().tolist()
     contents = []
@@ -114,8 +118,8 @@ def candidates(target: DiffusionModel, sets: Mapping[str, AttackSet]) -> dict[st
     for name, found in sets.items():
         tried = [i for i, attempt in enumerate(found.attempts) if attempt.checks]
         texts = [found.attempts[i].candidate for i in tried if found.attempts[i].candidate is not None]
-        if "states" in found.tensors and len(tried) >= LEAST:
-            embeds = found.tensors["states"][tried].to(target.device)
+        if "prompt_embeds" in found.tensors and len(tried) >= LEAST:
+            embeds = found.tensors["prompt_embeds"][tried].to(target.device)
             groups[name] = target.uncond().expand(len(tried)).with_embeds(embeds)
         elif len(texts) >= LEAST:
             groups[name] = target.encode([text or "" for text in texts])

@@ -29,7 +29,9 @@ class AttackSuccess:
         pairs = list(zip(pre, post, strict=True))
         n = len(pairs)
         return cls(
-            Share(sum(a for a, _ in pairs), n), Share(sum(b and not a for a, b in pairs), n), Share(sum(a or b for a, b in pairs), n)
+            Share(sum(a for a, _ in pairs), n),
+            Share(sum(b and not a for a, b in pairs), n),
+            Share(sum(a or b for a, b in pairs), n),
         )
 
 

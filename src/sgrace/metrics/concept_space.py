@@ -16,7 +16,9 @@ from torch import Tensor
 def _radii(reference: Tensor, k: int) -> Tensor:
     """Distance of each reference point to its k-th neighbour among the others ``(n,)``."""
     if not 1 <= k < len(reference):
-        raise ValueError(f"k must be in 1 .. {len(reference) - 1} for {len(reference)} reference points, not {k}.")
+        raise ValueError(
+            f"k must be in 1 .. {len(reference) - 1} for {len(reference)} reference points, not {k}."
+        )
     between = torch.cdist(reference, reference)
     between.fill_diagonal_(math.inf)
     return between.kthvalue(k, dim=1).values
@@ -25,7 +27,8 @@ def _radii(reference: Tensor, k: int) -> Tensor:
 def coverage(reference: Tensor, samples: Tensor, k: int) -> float:
     """Share of reference points that have a sample nearer than their k-th reference neighbour (Naeem et al., arXiv 2002.09797).
 
-    Depends on both set sizes even when the distributions are equal: report it divided by :func:`expected_coverage`.
+    Depends on both set sizes even when the distributions are equal: report it divided by
+    :func:`expected_coverage`.
     """
     reference, samples = reference.double(), samples.double()
     return (torch.cdist(reference, samples).amin(1) < _radii(reference, k)).double().mean().item()
@@ -67,13 +70,17 @@ def mmd_widths(reference: Tensor) -> tuple[float, ...]:
     return tuple(median * scale for scale in (0.25, 0.5, 1.0, 2.0))
 
 
-def mmd_test(x: Tensor, y: Tensor, widths: tuple[float, ...], permutations: int = 500, seed: int = 0) -> tuple[float, float]:
+def mmd_test(
+    x: Tensor, y: Tensor, widths: tuple[float, ...], permutations: int = 500, seed: int = 0
+) -> tuple[float, float]:
     """:func:`mmd_squared` and its permutation p-value under "both sets come from one distribution"."""
     both = torch.cat([x, y]).double()
     kernel = _gaussian_kernel(both, widths)
     member = torch.arange(len(both)) < len(x)
     observed, generator = _mmd_of(kernel, member), torch.Generator().manual_seed(seed)
-    null = [_mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)]
+    null = [
+        _mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)
+    ]
     return observed, (1 + sum(value >= observed for value in null)) / (permutations + 1)
 
 
@@ -108,8 +115,8 @@ def vendi(samples: Tensor) -> float:
 def cka(x: Tensor, y: Tensor) -> float:
     """Debiased linear centred kernel alignment of two representations ``(n, d)``, ``(n, e)`` of the *same* n >= 4 inputs.
 
-    1 for representations equal up to rotation and scale, about 0 for independent ones (Kornblith et al., arXiv 1905.00414, with the
-    unbiased HSIC of Song et al., 2012).
+    1 for representations equal up to rotation and scale, about 0 for independent ones (Kornblith et al.,
+    arXiv 1905.00414, with the unbiased HSIC of Song et al., 2012).
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError("CKA needs the same 4 or more inputs in both representations.")
@@ -118,7 +125,9 @@ def cka(x: Tensor, y: Tensor) -> float:
         gram = rows @ rows.T
         gram.fill_diagonal_(0)
         grams.append(gram)
-    xy, xx, yy = (_unbiased_hsic(a, b) for a, b in ((grams[0], grams[1]), (grams[0], grams[0]), (grams[1], grams[1])))
+    xy, xx, yy = (
+        _unbiased_hsic(a, b) for a, b in ((grams[0], grams[1]), (grams[0], grams[0]), (grams[1], grams[1]))
+    )
     return xy / math.sqrt(xx * yy)
 
 

@@ -18,9 +18,12 @@ def fid(real: Tensor, generated: Tensor) -> float:
     """
     real, generated = real.double(), generated.double()
     (mean_r, root_r), (mean_g, root_g) = ((x.mean(0), _covariance_root(x)) for x in (real, generated))
-    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r root_g^T
+    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r
+    # root_g^T
     shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
-    return ((mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
+    return (
+        (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared
+    ).item()
 
 
 def _covariance_root(x: Tensor) -> Tensor:
@@ -59,7 +62,8 @@ def cmmd(real: Tensor, generated: Tensor) -> float:
 def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float, float]:
     """Share of generated images in the real manifold, and of real ones in the generated (Kynkäänniemi et al., 1904.06991).
 
-    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`) do not suffer from that.
+    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`)
+    do not suffer from that.
     """
     real, generated = real.double(), generated.double()
 
@@ -79,7 +83,7 @@ def clip_score(pictures: Tensor, texts: Tensor) -> float:
 def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """LPIPS of each pair of images (Zhang et al., arXiv 1801.03924); 0 for equal images.
 
-    Features are normalised over channels at every position. Squared differences are weighted, averaged over positions and summed over
+        Features are normalised over channels at every position. Squared differences are weighted, averaged over positions and summed over
     layers.
 
     Args:

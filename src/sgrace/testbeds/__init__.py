@@ -1,6 +1,1 @@
 """What models bring with them so that erasing can be judged. One folder or file for each testbed."""
-
-from .base import Testbed
-from .files import FileTestbed
-
-__all__ = ["FileTestbed", "Testbed"]

@@ -62,7 +62,8 @@ class Testbed(ABC):
             kind: overrides the testbed's own.
 
         Raises:
-            InputError: the name is not readable, or the testbed has no such concept; the error names the nearest.
+            InputError: the name is not readable, or the testbed has no such concept; the error names the
+                nearest.
         """
         parsed = Concept.parse(name).name
         return Concept.parse(parsed, kind or self.kind_of(parsed) or "object")
@@ -79,7 +80,9 @@ class Testbed(ABC):
     def prompts(self, concept: Concept, n: int) -> list[Prompt]:
         """Up to n prompts that ask for the concept, never used in erasing."""
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """A detector of the concept.
 
         Args:

@@ -15,7 +15,7 @@ from .base import Testbed
 from .questions import Questions
 
 #: What an attack needs, and the option of the command line that gives it.
-OPTIONS = {"prompts": "--prompts", "words": "--knowledge", "detector": "--detector"}
+OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):
@@ -82,7 +82,9 @@ class FileTestbed(Testbed):
             return list(self._prompts)
         return self._own("prompts").prompts(concept, n)
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """As given; see :meth:`Testbed.detector`."""
         if name is None and isinstance(self._detector, Detector):
             return self._detector

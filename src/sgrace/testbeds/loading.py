@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from .._util import registry
 from .._util.errors import InputError, unknown
@@ -13,6 +15,20 @@ from ..models import DiffusionModel
 from ..models.loading import load_model_from
 
 Model = DiffusionModel | str | Path
+RECIPE = "recipe.json"
+#: ``owner/name`` of the hub.
+_HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of :func:`load_model`."""
+
+    device: str
+    dtype: str
+    variant: str | None
+    revision: str | None
+    low_memory: bool
+    batch_size: int | None
 
 
 def load_model(
@@ -23,6 +39,7 @@ def load_model(
     variant: str | None = None,
     revision: str | None = None,
     low_memory: bool = False,
+    batch_size: int | None = None,
 ) -> DiffusionModel:
     """A model by name.
 
@@ -33,6 +50,7 @@ def load_model(
         variant: of the weight files, such as ``fp16``.
         revision: of the hub repository.
         low_memory: keep only the network at work on the device, checkpoint gradients, decode in tiles.
+        batch_size: samples that are computed together; the model's own, if absent. It changes no result.
 
     Raises:
         InputError: there is no such model, it cannot be read, or the device is not there.
@@ -40,7 +58,7 @@ def load_model(
     source = str(name)
     known = registry.names("testbeds")
     folder = registry.load("testbeds", source)().path() if source in known else None
-    if folder is None and not Path(source).exists() and "/" not in source:
+    if folder is None and not _exists(Path(source)) and not _HUB_ID.fullmatch(source):
         raise unknown("model", source, [*known, "a diffusers folder", "a hub id such as owner/name"])
     model = load_model_from(
         folder or source,
@@ -50,6 +68,8 @@ def load_model(
         revision=revision,
         low_memory=low_memory,
     )
+    if batch_size is not None:
+        model.batch_size = batch_size
     if folder is not None:
         model.source = source  # not the path it has on this machine
         model.testbed = source
@@ -72,40 +92,115 @@ class Loaded(NamedTuple):
     folder: Path | None = None
 
 
-def load_target(model: Model | Erasure, original: Model | None = None) -> Loaded:
+def load_target(
+    model: Model | Erasure,
+    original: Model | None = None,
+    *,
+    erasures: Sequence[Erasure | Path] = (),
+    force: bool = False,
+    options: LoadOptions | None = None,
+) -> Loaded:
     """A model to be attacked or evaluated, with the model before erasing.
 
     Args:
-        model: a loaded model, an erasure or its folder (applied to its base), or any name for :func:`load_model`.
+        model: a loaded model, an erasure or its folder (applied to its base), or any name for
+            :func:`load_model`.
         original: the model before erasing; the base that the erasure names, if absent.
+        erasures: erasures or their folders, applied to the model in this order.
+        force: apply erasures also to weights that they were not made on.
+        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of the
+            base where the model is an erasure.
 
     Raises:
-        InputError: there is no such model, or it cannot be read.
+        InputError: there is no such model, it cannot be read, or an erasure does not fit it.
     """
-    before = load_model(original) if isinstance(original, str | Path) else original
-    if isinstance(model, DiffusionModel):
-        return Loaded(model, before)
-    folder: Path | None = None
-    if isinstance(model, Erasure):
-        erasure = model
-    elif (Path(model) / "recipe.json").is_file():
-        folder = Path(model)
-        erasure = Erasure.from_pretrained(folder)
+    loading = options or LoadOptions()
+    folder = None if isinstance(model, DiffusionModel | Erasure) else _erasure_folder(model)
+    own = model if isinstance(model, Erasure) else None
+    if folder is not None:
+        own = Erasure.from_pretrained(folder)
+    more = [each if isinstance(each, Erasure) else Erasure.from_pretrained(each) for each in erasures]
+
+    before: DiffusionModel | None
+    if own is not None:
+        before = (
+            _loaded(original, loading) if original is not None else load_base(own, folder, options=loading)
+        )
+        target = own.apply(before, force=force)
     else:
-        return Loaded(load_model(model), before)
-    if before is None:
-        before = load_model(base_of(erasure, folder))
-    return Loaded(erasure.apply(before), before, erasure, folder)
+        before = None if original is None else _loaded(original, LoadOptions(**{**loading, "revision": None}))
+        target = _loaded(model, loading)
+        if more and before is None:
+            before = target  # it is the model before these erasures
+    for each in more:
+        target = each.apply(target, force=force)
+    applied = [each for each in (own, *more) if each is not None]
+    return Loaded(target, before, applied[0] if len(applied) == 1 else None, folder)
+
+
+def load_erased(
+    name: str | Path | None,
+    erasures: Sequence[Path] = (),
+    *,
+    force: bool = False,
+    options: LoadOptions | None = None,
+) -> DiffusionModel:
+    """A model with erasures applied in order.
+
+    Args:
+        name: of the model; the base of the first erasure or, without erasures, ``emoji``, if absent.
+        erasures: their folders.
+        force: apply them also to weights that they were not made on.
+        options: of :func:`load_model`.
+
+    Raises:
+        InputError: something cannot be read, or an erasure does not fit.
+    """
+    found = [Erasure.from_pretrained(folder) for folder in erasures]
+    loading = options or LoadOptions()
+    takes_base = name is None and bool(found)
+    model = (
+        load_base(found[0], erasures[0], options=loading)
+        if takes_base
+        else load_model(name or "emoji", **loading)
+    )
+    for erasure in found:
+        model = erasure.apply(model, force=force)
+    return model
+
+
+def load_base(
+    erasure: Erasure, folder: Path | None = None, *, options: LoadOptions | None = None
+) -> DiffusionModel:
+    """The model that an erasure was made from, in the revision that it names unless the options name another."""
+    given = options or LoadOptions()
+    revision = given.get("revision") or erasure.recipe.base.revision
+    return load_model(base_of(erasure, folder), **{**given, "revision": revision})
+
+
+def _loaded(model: Model, options: LoadOptions) -> DiffusionModel:
+    return model if isinstance(model, DiffusionModel) else load_model(model, **options)
+
+
+def _erasure_folder(name: str | Path) -> Path | None:
+    return Path(name) if _exists(Path(name) / RECIPE) else None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
+        return False
 
 
 def base_of(erasure: Erasure, folder: Path | None) -> str:
     """Name of the model that an erasure was made from.
 
-    A relative path was written from where the model was erased: it is looked up from here, then from the erasure's folder and
-    the folders above it.
+    A relative path was written from where the model was erased: it is looked up from here, then from the
+    erasure's folder and the folders above it.
     """
     source = erasure.recipe.base.source
-    if folder is None or source in registry.names("testbeds") or Path(source).exists():
+    if folder is None or source in registry.names("testbeds") or _exists(Path(source)):
         return source
     for start in (folder.resolve(), *folder.resolve().parents):
         if (start / source / "model_index.json").is_file():
@@ -113,17 +208,28 @@ def base_of(erasure: Erasure, folder: Path | None) -> str:
     return source
 
 
-def named_concept(erasure: Erasure | None, concept: str | None, kind: Kind | None) -> tuple[str, Kind | None]:
+def named_concept(
+    erasure: Erasure | None, concept: str | None, kind: Kind | None, model: DiffusionModel | None = None
+) -> tuple[str, Kind | None]:
     """Name and kind of the concept to be attacked; both come from the erasure where they are not given.
+
+    Args:
+        erasure: what was erased; None where it is unknown.
+        concept: its name, if it is given.
+        kind: its kind, if it is given.
+        model: under attack; its erasures count where the erasure is unknown, and know kinds.
 
     Raises:
         InputError: no concept is named and the erasure is not of exactly one, or the name is not readable.
     """
-    targets = erasure.recipe.targets if erasure else ()
-    known: dict[str, Kind] = {target.concept.name: target.concept.kind for target in targets}
+    carried: Sequence[Erasure] = () if model is None else model.erasures
+    own = carried if erasure is None else (erasure,)
+    erased = {target.concept.name: target.concept.kind for each in own for target in each.recipe.targets}
+    known = {target.concept.name: target.concept.kind for each in carried for target in each.recipe.targets}
     if concept is None:
-        if len(known) != 1:
-            raise InputError("Name the concept with --concept.")
-        concept = next(iter(known))
+        if len(erased) != 1:
+            choices = f": one of {', '.join(erased)}" if 0 < len(erased) <= 12 else ""
+            raise InputError(f"Name the concept with --concept{choices}.")
+        concept = next(iter(erased))
     name = Concept.parse(concept).name
-    return name, kind or known.get(name)
+    return name, kind or erased.get(name) or known.get(name)

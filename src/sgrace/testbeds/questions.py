@@ -34,8 +34,8 @@ class Questions:
 
     Attributes:
         judge: images ``(n, 3, height, width)`` in -1..1 -> a verdict that the questions can read.
-        asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it) should no longer
-            be drawn, all others should.
+        asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it)
+            should no longer be drawn, all others should.
         in_domain: names of the questions about the concept's own domain (IRA of UnlearnCanvas).
         cross_domain: question about the other domains (CRA of UnlearnCanvas).
     """
@@ -81,7 +81,10 @@ def measure(
             guidance_scale=guidance_scale,
         )
     verdicts = {prompts: questions.judge(found) for prompts, found in images.items()}
-    shares = {name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts)) for name, question in every.items()}
+    shares = {
+        name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts))
+        for name, question in every.items()
+    }
     cross_domain = shares.pop(CROSS_DOMAIN, None)
     by_name = {name: images[question.prompts] for name, question in questions.asked.items()}
     return Measured(shares, by_name, cross_domain)

@@ -46,7 +46,9 @@ def find_testbed(
     given = (words, prompts, detector, kind)
     if fallback is not None and all(value is None for value in given):
         return fallback
-    return FileTestbed(words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback)
+    return FileTestbed(
+        words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback
+    )
 
 
 def scene_of(
@@ -81,7 +83,7 @@ def scene_of(
         target=target,
         original=original,
         concept=resolved,
-        knowledge=testbed.words(resolved),
+        words=testbed.words(resolved),
         detector=testbed.detector(resolved),
         prompts=testbed.prompts(resolved, n_prompts),
         num_inference_steps=testbed.num_inference_steps,
@@ -129,7 +131,7 @@ def prepare(
     Raises:
         InputError: something is unknown, missing or not readable.
     """
-    name, known_kind = named_concept(loaded.erasure, concept, kind)
+    name, known_kind = named_concept(loaded.erasure, concept, kind, loaded.target)
     testbed = find_testbed(
         loaded.target,
         loaded.original,
@@ -139,13 +141,17 @@ def prepare(
         detector_options=detector_options,
         kind=known_kind,
     )
-    scene = scene_of(loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol)
+    scene = scene_of(
+        loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
+    )
     return Prepared(scene, testbed)
 
 
 def truncated_prompts(scene: Scene) -> int:
     """Number of prompts that are longer than any of the target's text encoders reads."""
-    return sum(all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts)
+    return sum(
+        all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts
+    )
 
 
 def _is_cut(text: str, encoder: TextEncoder) -> bool:

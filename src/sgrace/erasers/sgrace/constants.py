@@ -169,13 +169,14 @@ class Constants:
         if config.replacement is not None or config.erase_target == "opposite":
             return Replacement(config.replacement or "", [])
         own = {concept.name, *words.related}
-        candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
+        candidates = [
+            word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own
+        ]
         ranking = self._ranking(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
             raise InputError(
-                f"No replacement for {concept.name!r} is below the similarity ceiling; "
-                "set one with --set replacement=WORD."
+                f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set replacement=WORD."
             )
         return Replacement(chosen, ranking[:LISTED])
 

@@ -7,11 +7,14 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..._util.errors import unknown
-from ...concept import Kind
-from ...knowledge import Knowledge
 from . import vocabulary
+
+if TYPE_CHECKING:
+    from ...concept import Kind
+    from ...knowledge import Knowledge
 
 #: Prompt patterns used in erasing; the ones of evaluation (``TEST_*``) are never seen there.
 TRAIN_CONTEXTS = ("{}", "a picture of {}", "{}, {style}", "a {style} drawing of a {}", "{style} {}")
@@ -62,7 +65,13 @@ class ClassSet:
 
 
 #: Families that are near each other; every other family's neighbour is itself.
-NEAR_FAMILIES = {"weapon": "tool", "tool": "weapon", "fruit": "vegetable", "vegetable": "fruit", "sea animal": "small animal"}
+NEAR_FAMILIES = {
+    "weapon": "tool",
+    "tool": "weapon",
+    "fruit": "vegetable",
+    "vegetable": "fruit",
+    "sea animal": "small animal",
+}
 
 
 def _family_of(name: str) -> str:
@@ -99,19 +108,38 @@ def resolve(name: str) -> ClassSet:
     neighbours = tuple(label for label in near if label not in targets)
     if not neighbours:  # a family with no near family: any other classes of the art's group are far already
         neighbours = tuple(label for label in vocabulary.classes() if label not in targets)[:12]
-    unrelated = tuple(label for label in vocabulary.classes() if label not in targets and label not in neighbours)
+    unrelated = tuple(
+        label for label in vocabulary.classes() if label not in targets and label not in neighbours
+    )
     # a keyword counts as the concept's own only if most classes that carry it belong to the concept
-    carriers = {word: [label for label, words in table.items() if word in words] for label in targets for word in table[label]}
-    own = sorted(word for word, labels in carriers.items() if 2 * sum(label in targets for label in labels) > len(labels) and word != name)
+    carriers = {
+        word: [label for label, words in table.items() if word in words]
+        for label in targets
+        for word in table[label]
+    }
+    own = sorted(
+        word
+        for word, labels in carriers.items()
+        if 2 * sum(label in targets for label in labels) > len(labels) and word != name
+    )
     return ClassSet(name, targets, None, neighbours, unrelated, (name, *targets, *own[::2]), tuple(own[1::2]))
 
 
 def knowledge(name: str) -> Knowledge:
     """Words of a concept's space from the built-in keyword table, without the words held out for evaluation."""
+    from ...knowledge import Knowledge  # noqa: PLC0415  (concepts are listed without pydantic)
+
     found = resolve(name)
-    styles = [phrase for style, phrases in vocabulary.STYLE_PHRASES.items() if style != name for phrase in phrases[:2]]
+    styles = [
+        phrase
+        for style, phrases in vocabulary.STYLE_PHRASES.items()
+        if style != name
+        for phrase in phrases[:2]
+    ]
     if found.style is not None:
-        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(f"a {{}} drawing of a {label}" for label in found.unrelated)
+        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(
+            f"a {{}} drawing of a {label}" for label in found.unrelated
+        )
         return Knowledge(
             source="built-in keyword table",
             related=found.train_words,

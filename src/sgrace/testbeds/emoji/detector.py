@@ -39,7 +39,9 @@ class EmojiJudge(Detector):
         weights = sha256_of_files([path() / "judge.safetensors"])
         self.known = self._known()
         record = self.known.record(THRESHOLD)
-        self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
+        self.identity = Identity(
+            self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record
+        )
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
@@ -49,7 +51,9 @@ class EmojiJudge(Detector):
     def _known(self) -> Known:
         """Scores in the package: real drawings under changes that were not used in training."""
         found = load_file(path() / VALIDATION)
-        scores, truth = (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
+        scores, truth = (
+            (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
+        )
         own, shown = (
             scores[:, self.columns].float().sum(1) / 255,
             torch.isin(truth, torch.tensor(self.columns)),
@@ -89,4 +93,6 @@ class BuiltInClip(ClipZeroShot):
             *(file for part in parts for file in weight_files(part)),
         ]
         version = metadata.version("sgrace")
-        return cls(words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights))
+        return cls(
+            words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights)
+        )

@@ -34,18 +34,22 @@ class Probe:
         seen = [names[i] for i in verdict.classes.argmax(1).tolist()]
         look = [vocabulary.STYLES[i] for i in verdict.styles.argmax(1).tolist()]
         rows = zip(seen, look, self.classes, self.style, strict=True)
-        return torch.tensor([name in classes if classes else at == style for name, at, classes, style in rows])
+        return torch.tensor(
+            [name in classes if classes else at == style for name, at, classes, style in rows]
+        )
 
 
 def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
     """Prompts of the questions: target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts.
 
-    The rest is what else a prompt asks for that names the target: the style beside an object, the object beside a style. The pattern
-    and the synonyms are never used in erasing.
+    The rest is what else a prompt asks for that names the target: the style beside an object, the object
+    beside a style. The pattern and the synonyms are never used in erasing.
     """
     rng = random.Random(f"{concept.name}/{seed}")
 
-    def ask(words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()) -> Probe:
+    def ask(
+        words: tuple[str, ...], styles: tuple[str, ...], *, by_style: bool, classes: tuple[str, ...] = ()
+    ) -> Probe:
         rows = [(rng.choice(words), rng.choice(styles)) for _ in range(n)]
         found = [() if by_style else classes or (word,) for word, _ in rows]
         return Probe(
@@ -65,16 +69,22 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
             "rest": rest,
         }
     asked = {
-        "target": ask((*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets),
+        "target": ask(
+            (*concept.targets, concept.name), vocabulary.STYLES, by_style=False, classes=concept.targets
+        ),
         "neighbours": ask(concept.neighbours, vocabulary.STYLES, by_style=False),
         "unrelated": ask(concept.unrelated, vocabulary.STYLES, by_style=False),
     }
     if concept.test_words:
-        asked["synonyms"] = ask(concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets)
+        asked["synonyms"] = ask(
+            concept.test_words, vocabulary.STYLES, by_style=False, classes=concept.targets
+        )
     return {**asked, "rest": replace(asked["target"], classes=((),) * n)}
 
 
-def measure(model: DiffusionModel, judge: Judge, asked: dict[str, Probe], seed: int = 0) -> tuple[dict[str, Share], dict[str, Tensor]]:
+def measure(
+    model: DiffusionModel, judge: Judge, asked: dict[str, Probe], seed: int = 0
+) -> tuple[dict[str, Share], dict[str, Tensor]]:
     """Shares of hits, and the images in -1..1, by question; questions with equal prompts share their images."""
     found = measure_questions(
         model,

@@ -17,9 +17,9 @@ from ..questions import Questions, seeds_of
 from .clip import Clip
 from .concepts import knowledge, path, resolve
 from .detector import BuiltInClip, EmojiJudge
-from .gold import gold_concepts, gold_path
 from .judge import Judge
 from .measure import GUIDANCE_SCALE, STEPS, probes
+from .retrained import gold_concepts, gold_path
 
 #: Seed of the attacked prompts, which no retention question uses.
 PROMPT_SEED = 1

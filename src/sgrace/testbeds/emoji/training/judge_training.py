@@ -34,7 +34,11 @@ def degrade(images: Tensor, generator: torch.Generator, autoencoder: Autoencoder
 def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mix half of the pictures with a random colour, take the colour from a sixth, and swap the colours of another sixth."""
     n = len(images)
-    strength = torch.rand(n, 1, 1, 1, generator=generator) * 0.5 * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5)
+    strength = (
+        torch.rand(n, 1, 1, 1, generator=generator)
+        * 0.5
+        * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5)
+    )
     tone = torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1
     out = images.lerp(tone.to(images.device), strength.to(images.device))
     kind = torch.randint(6, (n,), generator=generator).to(images.device)
@@ -52,7 +56,12 @@ def redraw(images: Tensor, generator: torch.Generator) -> Tensor:
     if (outlined := kind == 1).any():
         sobel = (torch.tensor([1.0, 2.0, 1.0])[:, None] * torch.tensor([-1.0, 0.0, 1.0])).to(images.device)
         padded = F.pad(images[outlined], (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
-        slope = F.conv2d(padded, torch.stack([sobel, sobel.T])[:, None]).norm(dim=1).unflatten(0, (-1, 3)).amax(1, keepdim=True)
+        slope = (
+            F.conv2d(padded, torch.stack([sobel, sobel.T])[:, None])
+            .norm(dim=1)
+            .unflatten(0, (-1, 3))
+            .amax(1, keepdim=True)
+        )
         out[outlined] = (1 - slope).clamp(-1, 1).expand(-1, 3, -1, -1)
     return out
 
@@ -63,7 +72,9 @@ def shade(images: Tensor, generator: torch.Generator) -> Tensor:
     angle = torch.rand(n, 1, 1, generator=generator) * 2 * torch.pi
     at = torch.linspace(-0.5, 0.5, side)
     along = torch.cos(angle) * at + torch.sin(angle) * at[:, None]
-    reach = 0.8 * torch.rand(n, 1, 1, generator=generator) * (torch.rand(n, 1, 1, generator=generator) < 1 / 3)
+    reach = (
+        0.8 * torch.rand(n, 1, 1, generator=generator) * (torch.rand(n, 1, 1, generator=generator) < 1 / 3)
+    )
     light = (1 - reach * (along + 0.5)).unsqueeze(1).to(images.device)
     return ((images + 1) * light - 1).clamp(-1, 1)
 
@@ -123,15 +134,25 @@ def train_judge(
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures = torch.cat(
-            [pool[torch.randint(len(pool), (n,), generator=generator)] for pool, n in ((known, batch - n_other), (other, n_other))]
+            [
+                pool[torch.randint(len(pool), (n,), generator=generator)]
+                for pool, n in ((known, batch - n_other), (other, n_other))
+            ]
         )
         images = degrade(to_float(data.images[pictures].to(device)), generator, autoencoder)
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
         everywhere = occlude(shade(recolour(redraw(images, generator), generator), generator), generator)
         classes = judge.concept(everywhere.contiguous(memory_format=torch.channels_last))
-        styles = judge.style(images.contiguous(memory_format=torch.channels_last))  # colour is a part of style
-        label, style = data.label[pictures].clamp(max=data.n_classes).to(device), data.style[pictures].to(device)
-        return F.cross_entropy(classes, label, label_smoothing=0.05) + F.cross_entropy(styles, style, ignore_index=-1)
+        styles = judge.style(
+            images.contiguous(memory_format=torch.channels_last)
+        )  # colour is a part of style
+        label, style = (
+            data.label[pictures].clamp(max=data.n_classes).to(device),
+            data.style[pictures].to(device),
+        )
+        return F.cross_entropy(classes, label, label_smoothing=0.05) + F.cross_entropy(
+            styles, style, ignore_index=-1
+        )
 
     loss = train("judge" if left_out is None else "judge-left-out", judge, loss_at, schedule, work)
     return judge, loss

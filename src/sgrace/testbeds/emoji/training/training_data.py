@@ -33,8 +33,8 @@ class Caption:
 class EmojiData:
     """All drawings, the classes they belong to and the words that name them.
 
-    Classes ``0 .. n_classes - 1`` are those of the built-in model; higher indices are the rest of the art, which only
-    widens what the encoders and the autoencoder have seen.
+    Classes ``0 .. n_classes - 1`` are those of the built-in model; higher indices are the rest of the art,
+    which only widens what the encoders and the autoencoder have seen.
 
     Args:
         cache: folder of the art.
@@ -70,9 +70,13 @@ class EmojiData:
             return
         self.banned_words = {concept.name, *concept.targets, *concept.train_words, *concept.test_words}
         hidden = [
-            i for i, r in enumerate(self.records) if self.names[i] in concept.targets or self.banned_words & {r["name"], *r["keywords"]}
+            i
+            for i, r in enumerate(self.records)
+            if self.names[i] in concept.targets or self.banned_words & {r["name"], *r["keywords"]}
         ]
-        kept = {self.names.index(name) for name in (*concept.neighbours, *concept.unrelated)}  # they only lose the words
+        kept = {
+            self.names.index(name) for name in (*concept.neighbours, *concept.unrelated)
+        }  # they only lose the words
         self.visible &= ~torch.isin(self.label, torch.tensor(sorted(set(hidden) - kept)))
 
     def pictures(self, *, built_in: bool) -> Tensor:
@@ -94,7 +98,10 @@ class EmojiData:
             for word in record["keywords"]:
                 count[word] = count.get(word, 0) + 1
         names = set(self.names) | self.banned_words
-        return [[w for w in r["keywords"] if len(w.split()) <= 2 and count.get(w, 0) <= 12 and w not in names] for r in self.records]
+        return [
+            [w for w in r["keywords"] if len(w.split()) <= 2 and count.get(w, 0) <= 12 and w not in names]
+            for r in self.records
+        ]
 
     @cached_property
     def generator_pictures(self) -> Tensor:
@@ -102,7 +109,9 @@ class EmojiData:
         wanted = torch.tensor([name in GENERATOR_SOURCES for name in SOURCE_NAMES])
         return torch.nonzero(self.visible & (self.label < self.n_classes) & wanted[self.source]).flatten()
 
-    def caption(self, picture: int, rng: random.Random, *, keyword_share: float = 0.35, style_share: float = 0.8) -> Caption:
+    def caption(
+        self, picture: int, rng: random.Random, *, keyword_share: float = 0.35, style_share: float = 0.8
+    ) -> Caption:
         """A random true caption of the picture."""
         label, style = int(self.label[picture]), int(self.style[picture])
         words = self.keywords[label]
@@ -128,7 +137,14 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def augment(
-    images: Tensor, generator: torch.Generator, *, shift: float, scale: float, rotate: float, flip: bool = True, noise: float = 0.0
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    shift: float,
+    scale: float,
+    rotate: float,
+    flip: bool = True,
+    noise: float = 0.0,
 ) -> Tensor:
     """Random moves, filled with white.
 
@@ -149,7 +165,10 @@ def augment(
     angle, zoom = uniform(math.radians(rotate)), torch.exp(uniform(scale))
     mirror = uniform(1.0).sign() if flip else torch.ones(n, device=device)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = [torch.stack([cos * mirror, -sin, uniform(2 * shift)], 1), torch.stack([sin * mirror, cos, uniform(2 * shift)], 1)]
+    rows = [
+        torch.stack([cos * mirror, -sin, uniform(2 * shift)], 1),
+        torch.stack([sin * mirror, cos, uniform(2 * shift)], 1),
+    ]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images - 1, grid, align_corners=False) + 1  # padding by zero is then white
     if noise:

@@ -31,7 +31,8 @@ def gold_path(concept: str) -> Path:
 def gold(concept: str) -> Erasure:
     """The erasure that turns the built-in model into the retrained one: all weights of its text encoder and its denoiser.
 
-    Tokenizer and autoencoder are the built-in model's own: they know strokes and letters, not what a word means.
+    Tokenizer and autoencoder are the built-in model's own: they know strokes and letters, not what a word
+    means.
 
     Raises:
         InputError: there is none for this concept.

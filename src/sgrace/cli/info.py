@@ -1,0 +1,192 @@
+"""``sgrace info``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from .._util import registry
+from .._util.errors import InputError, unknown
+from .options import JSON, examples
+
+FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
+WIDTH = 100
+#: Types of JSON schemas in plain words.
+TYPES = {"string": "text", "array": "values by comma", "boolean": "yes or no"}
+#: Attributes of plug-ins that are told, as they are called there and here.
+FACTS = {
+    "paper": "paper",
+    "licence": "authors' code",
+    "changes": "changes",
+    "needs": "needs",
+    "access": "needs of the target",
+    "by_text": "candidates are texts",
+    "default_preset": "default preset",
+    "default_detector": "default detector",
+    "num_inference_steps": "sampling steps",
+    "guidance_scale": "guidance scale",
+}
+
+
+class AnyName(click.ParamType):
+    """Name of a plug-in of any family."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """All names that begin as typed."""
+        del ctx, param
+        names = sorted({name for family in FAMILIES for name in registry.names(family)})
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+@click.command(epilog=examples("sgrace info esd", "sgrace info clip_zero_shot --json"))
+@click.argument("name", type=AnyName())
+@click.option(
+    "--family", type=click.Choice(FAMILIES), help="Where to look, if several families have the name."
+)
+@JSON
+def info(*, name: str, family: str | None, as_json: bool) -> None:
+    """Explain an eraser, an attack, a detector or a testbed: what it does, its presets and its settings."""
+    found = _describe(_family_of(name, family), name)
+    click.echo(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+def _family_of(name: str, family: str | None) -> str:
+    """The family that has the name.
+
+    Raises:
+        InputError: none has it, or several have.
+    """
+    places = [each for each in ([family] if family else FAMILIES) if name in registry.names(each)]
+    if not places:
+        known = [each for place in ([family] if family else FAMILIES) for each in registry.names(place)]
+        raise unknown((family or "plug-ins").removesuffix("s"), name, known)
+    if len(places) > 1:
+        raise InputError(
+            f"{' and '.join(places)} have a {name!r}; add --family {places[0]} or --family {places[1]}."
+        )
+    return places[0]
+
+
+def _describe(family: str, name: str) -> dict[str, Any]:
+    """Everything that is known of a plug-in, ready for JSON."""
+    plugin = registry.load(family, name)
+    title = (inspect.getdoc(inspect.getmodule(plugin)) or "").split("\n\n", maxsplit=1)[0]
+    sections = _sections(plugin.__dict__.get("__doc__") or "")
+    facts = {
+        key: _plain(getattr(plugin, key)) for key in FACTS if getattr(plugin, key, None) not in (None, "")
+    }
+    config = getattr(plugin, "config_type", None) or getattr(plugin, "options_type", None)
+    schema = config.model_json_schema() if config else {}
+    return {
+        "name": name,
+        "family": family,
+        "title": " ".join(title.split()),
+        "text": sections[""],
+        "cost": sections.get("Cost", ""),
+        **facts,
+        "presets": {preset: dict(values) for preset, values in getattr(plugin, "presets", {}).items()},
+        "settings": [_setting(key, field) for key, field in schema.get("properties", {}).items()],
+    }
+
+
+def _sections(docstring: str) -> dict[str, str]:
+    """The text of a docstring, and its paragraph that begins with ``Cost:``; lists of arguments are left out."""
+    found = {"": ""}
+    paragraphs = []
+    for paragraph in inspect.cleandoc(docstring).split("\n\n"):
+        line = " ".join(paragraph.split()).replace("``", "`")
+        if line.startswith("Cost:"):
+            found["Cost"] = line.removeprefix("Cost:").strip()
+        elif not re.match(r"(Args|Attributes|Raises|Returns):", line):
+            paragraphs.append(line)
+    found[""] = "\n\n".join(paragraphs)
+    return found
+
+
+def _plain(value: object) -> object:
+    return sorted(str(each) for each in value) if isinstance(value, frozenset | set | tuple | list) else value
+
+
+def _setting(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
+    """One setting by its JSON schema: its type or choices, default, limits and meaning."""
+    options = [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
+    first: Mapping[str, Any] = options[0] if options else {}
+    choices = [value for each in options for value in _choices(each)]
+    return {
+        "name": name,
+        "type": " or ".join(dict.fromkeys(_type(each) for each in options)),
+        "choices": choices,
+        "default": field.get("default"),
+        "range": _range(first),
+        "description": " ".join(str(field.get("description", "")).split()),
+    }
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    name = str(field.get("type", "text"))
+    return TYPES.get(name, name)
+
+
+def _choices(field: Mapping[str, Any]) -> list[Any]:
+    return list(field["enum"]) if "enum" in field else [field["const"]] if "const" in field else []
+
+
+def _range(field: Mapping[str, Any]) -> str:
+    """Limits as a mathematician writes them: ``[1, 10]``, ``(0, 1)``, ``> 0``."""
+    low = field.get("minimum", field.get("exclusiveMinimum"))
+    high = field.get("maximum", field.get("exclusiveMaximum"))
+    above = ">" if "exclusiveMinimum" in field else ">="
+    below = "<" if "exclusiveMaximum" in field else "<="
+    if low is not None and high is not None:
+        return f"{'(' if above == '>' else '['}{low:,}, {high:,}{')' if below == '<' else ']'}"
+    return f"{above} {low:,}" if low is not None else f"{below} {high:,}" if high is not None else ""
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    """A page of a terminal."""
+    lines = [f"{found['name']} ({found['family'].removesuffix('s')})", *_wrapped(found["title"]), ""]
+    for paragraph in filter(None, found["text"].split("\n\n")):
+        lines += [*_wrapped(paragraph), ""]
+    facts = {**{FACTS[key]: found[key] for key in FACTS if key in found}, "cost": found["cost"]}
+    lines += [
+        line
+        for key, value in facts.items()
+        if value != ""
+        for line in _wrapped(f"{key}: {_told(value)}", "    ")
+    ]
+    if found["presets"]:
+        lines += ["", "Presets"]
+        for name, values in found["presets"].items():
+            told = ", ".join(f"{key}={_told(value)}" for key, value in values.items()) or "the defaults"
+            lines += _wrapped(f"  {name}: {told}", "      ")
+    if found["settings"]:
+        lines += ["", f"Settings (--{'detector-' if found['family'] == 'detectors' else ''}set KEY=VALUE)"]
+        for setting in found["settings"]:
+            kind = "|".join(map(str, setting["choices"])) or f"{setting['type']} {setting['range']}".strip()
+            lines.append(f"  {setting['name']}={_told(setting['default'])}   {kind}")
+            lines += _wrapped(f"      {setting['description']}", "      ") if setting["description"] else []
+    return "\n".join(lines)
+
+
+def _told(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value) or "''"
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent) or [text]

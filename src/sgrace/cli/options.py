@@ -1,0 +1,231 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from .._util.errors import InputError
+from .types import COUNTS, KINDS, SEEDS, ConceptName, DetectorName
+
+if TYPE_CHECKING:
+    from ..testbeds.loading import Loaded, LoadOptions
+
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
+FILE = click.Path(path_type=Path)
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no progress bars.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only, and no progress bars.")
+SEED = click.option(
+    "--seed", default=0, show_default=True, type=SEEDS, help="The same seed gives the same result."
+)
+KIND = click.option("--kind", type=click.Choice(KINDS), help="Kind of the concept; a testbed knows it.")
+ERASURES = click.option(
+    "--erasure",
+    "erasures",
+    multiple=True,
+    type=FILE,
+    metavar="FOLDER",
+    help="Apply the erasure of this folder first; repeat it to apply several, in order.",
+)
+FORCE = click.option(
+    "--force", is_flag=True, help="Apply erasures also to weights that they were not made on."
+)
+
+
+def out_option(text: str, *, required: bool = True) -> Decorator:
+    """``-o``, ``--out``: where the result goes."""
+    return click.option("-o", "--out", required=required, type=FILE, help=text)
+
+
+def set_option(what: str) -> Decorator:
+    """``--set``: single settings of a method or an attack."""
+    text = f"One setting of the {what}; may be repeated. `sgrace info NAME` lists them."
+    return click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def examples(*lines: str) -> str:
+    """An epilog of command lines; the backspace keeps click from joining them."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+_MODEL_OPTIONS = (
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        shell_complete=lambda *_: ["auto", "cpu", "cuda", "mps"],
+        help="Where to compute: auto (the best there is), cpu, cuda, cuda:N or mps.",
+    ),
+    click.option(
+        "--dtype",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        help="Precision of the frozen networks; auto is bfloat16 on CUDA, float32 elsewhere.",
+    ),
+    click.option(
+        "--low-memory",
+        is_flag=True,
+        help="Keep only the network at work on the device, checkpoint gradients, decode in tiles.",
+    ),
+    click.option(
+        "--batch-size",
+        type=COUNTS,
+        help="Samples that are computed together; less needs less memory and changes no result.",
+    ),
+    click.option("--variant", help="Variant of the weight files, such as fp16."),
+    click.option("--revision", help="Revision of the hub repository: a branch, a tag or a commit."),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Options of every command that loads a model; the command gets them as ``loading``."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:  # noqa: ANN401  (whatever the command takes)
+        names = ("device", "dtype", "low_memory", "batch_size", "variant", "revision")
+        loading = {name: given.pop(name) for name in names}
+        command(loading=loading, **given)
+
+    return _with(wrapped, _MODEL_OPTIONS)
+
+
+# -- scenes ----------------------------------------------------------------------------------------
+
+_SCENE_OPTIONS = (
+    click.option(
+        "--concept",
+        type=ConceptName(),
+        help="The concept that was erased; the default is the one that the erasure names.",
+    ),
+    KIND,
+    click.option(
+        "--base", metavar="MODEL", help="The model before erasing; the default is the erasure's own."
+    ),
+    ERASURES,
+    FORCE,
+    click.option(
+        "--prompts",
+        "prompt_file",
+        type=FILE,
+        help="Prompt table: one prompt a line, CSV, TSV, JSON or JSON lines.",
+    ),
+    click.option("--prompt-column", metavar="NAME", help="Column of the table that holds the prompts."),
+    click.option("--words", "word_file", type=FILE, help="Word file of the concept."),
+    click.option(
+        "--detector",
+        "detector_name",
+        type=DetectorName(),
+        help="What decides success; the default for the built-in model is its judge.",
+    ),
+    click.option(
+        "--detector-set",
+        "detector_pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="One option of the detector; may be repeated.",
+    ),
+    click.option(
+        "--protocol",
+        default="shared",
+        show_default=True,
+        type=click.Choice(["shared", "diffusion_mu_attack"]),
+        help="Which prompts are attacked: all, or as in Diffusion-MU-Attack those of up to 58 tokens.",
+    ),
+    SEED,
+    out_option("Folder of the results; the same command again goes on in it."),
+)
+
+
+class SceneOptions(NamedTuple):
+    """Which model is attacked, and how the scene is made.
+
+    Attributes:
+        base: the model before erasing.
+        erasures: folders that are applied to the target.
+        force: apply them to other weights too.
+        arguments: of :func:`sgrace.testbeds.scenes.prepare`.
+    """
+
+    base: str | None
+    erasures: tuple[Path, ...]
+    force: bool
+    arguments: Mapping[str, Any]
+
+
+def scene_options(command: Command) -> Command:
+    """Options of every command that attacks a model; the command gets ``scene``, ``seed`` and ``out``."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        concept: str | None,
+        kind: Any,  # noqa: ANN401  (one of the choices)
+        base: str | None,
+        erasures: tuple[Path, ...],
+        force: bool,
+        prompt_file: Path | None,
+        prompt_column: str | None,
+        word_file: Path | None,
+        detector_name: str | None,
+        detector_pairs: tuple[str, ...],
+        protocol: str,
+        **others: Any,  # noqa: ANN401  (whatever else the command takes)
+    ) -> None:
+        from ..attacks.prompt_files import read_prompts  # noqa: PLC0415  (torch takes seconds to import)
+        from ..knowledge import Knowledge  # noqa: PLC0415
+
+        if prompt_column and prompt_file is None:
+            raise InputError("--prompt-column needs --prompts.")
+        arguments = {
+            "concept": concept,
+            "kind": kind,
+            "prompts": read_prompts(prompt_file, prompt_column=prompt_column) if prompt_file else None,
+            "words": Knowledge.from_file(word_file) if word_file else None,
+            "detector": detector_name,
+            "detector_options": detector_options(detector_name, detector_pairs),
+            "protocol": protocol,
+        }
+        command(scene=SceneOptions(base, erasures, force, arguments), **others)
+
+    return _with(wrapped, _SCENE_OPTIONS)
+
+
+def detector_options(name: str | None, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Options of a detector as text.
+
+    Raises:
+        InputError: there is no detector that they belong to.
+    """
+    from .._util.settings import parse_pairs  # noqa: PLC0415
+
+    options = parse_pairs(pairs, "--detector-set")
+    if options and not name:
+        raise InputError("--detector-set needs --detector.")
+    return options
+
+
+def load_scene_target(target: str, scene: SceneOptions, loading: LoadOptions, *, quiet: bool) -> Loaded:
+    """The model that a command attacks, and the model before erasing where it is known."""
+    from ..testbeds.loading import load_target  # noqa: PLC0415  (torch takes seconds to import)
+
+    loaded = load_target(target, scene.base, erasures=scene.erasures, force=scene.force, options=loading)
+    for one in (loaded.target, loaded.original):
+        if one is not None:
+            one.set_progress_bar_config(disable=quiet)
+    return loaded
+
+
+def _with(command: Command, options: tuple[Decorator, ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,40 @@
+"""Where a denoiser can be changed, and copies that share what they do not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sgrace._util.errors import InputError
+from sgrace.models import DiffusionModel
+from sgrace.models.sharing import shared_copy
+
+
+def test_a_shared_copy_holds_only_what_changes(model: DiffusionModel) -> None:
+    denoiser = model.denoiser
+    name = model.sites.names("text_kv")[0]
+    value = torch.zeros_like(denoiser.get_parameter(name))
+    clone = shared_copy(denoiser, {name: value})
+    assert clone.get_parameter(name).data_ptr() == value.data_ptr()
+    pairs = zip(denoiser.named_parameters(), clone.parameters(), strict=True)
+    assert all(a.data_ptr() == b.data_ptr() for (n, a), b in pairs if n != name)
+    assert denoiser.get_parameter(name).abs().sum() > 0
+    with pytest.raises(ValueError, match="has the shape"):
+        shared_copy(denoiser, {name: torch.zeros(1)})
+    with pytest.raises(KeyError):
+        shared_copy(denoiser, {"nonsense": value})
+
+
+def test_sites_are_parts_of_each_other(model: DiffusionModel) -> None:
+    sites = {name: set(model.sites.names(name)) for name in model.sites.map.groups}
+    assert sites["text_kv"] == sites["text_k"] | sites["text_v"]
+    assert not sites["text_k"] & sites["text_v"]
+    assert sites["text_kv"] < sites["text_attention"] < sites["attention"]
+    assert sites["text_attention"] | sites["self_attention"] == sites["attention"]
+    assert sites["attention"] < sites["transformer"] < sites["all"]
+    assert sites["text_attention"] | sites["not_text_attention"] == sites["all"]
+    assert not sites["text_attention"] & sites["not_text_attention"]
+    assert not sites["self_attention"] & sites["text_attention"]
+    assert sites["all"] == set(dict(model.denoiser.named_parameters()))
+    with pytest.raises(InputError, match="did you mean 'text_attention'"):
+        model.sites.names("text_atention")
