@@ -63,31 +63,20 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
-<<<<<<< HEAD
-    name = _pipeline_class(source, revision)
-    family = known_pipelines().get(name or "")
-    if family is None:
-        raise InputError(
-            f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
-        )
-    pipeline = _pipeline(source, kind, variant, revision)
-    model = family.from_pipeline(pipeline, str(source))
-    for encoder in model.text:
-        if (
-            set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids
-        ):  # what transformers makes of no files
-            raise InputError(
-                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words."
-            )
-=======
     with _quiet_libraries():
-        class_name = _pipeline_class(source, revision)
-        family = family_of(class_name)
+        name = _pipeline_class(source, revision)
+        family = known_pipelines().get(name or "")
         if family is None:
-            raise InputError(f"{source} holds a {class_name}, which is none of the known families.")
-        pipeline = _pipeline(source, kind, variant, revision)
-        model = family.from_pipeline(pipeline, str(source))
->>>>>>> w-cli
+            raise InputError(
+                f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
+            )
+        model = family.from_pipeline(_pipeline(source, kind, variant, revision), str(source))
+    for encoder in model.text:
+        known = set(encoder.tokenizer.get_vocab().values())
+        if known <= encoder.special_ids:  # what transformers makes of a folder without files
+            raise InputError(
+                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or empty."
+            )
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -121,7 +110,6 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
-<<<<<<< HEAD
     # what looks at finished images is not needed, and published folders often lack it
     options: dict[str, Any] = {
         "safety_checker": None,
@@ -132,11 +120,6 @@ def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revis
         return DiffusionPipeline.from_pretrained(
             source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options
         )
-=======
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
-    try:
-        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, **options)
->>>>>>> w-cli
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
         raise InputError(
             f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
