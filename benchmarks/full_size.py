@@ -1,8 +1,8 @@
 """S-GRACE at the full size of Stable Diffusion 1.4, with random weights: seconds per step and peak memory.
 
-    python benchmarks/full_size.py [--samples 2] [--attack-steps 2] [--edit-steps 5]
+    python benchmarks/full_size.py [--samples 2] [--attack-steps 2] [--edit-steps 5] [--device cuda]
 
-Random weights cost what real ones cost; the pictures would be noise, so none is made.
+Random weights cost what real ones cost; the images would be noise, so none is made.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sgrace.concept import Concept
-from sgrace.erasers.sgrace.config import SGraceConfig
-from sgrace.erasers.sgrace.eraser import SGrace
-from sgrace.knowledge import Knowledge
-from sgrace.models import StableDiffusion
+from sgrace.erasers.sgrace import SGrace, SGraceConfig
+from sgrace.knowledge import Knowledge, Target
+from sgrace.models.families.stable_diffusion import StableDiffusion
 
 
 def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
@@ -49,36 +48,49 @@ def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
 
 
 def main() -> None:
-    """One attack step and a few edit steps; prints JSON."""
+    """One attack phase and a few training steps; prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=2, help="adversarial samples")
+    parser.add_argument("--samples", type=int, default=2, help="adversarial samples, all of them attacked")
     parser.add_argument("--attack-steps", type=int, default=2)
     parser.add_argument("--edit-steps", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of the frozen networks")
     arguments = parser.parse_args()
     model = StableDiffusion.from_pipeline(stable_diffusion_1())
-    words = Knowledge(source="timing", related=("knife", "sword"), unrelated=("cat", "dog", "house"), contexts=("a picture of a {}",))
-    config = SGraceConfig(
-        rounds=1, attack_steps=arguments.attack_steps, edit_steps=arguments.edit_steps, n_adversarial=arguments.samples, surrogate="cat",
-        num_inference_steps=20, timestep_low=949, timestep_high=950,
-    )  # fmt: skip
-    recipe = SGrace(config).erase(model, [Concept.parse("weapon")], [words]).recipe
-    seconds = recipe["seconds_by_phase"]
-    print(
-        json.dumps(
-            {
-                "threads": torch.get_num_threads(),
-                "unet_parameters": sum(p.numel() for p in model.pipeline.unet.parameters()),
-                "adversarial_samples": arguments.samples,
-                "seconds_per_attack_step": round(seconds["attack"] / arguments.attack_steps, 2),
-                "seconds_per_edit_step": round(seconds["edit"] / arguments.edit_steps, 2),
-                "prompts_per_edit_step": arguments.samples + config.n_anchors,
-                "seconds_for_constants": seconds["constants"],
-                "unet_rows": recipe["cost"]["unet_rows"],
-                "peak_memory_mb": recipe["peak_memory_mb"],
-            },
-            indent=2,
-        )
+    model.to(arguments.device, getattr(torch, arguments.dtype))
+    words = Knowledge(
+        source="timing",
+        related=("knife", "sword"),
+        unrelated=("cat", "dog", "house"),
+        contexts=("a picture of a {}",),
     )
+    config = SGraceConfig(
+        rounds=1,
+        attack_steps=arguments.attack_steps,
+        edit_steps=arguments.edit_steps,
+        n_adversarial=arguments.samples,
+        clean_share=0,
+        replacement="cat",
+        num_inference_steps=20,
+        timestep_low=0.949,
+        timestep_high=0.95,
+    )
+    recipe = SGrace(config).erase(model, [Target(Concept.parse("weapon"), words)]).recipe
+    seconds = recipe.details["seconds_by_phase"]
+    on_device = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else 0
+    found = {
+        "threads": torch.get_num_threads(),
+        "denoiser_parameters": sum(parameter.numel() for parameter in model.denoiser.parameters()),
+        "adversarial_samples": arguments.samples,
+        "seconds_per_attack_step": round(seconds["attack"] / arguments.attack_steps, 2),
+        "seconds_per_edit_step": round(seconds["edit"] / arguments.edit_steps, 2),
+        "prompts_per_edit_step": arguments.samples + config.n_retain,
+        "seconds_for_constants": seconds["constants"],
+        "denoiser_rows": recipe.cost.denoiser_rows,
+        "peak_memory_mb": recipe.peak_memory_mb,
+        "device_memory_mb": on_device // 2**20,
+    }
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

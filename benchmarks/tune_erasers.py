@@ -29,7 +29,7 @@ CONCEPTS = ("fish", "silhouette", "fruit")
 N_PICTURES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "weight_anchor": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
+    "sgrace": {"lr": (2e-4, 4e-4, 8e-4), "retain_weight": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75), "attack_lr": (0.002, 0.005, 0.02)},
     "uce": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
     "rece": {"rows": ("last", "tail"), "n_preserve": (50, 200, 800), "epochs": (1, 3, 6)},
     "esd": {"group": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300), "strength": (1.0, 2.0, 3.0)},
@@ -41,11 +41,11 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "n_prompts": (0,),
         "retain_weight": (0.5, 1, 3),
         "lr": (1e-4, 2e-4, 4e-4),
-        "strength": (0.5, 1, 2),
+        "negative_guidance": (0.5, 1, 2),
         "attack_lr": (0.005, 0.02, 0.08),
     },
-    "hirm": {"direction": ("surrogate", "subtract"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
-    "des": {"strength": (0, 3, 10), "keep_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300)},
+    "hirm": {"direction": ("replacement", "subtract"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120)},
+    "des": {"shift": (0, 3, 10), "retain_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300)},
     "mace": {"ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_prior": (1, 3, 10)},
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3)},
     "stereo": {
@@ -63,7 +63,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 
 #: Where the search starts.
 FIRST: dict[str, dict[str, str]] = {
-    "sgrace": {"lr": "0.0004", "weight_anchor": "5", "clean_share": "0.5", "attack_lr": "0.005"},
+    "sgrace": {"lr": "0.0004", "retain_weight": "5", "clean_share": "0.5", "attack_lr": "0.005"},
     "uce": {"rows": "tail", "n_preserve": "200", "erase_weight": "1"},
     "rece": {"rows": "tail", "n_preserve": "200", "epochs": "3"},
     "esd": {"group": "x", "lr": "0.0002", "iterations": "150", "strength": "2.0"},
@@ -71,9 +71,9 @@ FIRST: dict[str, dict[str, str]] = {
     "salun": {"mask_share": "0.5", "lr": "5e-05", "iterations": "80", "retain_weight": "1"},
     "erasediff": {"group": "all", "lr": "5e-05", "iterations": "80"},
     "forget_me_not": {"lr": "0.0002", "iterations": "60", "text_end": "first", "n_pictures": "64"},
-    "adv_unlearn": {"n_prompts": "0", "retain_weight": "3", "lr": "0.0002", "strength": "1", "attack_lr": "0.005"},
-    "hirm": {"direction": "surrogate", "lr": "0.0001", "iterations": "60"},
-    "des": {"strength": "3", "keep_weight": "0.8", "lr": "0.0005", "iterations": "150"},
+    "adv_unlearn": {"n_prompts": "0", "retain_weight": "3", "lr": "0.0002", "negative_guidance": "1", "attack_lr": "0.005"},
+    "hirm": {"direction": "replacement", "lr": "0.0001", "iterations": "60"},
+    "des": {"shift": "3", "retain_weight": "0.8", "lr": "0.0005", "iterations": "150"},
     "mace": {"ridge": "1", "lr": "0.003", "iterations": "60", "fuse_prior": "3"},
     "speed": {"ridge": "1", "threshold": "0.1"},
     "stereo": {"group": "x", "lr": "0.0002", "anchor_weight": "1", "anchors": "surrogate"},

@@ -77,6 +77,11 @@ class Subject:
     replacement: Replacement
     points: Points
 
+    @property
+    def related(self) -> tuple[str, ...]:
+        """Words that samples are made of; at least the concept's name."""
+        return self.words.related or (self.concept.name,)
+
 
 class Constants:
     """Everything that the original model has to say, computed once.
@@ -169,7 +174,9 @@ class Constants:
         if config.replacement is not None or config.erase_target == "opposite":
             return Replacement(config.replacement or "", [])
         own = {concept.name, *words.related}
-        candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
+        candidates = [
+            word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own
+        ]
         ranking = self._ranking(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
