@@ -2,12 +2,12 @@
 
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--concept NAME ...] [--trials 4]
 
-Every method gets the same number of trials: a first guess, then random points of its grid. Settings that are not in
-the grid are the preset's. What a method is told of the concept is not searched: all its words, wherever the method can
-take more than the name. A trial erases a class, a style and a family of classes that no results table uses. Its score
-is the harmonic mean of what is gone of the concept (by name and by held-out synonym) and of what is retained
-(neighbours, unrelated classes, the rest of prompts that name the concept), as parts of the shares before. A finished
-erasure is a line of the log; the same command again goes on.
+Every method gets the same number of trials: a first guess, then random points of its grid. Settings that are
+not in the grid are the preset's. What a method is told of the concept is not searched: all its words,
+wherever the method can take more than the name. A trial erases a class, a style and a family of classes that
+no results table uses. Its score is the harmonic mean of what is gone of the concept (by name and by held-out
+synonym) and of what is retained (neighbours, unrelated classes, the rest of prompts that name the concept),
+as parts of the shares before. A finished erasure is a line of the log; the same command again goes on.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class Trial(NamedTuple):
 
 def main() -> None:
     """Run what is missing in the log, then print the best point of every method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("--eraser", nargs="+", default=list(GRIDS))
     parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
@@ -166,7 +168,12 @@ def main() -> None:
         erasure = api.erase(model, concept, method=eraser, preset=preset, settings=settings)
         found = shares(erasure.apply(model), concept)
         after = {question: share / max(before(concept)[question], 1e-9) for question, share in found.items()}
-        row = {"eraser": eraser, "settings": settings, "seconds": erasure.recipe.seconds, "after": {concept: after}}
+        row = {
+            "eraser": eraser,
+            "settings": settings,
+            "seconds": erasure.recipe.seconds,
+            "after": {concept: after},
+        }
         with arguments.log.open("a") as log:
             log.write(json.dumps(row) + "\n")
         return row
@@ -178,7 +185,9 @@ def main() -> None:
         lines = [row for row in lines if set(row["after"]) & set(arguments.concept)]
         after: dict[str, dict[str, float]] = {}
         for row in lines:
-            after |= {concept: found for concept, found in row["after"].items() if concept in arguments.concept}
+            after |= {
+                concept: found for concept, found in row["after"].items() if concept in arguments.concept
+            }
         return Trial(settings, round(sum(row["seconds"] for row in lines), 1), after)
 
     print("| eraser | score of the first guess | best score | at | seconds |\n|---|---|---|---|---|")
