@@ -40,11 +40,11 @@ def retention(
     after = measure(scene.target, questions, **settings)
     # "rest" has the images of "target"
     reported = [question for question in questions.asked if question != "rest"]
-    images: dict[str, Tensor] = {}
+    by_question: dict[str, Tensor] = {}
     for when, found in (("before", before), ("after", after)):
         if found is not None:
-            images |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
-    save_tensors_atomically(images_file, images)
+            by_question |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
+    save_tensors_atomically(images_file, by_question)
 
     result: dict[str, Any] = {"retention": [row.model_dump() for row in rows_of(questions, before, after)]}
     if after.cross_domain is not None:
