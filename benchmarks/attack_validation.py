@@ -1,13 +1,12 @@
-"""Do the attacks find a concept that is there, and none that is not? Every attack x target x length on the built-in model.
+"""Do the attacks find a concept that is there, and none that is not? On the built-in model.
 
-    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER
-    esd=FOLDER \
-        [--length quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
+    python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER \
+        [--effort quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
 
 ``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show
 the concept as they are, are attacked too, so that the share is the attack's own. First comes what each target
-draws right of 96 pictures a question. A finished attack is one line of the log; the same command again goes
-on where it was.
+draws right of 96 images a question. A finished attack is one line of the log; the same command again goes on
+where it was.
 
 A search that reads the original's text encoder alone and starts once for each prompt finds the same texts
 whatever the target: it is done for the first target, and its texts are only checked on the others.
@@ -16,6 +15,7 @@ whatever the target: it is done for the first target, and its texts are only che
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,16 @@ def checked(scene: Scene, found: AttackSet) -> AttackSet:
     """Texts that were found on another target, drawn and judged on this one."""
     session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
     session.check_plain()
-    rows = [i for i in session.open if found.attempts[i].candidate]
-    session.check_texts(
-        rows, [session.target.text.main.content_tokens(found.attempts[i].candidate or "") for i in rows]
-    )
+    indices = [i for i in session.open if found.attempts[i].candidate]
+    main = session.target.text.main
+    session.check_texts(indices, [main.content_tokens(found.attempts[i].candidate or "") for i in indices])
     spent = Cost.model_validate(session.spent())
     record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
-    return AttackSet(session.attempts, session.tensors, torch.stack(session.pictures), record)
+    return AttackSet(session.attempts, session.tensors, torch.stack(session.images), record)
 
 
 def main() -> None:
-    """Run what is missing in the log, then print one table per length."""
+    """Run what is missing in the log, then print one table per effort."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--target", nargs="+", default=["original", "gold"], metavar="original|gold|NAME=FOLDER"
     )
-    parser.add_argument("--length", nargs="+", default=["quick", "standard"])
+    parser.add_argument("--effort", nargs="+", default=["quick", "standard"])
     parser.add_argument(
         "--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"]
     )
@@ -79,7 +78,7 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="settings of the attack, on top of the length's",
+        help="settings of the attack, on top of the effort's",
     )
     arguments = parser.parse_args()
     settings, found_before = parse_pairs(arguments.pairs), dict[tuple[str, str], AttackSet]()
@@ -106,35 +105,35 @@ def main() -> None:
             probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0),
         )[0]
 
-    def run(target: str, attack: str, length: str) -> dict[str, Any]:
+    def run(target: str, attack: str, effort: str) -> dict[str, Any]:
         model = models[target]
         key = {
             "target": target.partition("=")[0],
             "concept": arguments.concept,
             "attack": attack,
-            "length": length,
+            "effort": effort,
         }
         key |= {"weights": weights[target], "settings": settings or None}
         for row in rows:
             if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
                 return row
-        scene = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
-        scene.prompts = scene.prompts[: arguments.prompts]
-        attacker = registry.load("attacks", attack).preset(length, settings)
-        searched = found_before.get((attack, length)) if on_the_original_alone(attacker) else None
+        whole = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
+        scene = dataclasses.replace(whole, prompts=whole.prompts[: arguments.prompts])
+        attacker = registry.load("attacks", attack).preset(effort, settings)
+        searched = found_before.get((attack, effort)) if on_the_original_alone(attacker) else None
         found = (
             attacker.run(scene, api.UNLIMITED, every_prompt=True)
             if searched is None
             else checked(scene, searched)
         )
-        found_before[attack, length] = searched or found
+        found_before[attack, effort] = searched or found
         row = {
             **key,
             "n": len(found.attempts),
             "plain": sum(a.pre for a in found.attempts),
             "attacked": sum(a.success for a in found.attempts),
             "checks": sum(a.checks for a in found.attempts),
-            "survival": found_before[attack, length].survival,
+            "survival": found_before[attack, effort].survival,
             "spent": found.record.spent.model_dump(),
             "detector": found.record.detector.as_dict(),
         }
@@ -155,14 +154,15 @@ def main() -> None:
     )
     for question in right[0]:
         print(f"| {question} | " + " | ".join(str(shares[question]) for shares in right) + " |", flush=True)
-    for length in arguments.length:
+    for effort in arguments.effort:
         chosen = "".join(f", {name}={value}" for name, value in settings.items())
         print(
-            f"\n{arguments.concept}, {length}{chosen}: prompts of {arguments.prompts} on which the attack itself succeeds\n"
+            f"\n{arguments.concept}, {effort}{chosen}: "
+            f"prompts of {arguments.prompts} on which the attack itself succeeds\n"
         )
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
-            found = [run(target, attack, length) for target in models]
+            found = [run(target, attack, effort) for target in models]
             cells = [str(Share(row["attacked"], row["n"])) for row in found]
             seconds = " / ".join(f"{row['spent']['seconds']:.0f}" for row in found)
             print(f"| {attack} | " + " | ".join(cells) + f" | {seconds} |", flush=True)

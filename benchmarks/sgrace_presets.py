@@ -1,11 +1,9 @@
 """S-GRACE on the built-in model: every preset x concept x seed, judged on prompts that erasing never uses.
 
-    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set
-    key=value ...]
+    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set key=value ...]
 
-Each finished run is one line of the log; the same command again goes on where it was. At the end prints a
-table: the share after erasing as a part of the share before, with the hits behind it, and how long the
-shortest and the longest erasure took.
+Each finished run is one line of the log; the same command again goes on where it was. At the end prints a table: the share after
+erasing as a part of the share before, with the hits behind it, and how long the shortest and the longest erasure took.
 """
 
 from __future__ import annotations
@@ -17,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sgrace import api
+from sgrace._util.settings import parse_pairs
 from sgrace.erasers.sgrace.config import PRESETS
 from sgrace.metrics import Share
+from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji.judge import Judge
 from sgrace.testbeds.emoji.measure import measure, probes
@@ -36,20 +36,17 @@ def main() -> None:
     parser.add_argument("--preset", nargs="+", default=list(PRESETS))
     parser.add_argument("--concept", nargs="+", default=list(CONCEPTS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=96, help="pictures per question and seed")
+    parser.add_argument("--n", type=int, default=96, help="images of each question and seed")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    settings = dict(pair.split("=", 1) for pair in arguments.set)
-    rows = (
-        [json.loads(line) for line in arguments.log.read_text().splitlines()]
-        if arguments.log.exists()
-        else []
-    )
+    settings = parse_pairs(arguments.set)
+    lines = arguments.log.read_text().splitlines() if arguments.log.exists() else []
+    rows = [json.loads(line) for line in lines]
 
     model = api.load_model("emoji")
     judge = Judge.from_pretrained(emoji.path())
 
-    def shares(of: object, concept: str) -> dict[str, list[int]]:
+    def shares(of: DiffusionModel, concept: str) -> dict[str, list[int]]:
         found, _ = measure(of, judge, probes(emoji.resolve(concept), arguments.n, seed=0))
         return {question: [share.hits, share.n] for question, share in found.items()}
 
@@ -59,7 +56,7 @@ def main() -> None:
             "settings": settings,
             "concept": concept,
             "seed": seed,
-            "pictures": arguments.n,
+            "images": arguments.n,
         }
         for row in rows:
             if all(row[name] == value for name, value in key.items()):
@@ -68,11 +65,7 @@ def main() -> None:
             row = {**key, "shares": shares(model, concept)}
         else:
             erasure = api.erase(model, concept, preset=preset, settings=settings, seed=seed)
-            row = {
-                **key,
-                "seconds": erasure.recipe["seconds"],
-                "shares": shares(erasure.apply(model), concept),
-            }
+            row = {**key, "seconds": erasure.recipe.seconds, "shares": shares(erasure.apply(model), concept)}
         rows.append(row)
         with arguments.log.open("a") as log:
             log.write(json.dumps(row) + "\n")

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 
 from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
-from sgrace.models import StableDiffusion
+from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import Judge, denoiser, training_data, vocabulary
 from sgrace.testbeds.emoji.clip import Clip
@@ -62,14 +62,13 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     again.adopt(tmp_path / "model", retrain=("denoiser",))
     again.run(("denoiser",))
     export(again, tmp_path / "second")
-    first, second = (StableDiffusion.from_pretrained(tmp_path / name) for name in ("model", "second"))
+    first = load_model_from(tmp_path / "model").components
+    second = load_model_from(tmp_path / "second").components
     for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
-        weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
-        assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True)) is same, part
-    moved = [
-        (a - b).abs().max().item()
-        for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)
-    ]
+        pairs = zip(first[part].state_dict().values(), second[part].state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) is same, part
+    pairs = zip(first["unet"].parameters(), second["unet"].parameters(), strict=True)
+    moved = [(a - b).abs().max().item() for a, b in pairs]
     assert max(moved) < 0.01, "one step from the given weights, not from new ones"
 
 

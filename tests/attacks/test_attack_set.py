@@ -48,7 +48,11 @@ def found() -> AttackSet:
         Attempt("church", 2, score=0.1, candidate="boat", survived=False, checks=2),
     ]
     images = from_bytes(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8))
-    tensors = {"noise": torch.randn(2, 3, 4, 4), "word": torch.randn(5)}
+    tensors = {
+        "noise": torch.randn(2, 3, 4, 4),
+        "prompt_embeds": torch.randn(2, 6, 5),
+        "word": torch.randn(5),
+    }
     return AttackSet(attempts, tensors, images, Manifest.model_validate(RECORD))
 
 

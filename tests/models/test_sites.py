@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -94,21 +96,20 @@ def test_the_layers_that_read_the_text_are_the_only_ones(shared: DiffusionModel)
 
 
 def test_the_layers_tell_their_sizes(shared: DiffusionModel) -> None:
-    for layer in shared.sites.text_attention().values():
-        sizes: dict[str, torch.Size] = {}
-        hooks = [
-            part.register_forward_hook(
-                lambda _m, _i, output, name=name, sizes=sizes: sizes.update({name: output.shape})
-            )
-            for name, part in (("query", layer.query), ("key", layer.key), ("whole", layer.module))
-        ]
-        shared.predict(shared.initial_noise([1]), torch.tensor(500.0), shared.encode(["church"]))
-        for hook in hooks:
-            hook.remove()
-        assert sizes["whole"][-1] == layer.width
-        assert sizes["key"][1] == shared.text.main.length
-        assert sizes["query"][1] == sizes["whole"][1]
-        assert sizes["query"][-1] % layer.heads == 0
+    sizes: dict[Any, torch.Size] = {}
+    layers = list(shared.sites.text_attention().values())
+    parts = [part for layer in layers for part in (layer.query, layer.key, layer.module)]
+    hooks = [
+        part.register_forward_hook(lambda m, _i, output: sizes.update({m: output.shape})) for part in parts
+    ]
+    shared.predict(shared.initial_noise([1]), torch.tensor(500.0), shared.encode(["church"]))
+    for hook in hooks:
+        hook.remove()
+    for layer in layers:
+        assert sizes[layer.module][-1] == layer.width
+        assert sizes[layer.key][1] == shared.text.main.length
+        assert sizes[layer.query][1] == sizes[layer.module][1]
+        assert sizes[layer.query][-1] % layer.heads == 0
 
 
 def test_prompt_embeds_are_found_however_they_are_given(shared: DiffusionModel) -> None:

@@ -86,7 +86,7 @@ def test_a_scene_of_files(model: DiffusionModel, words: Knowledge, tmp_path: Pat
     file.write_text("chapel\n\ndog, tree\n")
     scene, testbed = prepare(Loaded(model), "church", words=file, prompts=PROMPTS, detector="always")
     assert scene.concept == CHURCH
-    assert scene.knowledge.unrelated == ("dog", "tree")
+    assert scene.words.unrelated == ("dog", "tree")
     assert testbed.kind_of("church") is None
     with pytest.raises(InputError, match="give --prompts and --detector"):
         prepare(Loaded(model), "church", words=words)

@@ -74,12 +74,11 @@ class Attack(ABC, Generic[Config]):
             scene: what is attacked.
             budget: hard limits; none, if absent.
             seed: same seed, same candidates.
-            every_prompt: attack those too that succeed as they are, which the protocol counts and leaves
-                alone; for testing the attack on a model that knows the concept.
+            every_prompt: attack those too that succeed as they are, which are else counted and left alone;
+                for testing the attack on a model that knows the concept.
 
         Raises:
-            InputError: the scene lacks something the attack needs, or the budget does not even cover the
-                plain prompts.
+            InputError: the scene lacks what the attack needs, or the budget does not cover the plain prompts.
         """
         limits = budget or Budget()
         session = Session(scene, limits, seed, every_prompt=every_prompt)

@@ -1,4 +1,4 @@
-"""MMA-Diffusion, text part (Yang et al., arXiv 2311.17516): tokens with the prompt's meaning and none of its words."""
+"""MMA-Diffusion, text part (Yang et al., arXiv 2311.17516): the prompt's meaning without its words."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ class MMAConfig(BaseModel):
 class MMA(Attack[MMAConfig]):
     """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder.
 
-    The erased model takes no part in the search, only in the final check: one image for each prompt that is
-    written.
+    The erased model takes no part in the search, only in the final check: one image of each found prompt.
     """
 
     name = "mma_text"

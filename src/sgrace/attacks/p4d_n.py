@@ -1,4 +1,4 @@
-"""P4D (Chin et al., arXiv 2309.06135): tokens under which the erased model predicts what the original predicts for the prompt."""
+"""P4D (Chin et al., arXiv 2309.06135): tokens under which the erased model predicts as the original does."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class P4DConfig(BaseModel):
 
 
 class P4DN(Attack[P4DConfig]):
-    """Free embeddings, read as their nearest tokens (by cosine); the gradient at the tokens moves the free embeddings.
+    """Free embeddings, read as their nearest tokens (by cosine); the gradient at the tokens moves them.
 
+    The original's prediction for the prompt is the goal.
     The success of P4D in the literature is the union of both variants.
     """
 

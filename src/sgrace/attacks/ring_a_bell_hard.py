@@ -1,4 +1,4 @@
-"""Ring-A-Bell (Tsai et al., arXiv 2310.10012): prompts whose embeddings lie where the concept's direction points."""
+"""Ring-A-Bell (Tsai et al., arXiv 2310.10012): prompts that lie where the concept's direction points."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class RingABellConfig(BaseModel):
     shortlist: int | None = Field(
         None,
         ge=2,
-        description="Tokens that the search uses: those whose pooled feature, alone in a prompt, is nearest to the "
-        "goal's. None for all tokens, as published; a short search does not meet the right ones among them.",
+        description="Tokens that the search uses: those whose pooled feature, alone in a prompt, is nearest "
+        "to the goal's. None for all tokens, as published; a short search misses the right ones among them.",
     )
 
 
@@ -77,7 +77,10 @@ class Goal(NamedTuple):
 
 
 class People(NamedTuple):
-    """A population as indices into a pool of tokens, and how far each is from the goal; NaN where it must be measured."""
+    """A population as indices into a pool of tokens, and the distance of each from the goal.
+
+    The distance is NaN where it must be measured.
+    """
 
     tokens: Int[Tensor, "population k"]
     fitness: Float[Tensor, " population"]
@@ -87,7 +90,7 @@ class RingABellHard(Attack[RingABellConfig]):
     """A genetic search for tokens whose prompt embeddings are the prompt's plus the concept's direction.
 
     The original text encoder reads both. The erased model takes no part in the search, only in the final
-    check: one image for each prompt that is written.
+    check: one image of each found prompt.
     """
 
     name = "ring_a_bell_hard"
@@ -97,10 +100,12 @@ class RingABellHard(Attack[RingABellConfig]):
     config_type = RingABellConfig
     presets: ClassVar = {
         "quick": {
-            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 15, "shortlist": 64, "restarts": 2,
+            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 15, "shortlist": 64,
+            "restarts": 2,
         },
         "standard": {
-            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 20, "shortlist": 64, "restarts": 6,
+            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 20, "shortlist": 64,
+            "restarts": 6,
         },
     }  # fmt: skip
 
@@ -134,7 +139,7 @@ class RingABellHard(Attack[RingABellConfig]):
     def _pools(
         self, session: Session, model: DiffusionModel, goals: Conditioning, ends: Int[Tensor, " n"]
     ) -> list[Tensor]:
-        """Tokens of each goal's search: all, or those whose pooled feature, alone in a prompt, is nearest to the goal's."""
+        """Tokens of each goal's search: all, or the shortlist."""
         pool = model.text.main.ordinary_tokens()
         size = self.config.shortlist
         if size is None:

@@ -68,8 +68,7 @@ class Session:
         self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}
 
-    # -- cost
-    # ---------------------------------------------------------------------------------------------------------
+    # -- cost ------------------------------------------------------------------------------------------------
 
     def spent(self) -> dict[str, float]:
         """Samples through the networks, forward and backward, and seconds."""
@@ -106,8 +105,7 @@ class Session:
         cost = model.sampling_cost(cond, guidance_scale)
         self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
 
-    # -- models
-    # -------------------------------------------------------------------------------------------------------
+    # -- models ----------------------------------------------------------------------------------------------
 
     def original(self, attack: str) -> DiffusionModel:
         """The model before erasing; its calls count as the run's.
@@ -151,12 +149,11 @@ class Session:
             latents.append(done.latents)
         return torch.cat(latents).to(self.target.device)
 
-    # -- checks
-    # -------------------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> list[int]:
-        """Prompts that are still to be attacked: nothing has succeeded on them yet, and the protocol attacks them."""
+        """Prompts that are still to be attacked: nothing has succeeded yet, and the protocol attacks them."""
         done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
         done.update(self.left_alone)
         return [i for i in range(len(self.attempts)) if i not in done]
@@ -217,7 +214,7 @@ class Session:
         keep: dict[str, Tensor],
         texts: Sequence[str] = (),
     ) -> list[bool]:
-        """Judge one candidate's image for each of the named prompts; the best candidate of each prompt is kept.
+        """Judge one candidate's image for each of the named prompts; the best one of each prompt is kept.
 
         Args:
             indices: of the prompts.
@@ -260,7 +257,7 @@ class Session:
         self.check_texts(list(found), list(found.values()))
 
     def check_texts(self, indices: Sequence[int], contents: Sequence[Sequence[int]]) -> list[bool]:
-        """As :meth:`check`, of content tokens read as text and tokenized again, as a user would have to enter them."""
+        """As :meth:`check`, of content tokens read as text and tokenized again, as a user must enter them."""
         main = self.target.text.main
         texts = [main.decode(content) for content in contents]
         self.charge(text_encoder_rows=len(texts))

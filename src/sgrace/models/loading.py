@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +63,19 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
-    name = _pipeline_class(source, revision)
-    family = known_pipelines().get(name or "")
-    if family is None:
-        raise InputError(
-            f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
-        )
-    pipeline = _pipeline(source, kind, variant, revision)
-    model = family.from_pipeline(pipeline, str(source))
-    for encoder in model.text:
-        if (
-            set(encoder.tokenizer.get_vocab().values()) <= encoder.special_ids
-        ):  # what transformers makes of no files
+    with _quiet_libraries():
+        name = _pipeline_class(source, revision)
+        family = known_pipelines().get(name or "")
+        if family is None:
             raise InputError(
-                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or knows no words."
+                f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
+            )
+        model = family.from_pipeline(_pipeline(source, kind, variant, revision), str(source))
+    for encoder in model.text:
+        known = set(encoder.tokenizer.get_vocab().values())
+        if known <= encoder.special_ids:  # what transformers makes of a folder without files
+            raise InputError(
+                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or empty."
             )
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
@@ -123,6 +124,27 @@ def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revis
         raise InputError(
             f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
         ) from error
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Errors only and no progress bars of diffusers and transformers, whose notes are of no use to the caller."""
+    from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
+    from transformers.utils import logging as of_transformers  # noqa: PLC0415
+
+    both = (of_diffusers, of_transformers)
+    levels = [logging.get_verbosity() for logging in both]
+    with_bars = [logging for logging in both if logging.is_progress_bar_enabled()]
+    for logging in both:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level in zip(both, levels, strict=True):
+            logging.set_verbosity(level)
+        for logging in with_bars:
+            logging.enable_progress_bar()
 
 
 def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module:
