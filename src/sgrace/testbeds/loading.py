@@ -109,8 +109,8 @@ def load_target(
         original: the model before erasing; the base that the erasure names, if absent.
         erasures: erasures or their folders, applied to the model in this order.
         force: apply erasures also to weights that they were not made on.
-        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of the
-            base where the model is an erasure.
+        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of
+            the base where the model is an erasure.
 
     Raises:
         InputError: there is no such model, it cannot be read, or an erasure does not fit it.
@@ -184,7 +184,7 @@ def read_erasure(folder: Path) -> Erasure:
 def load_base(
     erasure: Erasure, folder: Path | None = None, *, options: LoadOptions | None = None
 ) -> DiffusionModel:
-    """The model that an erasure was made from, in the revision that it names unless the options name another."""
+    """The model that an erasure was made from, in the revision of the options, else of the erasure."""
     given = options or LoadOptions()
     revision = given.get("revision") or erasure.recipe.base.revision
     return load_model(base_of(erasure, folder), **{**given, "revision": revision})
