@@ -116,7 +116,9 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
     export(Recipe.found_in(tmp_path), tmp_path / "gold")
     gold = Erasure.from_pretrained(tmp_path / "gold")
     model = load_model_from(emoji.path())
-    assert [concept.model_dump() for concept in gold.recipe.concepts] == [{"name": "weapon", "kind": "harmful"}]
+    assert [concept.model_dump() for concept in gold.recipe.concepts] == [
+        {"name": "weapon", "kind": "harmful"}
+    ]
     assert [stage["stage"] for stage in gold.recipe.details["stages"]] == ["clip", "denoiser"]
     retrained = gold.apply(model)
     for part in ("text_encoder", "unet"):

@@ -392,7 +392,9 @@ def test_the_commands_take_guidance_like_weights(tmp_path: Path, method: str) ->
 
     run("erase", "church", "--model", model, "--method", method, "--out", out, *given, "--json")
     image = str(tmp_path / "a.png")
-    run("generate", "church", "--model", model, "--erasure", out, "--num-inference-steps", "2", "--out", image)
+    run(
+        "generate", "church", "--model", model, "--erasure", out, "--num-inference-steps", "2", "--out", image
+    )
     scene = [out, "--prompts", str(tmp_path / "prompts.csv"), *given, "--detector", "never"]
     names = "more_seeds,noise_probe,ring_a_bell_soft"
     sets = str(tmp_path / "sets")
