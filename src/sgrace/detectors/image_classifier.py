@@ -24,17 +24,15 @@ RESNET_50 = "microsoft/resnet-50"
 
 
 class ImageClassifierOptions(Options):
-    """Of :class:`ImageClassifier`.
+    """Options of the image classifier."""
 
-    Attributes:
-        source: folder or hub id of an image-classification model; ResNet-50 with the ids of the literature, if absent.
-        class_ids: outputs that show the concept, by comma.
-        top_k: rank that one of them must reach; 0 for their probability against the threshold.
-    """
-
-    source: str = RESNET_50
-    class_ids: Annotated[tuple[int, ...], Listed] = ()
-    top_k: int = Field(1, ge=0)
+    source: str = Field(RESNET_50, description="Folder or hub id of an image-classification model.")
+    class_ids: Annotated[tuple[int, ...], Listed] = Field(
+        (), description="Outputs that show the concept, by comma; those of the literature, if none are given."
+    )
+    top_k: int = Field(
+        1, ge=0, description="Rank that one of them must reach; 0 compares their probability with the threshold."
+    )
 
 
 class ImageClassifier(Detector):

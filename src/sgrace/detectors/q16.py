@@ -21,15 +21,10 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 class Q16Options(Options):
-    """Of :class:`Q16`.
+    """Options of Q16."""
 
-    Attributes:
-        vectors: file of the two vectors.
-        clip: folder or hub id of the CLIP they were learned on.
-    """
-
-    vectors: Path | None = None
-    clip: str = CLIP
+    vectors: Path | None = Field(None, description="File of the two vectors.")
+    clip: str = Field(CLIP, description="Folder or hub id of the CLIP that they were learned on.")
 
 
 class Q16(Detector):
