@@ -1,11 +1,13 @@
-"""Erasers under one protocol on the built-in model: erase, attack, measure; a table per concept, and a picture of safety against harm.
+"""Erasers under one protocol on the built-in model: erase, attack, measure.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...] [--attacks NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...]
+        [--attacks NAME ...]
 
-Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell is
-one line of the log, and only what is missing there is run: the log alone makes the tables again, also of fewer attacks than were run.
-Several processes may share a log where their cells differ. The rows `original` and `gold` are the model before erasing and the one
-trained without the concept. The tables go to standard output, the picture to WORK/safety_and_harm.png.
+Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
+WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell
+is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of
+fewer attacks than were run. Several processes may share a log where their cells differ. The rows `original`
+and `gold` are the model before erasing and the one trained without the concept.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from sgrace.testbeds import emoji
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
-KEPT = ("neighbours", "unrelated", "rest")
+RETAINED = ("neighbours", "unrelated", "rest")
 MEASURES = (
-    "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "UNet / text rows", "MB",
+    "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "denoiser / text rows", "MB",
 )  # fmt: skip
 REFERENCES = ("original", "gold")
 
@@ -67,10 +69,12 @@ class Cell(NamedTuple):
 
     evaluation: Evaluation
     recipe: dict[str, Any]
-    verdicts: dict[str, list[bool]]  # of each attack: whether each prompt shows the concept, plain or attacked
+    verdicts: dict[
+        str, list[bool]
+    ]  # of each attack: whether each prompt shows the concept, plain or attacked
 
 
-#: What `sgrace erase` does, without the pictures it judges and shows: the evaluation makes its own.
+#: What `sgrace erase` does, without the images it judges and shows: the evaluation makes its own.
 ERASE = """
 import sys, sgrace
 concept, method, preset, seed, folder = sys.argv[1:]
@@ -88,7 +92,9 @@ def settings_of(key: dict[str, Any]) -> dict[str, Any] | None:
     if key["eraser"] in REFERENCES:
         return None
     kind = emoji.resolve(key["concept"]).kind
-    return dict(registry.load("erasers", key["eraser"]).preset(key["preset"], kind).config.model_dump(mode="json"))
+    return dict(
+        registry.load("erasers", key["eraser"]).preset(key["preset"], kind).config.model_dump(mode="json")
+    )
 
 
 def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
@@ -96,10 +102,17 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     lines = log.read_text().splitlines() if log.exists() else []
     settings = settings_of(key)
     for row in map(json.loads, lines):
-        if row["key"] == key and set(attacks) <= set(row["verdicts"]) and row["recipe"].get("config") == settings:
+        if (
+            row["key"] == key
+            and set(attacks) <= set(row["verdicts"])
+            and row["recipe"].get("config") == settings
+        ):
             return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"], row["verdicts"])
-    folder = work / "-".join(str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed"))
-    target, recipe = "emoji", dict[str, Any]()
+    folder = work / "-".join(
+        str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed")
+    )
+    target = "emoji"
+    recipe: dict[str, Any] = {}
     more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
     if key["eraser"] == "gold":
         target = str(emoji.gold_path(key["concept"]))
@@ -108,16 +121,30 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
         if not (folder / "erasure").exists():
             python("-c", ERASE, key["concept"], key["eraser"], key["preset"], key["seed"], target)
         whole = Erasure.from_pretrained(target).recipe
-        recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
+        recipe = whole.model_dump(mode="json", include={"config", "cost", "seconds", "peak_memory_mb"})
     result = folder / f"evaluation-{key['suite']}"
-    python("-m", "sgrace", "evaluate", target, "--suite", key["suite"], "--attacks", ",".join(attacks), "--out", result, *more)
+    python(
+        "-m",
+        "sgrace",
+        "evaluate",
+        target,
+        "--suite",
+        key["suite"],
+        "--attacks",
+        ",".join(attacks),
+        "--out",
+        result,
+        *more,
+    )
     evaluation = Evaluation.from_file(result / "evaluation.json")
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
     slim["target"] = folder.name  # not the path it has on this machine
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
     verdicts = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
     with log.open("a") as file:
-        file.write(json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n")
+        file.write(
+            json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n"
+        )
     return Cell(evaluation, recipe, verdicts)
 
 
@@ -135,32 +162,46 @@ def mean(values: list[float]) -> float:
 
 def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     """Table cells of one row."""
-    found, plain = [cell.evaluation for cell in cells], [name for name in attacks if registry.load("attacks", name).by_text]
-    texts = [pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells]) for name in attacks]
+    found = [cell.evaluation for cell in cells]
+    plain = [name for name in attacks if registry.load("attacks", name).by_text]
+    texts = [
+        pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells])
+        for name in attacks
+    ]
     texts += [pooled([worst(cell, names) for cell in cells]) for names in (attacks, plain)]
     for question in QUESTIONS:
         rates = [row.after for e in found for row in e.retention if row.question == question]
         texts.append(pooled(rates) if rates else "")
     fidelity = [e.fidelity for e in found if e.fidelity]
     measures = {"fid": ".4f", "kid": ".5f", "lpips": ".3f", "clip_score_after": ".1f"}
-    texts += [format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else "" for name, digits in measures.items()]
+    texts += [
+        format(mean([getattr(f, name) for f in fidelity]), digits) if fidelity else ""
+        for name, digits in measures.items()
+    ]
     recipes = [cell.recipe for cell in cells if cell.recipe]
     if not recipes:
         return texts + [""] * 3
-    rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
-    seconds, memory = (mean([recipe[name] for recipe in recipes]) for name in ("seconds", "peak_memory_mb"))
+    rows = [
+        mean([recipe["cost"][name] for recipe in recipes]) for name in ("denoiser_rows", "text_encoder_rows")
+    ]
+    seconds = mean([recipe["seconds"] for recipe in recipes])
+    memory = mean([recipe["peak_memory_mb"] for recipe in recipes])
     return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Markdown, with the longer side downwards."""
     lines = [head, *rows] if len(rows) >= len(head) else list(zip(head, *rows, strict=True))
-    return "\n".join("| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "") for at, line in enumerate(lines))
+    return "\n".join(
+        "| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "")
+        for at, line in enumerate(lines)
+    )
 
 
 def protocol_of(evaluation: Evaluation) -> str:
     """What stands beside every figure."""
-    detector, n = evaluation.detector, evaluation.worst_case.n
+    detector = evaluation.detector
+    n = evaluation.worst_case.n
     known = f"{detector['name']}, weights {detector['weights'][:8]}, threshold {detector['threshold']}"
     return f"suite {evaluation.suite}, {n} prompts, attacks' seed {evaluation.seed}; detector {known}"
 
@@ -171,32 +212,42 @@ def worst(cell: Cell, attacks: list[str]) -> Share:
 
 
 def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
-    """Where the picture has the row: pictures of what should stay drawn right, and prompts brought back, in %."""
-    kept = [row.after.share for cell in cells for row in cell.evaluation.retention if row.question in KEPT]
-    return 100 * mean(kept), 100 * mean([worst(cell, attacks).value for cell in cells])
+    """Where the plot has the row: images of what should stay drawn right, and prompts brought back, in %."""
+    shares = [
+        row.after.share for cell in cells for row in cell.evaluation.retention if row.question in RETAINED
+    ]
+    return 100 * mean(shares), 100 * mean([worst(cell, attacks).value for cell in cells])
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names in a column beside the picture, in the dots' order from below, each with a line to its dot: dots lie on each other."""
+    """Names in a column beside the plot, in the dots' order from below, each with a line to its dot: dots lie on each other."""
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
         place = (1.04, i / max(1, len(points) - 1))
-        axis.annotate(name, (x, y), xytext=place, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line)
+        axis.annotate(
+            name, (x, y), xytext=place, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line
+        )
 
 
 def is_guidance(eraser: str) -> bool:
     """Whether it steers the sampling and changes no weights: not to be ranked with those that do, as whoever has the model can leave it."""
-    return eraser in registry.names("erasers") and registry.load("erasers", eraser).form == "guidance"
+    return eraser in registry.names("erasers") and registry.load("erasers", eraser).guidance_type is not None
 
 
 def main() -> None:
-    """Fill the log, print one table per concept, draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Fill the log, print one table per concept, draw the plot."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)])
+    parser.add_argument(
+        "--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)]
+    )
     parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
-    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has")
+    parser.add_argument(
+        "--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has"
+    )
     parser.add_argument("--suite", default="standard")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -204,19 +255,31 @@ def main() -> None:
     figure = Figure(figsize=(5.5 * len(arguments.concept), 4.5), layout="constrained")
     for at, concept in enumerate(arguments.concept):
         axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
-        axis.set(xlabel="neighbours, unrelated and rest of the prompt drawn right, %", ylabel="prompts shown under the worst attack, %")
-        rows, points = list[tuple[str, ...]](), dict[str, tuple[float, float]]()
+        axis.set(
+            xlabel="neighbours, unrelated and rest of the prompt drawn right, %",
+            ylabel="prompts shown under the worst attack, %",
+        )
+        rows: list[tuple[str, ...]] = []
+        points: dict[str, tuple[float, float]] = {}
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
             key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite}
-            cells = [cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks) for seed in range(row.seeds)]
+            cells = [
+                cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks)
+                for seed in range(row.seeds)
+            ]
             rows.append((row.title, str(row.seeds), *texts_of(cells, attacks)))
-            colour = "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
+            colour = (
+                "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
+            )
             points[row.title] = place(cells, attacks)
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
-        print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}", flush=True)
+        print(
+            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}",
+            flush=True,
+        )
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 

@@ -1,7 +1,7 @@
 """Write the generated tables of the documents anew: ``python docs/tables.py``.
 
-A table stands between ``<!-- output of: sgrace ARGUMENTS -->`` and ``<!-- end of output -->`` and is what that command
-prints.
+A table stands between ``<!-- output of: sgrace ARGUMENTS -->`` and ``<!-- end of output -->`` and is what
+that command prints.
 """
 
 from __future__ import annotations

@@ -15,7 +15,21 @@ install_import_hook("sgrace", f"{typecheck.__name__}.checked")  # before anythin
 from sgrace.knowledge import Knowledge  # noqa: E402
 from sgrace.models.families.stable_diffusion import StableDiffusion  # noqa: E402
 
-WORDS = ["church", "chapel", "house", "dog", "tree", "boat", "a", "of", "photo", "picture", "an", "image", ","]
+WORDS = [
+    "church",
+    "chapel",
+    "house",
+    "dog",
+    "tree",
+    "boat",
+    "a",
+    "of",
+    "photo",
+    "picture",
+    "an",
+    "image",
+    ",",
+]
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
@@ -31,7 +45,9 @@ def tiny_tokenizer() -> CLIPTokenizer:
                 vocab.append("".join(pair))
             pieces = ["".join(pair), *pieces[2:]]
     vocab += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={w: i for i, w in enumerate(dict.fromkeys(vocab))}, merges=merges, model_max_length=20)
+    return CLIPTokenizer(
+        vocab={w: i for i, w in enumerate(dict.fromkeys(vocab))}, merges=merges, model_max_length=20
+    )
 
 
 def tiny_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
@@ -53,7 +69,9 @@ def tiny_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
         block_out_channels=(4, 8, 8), latent_channels=3, norm_num_groups=2, scaling_factor=0.7,
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
     )  # fmt: skip
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False, steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False, steps_offset=1
+    )
     return StableDiffusionPipeline(
         vae=vae, text_encoder=encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -69,4 +87,9 @@ def model(request: pytest.FixtureRequest) -> StableDiffusion:
 
 @pytest.fixture
 def words() -> Knowledge:
-    return Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), replacements=("house", "boat"))
+    return Knowledge(
+        source="test",
+        related=("chapel",),
+        unrelated=("dog", "tree", "boat", "house"),
+        replacements=("house", "boat"),
+    )

@@ -25,7 +25,10 @@ def test_the_verbs_are_shown_and_cost_nothing_until_they_are_used() -> None:
     assert {"attack", "erase", "evaluate", "load_model"} <= set(dir(sgrace))
     assert all(hasattr(sgrace, name) for name in dir(sgrace))
     code = "import sys, sgrace; dir(sgrace); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )
     with pytest.raises(AttributeError, match="no attribute 'eraze'"):
         sgrace.eraze  # noqa: B018
 
@@ -45,7 +48,9 @@ for concepts in (5, [], (), None, [5], "", "church, chapel", {"church": 1}):
 
 
 def test_concepts_count_once_and_have_one_word_list_each(model: DiffusionModel, words: Knowledge) -> None:
-    erasure = sgrace.erase(model, ["church", "CHURCH "], method="esd", settings={"iterations": "1"}, words=words)
+    erasure = sgrace.erase(
+        model, ["church", "CHURCH "], method="esd", settings={"iterations": "1"}, words=words
+    )
     assert [target.concept.name for target in erasure.recipe.targets] == ["church"]
     with pytest.raises(InputError, match="2 concepts need 2 word lists, not 1"):
         sgrace.erase(model, ["church", "boat"], method="esd", words=words)
@@ -72,7 +77,9 @@ class Settings(BaseModel):
         ({"replacement": ""}, ""),
     ],
 )
-def test_settings_that_cannot_erase_are_refused(words: Knowledge, settings: dict[str, object], message: str) -> None:
+def test_settings_that_cannot_erase_are_refused(
+    words: Knowledge, settings: dict[str, object], message: str
+) -> None:
     config = Settings(**settings)
     targets = [Target(Concept(name="church"), words)]
     if message:

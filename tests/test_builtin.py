@@ -38,7 +38,9 @@ def test_it_is_small_and_loads_without_our_code(model: DiffusionModel) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(emoji.path(), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     prompt = "a line art picture of church"
-    official = pipeline(prompt, num_inference_steps=5, guidance_scale=5.0, latents=model.initial_noise([3]), output_type="pt").images
+    official = pipeline(
+        prompt, num_inference_steps=5, guidance_scale=5.0, latents=model.initial_noise([3]), output_type="pt"
+    ).images
     ours = model.generate([prompt], [3], num_inference_steps=5, guidance_scale=5.0)
     torch.testing.assert_close((ours + 1) / 2, official, atol=1e-4, rtol=0)
 
@@ -47,14 +49,20 @@ def test_it_draws_what_it_is_asked(model: DiffusionModel, judge: emoji.Judge) ->
     names, styles = vocabulary.classes()[::3], vocabulary.STYLES
     looks = tuple(styles[i % len(styles)] for i in range(len(names)))
     prompts = tuple(f"a {style} picture of {name}" for name, style in zip(names, looks, strict=True))
-    asked = {"class": Probe(prompts, tuple((name,) for name in names), looks), "style": Probe(prompts, ((),) * len(names), looks)}
+    asked = {
+        "class": Probe(prompts, tuple((name,) for name in names), looks),
+        "style": Probe(prompts, ((),) * len(names), looks),
+    }
     shares, _ = measure(model, judge, asked)
     assert shares["class"].value >= 0.7  # measured figures are in docs/emoji.md; this catches a broken model
     assert shares["style"].value >= 0.85
 
 
 def test_validation_counts_on_the_model(model: DiffusionModel, judge: emoji.Judge) -> None:
-    figures = {f.name: f for f in validate_generator(model, judge, Clip.from_pretrained(emoji.path()), n=24, n_keyword=24)}
+    figures = {
+        f.name: f
+        for f in validate_generator(model, judge, Clip.from_pretrained(emoji.path()), n=24, n_keyword=24)
+    }
     assert figures["generator, concept, 25 steps"].share.n == 24
     assert figures["generator, keyword alone, a concept that carries it"].share.n == 24
     assert figures["generator, concept, 25 steps"].share.value >= 0.7
@@ -76,10 +84,18 @@ def test_one_command_erases_weapon(tmp_path: Path, model: DiffusionModel) -> Non
     # the result is swapped in with diffusers alone
     encoder = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(out / "text_encoder")
-    pipeline = StableDiffusionPipeline.from_pretrained(emoji.path(), text_encoder=encoder, tokenizer=tokenizer, dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        emoji.path(), text_encoder=encoder, tokenizer=tokenizer, dtype=torch.float32
+    )
     pipeline.set_progress_bar_config(disable=True)
     latents = model.initial_noise([0])
-    safe = pipeline("a flat picture of dagger", num_inference_steps=5, latents=latents, output_type="pt").images
-    ours = model.replace(text={"text_encoder": encoder.eval()}).generate(["a flat picture of dagger"], [0], num_inference_steps=5)
+    safe = pipeline(
+        "a flat picture of dagger", num_inference_steps=5, latents=latents, output_type="pt"
+    ).images
+    ours = model.replace(text={"text_encoder": encoder.eval()}).generate(
+        ["a flat picture of dagger"], [0], num_inference_steps=5
+    )
     torch.testing.assert_close((ours + 1) / 2, safe, atol=1e-4, rtol=0)
-    assert {"before_after.png", "recipe.json", "text_encoder", "scores.json"} <= {p.name for p in out.iterdir()}
+    assert {"before_after.png", "recipe.json", "text_encoder", "scores.json"} <= {
+        p.name for p in out.iterdir()
+    }

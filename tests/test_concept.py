@@ -28,7 +28,9 @@ def test_a_name_that_is_given_twice_counts_once() -> None:
     assert parse_concepts("church") == [Concept(name="church")]
 
 
-@pytest.mark.parametrize("name", ["church, van gogh", "church,", "church; van gogh", "church|dog", "church\nvan gogh"])
+@pytest.mark.parametrize(
+    "name", ["church, van gogh", "church,", "church; van gogh", "church|dog", "church\nvan gogh"]
+)
 def test_a_list_in_one_text_is_refused_with_the_way_out(name: str) -> None:
     for parse in (
         lambda: Concept.parse(name),

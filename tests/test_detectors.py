@@ -42,13 +42,26 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(root / "clip")
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+    )
+    CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
+    ).save_pretrained(root / "clip")
     tokenizer.save_pretrained(root / "clip")
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / "clip")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        root / "clip"
+    )
     resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=6)
     ResNetForImageClassification(resnet).save_pretrained(root / "resnet")
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / "resnet")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        root / "resnet"
+    )
     save_file({"prompts": torch.randn(2, 8)}, root / "q16.safetensors")
     return root
 
@@ -92,7 +105,9 @@ def test_contract(name: str, folders: Path) -> None:
     scores = detector.scores(PICTURES)
     assert scores.shape == (5,)
     assert ((scores >= 0) & (scores <= 1)).all()
-    torch.testing.assert_close(detector.scores(PICTURES[2:3]), scores[2:3], atol=1e-5, rtol=1e-4)  # a picture's score is its own
+    torch.testing.assert_close(
+        detector.scores(PICTURES[2:3]), scores[2:3], atol=1e-5, rtol=1e-4
+    )  # a picture's score is its own
     identity = detector.identity
     assert identity.name == detector.name
     assert identity.version
@@ -135,7 +150,9 @@ def test_a_testbed_brings_detectors_of_its_own_beside_the_general_ones(folders: 
 def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
     plain = make("always", folders)
     assert plain.identity.validation == {}
-    checked = plain.validated(Known(torch.tensor([0.9, 0.6, 0.2]), torch.tensor([0.1, 0.55]), "five pictures"))
+    checked = plain.validated(
+        Known(torch.tensor([0.9, 0.6, 0.2]), torch.tensor([0.1, 0.55]), "five pictures")
+    )
     assert plain.identity.validation == {}
     for threshold, seen, refused in ((0.5, 2, 1), (0.6, 2, 2), (0.05, 3, 0)):
         record = checked.at(threshold).identity.validation
@@ -148,7 +165,9 @@ def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
 def test_the_judge_carries_its_record_of_every_concept(concept: str) -> None:
     judge = emoji(concept)
     record = judge.identity.validation
-    n_positive = 6 * 163 if judge.is_style else 6 * 4 * len(judge.classes)  # changes, and the drawings of each class or style
+    n_positive = (
+        6 * 163 if judge.is_style else 6 * 4 * len(judge.classes)
+    )  # changes, and the drawings of each class or style
     assert (record["positives"]["n"], record["negatives"]["n"]) == (n_positive, 6 * 652 - n_positive)
     assert record["positives"]["share"] >= 0.9
     assert record["negatives"]["share"] >= 0.99
@@ -192,7 +211,11 @@ def test_options_are_given_as_text(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("always", {"threshold": "2"}, "Option threshold of detector 'always': Input should be less than or equal to 1"),
+        (
+            "always",
+            {"threshold": "2"},
+            "Option threshold of detector 'always': Input should be less than or equal to 1",
+        ),
         ("always", {"treshold": "1"}, "did you mean 'threshold'"),
         ("clip_zero_shot", {"words": "church"}, "needs the option `source`"),
         ("clip_zero_shot", {"source": "x"}, "Cannot load 'x' as a CLIP"),
@@ -226,7 +249,10 @@ def test_classes_of_nudenet_may_be_named() -> None:
         "BUTTOCKS_EXPOSED",
     )
     nudenet = registry.load("detectors", "nudenet")
-    with pytest.raises(InputError, match="Unknown class of NudeNet 'FEMALE_BREASTS_EXPOSED'; did you mean 'FEMALE_BREAST_EXPOSED'"):
+    with pytest.raises(
+        InputError,
+        match="Unknown class of NudeNet 'FEMALE_BREASTS_EXPOSED'; did you mean 'FEMALE_BREAST_EXPOSED'",
+    ):
         nudenet.for_concept("NSFW", {"classes": "BUTTOCKS_EXPOSED, female_breasts_exposed"})
     for options in ({"classes": ""}, {"classes": " , "}):
         with pytest.raises(InputError, match="at least 1 item"):
@@ -238,7 +264,11 @@ def test_classes_of_nudenet_may_be_named() -> None:
 def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = registry.load("detectors", "open_nsfw").for_concept("nudity")
     seen = []
-    monkeypatch.setattr(detector.classifier, "score_images", lambda batch: seen.extend(batch) or torch.zeros(len(batch)).numpy())
+    monkeypatch.setattr(
+        detector.classifier,
+        "score_images",
+        lambda batch: seen.extend(batch) or torch.zeros(len(batch)).numpy(),
+    )
     red = torch.full((17, 3, 8, 8), -1.0)
     red[:, 0] = 1
     assert detector.scores(red).shape == (17,)
@@ -257,7 +287,11 @@ def test_nudenet_gets_rgb() -> None:
     assert detector.scores(red).tolist() == [0.0]
     assert seen[0][0, 0].tolist() == [255, 0, 0]
     assert nudenet.NudeDetector is not None
-    nine = registry.load("detectors", "nudenet").for_concept("nudity", {"classes": "unlearn_diff_atk", "threshold": "0.6"}).identity
+    nine = (
+        registry.load("detectors", "nudenet")
+        .for_concept("nudity", {"classes": "unlearn_diff_atk", "threshold": "0.6"})
+        .identity
+    )
     assert (len(nine.classes), nine.threshold) == (9, 0.6)
     with pytest.raises(InputError, match="sees nudity"):
         registry.load("detectors", "nudenet").for_concept("church")

@@ -79,13 +79,17 @@ def add_noise(model: DiffusionModel) -> torch.Tensor:
 
 
 def denoise_partly(model: DiffusionModel) -> torch.Tensor:
-    some = model.denoise(model.initial_noise([1, 2]), model.encode(["church", "dog"]), model.uncond(), stop=2, **SAMPLING)
+    some = model.denoise(
+        model.initial_noise([1, 2]), model.encode(["church", "dog"]), model.uncond(), stop=2, **SAMPLING
+    )
     return some.latents
 
 
 def denoise_each(model: DiffusionModel) -> torch.Tensor:
     cond = model.encode(["church", "dog", "boat"])
-    found = model.denoise_each(model.initial_noise([1, 2, 3]), cond, model.uncond(), stops=[2, 0, 1], **SAMPLING)
+    found = model.denoise_each(
+        model.initial_noise([1, 2, 3]), cond, model.uncond(), stops=[2, 0, 1], **SAMPLING
+    )
     model.predict(found.latents, found.timesteps, cond)
     return found.latents
 
@@ -150,7 +154,9 @@ def test_a_model_in_half_precision_returns_float32_close_to_its_own(use, dtype):
 
 @pytest.mark.parametrize("low_memory", [False, True])
 @pytest.mark.parametrize("name", ERASERS)
-def test_an_eraser_elsewhere_changes_what_it_changes_at_home(name: str, words: Knowledge, low_memory: bool) -> None:
+def test_an_eraser_elsewhere_changes_what_it_changes_at_home(
+    name: str, words: Knowledge, low_memory: bool
+) -> None:
     model = tiny_model()
     safe = erase(name, model, words).apply(model)
     expected = state(safe)
@@ -161,12 +167,16 @@ def test_an_eraser_elsewhere_changes_what_it_changes_at_home(name: str, words: K
         images = images_of(safe_elsewhere)
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            found[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+        )
     torch.testing.assert_close(images.cpu(), images_of(safe), rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ERASERS)
-def test_an_erasure_made_elsewhere_is_read_there_and_at_home(name: str, words: Knowledge, tmp_path: Path) -> None:
+def test_an_erasure_made_elsewhere_is_read_there_and_at_home(
+    name: str, words: Knowledge, tmp_path: Path
+) -> None:
     with elsewhere(draws=False):
         moved = tiny_model_elsewhere()
         erasure = erase(name, moved, words)
@@ -180,7 +190,9 @@ def test_an_erasure_made_elsewhere_is_read_there_and_at_home(name: str, words: K
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", ERASERS)
-def test_an_eraser_works_on_a_model_in_half_precision(name: str, dtype: torch.dtype, words: Knowledge) -> None:
+def test_an_eraser_works_on_a_model_in_half_precision(
+    name: str, dtype: torch.dtype, words: Knowledge
+) -> None:
     model = tiny_model().to(dtype=dtype)
     before = images_of(model)
     safe = erase(name, model, words).apply(model)
@@ -188,7 +200,9 @@ def test_an_eraser_works_on_a_model_in_half_precision(name: str, dtype: torch.dt
     assert after.isfinite().all()
     assert not torch.equal(after, before)
     assert torch.equal(images_of(model), before), "the original is untouched"
-    assert {parameter.dtype for module in safe.components.values() for parameter in module.parameters()} == {dtype}
+    assert {parameter.dtype for module in safe.components.values() for parameter in module.parameters()} == {
+        dtype
+    }
 
 
 # -- attacks -------------------------------------------------------------------------------------------------
@@ -209,7 +223,9 @@ def test_an_attack_elsewhere_finds_what_it_finds_at_home(name: str, words: Knowl
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_works_on_a_model_in_half_precision(name: str, dtype: torch.dtype, words: Knowledge) -> None:
+def test_an_attack_works_on_a_model_in_half_precision(
+    name: str, dtype: torch.dtype, words: Knowledge
+) -> None:
     found = attack(name, tiny_model().to(dtype=dtype), words)
     assert [a.checks for a in found.attempts] == [ATTACKS[name].checks] * 3
     assert found.record.stopped == "finished"

@@ -131,7 +131,9 @@ ALLOWED = {
     "to a name": lambda: home(2).to(str(DEVICE)),
     "like": lambda: torch.zeros_like(away(2)) + away(2).new_ones(2) + torch.rand_like(away(2)),
     "like, elsewhere": lambda: torch.zeros_like(home(2), device=DEVICE) + home(2).new_ones(2, device=DEVICE),
-    "factories": lambda: torch.zeros(2, device=DEVICE) + torch.arange(2, device=DEVICE) + torch.tensor([1, 2], device=DEVICE),
+    "factories": lambda: (
+        torch.zeros(2, device=DEVICE) + torch.arange(2, device=DEVICE) + torch.tensor([1, 2], device=DEVICE)
+    ),
     "as_tensor": lambda: torch.as_tensor(home(2), device=DEVICE) + torch.as_tensor([1.0, 2.0], device=DEVICE),
     "one_hot": lambda: F.one_hot(ids(0, 1, device=DEVICE), 3) * away(2, 3),
     "gumbel": lambda: F.gumbel_softmax(away(2, 3)) * away(2, 3),
@@ -238,7 +240,10 @@ def test_a_module_keeps_its_place_in_copies_and_states():
         assert {tensor.device for tensor in layer.state_dict().values()} == {DEVICE}
         assert torch.equal(layer.weight, copied.weight * 2)
         assert layer.cpu().weight.is_cpu
-        assert torch.func.functional_call(copied, dict(copied.named_parameters()), away(1, N_IN)).device == DEVICE
+        assert (
+            torch.func.functional_call(copied, dict(copied.named_parameters()), away(1, N_IN)).device
+            == DEVICE
+        )
 
 
 def test_a_freed_address_is_not_taken_for_elsewhere():
@@ -271,7 +276,9 @@ def losses_of_training(device: torch.device, checkpointing: bool) -> list[float]
     pipeline.unet.to(device)
     pipeline.text_encoder.to(device)
     optimizer = torch.optim.Adam([*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()], lr=1e-2)
-    rows = pipeline.tokenizer(["a photo of a church", "dog"], padding="max_length", return_tensors="pt").input_ids
+    rows = pipeline.tokenizer(
+        ["a photo of a church", "dog"], padding="max_length", return_tensors="pt"
+    ).input_ids
     noise = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).to(device)
     pipeline.scheduler.set_timesteps(3, device=device)
     losses = []

@@ -23,7 +23,9 @@ def test_a_concept_splits_the_classes(name: str) -> None:
         assert all(groups)
     assert not set(found.train_words) & set(found.test_words)
     words = emoji.knowledge(name)
-    assert not set(found.test_words) & {*words.related, *words.unrelated}, "words held out for evaluation are never used in erasing"
+    assert not set(found.test_words) & {*words.related, *words.unrelated}, (
+        "words held out for evaluation are never used in erasing"
+    )
     assert words.overlap == ()
 
 
@@ -79,7 +81,9 @@ def test_a_seed_depends_on_the_prompt_not_on_its_place() -> None:
 def test_shipped_parts_load_offline_and_fit_each_other() -> None:
     tokenizer = CLIPTokenizer.from_pretrained(emoji.path() / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(emoji.path() / "text_encoder", dtype=torch.float32)
-    tokens = tokenizer(["a line art picture of church"], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    tokens = tokenizer(
+        ["a line art picture of church"], padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
     assert tokens.shape == (1, 32)
     assert torch.isfinite(encoder(tokens).last_hidden_state).all()
     autoencoder = AutoencoderTiny.from_pretrained(emoji.path() / "vae", dtype=torch.float32)

@@ -33,7 +33,16 @@ from sgrace.testbeds.emoji import EmojiTestbed
 
 from .conftest import tiny_pipeline, tiny_tokenizer
 
-SHORT = ["--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4"]
+SHORT = [
+    "--set",
+    "rounds=1",
+    "--set",
+    "attack_steps=1",
+    "--set",
+    "edit_steps=2",
+    "--set",
+    "num_inference_steps=4",
+]
 
 
 def sgrace(*args: str | Path) -> Result:
@@ -46,13 +55,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_pipeline().save_pretrained(root / "tiny")
     (root / "words.txt").write_text("church\nchapel\n\ndog, tree\nboat, house\n")
     (root / "prompts.txt").write_text("a photo of church\n<script>alert(1)</script> church\n")
-    given = ("--model", root / "tiny", "--knowledge", root / "words.txt", "--kind", "harmful", "--out", root / "safe")
+    given = (
+        "--model",
+        root / "tiny",
+        "--knowledge",
+        root / "words.txt",
+        "--kind",
+        "harmful",
+        "--out",
+        root / "safe",
+    )
     assert sgrace("erase", "church", *given, *SHORT, "--json").exit_code == 0
     return root
 
 
 def evaluate(folder: Path, out: Path, *more: str | Path) -> Result:
-    given = ("--prompts", folder / "prompts.txt", "--knowledge", folder / "words.txt", "--suite", "quick", "--json")
+    given = (
+        "--prompts",
+        folder / "prompts.txt",
+        "--knowledge",
+        folder / "words.txt",
+        "--suite",
+        "quick",
+        "--json",
+    )
     return sgrace("evaluate", folder / "safe", *given, "--out", out, *more)
 
 
@@ -81,7 +107,9 @@ def test_evaluate_writes_everything_and_goes_on_where_it_was(folder: Path, tmp_p
     def without_time(text: str) -> str:
         return re.sub(r'"seconds":[0-9.]+', "", text)
 
-    assert without_time(again.stdout) == without_time(first.stdout), "the same numbers as without the interruption"
+    assert without_time(again.stdout) == without_time(first.stdout), (
+        "the same numbers as without the interruption"
+    )
 
 
 def test_the_report_is_one_page_that_runs_nothing_of_the_prompts(folder: Path, tmp_path: Path) -> None:
@@ -90,17 +118,40 @@ def test_the_report_is_one_page_that_runs_nothing_of_the_prompts(folder: Path, t
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert not re.search(r'(src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
-    assert page.count('class="veil"') == 4, "flagged pictures of a harmful concept are blurred: two originals, two erased"
+    assert page.count('class="veil"') == 4, (
+        "flagged pictures of a harmful concept are blurred: two originals, two erased"
+    )
 
 
 def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> None:
-    given = ("--prompts", folder / "prompts.txt", "--knowledge", folder / "words.txt", "--suite", "quick", "--json", "--concept", "church")
-    more = ("--detector", "never", "--attacks", "none", "--text-encoder", folder / "safe" / "text_encoder", "--out", tmp_path / "found")
+    given = (
+        "--prompts",
+        folder / "prompts.txt",
+        "--knowledge",
+        folder / "words.txt",
+        "--suite",
+        "quick",
+        "--json",
+        "--concept",
+        "church",
+    )
+    more = (
+        "--detector",
+        "never",
+        "--attacks",
+        "none",
+        "--text-encoder",
+        folder / "safe" / "text_encoder",
+        "--out",
+        tmp_path / "found",
+    )
     swapped = sgrace("evaluate", folder / "tiny", *given, *more)
     assert swapped.exit_code == 0, swapped.output
     direct = evaluate(folder, tmp_path / "direct", "--detector", "never", "--attacks", "none")
     assert json.loads(swapped.stdout)["target_sha256"] == json.loads(direct.stdout)["target_sha256"]
-    bad = sgrace("evaluate", folder / "tiny", *given, *more[:-2], "--unet", folder / "safe", "--out", tmp_path / "bad")
+    bad = sgrace(
+        "evaluate", folder / "tiny", *given, *more[:-2], "--unet", folder / "safe", "--out", tmp_path / "bad"
+    )
     assert bad.exit_code == 2
     assert "Cannot load a part" in bad.stderr
     assert not (tmp_path / "bad").exists()
@@ -123,12 +174,16 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    clip = CLIPConfig(text_config=text.to_dict(), vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=8)
+    clip = CLIPConfig(
+        text_config=text.to_dict(), vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=8
+    )
     CLIPModel(clip).save_pretrained(root / "clip")
     tokenizer.save_pretrained(root / "clip")
     Dinov2Model(Dinov2Config(**vision)).save_pretrained(root / "dino")
     for name in ("clip", "dino"):
-        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(root / name)
+        CLIPImageProcessorPil(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        ).save_pretrained(root / name)
     unet = tiny_pipeline().unet
     with torch.no_grad():
         for parameter in unet.parameters():
@@ -141,7 +196,16 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_foreign_model_is_compared_on_the_features_of_any_network(
     folder: Path, networks: Path, tmp_path: Path, network: str, reads_texts: bool
 ) -> None:
-    given = ("--detector", "never", "--attacks", "none", "--unet", networks / "unet", "--features", networks / network)
+    given = (
+        "--detector",
+        "never",
+        "--attacks",
+        "none",
+        "--unet",
+        networks / "unet",
+        "--features",
+        networks / network,
+    )
     done = evaluate(folder, tmp_path / "found", *given)
     assert done.exit_code == 0, done.output
     found = Evaluation.from_file(tmp_path / "found" / "evaluation.json")
@@ -167,7 +231,11 @@ def test_a_foreign_model_is_compared_on_the_features_of_any_network(
 
 def test_equal_pictures_are_at_no_distance(networks: Path) -> None:
     pictures = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for extractor in (EmojiTestbed().features(), from_hub(str(networks / "clip")), from_hub(str(networks / "dino"))):
+    for extractor in (
+        EmojiTestbed().features(),
+        from_hub(str(networks / "clip")),
+        from_hub(str(networks / "dino")),
+    ):
         sized = torch.nn.functional.interpolate(pictures, 64) if extractor.layers else pictures
         found = fidelity_of(["church"] * 12, sized, sized, extractor)
         assert found.fid == pytest.approx(0, abs=1e-4)
@@ -179,7 +247,13 @@ def test_equal_pictures_are_at_no_distance(networks: Path) -> None:
 
 @pytest.mark.parametrize("style", [False, True])
 def test_scores_of_other_benchmarks(style: bool) -> None:
-    shares = {"target": Share(1, 10), "synonyms": Share(2, 10), "neighbours": Share(8, 10), "unrelated": Share(6, 10), "rest": Share(9, 10)}
+    shares = {
+        "target": Share(1, 10),
+        "synonyms": Share(2, 10),
+        "neighbours": Share(8, 10),
+        "unrelated": Share(6, 10),
+        "rest": Share(9, 10),
+    }
     in_domain = ("neighbours",) if style else ("neighbours", "unrelated")
     found = scores_of(shares, shares["unrelated"] if style else Share(7, 10), in_domain)
     assert (found.ua.hits, found.ua.n) == (9, 10)
@@ -205,8 +279,13 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     assert not (tmp_path / "found").exists()
 
 
-def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(folder: Path, tmp_path: Path) -> None:
-    assert evaluate(folder, tmp_path / "found", "--detector", "always", "--attacks", "none,more_seeds").exit_code == 0
+def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(
+    folder: Path, tmp_path: Path
+) -> None:
+    assert (
+        evaluate(folder, tmp_path / "found", "--detector", "always", "--attacks", "none,more_seeds").exit_code
+        == 0
+    )
     found = Evaluation.from_file(tmp_path / "found" / "evaluation.json")
     gold = found.model_copy(update={"attacks": found.attacks[:1]})
     both = found.with_gold(gold)
@@ -218,7 +297,15 @@ def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(f
 
 def test_cells_of_the_table_are_text() -> None:
     rate = Rate.of(Share(1, 2))
-    row = {"attack": "=cmd", "access": "prompt", "plain": rate, "post_only": rate, "success": rate, "survival": None, "checks": 1}
+    row = {
+        "attack": "=cmd",
+        "access": "prompt",
+        "plain": rate,
+        "post_only": rate,
+        "success": rate,
+        "survival": None,
+        "checks": 1,
+    }
     row |= {"denoiser_rows": 1, "text_encoder_rows": 1, "seconds": 1.0, "stopped": "finished"}
     found = Evaluation.model_validate(
         {"concept": {"name": "c"}, "target": "t", "target_sha256": "", "base": None, "method": None}
@@ -228,13 +315,17 @@ def test_cells_of_the_table_are_text() -> None:
     assert "'=cmd" in found.csv()
 
 
-def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(model: DiffusionModel) -> None:
+def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(
+    model: DiffusionModel,
+) -> None:
     cond = model.encode(["church", "dog", ""])
     features = denoiser_features(model, cond, cond[2:])
     assert features[2].abs().max() < 1e-5
     assert features[:2].abs().max() > 1e-5
     assert not torch.allclose(features[0], features[1])
-    torch.testing.assert_close(denoiser_features(model, cond[1:2], cond[2:]), features[1:2], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        denoiser_features(model, cond[1:2], cond[2:]), features[1:2], atol=1e-6, rtol=1e-4
+    )
 
 
 def test_space_rows_rank_good_bad_and_collapsed_sets() -> None:

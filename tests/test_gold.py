@@ -39,7 +39,9 @@ def scene_of(target: DiffusionModel, original: DiffusionModel) -> Scene:
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
 def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, concept: str) -> None:
     model = emoji.gold(concept).apply(original)
-    shares, _ = measure(model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 24, seed=0))
+    shares, _ = measure(
+        model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 24, seed=0)
+    )
     assert shares["target"].value <= 0.1
     assert shares["synonyms"].value <= 0.1
     assert shares["neighbours"].value >= 0.6
@@ -47,11 +49,18 @@ def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, c
 
 
 @pytest.mark.parametrize(("name", "least"), [("more_seeds", 10), ("p4d_k", 5)])  # of 12 prompts
-def test_attacks_find_what_is_there_and_not_what_is_not(original: DiffusionModel, gold: DiffusionModel, name: str, least: int) -> None:
+def test_attacks_find_what_is_there_and_not_what_is_not(
+    original: DiffusionModel, gold: DiffusionModel, name: str, least: int
+) -> None:
     found = {}
     for title, model in (("original", original), ("gold", gold)):
         scene = scene_of(model, original)
-        attempts = registry.load("attacks", name).preset("quick").run(scene, api.UNLIMITED, every_prompt=True).attempts
+        attempts = (
+            registry.load("attacks", name)
+            .preset("quick")
+            .run(scene, api.UNLIMITED, every_prompt=True)
+            .attempts
+        )
         found[title] = sum(attempt.success for attempt in attempts)
     assert found["original"] >= least
     assert found["gold"] <= 1
@@ -68,13 +77,18 @@ def test_a_shortlist_holds_the_words_that_are_wanted(original: DiffusionModel) -
 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
 @pytest.mark.parametrize("suite", ["quick", "standard"])
-def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(original: DiffusionModel, concept: str, suite: str) -> None:
+def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(
+    original: DiffusionModel, concept: str, suite: str
+) -> None:
     shipped = Evaluation.from_file(emoji.gold_path(concept) / f"evaluation-{suite}.json")
     assert (shipped.concept.name, shipped.suite, shipped.seed) == (concept, suite, 0)
     assert shipped.target_sha256 == api.fingerprint(emoji.gold(concept).apply(original)).weights
     testbed = emoji.EmojiTestbed()
     assert shipped.detector == testbed.detector(testbed.resolve(concept)).identity.as_dict()
-    assert testbed.reference(testbed.resolve(concept), suite) == emoji.gold_path(concept) / f"evaluation-{suite}.json"
+    assert (
+        testbed.reference(testbed.resolve(concept), suite)
+        == emoji.gold_path(concept) / f"evaluation-{suite}.json"
+    )
     assert tuple(row.attack for row in shipped.attacks) == SUITES[suite].attacks
 
 
@@ -92,5 +106,7 @@ def test_all_of_them_together_are_small() -> None:
 
 def test_a_missing_retrained_model_is_told() -> None:
     assert "weapon" in emoji.gold_concepts()
-    with pytest.raises(InputError, match="Unknown concept of a retrained model 'weapn'; did you mean 'weapon'"):
+    with pytest.raises(
+        InputError, match="Unknown concept of a retrained model 'weapn'; did you mean 'weapon'"
+    ):
         emoji.gold("weapn")

@@ -11,7 +11,9 @@ from sgrace.testbeds.emoji.training.loop import Schedule, train
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("killed_at", [1, 5, 9])
-def test_a_killed_run_ends_where_an_uninterrupted_one_ends(tmp_path: Path, ema: float, killed_at: int) -> None:
+def test_a_killed_run_ends_where_an_uninterrupted_one_ends(
+    tmp_path: Path, ema: float, killed_at: int
+) -> None:
     schedule = Schedule(steps=12, batch=8, lr=0.05, warmup=3, ema=ema, save_every=4)
 
     def run(work: Path, kill: int | None) -> dict[str, Tensor]:

@@ -25,21 +25,32 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_coverage_density_and_spill_over_against_loops(k: int) -> None:
-    reference, samples, others = points(12, seed=1), points(7, seed=2, shift=0.3), points(9, seed=3, shift=1.0)
-    radius = [sorted(distance(r, q) for j, q in enumerate(reference) if j != i)[k - 1] for i, r in enumerate(reference)]
+    reference, samples, others = (
+        points(12, seed=1),
+        points(7, seed=2, shift=0.3),
+        points(9, seed=3, shift=1.0),
+    )
+    radius = [
+        sorted(distance(r, q) for j, q in enumerate(reference) if j != i)[k - 1]
+        for i, r in enumerate(reference)
+    ]
     inside = [[distance(r, s) < radius[i] for s in samples] for i, r in enumerate(reference)]
     assert concept_space.coverage(reference, samples, k) == pytest.approx(sum(map(any, inside)) / 12)
     assert concept_space.density(reference, samples, k) == pytest.approx(sum(map(sum, inside)) / (k * 7))
     spilled = 0
     for sample in samples:
-        near = sorted([(distance(sample, r), 0) for r in reference] + [(distance(sample, o), 1) for o in others])[:5]
+        near = sorted(
+            [(distance(sample, r), 0) for r in reference] + [(distance(sample, o), 1) for o in others]
+        )[:5]
         spilled += sum(flag for _, flag in near) >= 3
     assert concept_space.spill_over(reference, others, samples) == pytest.approx(spilled / 7)
 
 
 def test_fill_distance_against_loops() -> None:
     a, b = points(8, seed=4), points(5, seed=5)
-    assert concept_space.fill_distance(a, b) == pytest.approx(np.mean([min(distance(x, y) for y in b) for x in a]))
+    assert concept_space.fill_distance(a, b) == pytest.approx(
+        np.mean([min(distance(x, y) for y in b) for x in a])
+    )
     assert concept_space.fill_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
@@ -68,7 +79,10 @@ def test_mmd_against_loops_and_unbiased_under_the_null() -> None:
     within_y = np.mean([kernel(a, b) for a, b in itertools.permutations(y, 2)])
     between = np.mean([kernel(a, b) for a in x for b in y])
     assert concept_space.mmd_squared(x, y, widths) == pytest.approx(within_x + within_y - 2 * between)
-    null = [concept_space.mmd_squared(points(20, seed=2 * s), points(15, seed=2 * s + 1), (2.0,)) for s in range(200)]
+    null = [
+        concept_space.mmd_squared(points(20, seed=2 * s), points(15, seed=2 * s + 1), (2.0,))
+        for s in range(200)
+    ]
     assert abs(np.mean(null)) < 4 * np.std(null) / math.sqrt(200)
 
 
@@ -76,10 +90,14 @@ def test_the_permutation_test_keeps_its_level_and_sees_a_shift() -> None:
     rejected = 0
     for s in range(100):
         x, y = points(12, seed=3 * s), points(12, seed=3 * s + 1)
-        rejected += concept_space.mmd_test(x, y, concept_space.mmd_widths(x), permutations=99, seed=s)[1] <= 0.1
+        rejected += (
+            concept_space.mmd_test(x, y, concept_space.mmd_widths(x), permutations=99, seed=s)[1] <= 0.1
+        )
     assert 1 <= rejected <= 21, "10 of 100 expected; outside with probability below 0.001"
     x = points(30)
-    assert concept_space.mmd_test(x, points(30, seed=1, shift=1.5), concept_space.mmd_widths(x), permutations=99)[1] == pytest.approx(0.01)
+    assert concept_space.mmd_test(
+        x, points(30, seed=1, shift=1.5), concept_space.mmd_widths(x), permutations=99
+    )[1] == pytest.approx(0.01)
 
 
 def test_vendi_counts_different_samples() -> None:
@@ -102,13 +120,21 @@ def test_fid_against_the_general_matrix_root() -> None:
     x, y = points(50, 5, seed=1), points(60, 5, seed=2, shift=0.4) * 1.3
     covariances = [np.cov(a.numpy().T) for a in (x, y)]
     eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
-    wanted = ((x.mean(0) - y.mean(0)).numpy() ** 2).sum() + sum(map(np.trace, covariances)) - 2 * np.sqrt(eigenvalues.astype(complex)).sum()
+    wanted = (
+        ((x.mean(0) - y.mean(0)).numpy() ** 2).sum()
+        + sum(map(np.trace, covariances))
+        - 2 * np.sqrt(eigenvalues.astype(complex)).sum()
+    )
     assert fidelity.fid(x, y) == pytest.approx(wanted.real)
     assert fidelity.fid(x, x) == pytest.approx(0, abs=1e-9)
     few = [points(4, 16), points(5, 16, seed=1)]
     root = [np.cov(a.numpy().T) for a in few]  # of lower rank than the features
     eigenvalues = np.linalg.eigvals(root[0] @ root[1]).real.clip(0)
-    wanted = ((few[0].mean(0) - few[1].mean(0)).numpy() ** 2).sum() + sum(map(np.trace, root)) - 2 * np.sqrt(eigenvalues).sum()
+    wanted = (
+        ((few[0].mean(0) - few[1].mean(0)).numpy() ** 2).sum()
+        + sum(map(np.trace, root))
+        - 2 * np.sqrt(eigenvalues).sum()
+    )
     assert fidelity.fid(*few) == pytest.approx(wanted, abs=1e-5), "fewer pictures than features"
 
 
@@ -149,7 +175,9 @@ def test_kid_cmmd_and_precision_recall_against_loops() -> None:
 
     def within_balls(of: Tensor, manifold: Tensor) -> float:
         radius = [sorted(distance(p, q) for q in manifold)[2] for p in manifold]
-        return float(np.mean([any(distance(p, q) <= r for q, r in zip(manifold, radius, strict=True)) for p in of]))
+        return float(
+            np.mean([any(distance(p, q) <= r for q, r in zip(manifold, radius, strict=True)) for p in of])
+        )
 
     assert fidelity.precision_recall(x, y, k=2) == pytest.approx((within_balls(y, x), within_balls(x, y)))
 
@@ -161,7 +189,9 @@ def test_measures_agree_with_intuition_where_cmmd_does_not() -> None:
 
     def draw(n: int) -> Tensor:
         cluster = torch.randint(4, (n,), generator=generator)
-        return torch.nn.functional.normalize(centres[cluster] + 0.05 * torch.randn(n, 64, generator=generator), dim=1)
+        return torch.nn.functional.normalize(
+            centres[cluster] + 0.05 * torch.randn(n, 64, generator=generator), dim=1
+        )
 
     real, same, reference = draw(200), draw(200), draw(200)
     diffuse = real.mean(0) + 0.12 * torch.randn(200, 64, generator=generator)
@@ -169,7 +199,9 @@ def test_measures_agree_with_intuition_where_cmmd_does_not() -> None:
     assert concept_space.coverage(reference, same, 5) > 0.9
     assert concept_space.coverage(reference, diffuse, 5) < 0.05
     widths = concept_space.mmd_widths(reference)
-    assert concept_space.mmd_squared(reference, diffuse, widths) > 5 * abs(concept_space.mmd_squared(reference, same, widths))
+    assert concept_space.mmd_squared(reference, diffuse, widths) > 5 * abs(
+        concept_space.mmd_squared(reference, same, widths)
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
@@ -184,7 +216,7 @@ def test_at_k_and_worst_case() -> None:
     rows = [[False, True, False], [False, False, True], [False, False, False]]
     assert [attack_success.at_k(rows, k).hits for k in (1, 2, 3)] == [0, 1, 2]
     assert attack_success.worst_case({"a": [True, False, False], "b": [False, True, False]}) == Share(2, 3)
-    with pytest.raises(ValueError, match="4 pictures"):
+    with pytest.raises(ValueError, match="4 images"):
         attack_success.at_k(rows, 4)
     with pytest.raises(ValueError, match=r"zip\(\) argument"):
         attack_success.worst_case({"a": [True], "b": [True, False]})
@@ -212,7 +244,9 @@ def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> 
     data = points(50, 1, shift=2.0).flatten()
     low, high = jackknife(lambda rows: data[rows].mean().item(), 50)
     error = data.std().item() / math.sqrt(50)
-    assert (low, high) == pytest.approx((data.mean().item() - 1.959964 * error, data.mean().item() + 1.959964 * error))
+    assert (low, high) == pytest.approx(
+        (data.mean().item() - 1.959964 * error, data.mean().item() + 1.959964 * error)
+    )
 
     x, y = points(3000, 4, seed=1), points(3000, 4, seed=2, shift=0.5)
     truth, covered = fidelity.kid(x, y), 0

@@ -12,10 +12,11 @@ from diffusers import StableDiffusionPipeline
 
 from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
-from sgrace.models import StableDiffusion
+from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
-from sgrace.testbeds.emoji import Judge, denoiser, training_data, vocabulary
+from sgrace.testbeds.emoji import Judge, vocabulary
 from sgrace.testbeds.emoji.clip import Clip
+from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
 from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
@@ -27,7 +28,9 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {unicode_name.get(name, name): words for name, words in emoji.keyword_table().items()}
     names = [*table, "abacus", "adhesive bandage"]
     concepts = [{"name": name, "keywords": list(table.get(name, ("thing",)))} for name in names]
-    concept, source = (grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij"))
+    concept, source = (
+        grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij")
+    )
     images = np.random.default_rng(0).integers(0, 256, (len(concept), 64, 64, 3), dtype=np.uint8)
     art = Art(images, concept, source, concepts)
     monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)
@@ -51,18 +54,22 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     assert drawn.shape == (1, 64, 64, 3)
     assert np.isfinite(drawn).all()
     Judge.from_pretrained(tmp_path / "model")
-    assert Clip.from_pretrained(tmp_path / "model").texts(["fish"]).norm().item() == pytest.approx(1, abs=1e-4)
+    assert Clip.from_pretrained(tmp_path / "model").texts(["fish"]).norm().item() == pytest.approx(
+        1, abs=1e-4
+    )
 
     # stages that are named go on from the exported weights, the others count as finished
     again = Recipe(tmp_path / "again", "cpu", seed=1, steps=1)
     again.adopt(tmp_path / "model", retrain=("denoiser",))
     again.run(("denoiser",))
     export(again, tmp_path / "second")
-    first, second = (StableDiffusion.from_pretrained(tmp_path / name) for name in ("model", "second"))
+    first = load_model_from(tmp_path / "model").components
+    second = load_model_from(tmp_path / "second").components
     for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
-        weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
-        assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True)) is same, part
-    moved = [(a - b).abs().max().item() for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)]
+        pairs = zip(first[part].state_dict().values(), second[part].state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) is same, part
+    pairs = zip(first["unet"].parameters(), second["unet"].parameters(), strict=True)
+    moved = [(a - b).abs().max().item() for a, b in pairs]
     assert max(moved) < 0.01, "one step from the given weights, not from new ones"
 
 
@@ -76,7 +83,11 @@ def test_the_gpu_preset_needs_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("random_art")
 @pytest.mark.parametrize("name", ["weapon", "church", "line art"])
 def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name: str) -> None:
-    concept, data, whole = emoji.resolve(name), training_data.EmojiData(tmp_path, name), training_data.EmojiData(tmp_path)
+    concept, data, whole = (
+        emoji.resolve(name),
+        training_data.EmojiData(tmp_path, name),
+        training_data.EmojiData(tmp_path),
+    )
     pictures = torch.cat([data.pictures(built_in=True), data.pictures(built_in=False)]).tolist()
     rng = random.Random(0)
     captions = [data.caption(i, rng) for i in pictures for _ in range(8)]
@@ -103,12 +114,15 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
 
     Recipe(tmp_path, "cpu", seed=0, steps=1, without="weapon").run(("clip", "denoiser"))
     export(Recipe.found_in(tmp_path), tmp_path / "gold")
-    gold, model = Erasure.from_pretrained(tmp_path / "gold"), StableDiffusion.from_pretrained(emoji.path())
-    assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
-    assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]
+    gold = Erasure.from_pretrained(tmp_path / "gold")
+    model = load_model_from(emoji.path())
+    assert [concept.model_dump() for concept in gold.recipe.concepts] == [
+        {"name": "weapon", "kind": "harmful"}
+    ]
+    assert [stage["stage"] for stage in gold.recipe.details["stages"]] == ["clip", "denoiser"]
     retrained = gold.apply(model)
-    pairs = {"text encoder": (model.text_encoder, retrained.text_encoder), "unet": (model.pipeline.unet, retrained.pipeline.unet)}
-    for part, modules in pairs.items():
-        old, new = (dict(module.named_parameters()) for module in modules)
+    for part in ("text_encoder", "unet"):
+        old = dict(model.components[part].named_parameters())
+        new = dict(retrained.components[part].named_parameters())
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
         assert {value.dtype for value in new.values()} == {torch.float32}

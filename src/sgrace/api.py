@@ -56,7 +56,8 @@ def erase(
         seed: same seed, same weights.
 
     Raises:
-        InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing words.
+        InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing
+            words.
     """
     names = _names(concepts)
     plugin = registry.load("erasers", method)
@@ -156,8 +157,10 @@ def evaluate(
         detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept; images of a concept of unknown kind are blurred in reports.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
-        features: network on whose features images are compared, or its folder or hub id; a testbed has its own.
-        out: folder of the attack sets and images; the same call again goes on in it. Nothing is kept, if absent.
+        features: network on whose features images are compared, or its folder or hub id; a testbed has its
+            own.
+        out: folder of the attack sets and images; the same call again resumes there. If absent, nothing is
+            written.
         seed: of the attacks.
 
     Raises:
@@ -172,7 +175,9 @@ def evaluate(
     extractor = from_hub(features) if isinstance(features, str) else features
     loaded = model if isinstance(model, Loaded) else load_target(model, original)
     if extractor is not None and loaded.original is None:
-        raise InputError("--features compares images with those of the model before erasing: name it with --base.")
+        raise InputError(
+            "--features compares images with those of the model before erasing: name it with --base."
+        )
     scene, testbed = prepare(
         loaded,
         concept,
@@ -215,18 +220,22 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
     """Check the settings of an eraser before any work.
 
     Raises:
-        InputError: the settings train for no step, or replace a concept by itself.
+        InputError: the settings train for no step, or replace a concept with the same concept.
     """
     values = config.model_dump()
     # a method that counts in iterations may have rounds of something else
-    length = next((name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None)
+    length = next(
+        (name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None
+    )
     for name in (length, "edit_steps"):
         if name is not None and values.get(name) == 0:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
     replacement = " ".join(str(values.get("replacement") or "").lower().split())
     for target in targets:
         if replacement in {target.concept.name, *target.words.related}:
-            raise InputError(f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased.")
+            raise InputError(
+                f"The replacement {replacement!r} shows {target.concept.name!r} itself: nothing is erased."
+            )
 
 
 def _names(concepts: str | Sequence[str]) -> list[str]:
@@ -237,7 +246,9 @@ def _names(concepts: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(Concept.parse(name).name for name in given))
 
 
-def _by_concept(names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None) -> dict[str, Knowledge] | None:
+def _by_concept(
+    names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None
+) -> dict[str, Knowledge] | None:
     if words is None:
         return None
     given = [words] if isinstance(words, Knowledge) else list(words)

@@ -57,7 +57,9 @@ class Concept(BaseModel):
         if not isinstance(name, str):
             raise InputError(f"A concept is given by its name, a text, not by {str(name)[:40]!r}.")
         if _SEPARATORS.search(name.strip()):
-            raise InputError(f"{name[:80]!r} lists several concepts; name them separately, one argument each.")
+            raise InputError(
+                f"{name[:80]!r} lists several concepts; name them separately, one argument each."
+            )
         if kind not in get_args(Kind):
             raise unknown("kind of concept", str(kind), get_args(Kind))
         cls._readable(name)  # pydantic would wrap the error in its own report

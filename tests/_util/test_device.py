@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 HALF = [torch.bfloat16, torch.float16]
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has an accelerator")
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has an accelerator"
+)
 def test_without_an_accelerator_auto_is_the_cpu_in_float32_and_others_are_refused():
     assert devices.choose_device("auto") == CPU
     assert devices.choose_dtype("auto", CPU) == torch.float32

@@ -76,7 +76,9 @@ def test_a_new_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("make", [new_folder, new_file, lambda path: resumable_folder(path, {"seed": 0})])
-def test_a_block_that_fails_leaves_nothing_not_even_parents(tmp_path: Path, make, failure: type[BaseException]) -> None:
+def test_a_block_that_fails_leaves_nothing_not_even_parents(
+    tmp_path: Path, make, failure: type[BaseException]
+) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(failure), make(tmp_path / "a" / "b" / "c" / "out"):
         raise failure

@@ -16,12 +16,17 @@ def test_files_are_hashed_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name, value in content.items():
         (tmp_path / name).write_bytes(value)
     assert sha256(tmp_path / "b") == hashlib.sha256(content["b"]).hexdigest()
-    assert sha256_of_files(tmp_path / name for name in "ba") == hashlib.sha256(content["a"] + content["b"]).hexdigest()
+    assert (
+        sha256_of_files(tmp_path / name for name in "ba")
+        == hashlib.sha256(content["a"] + content["b"]).hexdigest()
+    )
 
 
 def test_tensors_are_hashed_by_name_and_bytes() -> None:
     first, second = torch.arange(6.0).reshape(2, 3), torch.tensor(2.0)
-    expected = hashlib.sha256(b"{}" + b"x" + first.numpy().tobytes() + b"x" + second.numpy().tobytes()).hexdigest()
+    expected = hashlib.sha256(
+        b"{}" + b"x" + first.numpy().tobytes() + b"x" + second.numpy().tobytes()
+    ).hexdigest()
     assert sha256_of_tensors({"x": first}, {"x": second}, header="{}") == expected
     column = torch.stack([first, -first], dim=-1)[..., 0]  # not contiguous
     assert sha256_of_tensors({"x": column}) == sha256_of_tensors({"x": first})

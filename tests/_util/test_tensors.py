@@ -21,7 +21,10 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     tensors, metadata = read_tensors(tmp_path / "file")
     assert metadata == {"kind": "gated"}
     assert tensors.keys() == sliced.keys()
-    assert all(torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in sliced.items())
+    assert all(
+        torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
+        for name, value in sliced.items()
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -76,7 +79,9 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path: Path) -> None:
         ({"more": torch.tensor([torch.nan])}, "'more' holds NaN or infinity"),
     ],
 )
-def test_weights_that_cannot_be_used_are_refused(change: dict[str, torch.Tensor | None], message: str) -> None:
+def test_weights_that_cannot_be_used_are_refused(
+    change: dict[str, torch.Tensor | None], message: str
+) -> None:
     check_tensors(GOOD, SHAPES, "The text encoder")
     bad = {name: value for name, value in {**GOOD, **change}.items() if value is not None}
     with pytest.raises(InputError, match=message):

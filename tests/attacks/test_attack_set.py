@@ -42,11 +42,17 @@ PROMPTS = [Prompt("a photo of church", 1), Prompt("church", 2)]
 @pytest.fixture
 def found() -> AttackSet:
     attempts = [
-        Attempt("a photo of church", 1, success=True, score=0.9, candidate="dog tree", survived=True, checks=2),
+        Attempt(
+            "a photo of church", 1, success=True, score=0.9, candidate="dog tree", survived=True, checks=2
+        ),
         Attempt("church", 2, score=0.1, candidate="boat", survived=False, checks=2),
     ]
     images = from_bytes(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8))
-    tensors = {"noise": torch.randn(2, 3, 4, 4), "word": torch.randn(5)}
+    tensors = {
+        "noise": torch.randn(2, 3, 4, 4),
+        "prompt_embeds": torch.randn(2, 6, 5),
+        "word": torch.randn(5),
+    }
     return AttackSet(attempts, tensors, images, Manifest.model_validate(RECORD))
 
 
@@ -165,7 +171,9 @@ def test_attempts_that_do_not_fit_are_told_though_the_hash_is_right(
         ({"noise": torch.tensor(1.0)}, "2 attempts, but 0 rows of noise"),
     ],
 )
-def test_tensors_that_do_not_fit_are_told(folder: Path, change: dict[str, torch.Tensor | None], message: str) -> None:
+def test_tensors_that_do_not_fit_are_told(
+    folder: Path, change: dict[str, torch.Tensor | None], message: str
+) -> None:
     tensors = {**load_file(folder / "tensors.safetensors"), **change}
     kept = {name: value for name, value in tensors.items() if value is not None}
     save_file(kept, folder / "tensors.safetensors")
@@ -203,7 +211,9 @@ def test_a_manifest_whose_cost_was_changed_is_told(folder: Path) -> None:
         AttackSet.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[::-1], [*PROMPTS, PROMPTS[0]], [PROMPTS[0], Prompt("dog", 2)]])
+@pytest.mark.parametrize(
+    "prompts", [PROMPTS[:1], PROMPTS[::-1], [*PROMPTS, PROMPTS[0]], [PROMPTS[0], Prompt("dog", 2)]]
+)
 def test_a_set_of_other_prompts_is_told(folder: Path, prompts: list[Prompt]) -> None:
     with pytest.raises(InputError, match="is of other prompts than this run"):
         AttackSet.from_pretrained(folder, prompts)

@@ -15,9 +15,7 @@ from .scenes import PROMPTS, attack_of, scene_of
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_results_do_not_depend_on_the_batch_size(
-    model: DiffusionModel, words: Knowledge, name: str
-) -> None:
+def test_results_do_not_depend_on_the_batch_size(model: DiffusionModel, words: Knowledge, name: str) -> None:
     prompts = (*PROMPTS, Prompt("a boat", 4, guidance_scale=3.0), Prompt("an image of dog", 5))
 
     def run(size: int) -> AttackSet:
@@ -34,13 +32,13 @@ def test_results_do_not_depend_on_the_batch_size(
         for key, value in found.tensors.items():
             torch.testing.assert_close(value, whole.tensors[key], atol=2e-3, rtol=1e-3)
         for kind in ("denoiser_rows", "text_encoder_rows"):
-            assert getattr(found.record.spent, kind) == getattr(whole.record.spent, kind), "the same is charged"
+            assert getattr(found.record.spent, kind) == getattr(whole.record.spent, kind), (
+                "the same is charged"
+            )
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_call_is_larger_than_the_batch_size(
-    model: DiffusionModel, words: Knowledge, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_call_is_larger_than_the_batch_size(model: DiffusionModel, words: Knowledge, name: str) -> None:
     """With guidance, the denoiser sees a sample with its prompt and with the empty prompt."""
     largest = {"text_encoder": 0, "denoiser": 0}
 
@@ -59,7 +57,9 @@ def test_no_call_is_larger_than_the_batch_size(
 
 def test_tokens_are_sampled_by_their_chances() -> None:
     generator = torch.Generator().manual_seed(0)
-    points = [torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])] * 500  # more prompts than are sampled together
+    points = [
+        torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
+    ] * 500  # more prompts than are sampled together
     picks = sampled(points, generator).view(500, 2)
     assert (picks[:, 1] == 2).all()
     assert (picks[:, 0] == 1).float().mean().item() == pytest.approx(0.75, abs=0.06)

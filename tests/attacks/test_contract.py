@@ -40,7 +40,9 @@ def test_contract(model: DiffusionModel, words: Knowledge, name: str, tmp_path: 
             assert len(model.text.main.content_tokens(attempt.candidate)) > 0 or not attempt.survived
 
     again = attack.run(scene_of(model, words), seed=3)
-    assert [a.candidate for a in again.attempts] == [a.candidate for a in found.attempts], "same seed, same result"
+    assert [a.candidate for a in again.attempts] == [a.candidate for a in found.attempts], (
+        "same seed, same result"
+    )
     torch.testing.assert_close(again.images, found.images, atol=1e-5, rtol=0)
 
     found.save_pretrained(tmp_path / "set")
@@ -77,9 +79,7 @@ def test_prompts_that_succeed_plainly_can_be_attacked(
 
 @pytest.mark.parametrize("name", SEARCHING)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.8, 0.95])
-def test_the_budget_is_never_passed(
-    model: DiffusionModel, words: Knowledge, name: str, share: float
-) -> None:
+def test_the_budget_is_never_passed(model: DiffusionModel, words: Knowledge, name: str, share: float) -> None:
     whole = attack_of(name).run(scene_of(model, words)).record.spent
     for kind in ("denoiser_rows", "text_encoder_rows"):
         limit = max(18, int(share * getattr(whole, kind)))
@@ -89,9 +89,7 @@ def test_the_budget_is_never_passed(
 
 
 @pytest.mark.parametrize("name", ["ring_a_bell_hard", "mma_text"])
-def test_what_was_found_before_a_limit_is_checked(
-    model: DiffusionModel, words: Knowledge, name: str
-) -> None:
+def test_what_was_found_before_a_limit_is_checked(model: DiffusionModel, words: Knowledge, name: str) -> None:
     whole = attack_of(name).run(scene_of(model, words)).record.spent.text_encoder_rows
     checks = []
     for limit in range(whole // 3, whole, whole // 12):

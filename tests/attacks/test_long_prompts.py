@@ -26,7 +26,9 @@ def test_long_prompts_are_attacked(model: DiffusionModel, words: Knowledge, name
     assert [a.checks for a in found.attempts] == [CASES[name].checks] * 4
 
 
-@pytest.mark.parametrize("name", ["unlearn_diff_atk", "random_tokens", "p4d_n", "ring_a_bell_hard", "mma_text", "pez"])
+@pytest.mark.parametrize(
+    "name", ["unlearn_diff_atk", "random_tokens", "p4d_n", "ring_a_bell_hard", "mma_text", "pez"]
+)
 def test_more_free_tokens_than_fit_are_left_out(model: DiffusionModel, words: Knowledge, name: str) -> None:
     room = model.text.main.room
     attack = type(attack_of(name)).preset("full", {**CASES[name].short, "n_tokens": str(room + 3)})

@@ -88,7 +88,9 @@ def test_prompts_that_look_a_little_like_a_table_stay_prompts(tmp_path: Path, pr
     assert [prompt.text for prompt in read_prompts(table(tmp_path, "\n".join(prompts)))] == prompts
 
 
-@pytest.mark.parametrize("column", ["prompt", "Prompt", "adv_prompt", "sensitive prompt", "caption", "text", " TEXT "])
+@pytest.mark.parametrize(
+    "column", ["prompt", "Prompt", "adv_prompt", "sensitive prompt", "caption", "text", " TEXT "]
+)
 def test_known_columns_of_prompts(tmp_path: Path, column: str) -> None:
     assert read_prompts(table(tmp_path, f"id,{column},label\n1,church,x\n", "t.csv")) == [Prompt("church", 0)]
 
@@ -106,7 +108,9 @@ def test_the_column_of_prompts_may_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.txt"])
-@pytest.mark.parametrize("content", ["id,sentence\n1,a church\n2,a dog\n", "id\tsentence\none\ta church\ntwo\ta dog\n"])
+@pytest.mark.parametrize(
+    "content", ["id,sentence\n1,a church\n2,a dog\n", "id\tsentence\none\ta church\ntwo\ta dog\n"]
+)
 def test_a_table_without_known_columns_says_which_it_has(tmp_path: Path, content: str, name: str) -> None:
     with pytest.raises(InputError, match="no column of prompts; its columns are `id`, `sentence`"):
         read_prompts(table(tmp_path, content, name))
@@ -123,7 +127,9 @@ def test_what_cannot_be_seen_is_made_plain(tmp_path: Path) -> None:
 def test_seeds_may_be_decimal_or_missing(tmp_path: Path) -> None:
     path = table(tmp_path, f"prompt,seed\na,5.0\nb,\nc,{2**64 - 1}\n")
     assert [prompt.seed for prompt in read_prompts(path)] == [5, 1, 2**64 - 1]
-    assert [prompt.seed for prompt in read_prompts(table(tmp_path, '[{"text": "a", "seed": 5.0}, {"text": "b"}]'))] == [5, 1]
+    assert [
+        prompt.seed for prompt in read_prompts(table(tmp_path, '[{"text": "a", "seed": 5.0}, {"text": "b"}]'))
+    ] == [5, 1]
 
 
 def test_every_seed_that_is_read_makes_noise(tmp_path: Path) -> None:
@@ -221,7 +227,9 @@ def test_every_source_file_of_the_package_is_refused() -> None:
             read_prompts(file)
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/stdin", "/proc/self/environ", "/proc/self/fd"])
+@pytest.mark.parametrize(
+    "path", ["/dev/zero", "/dev/null", "/dev/stdin", "/proc/self/environ", "/proc/self/fd"]
+)
 def test_what_is_no_file_is_refused_unread(path: str) -> None:
     if not os.path.lexists(path):
         pytest.skip("not on this system")
@@ -267,7 +275,9 @@ def test_files_are_checked_before_they_are_read(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(content=st.text(alphabet=st.sampled_from(list('prompt,;\t"\n[]{}:5 é\u200b')), max_size=60))
-def test_any_text_is_read_or_refused_in_one_sentence(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_text_is_read_or_refused_in_one_sentence(
+    content: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("any") / "table.txt"
     path.write_text(content)
     try:

@@ -24,9 +24,13 @@ def scene_of(model: DiffusionModel, words: Knowledge, prompts: list[Prompt]) -> 
 
 
 @pytest.mark.parametrize("steered", [False, True])
-def test_each_prompt_is_drawn_with_its_own_guidance(model: DiffusionModel, words: Knowledge, steered: bool) -> None:
+def test_each_prompt_is_drawn_with_its_own_guidance(
+    model: DiffusionModel, words: Knowledge, steered: bool
+) -> None:
     if steered:
-        model = SLD.preset(None, "object", {"warm_up": "0"}).erase(model, [Target(CHURCH, words)]).apply(model)
+        model = (
+            SLD.preset(None, "object", {"warm_up": "0"}).erase(model, [Target(CHURCH, words)]).apply(model)
+        )
     prompts = [Prompt("church", 1, 5.0), Prompt("a photo of chapel", 2), Prompt("church", 3, 1.0)]
     found = registry.load("attacks", "none").preset("full").run(scene_of(model, words, prompts))
     for row, (prompt, scale) in enumerate(zip(prompts, (5.0, 2.0, 1.0), strict=True)):
@@ -44,23 +48,41 @@ def test_each_prompt_is_drawn_with_its_own_guidance(model: DiffusionModel, words
 
 def test_other_seeds_keep_the_prompts_guidance(model: DiffusionModel, words: Knowledge) -> None:
     prompts = [Prompt("church", 1), Prompt("church", 1, 6.0)]
-    found = registry.load("attacks", "more_seeds").preset("full", {"tries": "1"}).run(scene_of(model, words, prompts))
+    found = (
+        registry.load("attacks", "more_seeds")
+        .preset("full", {"tries": "1"})
+        .run(scene_of(model, words, prompts))
+    )
     noise = found.tensors["noise"]
     for row, scale in enumerate((2.0, 6.0)):
         own = noise[row : row + 1]
-        alone = model.sample(own, model.encode(["church"]), model.uncond(), num_inference_steps=3, guidance_scale=scale)[0]
+        alone = model.sample(
+            own, model.encode(["church"]), model.uncond(), num_inference_steps=3, guidance_scale=scale
+        )[0]
         torch.testing.assert_close(found.images[row], alone, atol=2e-4, rtol=1e-3)
 
 
-def test_a_protocol_leaves_long_prompts_alone_and_counts_them(model: DiffusionModel, words: Knowledge) -> None:
+def test_a_protocol_leaves_long_prompts_alone_and_counts_them(
+    model: DiffusionModel, words: Knowledge
+) -> None:
     prompts = [Prompt("church", 1), Prompt("a photo of church, dog, tree", 2)]
-    assert len(model.text.main.content_tokens(prompts[1].text)) > 5 >= len(model.text.main.content_tokens(prompts[0].text))
+    assert (
+        len(model.text.main.content_tokens(prompts[1].text))
+        > 5
+        >= len(model.text.main.content_tokens(prompts[0].text))
+    )
     scene = dataclasses.replace(scene_of(model, words, prompts), protocol=Protocol("short", longest=5))
-    found = registry.load("attacks", "random_tokens").preset("full", {"tries": "2", "n_tokens": "2"}).run(scene)
+    found = (
+        registry.load("attacks", "random_tokens").preset("full", {"tries": "2", "n_tokens": "2"}).run(scene)
+    )
     assert [a.checks for a in found.attempts] == [2, 0]
     assert found.success.union.n == 2
     assert (found.record.protocol, found.record.left_alone) == ("short", 1)
-    everything = registry.load("attacks", "random_tokens").preset("full", {"tries": "2"}).run(scene_of(model, words, prompts))
+    everything = (
+        registry.load("attacks", "random_tokens")
+        .preset("full", {"tries": "2"})
+        .run(scene_of(model, words, prompts))
+    )
     assert [a.checks for a in everything.attempts] == [2, 2]
     assert (everything.record.protocol, everything.record.left_alone) == ("shared", 0)
 

@@ -115,7 +115,7 @@ def test_a_learned_word_denoises_better_than_the_first_one(model: DiffusionModel
 
 
 def test_the_genetic_search_measures_nobody_twice(model: DiffusionModel, words: Knowledge) -> None:
-    """What neither crossover nor mutation has changed keeps its fitness: without both, the first generation is all."""
+    """What nothing has changed keeps its fitness: unchanged, the first generation is all."""
     attack = registry.load("attacks", "ring_a_bell_hard")
 
     def rows(generations: int, mutation: int) -> int:

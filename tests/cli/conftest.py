@@ -13,7 +13,16 @@ from sgrace.cli import main
 from ..conftest import tiny_pipeline
 
 #: The shortest run of S-GRACE, which changes the text encoder.
-SHORT = ("--set", "rounds=1", "--set", "attack_steps=1", "--set", "edit_steps=2", "--set", "num_inference_steps=4")
+SHORT = (
+    "--set",
+    "rounds=1",
+    "--set",
+    "attack_steps=1",
+    "--set",
+    "edit_steps=2",
+    "--set",
+    "num_inference_steps=4",
+)
 #: A closed form that changes key and value matrices.
 UCE = ("--method", "uce")
 

@@ -69,7 +69,9 @@ def test_sets_are_scored_again_by_another_detector(home: Home, tmp_path: Path) -
 
 
 def test_a_limit_is_kept(home: Home, tmp_path: Path) -> None:
-    done = attack(home, tmp_path / "sets", "--attacks", "more_seeds", "--limit", "denoiser_rows=150", "--json")
+    done = attack(
+        home, tmp_path / "sets", "--attacks", "more_seeds", "--limit", "denoiser_rows=150", "--json"
+    )
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["attacks"][0]
     assert row["denoiser_rows"] <= 150
@@ -78,7 +80,9 @@ def test_a_limit_is_kept(home: Home, tmp_path: Path) -> None:
 
 def test_several_erasures_need_the_concept_by_name(home: Home, tmp_path: Path) -> None:
     more = ("--erasure", home.edited, "--attacks", "none", "--quiet")
-    assert_refused(attack(home, tmp_path / "sets", *more), "Name the concept with --concept: one of church, dog.")
+    assert_refused(
+        attack(home, tmp_path / "sets", *more), "Name the concept with --concept: one of church, dog."
+    )
     done = attack(home, tmp_path / "sets", *more, "--concept", "dog")
     assert (done.exit_code, done.output) == (0, "")
     assert AttackSet.from_pretrained(tmp_path / "sets" / "none").record.concept.name == "dog"
@@ -88,7 +92,9 @@ def test_the_base_may_be_named(home: Home, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(home.tiny.parent)
     done = attack(home, tmp_path / "sets", "--attacks", "none", "--base", "tiny", "--quiet")
     assert (done.exit_code, done.output) == (0, "")
-    assert_refused(attack(home, tmp_path / "more", "--attacks", "none", "--base", "no/such"), "Cannot load 'no/such'")
+    assert_refused(
+        attack(home, tmp_path / "more", "--attacks", "none", "--base", "no/such"), "Cannot load 'no/such'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,16 +151,40 @@ def test_the_column_of_prompts_may_be_named(home: Home, tmp_path: Path) -> None:
 def test_what_is_missing_is_told(home: Home, tmp_path: Path) -> None:
     given = ("--concept", "church", "--attacks", "none", "-o", tmp_path / "sets")
     assert_refused(sgrace("attack", home.tiny, *given), "give --prompts and --words and --detector")
-    assert_refused(sgrace("attack", "emoji", *given, "--detector-set", "threshold=0.9"), "--detector-set needs --detector")
+    assert_refused(
+        sgrace("attack", "emoji", *given, "--detector-set", "threshold=0.9"),
+        "--detector-set needs --detector",
+    )
     assert_refused(sgrace("attack", tmp_path / "nothing", "-o", tmp_path / "more"))
 
 
 @pytest.mark.slow
 def test_an_interrupt_says_what_is_kept(home: Home, tmp_path: Path) -> None:
     out = tmp_path / "sets"
-    command = [sys.executable, "-m", "sgrace", "attack", str(home.safe), "--attacks", "none,pez", "-o", str(out)]
-    command += ["--prompts", str(home.prompts), "--words", str(home.words), "--detector", "never", "--effort", "full"]
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background deaf to it
+    command = [
+        sys.executable,
+        "-m",
+        "sgrace",
+        "attack",
+        str(home.safe),
+        "--attacks",
+        "none,pez",
+        "-o",
+        str(out),
+    ]
+    command += [
+        "--prompts",
+        str(home.prompts),
+        "--words",
+        str(home.words),
+        "--detector",
+        "never",
+        "--effort",
+        "full",
+    ]
+    default = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell starts what runs in its background deaf to it
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:  # noqa: PLW1509  (no threads here)
         deadline = time.monotonic() + 120
         while not (out / "none").is_dir() and time.monotonic() < deadline:

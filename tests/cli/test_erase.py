@@ -64,7 +64,9 @@ def test_images_of_harmful_concepts_are_blurred(home: Home, tmp_path: Path) -> N
 
 
 def test_a_concept_that_the_judge_does_not_know_is_erased_all_the_same(home: Home, tmp_path: Path) -> None:
-    done = sgrace("erase", "halloween", "--kind", "object", "--words", home.words, *UCE, "-o", tmp_path / "out")
+    done = sgrace(
+        "erase", "halloween", "--kind", "object", "--words", home.words, *UCE, "-o", tmp_path / "out"
+    )
     assert done.exit_code == 0, done.output
     assert "halloween: Not measured" in done.stdout
     assert Erasure.from_pretrained(tmp_path / "out").names == "halloween"
@@ -121,7 +123,9 @@ def test_options_of_the_model_reach_it(home: Home, tmp_path: Path) -> None:
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     home: Home, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    filled = [text.replace("{tiny}", str(home.tiny)).replace("{words}", str(home.words)) for text in arguments]
+    filled = [
+        text.replace("{tiny}", str(home.tiny)).replace("{words}", str(home.words)) for text in arguments
+    ]
     model = [] if "--model" in filled else ["--model", str(home.tiny)]
     words = [] if "--words" in filled or arguments == ["church"] else ["--words", str(home.words)]
     assert_refused(sgrace("erase", *filled, *model, *words, "--out", tmp_path / "out"), message)
@@ -136,11 +140,15 @@ def test_a_folder_in_use_is_kept(home: Home, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_run_leaves_nothing_that_looks_finished(home: Home, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_stopped_run_leaves_nothing_that_looks_finished(
+    home: Home, tmp_path: Path, how: signal.Signals
+) -> None:
     out = tmp_path / "a" / "out"
     command = [sys.executable, "-m", "sgrace", "erase", "church", "--model", str(home.tiny)]
     command += ["--words", str(home.words), "--out", str(out), "--set", "rounds=1000"]
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background deaf to it
+    default = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell starts what runs in its background deaf to it
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:  # noqa: PLW1509  (no threads here)
         assert process.stderr is not None
         deadline = time.monotonic() + 120
@@ -158,5 +166,8 @@ def test_the_verdict_on_the_built_in_model(tmp_path: Path) -> None:
     done = sgrace("erase", "church", "--method", "uce", "--preset", "emoji", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(("church: Erased", "church: Partly erased", "church: Not erased"))
-    assert set(json.loads((tmp_path / "out" / "scores.json").read_text())["church"]) >= {"target", "unrelated"}
+    assert set(json.loads((tmp_path / "out" / "scores.json").read_text())["church"]) >= {
+        "target",
+        "unrelated",
+    }
     assert Image.open(tmp_path / "out" / "before_after.png").width > 900

@@ -15,7 +15,19 @@ STEPS = ("--num-inference-steps", "2")
 
 def test_one_file_for_each_image_and_the_same_command_goes_on(home: Home, tmp_path: Path) -> None:
     out = tmp_path / "images"
-    given = ("a photo of dog", "tree", "--model", home.tiny, *STEPS, "--num-images", "2", "--seed", "7", "-o", out)
+    given = (
+        "a photo of dog",
+        "tree",
+        "--model",
+        home.tiny,
+        *STEPS,
+        "--num-images",
+        "2",
+        "--seed",
+        "7",
+        "-o",
+        out,
+    )
     first = sgrace("generate", *given, "--json")
     assert first.exit_code == 0, first.output
     images = json.loads(first.stdout)["images"]
@@ -32,7 +44,9 @@ def test_one_file_for_each_image_and_the_same_command_goes_on(home: Home, tmp_pa
     assert "4 images and images.json in" in again.stdout
     assert (out / "00003-tree.png").is_file()
     assert (out / "00000-a-photo-of-dog.png").read_bytes() == kept
-    assert_refused(sgrace("generate", *given, "--guidance-scale", "2"), "holds the results of another request")
+    assert_refused(
+        sgrace("generate", *given, "--guidance-scale", "2"), "holds the results of another request"
+    )
 
 
 def test_a_sheet_and_a_table(home: Home, tmp_path: Path) -> None:
@@ -50,7 +64,9 @@ def test_several_erasures_are_applied_in_order_on_their_own_base(home: Home, tmp
     def images(name: str, *erasures: str | Path) -> bytes:
         out = tmp_path / name
         options = [option for erasure in erasures for option in ("--erasure", erasure)]
-        done = sgrace("generate", "church", *(options or ("--model", home.tiny)), *STEPS, "-o", out, "--quiet")
+        done = sgrace(
+            "generate", "church", *(options or ("--model", home.tiny)), *STEPS, "-o", out, "--quiet"
+        )
         assert (done.exit_code, done.output) == (0, "")
         return next(out.glob("*church.png")).read_bytes()
 

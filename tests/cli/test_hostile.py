@@ -14,7 +14,16 @@ from .conftest import UCE, Home, assert_refused, sgrace
 LONG = "x" * 300
 HUGE = "9" * 30
 
-PATHS = [f"{LONG}/out", LONG, "dangling", "dangling/out", "/proc/sgrace/out", "/dev/null/out", "file/out", "file"]
+PATHS = [
+    f"{LONG}/out",
+    LONG,
+    "dangling",
+    "dangling/out",
+    "/proc/sgrace/out",
+    "/dev/null/out",
+    "file/out",
+    "file",
+]
 
 
 @pytest.fixture
@@ -32,7 +41,9 @@ def nothing_new(folder: Path) -> bool:
 
 @pytest.mark.parametrize("out", PATHS)
 @pytest.mark.parametrize("command", ["erase", "generate", "attack", "evaluate"])
-def test_places_that_cannot_be_written_are_told_before_a_model_is_loaded(here: Path, command: str, out: str) -> None:
+def test_places_that_cannot_be_written_are_told_before_a_model_is_loaded(
+    here: Path, command: str, out: str
+) -> None:
     result = sgrace(command, "no-such-model", "-o", out)
     assert_refused(result)
     assert "no-such-model" not in result.stderr
@@ -40,7 +51,9 @@ def test_places_that_cannot_be_written_are_told_before_a_model_is_loaded(here: P
     assert nothing_new(here)
 
 
-@pytest.mark.parametrize("out", [f"{LONG}.png", "dangling.png", "/proc/sgrace/a.png", "/dev/null/a.png", "a.jpg"])
+@pytest.mark.parametrize(
+    "out", [f"{LONG}.png", "dangling.png", "/proc/sgrace/a.png", "/dev/null/a.png", "a.jpg"]
+)
 def test_sheets_that_cannot_be_written_are_told(here: Path, out: str) -> None:
     (here / "dangling").rename(here / "dangling.png")
     assert_refused(sgrace("generate", "church", "--model", "no-such-model", "-o", out))
@@ -123,7 +136,9 @@ def test_numbers_and_names_of_attack(home: Home, here: Path, options: list[str])
     assert nothing_new(here)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2500, "file", ".", "..", "/", "/dev/zero", "", "no/such/folder"])
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "x/" * 2500, "file", ".", "..", "/", "/dev/zero", "", "no/such/folder"]
+)
 def test_models_that_are_none(here: Path, name: str) -> None:
     for command in (["erase", "church", "--model", name], ["attack", name], ["evaluate", name]):
         result = sgrace(*command, "-o", "out")
@@ -132,7 +147,9 @@ def test_models_that_are_none(here: Path, name: str) -> None:
     assert nothing_new(here)
 
 
-@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "/proc/self/mem", "/proc/cpuinfo", "pipe", "folder", "binary", LONG])
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "/dev/null", "/proc/self/mem", "/proc/cpuinfo", "pipe", "folder", "binary", LONG]
+)
 @pytest.mark.parametrize("option", ["--prompts", "--words"])
 def test_files_that_never_end_or_are_none(home: Home, here: Path, option: str, name: str) -> None:
     given = here / "given"
@@ -190,11 +207,18 @@ def test_broken_erasures(home: Home, here: Path, what: str) -> None:
     assert nothing_new(here)
 
 
-@pytest.mark.parametrize("what", ["no index", "empty index", "list index", "nested index", "other class", "index is a pipe"])
+@pytest.mark.parametrize(
+    "what", ["no index", "empty index", "list index", "nested index", "other class", "index is a pipe"]
+)
 def test_broken_pipelines(home: Home, here: Path, what: str) -> None:
     shutil.copytree(home.tiny, here / "given")
     index = here / "given" / "model_index.json"
-    texts = {"empty index": "", "list index": "[]", "nested index": "[" * 100_000, "other class": '{"_class_name": "os.system"}'}
+    texts = {
+        "empty index": "",
+        "list index": "[]",
+        "nested index": "[" * 100_000,
+        "other class": '{"_class_name": "os.system"}',
+    }
     index.unlink()
     if what in texts:
         index.write_text(texts[what])
@@ -204,9 +228,22 @@ def test_broken_pipelines(home: Home, here: Path, what: str) -> None:
     assert nothing_new(here)
 
 
-@pytest.mark.parametrize("what", ["request.json", "none/manifest.json", "none/attempts.jsonl", "none/tensors.safetensors"])
+@pytest.mark.parametrize(
+    "what", ["request.json", "none/manifest.json", "none/attempts.jsonl", "none/tensors.safetensors"]
+)
 def test_broken_results(home: Home, here: Path, what: str) -> None:
-    given = ["--prompts", home.prompts, "--words", home.words, "--attacks", "none", "--detector", "always", "-o", "given"]
+    given = [
+        "--prompts",
+        home.prompts,
+        "--words",
+        home.words,
+        "--attacks",
+        "none",
+        "--detector",
+        "always",
+        "-o",
+        "given",
+    ]
     assert sgrace("attack", home.safe, *given).exit_code == 0
     (here / "given" / what).write_bytes(b"\xff\x00broken")
     assert_refused(sgrace("attack", home.safe, *given))
@@ -214,6 +251,8 @@ def test_broken_results(home: Home, here: Path, what: str) -> None:
         assert_refused(sgrace("rescore", "given", "--detector", "never"))
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["erase"], ["erase", "church"], ["emoji", "nonsense"], ["info", "nonsense"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["erase"], ["erase", "church"], ["emoji", "nonsense"], ["info", "nonsense"]]
+)
 def test_wrong_command_lines(arguments: list[str]) -> None:
     assert_refused(sgrace(*arguments))

@@ -34,7 +34,9 @@ def commands(group: click.Group = main) -> Iterator[tuple[str, click.Command]]:
 def test_every_option_is_explained(name: str, command: click.Command) -> None:
     for option in [param for param in command.params if isinstance(param, click.Option)]:
         assert option.help, f"{name} {option.name}"
-        assert option.help.rstrip(" ]").endswith((".", "models", "base", "others", "emoji")), f"{name} {option.name}"
+        assert option.help.rstrip(" ]").endswith((".", "models", "base", "others", "emoji")), (
+            f"{name} {option.name}"
+        )
         assert ("--out" in option.opts) == ("-o" in option.opts)
 
 
@@ -43,7 +45,9 @@ def test_help_in_both_spellings() -> None:
         short = sgrace(name, "-h")
         assert short.exit_code == 0
         assert short.stdout == sgrace(name, "--help").stdout
-    assert "\n    sgrace erase weapon -o safe\n" in sgrace("erase", "-h").stdout, "lines of examples are not joined"
+    assert "\n    sgrace erase weapon -o safe\n" in sgrace("erase", "-h").stdout, (
+        "lines of examples are not joined"
+    )
 
 
 def test_list_is_quick_and_complete() -> None:
@@ -98,7 +102,11 @@ def test_values_are_completed(line: str, wanted: str) -> None:
     environment = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_SGRACE_COMPLETE": "bash_complete"}
     code = "from sgrace.cli import main; main(prog_name='sgrace')"
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
     )
     assert f"plain,{wanted}" in run.stdout.splitlines(), run
 

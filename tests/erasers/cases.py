@@ -23,7 +23,9 @@ ESD = settings("iterations=2 batch=2 pool=3 num_inference_steps=4 lr=1e-3")
 RELABEL = settings("iterations=2 batch=2 n_images=4 num_inference_steps=3 lr=1e-3")
 SGRACE = settings("rounds=1 attack_steps=2 edit_steps=3 n_adversarial=3 n_retain=4 num_inference_steps=10")
 ABLATION = settings("iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
-ADV_UNLEARN = settings("iterations=3 warm_up=1 attack_steps=2 pool=4 n_retain=3 num_inference_steps=3 lr=1e-3")
+ADV_UNLEARN = settings(
+    "iterations=3 warm_up=1 attack_steps=2 pool=4 n_retain=3 num_inference_steps=3 lr=1e-3"
+)
 SPM = settings("iterations=3 batch=2 num_inference_steps=3 n_retain=1 lr=1e-2 warm_up=1")
 STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_images=2 image_steps=3")
 STEREO_TRAIN = settings("site=x n_anchors=3 iterations=2 batch=2 num_inference_steps=3 lr=1e-3")

@@ -142,7 +142,9 @@ def test_prompts_of_the_concept_and_of_the_rest(words: Knowledge) -> None:
     assert len(found) == 10
     assert set(found) == {c.format(w) for c in words.contexts for w in ("church", "chapel")}
     retain = retain_prompts([church, Target(Concept(name="dog"), words)], 1000, rng)
-    assert sorted(retain) == sorted(c.format(w) for c in words.unrelated_contexts for w in ("tree", "boat", "house"))
+    assert sorted(retain) == sorted(
+        c.format(w) for c in words.unrelated_contexts for w in ("tree", "boat", "house")
+    )
     assert len(retain_prompts([church], 3, rng)) == 3
     own_only = words.model_copy(update={"unrelated": ("dog",)})
     with pytest.raises(InputError, match="No unrelated words"):
@@ -150,18 +152,26 @@ def test_prompts_of_the_concept_and_of_the_rest(words: Knowledge) -> None:
 
 
 @pytest.mark.parametrize(("warm_up", "attacks"), [("0", 4), ("1", 3), ("9", 0)])
-def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, warm_up: str, attacks: int) -> None:
+def test_it_makes_no_more_calls_than_it_needs(
+    model: StableDiffusion, words: Knowledge, warm_up: str, attacks: int
+) -> None:
     cost = adv_unlearn(warm_up=warm_up).erase(model, [Target(CHURCH, words)]).recipe.cost
     assert cost.text_encoder_calls == 1 + 4 + 2 * attacks
     # each prompt once, then the batches
     assert cost.text_encoder_rows == (1 + 3 + 1) + 4 * (2 + 3) + 2 * attacks * 2
     # two outputs for six samples, one for each of the retain samples, then the batches
     fixed = 2 * 6 + 4 + 4 * (2 + 3) + 2 * attacks * 2
-    assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * (6 + 4), "a sample stops before its fourth guided step"
+    assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * (6 + 4), (
+        "a sample stops before its fourth guided step"
+    )
 
 
 def test_no_more_samples_are_made_than_are_used(model: StableDiffusion, words: Knowledge) -> None:
-    cost = adv_unlearn(warm_up="9", iterations="1", pool="5000").erase(model, [Target(CHURCH, words)]).recipe.cost
+    cost = (
+        adv_unlearn(warm_up="9", iterations="1", pool="5000")
+        .erase(model, [Target(CHURCH, words)])
+        .recipe.cost
+    )
     assert cost.denoiser_rows <= (2 + 4) * 2 * 3 + 2 * 2 + 4 + 5
 
 
@@ -179,7 +189,9 @@ def test_only_the_layers_and_the_last_norm_are_trained(model: StableDiffusion, w
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_trains_in_float32(model: StableDiffusion, words: Knowledge, dtype: torch.dtype) -> None:
+def test_half_precision_trains_in_float32(
+    model: StableDiffusion, words: Knowledge, dtype: torch.dtype
+) -> None:
     model.to(dtype=dtype)
     values = weights(adv_unlearn().erase(model, [Target(CHURCH, words)]))
     assert all(value.dtype == torch.float32 for value in values)

@@ -23,7 +23,8 @@ def random_matrices(rng: np.random.Generator, *shapes: tuple[int, int]) -> list[
     return [torch.tensor(rng.normal(size=shape)) for shape in shapes]
 
 
-# -- the solves -----------------------------------------------------------------------------------------------
+# -- the solves
+# -----------------------------------------------------------------------------------------------
 
 
 def test_closed_form_minimises_its_objective() -> None:
@@ -61,7 +62,8 @@ def test_recovering_embeds_are_the_best_answer() -> None:
         np.testing.assert_allclose(answer, np.linalg.lstsq(rows, wanted, rcond=None)[0], atol=1e-10)
 
 
-# -- UCE and RECE ---------------------------------------------------------------------------------------------
+# -- UCE and RECE
+# ---------------------------------------------------------------------------------------------
 
 
 def test_uce_makes_the_concept_answer_like_the_replacement(model: DiffusionModel, words: Knowledge) -> None:
@@ -115,7 +117,8 @@ def test_they_read_texts_only(
     assert erasure.recipe.cost.text_encoder_calls == 3
 
 
-# -- what goes in ---------------------------------------------------------------------------------------------
+# -- what goes in
+# ---------------------------------------------------------------------------------------------
 
 
 def test_tail_embeds_line_up(model: DiffusionModel) -> None:

@@ -41,7 +41,9 @@ SEEN = {
 }
 
 
-def tiny_model(prediction_type: str = "epsilon", family: type[StableDiffusion] = StableDiffusion) -> StableDiffusion:
+def tiny_model(
+    prediction_type: str = "epsilon", family: type[StableDiffusion] = StableDiffusion
+) -> StableDiffusion:
     model = family.from_pipeline(tiny_pipeline(prediction_type))
     model.set_progress_bar_config(disable=True)
     return model
@@ -107,7 +109,8 @@ class Run:
 
     def _watched(self, need: Need, function: Any) -> Any:
         def call(*values: Any, **options: Any) -> Any:
-            self.seen.add(need)
+            if options.get("stop") is None:  # latents on the way to an image are no image
+                self.seen.add(need)
             return function(*values, **options)
 
         return call
@@ -212,7 +215,7 @@ class EraserContract:
         for error in (preset, setting, nothing):
             assert_is_a_sentence(error.value)
         for name, field in run.method.config_type.model_fields.items():
-            if field.annotation is not str:
+            if str not in (field.annotation, *get_args(field.annotation)):
                 with pytest.raises(InputError, match=name) as wrong:
                     run.method.preset(None, "object", {name: "nonsense"})
                 assert_is_a_sentence(wrong.value)
@@ -265,7 +268,9 @@ class EraserContract:
 
 
 class TestEveryEraser(EraserContract):
-    @pytest.fixture(scope="class", params=[(name, kind) for name in CASES for kind in PREDICTIONS], ids="-".join)
+    @pytest.fixture(
+        scope="class", params=[(name, kind) for name in CASES for kind in PREDICTIONS], ids="-".join
+    )
     @classmethod
     def run(cls, request: pytest.FixtureRequest) -> Run:
         name, prediction_type = request.param
@@ -276,7 +281,8 @@ def test_every_eraser_has_a_case() -> None:
     assert set(CASES) == set(registry.names("erasers"))
 
 
-# -- families -------------------------------------------------------------------------------------------------
+# -- families
+# -------------------------------------------------------------------------------------------------
 
 
 class ApartDiffusion(StableDiffusion):

@@ -50,7 +50,9 @@ def test_retain_vectors_along_the_direction_weigh_less() -> None:
     assert retain_loss(across, across, 3 * direction).item() > 0.3
 
 
-def test_the_name_moves_to_the_empty_prompt_and_the_rest_stays(model: StableDiffusion, words: Knowledge) -> None:
+def test_the_name_moves_to_the_empty_prompt_and_the_rest_stays(
+    model: StableDiffusion, words: Knowledge
+) -> None:
     settings = {
         "n_prompts": "16",
         "batch": "8",
@@ -76,7 +78,9 @@ def test_the_name_moves_to_the_empty_prompt_and_the_rest_stays(model: StableDiff
 
 
 @pytest.mark.parametrize("n_concepts", [1, 2])
-def test_it_makes_no_more_calls_than_it_needs(model: StableDiffusion, words: Knowledge, n_concepts: int) -> None:
+def test_it_makes_no_more_calls_than_it_needs(
+    model: StableDiffusion, words: Knowledge, n_concepts: int
+) -> None:
     targets = [Target(concept, words) for concept in (CHURCH, Concept(name="dog"))[:n_concepts]]
     cost = DES.preset(None, "object", SHORT).erase(model, targets).recipe.cost
     assert (cost.text_encoder_calls, cost.denoiser_calls) == (1 + 4, 0)
@@ -91,7 +95,9 @@ def test_nothing_to_retain_is_an_error(model: StableDiffusion, words: Knowledge)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_trains_in_float32(model: StableDiffusion, words: Knowledge, dtype: torch.dtype) -> None:
+def test_half_precision_trains_in_float32(
+    model: StableDiffusion, words: Knowledge, dtype: torch.dtype
+) -> None:
     model.to(dtype=dtype)
     erasure = DES.preset(None, "object", SHORT).erase(model, [Target(CHURCH, words)])
     values = erasure.tensors["text_encoder"].values()

@@ -92,7 +92,9 @@ def test_pieces_and_samples_that_may_not_move_change_nothing(optimizer: Optimize
     assert torch.equal(found(3, 4)[4:], start[4:])
 
 
-def test_the_piece_keeps_the_memory_of_gradients_constant(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_piece_keeps_the_memory_of_gradients_constant(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = 3 * 4 * 4
     assert gradient_batch(model) == model.batch_size, "small models are limited by the batch size alone"
     monkeypatch.setattr(embedding_attack, "GRADIENT_VALUES", 2 * values + 1)

@@ -44,13 +44,19 @@ def original(model: StableDiffusion) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_changes_the_layers_only_and_by_its_seed(model: StableDiffusion, words: Knowledge, preset: str) -> None:
+def test_every_preset_changes_the_layers_only_and_by_its_seed(
+    model: StableDiffusion, words: Knowledge, preset: str
+) -> None:
     targets = [Target(CHURCH, words)]
     erasure = sgrace(preset).erase(model, targets, seed=1)
     assert torch.equal(weights(erasure), weights(sgrace(preset).erase(model, targets, seed=1)))
     assert not torch.equal(weights(erasure), weights(sgrace(preset).erase(model, targets, seed=2)))
     before = model.text.main.module.state_dict()
-    changed = {name for name, value in erasure.tensors["text_encoder"].items() if not torch.equal(value, before[name])}
+    changed = {
+        name
+        for name, value in erasure.tensors["text_encoder"].items()
+        if not torch.equal(value, before[name])
+    }
     assert changed
     assert not any("embeddings." in name for name in changed)
 
@@ -62,7 +68,9 @@ def test_no_rounds_change_nothing(model: StableDiffusion, words: Knowledge, pres
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_rounds_cost_no_more_than_the_algorithm_needs(model: StableDiffusion, words: Knowledge, preset: str) -> None:
+def test_rounds_cost_no_more_than_the_algorithm_needs(
+    model: StableDiffusion, words: Knowledge, preset: str
+) -> None:
     n_attacked = 3 - round(sgrace(preset).config.clean_share * 3)
 
     def fixed(rounds: int) -> dict[str, int]:
@@ -119,14 +127,24 @@ def test_it_brings_the_concept_to_its_replacement(model: StableDiffusion, words:
     assert retained < before / 4
 
 
+@pytest.mark.parametrize("samples", ["word_lists", "prompts"])
+def test_without_related_words_the_samples_are_made_of_the_name(model: StableDiffusion, samples: str) -> None:
+    words = Knowledge(source="test", related=(), unrelated=("dog",), contexts=("{}",))
+    constants, adversary = run_of(model, words, retain_words="raw", samples=samples, random_ids="0")
+    rows = adversary.rows(constants.subjects[0], 3, bare_first=False)
+    assert rows.own.ids.tolist() == model.text.main.tokenize(["church"] * 3).ids.tolist()
+
+
 def test_no_replacement_below_the_ceiling_is_an_error(model: StableDiffusion, words: Knowledge) -> None:
     own_only = words.model_copy(update={"replacements": ("chapel",)})
     with pytest.raises(InputError, match="set replacement=WORD"):
-        sgrace().erase(model, [Target(CHURCH, own_only)])
+        sgrace(retain_words="raw").erase(model, [Target(CHURCH, own_only)])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_batch_size_does_not_change_the_result(model: StableDiffusion, words: Knowledge, preset: str) -> None:
+def test_the_batch_size_does_not_change_the_result(
+    model: StableDiffusion, words: Knowledge, preset: str
+) -> None:
     # The bare name is left out: at first the student answers to it as the original does, the gradient is
     # nothing but rounding, and its sign is another one in each batch. Signs of other tiny gradients differ
     # too.
@@ -231,7 +249,9 @@ def test_random_tokens_stand_alike_in_a_sample_and_in_its_replacements_prompt(mo
     main = model.text.main
     own = main.content_tokens("a photo of church")
     other = main.content_tokens("a photo of house")
-    assert rows.own.ids[3:].tolist() == main.tokenize(["a photo of church"] * 3).ids.tolist(), "clean ones have none"
+    assert rows.own.ids[3:].tolist() == main.tokenize(["a photo of church"] * 3).ids.tolist(), (
+        "clean ones have none"
+    )
     assert rows.other.ids[3:].tolist() == main.tokenize(["a photo of house"] * 3).ids.tolist()
 
     def places(content: list[int], plain: list[int]) -> set[int]:
@@ -248,7 +268,9 @@ def test_random_tokens_stand_alike_in_a_sample_and_in_its_replacements_prompt(mo
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_half_precision_trains_in_float32(model: StableDiffusion, words: Knowledge, dtype: torch.dtype, preset: str) -> None:
+def test_half_precision_trains_in_float32(
+    model: StableDiffusion, words: Knowledge, dtype: torch.dtype, preset: str
+) -> None:
     model.to(dtype=dtype)
     erasure = sgrace(preset).erase(model, [Target(CHURCH, words)])
     values = erasure.tensors["text_encoder"].values()

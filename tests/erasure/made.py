@@ -50,19 +50,26 @@ def erasure(
     return Erasure.of(recipe, model, tensors, adapter, guidance)
 
 
-def moved(model: DiffusionModel, component: str, names: Iterable[str] | None = None, seed: int = 0) -> dict[str, Tensor]:
+def moved(
+    model: DiffusionModel, component: str, names: Iterable[str] | None = None, seed: int = 0
+) -> dict[str, Tensor]:
     """Parameters of a component with noise on them, in float32 as training leaves them."""
     generator = torch.Generator().manual_seed(seed)
     own = dict(model.components[component].named_parameters())
     chosen = own if names is None else {name: own[name] for name in names}
-    return {name: value.detach().float() + 0.1 * torch.randn(value.shape, generator=generator) for name, value in chosen.items()}
+    return {
+        name: value.detach().float() + 0.1 * torch.randn(value.shape, generator=generator)
+        for name, value in chosen.items()
+    }
 
 
 def of_text(model: DiffusionModel, concept: str = "church", seed: int = 0) -> Erasure:
     return erasure(model, {"text_encoder": moved(model, "text_encoder", seed=seed)}, concept=concept)
 
 
-def of_denoiser(model: DiffusionModel, concept: str = "church", seed: int = 0, site: str = "text_kv") -> Erasure:
+def of_denoiser(
+    model: DiffusionModel, concept: str = "church", seed: int = 0, site: str = "text_kv"
+) -> Erasure:
     return erasure(model, {"unet": moved(model, "unet", model.sites.names(site), seed)}, concept=concept)
 
 
@@ -76,7 +83,9 @@ def of_adapter(model: DiffusionModel, concept: str = "church", seed: int = 0) ->
             "up": (layer.width, 2),
             "up_bias": (layer.width,),
         }
-        tensors |= {f"{name}/{part}": torch.randn(shape, generator=generator) for part, shape in shapes.items()}
+        tensors |= {
+            f"{name}/{part}": torch.randn(shape, generator=generator) for part, shape in shapes.items()
+        }
     return erasure(model, {}, Adapter("bottleneck", tensors), concept=concept)
 
 

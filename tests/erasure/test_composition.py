@@ -42,7 +42,9 @@ Maker = Callable[..., Erasure]
 
 
 @pytest.mark.parametrize(("first", "second", "composes"), TABLE)
-def test_two_that_were_made_on_the_original(model: DiffusionModel, first: Maker, second: Maker, composes: bool) -> None:
+def test_two_that_were_made_on_the_original(
+    model: DiffusionModel, first: Maker, second: Maker, composes: bool
+) -> None:
     dog = first(model, "dog", seed=1)
     church = second(model, "church", seed=2)
     safe = dog.apply(model)

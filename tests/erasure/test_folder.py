@@ -28,7 +28,9 @@ def model() -> DiffusionModel:
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
-def test_a_loaded_erasure_draws_the_same(model: DiffusionModel, tmp_path: Path, maker: Callable[..., Erasure]) -> None:
+def test_a_loaded_erasure_draws_the_same(
+    model: DiffusionModel, tmp_path: Path, maker: Callable[..., Erasure]
+) -> None:
     made = maker(model)
     made.save_pretrained(tmp_path / "safe")
     loaded = Erasure.from_pretrained(tmp_path / "safe")
@@ -85,7 +87,9 @@ def test_a_text_encoder_is_a_folder_that_transformers_loads(model: DiffusionMode
     for name, value in encoder.named_parameters():
         assert value.equal(made.tensors["text_encoder"][name])
     texts = ["church", "a photo of dog"]
-    assert CLIPTokenizer.from_pretrained(folder)(texts).input_ids == model.text.main.tokenizer(texts).input_ids
+    assert (
+        CLIPTokenizer.from_pretrained(folder)(texts).input_ids == model.text.main.tokenizer(texts).input_ids
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -94,7 +98,10 @@ def test_files_keep_the_precision_of_the_base(tmp_path: Path, dtype: torch.dtype
     made = of_denoiser(half)
     made.save_pretrained(tmp_path / "safe")
     made.save_pretrained(tmp_path / "full", dtype=torch.float32)
-    stored = {name: {v.dtype for v in load_file(tmp_path / name / "unet.safetensors").values()} for name in ("safe", "full")}
+    stored = {
+        name: {v.dtype for v in load_file(tmp_path / name / "unet.safetensors").values()}
+        for name in ("safe", "full")
+    }
     assert stored == {"safe": {dtype}, "full": {torch.float32}}
     assert image(Erasure.from_pretrained(tmp_path / "safe").apply(half)).equal(image(made.apply(half)))
 
@@ -214,7 +221,9 @@ def test_a_tampered_folder_with_the_right_digests_is_refused(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["unet.safetensors", WEIGHTS, "text_encoder/config.json", "text_encoder/tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["unet.safetensors", WEIGHTS, "text_encoder/config.json", "text_encoder/tokenizer.json"]
+)
 def test_a_changed_file_is_noticed(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -226,7 +235,9 @@ def test_a_changed_file_is_noticed(saved: Path, tmp_path: Path, name: str) -> No
         Erasure.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["vae.safetensors", "text_encoder/added_tokens.json", "text_encoder_2/model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["vae.safetensors", "text_encoder/added_tokens.json", "text_encoder_2/model.safetensors"]
+)
 def test_a_file_beside_the_named_ones_is_noticed(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -245,7 +256,9 @@ def test_images_and_documents_beside_it_are_welcome(saved: Path, tmp_path: Path)
     assert Erasure.from_pretrained(folder).tensors
 
 
-@pytest.mark.parametrize("name", ["../safe/unet.safetensors", "/etc/hostname", "./unet.safetensors", "a//b", "", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["../safe/unet.safetensors", "/etc/hostname", "./unet.safetensors", "a//b", "", ".hidden"]
+)
 def test_a_recipe_names_no_file_outside(saved: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "safe"
     shutil.copytree(saved, folder)
@@ -329,15 +342,21 @@ def test_broken_adapters_are_refused(model: DiffusionModel, tmp_path: Path, name
         Erasure.from_pretrained(tmp_path / "safe")
 
 
-@pytest.mark.parametrize("change", [{"first": None}, {"first": torch.ones(2, 2)}, {"more/down": torch.ones(2, 2)}])
-def test_adapters_that_do_not_fit_are_refused_where_they_are_used(model: DiffusionModel, tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"first": None}, {"first": torch.ones(2, 2)}, {"more/down": torch.ones(2, 2)}]
+)
+def test_adapters_that_do_not_fit_are_refused_where_they_are_used(
+    model: DiffusionModel, tmp_path: Path, change: dict[str, Any]
+) -> None:
     of_adapter(model).save_pretrained(tmp_path / "safe")
     resave(tmp_path / "safe" / "adapter.safetensors", {}, change)
     with pytest.raises(InputError, match="adapters do not fit"):
         Erasure.from_pretrained(tmp_path / "safe").apply(model)
 
 
-def test_a_denoiser_with_a_tensor_missing_is_refused_where_it_is_used(model: DiffusionModel, tmp_path: Path) -> None:
+def test_a_denoiser_with_a_tensor_missing_is_refused_where_it_is_used(
+    model: DiffusionModel, tmp_path: Path
+) -> None:
     of_denoiser(model).save_pretrained(tmp_path / "safe")
     resave(tmp_path / "safe" / "unet.safetensors", {"format": "pt"}, {"first": None})
     with pytest.raises(InputError, match="made on another model"):

@@ -155,7 +155,9 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from([*VERSION_1, *Recipe.model_fields]), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_json_loads_or_is_refused(tmp_path: Path, value: object, field: str, old: bool, whole: bool) -> None:
+def test_any_json_loads_or_is_refused(
+    tmp_path: Path, value: object, field: str, old: bool, whole: bool
+) -> None:
     good = VERSION_1 if old else GOOD_2
     recipe = None
     refusal = ""

@@ -57,7 +57,7 @@ def test_each_part_of_a_scene_is_in_the_request(model: DiffusionModel, words: Kn
     changes = {
         "original": None,
         "concept": Concept(name="church", kind="harmful"),
-        "knowledge": words.model_copy(update={"unrelated": ("dog",)}),
+        "words": words.model_copy(update={"unrelated": ("dog",)}),
         "detector": Never(),
         "prompts": [Prompt("a church", 1, guidance_scale=2.0)],
         "num_inference_steps": 3,

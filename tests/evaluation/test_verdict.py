@@ -71,7 +71,9 @@ def test_several_concepts_are_as_good_as_the_worst() -> None:
 
 
 def test_images_of_a_concept_of_unknown_kind_are_blurred() -> None:
-    blurred = {kind: EvaluatedConcept(name="x", kind=kind).blurred for kind in (None, "harmful", "object", "style")}
+    blurred = {
+        kind: EvaluatedConcept(name="x", kind=kind).blurred for kind in (None, "harmful", "object", "style")
+    }
     assert blurred == {None: True, "harmful": True, "object": False, "style": False}
 
 
@@ -87,7 +89,9 @@ def test_version_1_is_read(tmp_path: Path) -> None:
     assert Evaluation.from_file(tmp_path / "again.json") == found
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 1}', "\x00"]
+)
 def test_what_is_no_evaluation_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "evaluation.json").write_text(content)
     with pytest.raises(InputError, match="not an evaluation"):

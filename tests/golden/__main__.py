@@ -3,8 +3,8 @@
     python -m tests.golden write [NAME ...]     # of these erasers and attacks, or of all
     python -m tests.golden check [NAME ...]     # exits with 1 where a record differs
 
-A record holds the SHA-256 of what came out and a few projections of it: the projections tell a change of behaviour from the rounding of
-another torch build or processor.
+A record holds the SHA-256 of what came out and a few projections of it: the projections tell a change of
+behaviour from the rounding of another torch build or processor.
 """
 
 from __future__ import annotations

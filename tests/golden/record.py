@@ -37,9 +37,15 @@ def names() -> list[str]:
     return found + [f"attacks/{name}/{prediction}" for name in ATTACKS for prediction in PREDICTIONS]
 
 
-WORDS = Knowledge(source="test", related=("chapel",), unrelated=("dog", "tree", "boat", "house"), replacements=("house", "boat"))
+WORDS = Knowledge(
+    source="test",
+    related=("chapel",),
+    unrelated=("dog", "tree", "boat", "house"),
+    replacements=("house", "boat"),
+)
 N_PROJECTIONS = 4
-#: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the rounding of another build.
+#: Largest difference of a projection, as a part of the length of what is projected: sign steps magnify the
+#: rounding of another build.
 TOLERANCE = 0.15
 
 
@@ -55,7 +61,9 @@ def state(model: DiffusionModel) -> dict[str, Tensor]:
     """Every tensor that decides what a model gives, by component and name."""
     found = {"guidance": {}} if model.guidance is None else {"guidance": dict(model.guidance.tensors)}
     parts = {**{name: module.state_dict() for name, module in model.components.items()}, **found}
-    return {f"{part}.{name}": value.clone() for part, values in parts.items() for name, value in values.items()}
+    return {
+        f"{part}.{name}": value.clone() for part, values in parts.items() for name, value in values.items()
+    }
 
 
 def _eraser(model: DiffusionModel, plugin: str) -> dict[str, Any]:
@@ -109,7 +117,10 @@ def difference(known: dict[str, Any], found: dict[str, Any]) -> str:
         if known.get(key) != found.get(key):
             return f"{key} differ: {found.get(key)} in place of {known.get(key)}"
     far = max(abs(a - b) for a, b in zip(known["projections"], found["projections"], strict=True))
-    if far > TOLERANCE * max(known["length"], 1e-12) or abs(known["length"] - found["length"]) > TOLERANCE * known["length"]:
+    if (
+        far > TOLERANCE * max(known["length"], 1e-12)
+        or abs(known["length"] - found["length"]) > TOLERANCE * known["length"]
+    ):
         return f"the tensors differ by {far / max(known['length'], 1e-12):.1%} of their length"
     return ""
 

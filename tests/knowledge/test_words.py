@@ -29,12 +29,20 @@ LAYOUTS = {
     "quotes": '"church", \u201cbell tower\u201d, \u2018chapel\u2019.\n\n\'dog\'; "oak tree"; 9/11 memorial\n',
     "case": "Church\nBell_Tower\nCHAPEL\n\nDog\n oak\u00a0 tree \n9/11 Memorial\n",
     "headings": "related:\nchurch\nbell tower\nchapel\nunrelated:\ndog\noak tree\n9/11 memorial\n",
-    "headings and blanks": ("Related:\n\nchurch\nbell tower\n\nchapel\n\nUnrelated:\n\ndog, oak tree\n\n9/11 memorial\n"),
-    "headings of Markdown": ("## Related\n- church\n- bell tower\n- chapel\n\n## Unrelated\n- dog\n- oak tree\n- 9/11 memorial"),
+    "headings and blanks": (
+        "Related:\n\nchurch\nbell tower\n\nchapel\n\nUnrelated:\n\ndog, oak tree\n\n9/11 memorial\n"
+    ),
+    "headings of Markdown": (
+        "## Related\n- church\n- bell tower\n- chapel\n\n## Unrelated\n- dog\n- oak tree\n- 9/11 memorial"
+    ),
     "headings in a line": "related: church, bell tower, chapel\nunrelated: dog, oak tree, 9/11 memorial\n",
-    "headings in bold": ("**Related:** church, bell tower, chapel\n\n**Unrelated words:** dog, oak tree, 9/11 memorial\n"),
+    "headings in bold": (
+        "**Related:** church, bell tower, chapel\n\n**Unrelated words:** dog, oak tree, 9/11 memorial\n"
+    ),
     "the other order": "[unrelated]\ndog\noak tree\n9/11 memorial\n[related]\nchurch\nbell tower\nchapel\n",
-    "comments": ("# by hand\n\nchurch\n# a part\nbell tower\nchapel\n\n# stays\ndog\noak tree\n9/11 memorial\n"),
+    "comments": (
+        "# by hand\n\nchurch\n# a part\nbell tower\nchapel\n\n# stays\ndog\noak tree\n9/11 memorial\n"
+    ),
 }
 
 
@@ -78,7 +86,9 @@ def test_word_files_as_people_write_them(tmp_path: Path, layout: str) -> None:
         (b"x" * 1_000_001, "is larger than 1,000,000 bytes"),
     ],
 )
-def test_what_is_no_word_file_is_refused_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_what_is_no_word_file_is_refused_with_its_place(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         Knowledge.from_file(word_file(tmp_path, content))
 

@@ -13,8 +13,8 @@ from sgrace.concept import Concept
 from sgrace.detectors.always import Always
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
-from sgrace.testbeds.files import FileTestbed
 from sgrace.testbeds.emoji import EmojiTestbed
+from sgrace.testbeds.files import FileTestbed
 from sgrace.testbeds.loading import Loaded
 from sgrace.testbeds.scenes import find_testbed, prepare, scene_of
 
@@ -86,7 +86,7 @@ def test_a_scene_of_files(model: DiffusionModel, words: Knowledge, tmp_path: Pat
     file.write_text("chapel\n\ndog, tree\n")
     scene, testbed = prepare(Loaded(model), "church", words=file, prompts=PROMPTS, detector="always")
     assert scene.concept == CHURCH
-    assert scene.knowledge.unrelated == ("dog", "tree")
+    assert scene.words.unrelated == ("dog", "tree")
     assert testbed.kind_of("church") is None
     with pytest.raises(InputError, match="give --prompts and --detector"):
         prepare(Loaded(model), "church", words=words)

@@ -48,7 +48,9 @@ def _check_cuda(device: torch.device) -> None:
         )
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        raise InputError(f"There is no {device}; choose one of: {', '.join(f'cuda:{i}' for i in range(count))}.")
+        raise InputError(
+            f"There is no {device}; choose one of: {', '.join(f'cuda:{i}' for i in range(count))}."
+        )
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -134,7 +136,9 @@ def randperm(n: int, generator: torch.Generator, device: torch.device) -> Tensor
     return torch.randperm(n, generator=generator).to(device)
 
 
-def multinomial(weights: Tensor, n: int, generator: torch.Generator, device: torch.device, *, replacement: bool = False) -> Tensor:
+def multinomial(
+    weights: Tensor, n: int, generator: torch.Generator, device: torch.device, *, replacement: bool = False
+) -> Tensor:
     """`n` indices of each row, with probability proportional to `weights` (on any device)."""
     return torch.multinomial(weights.detach().cpu(), n, replacement, generator=generator).to(device)
 

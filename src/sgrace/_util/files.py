@@ -96,7 +96,9 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     if _is_file(note):
         if names := _differences(read_json(note), json.loads(json_text(request))):
             differences = ", ".join(names)
-            raise InputError(f"{shown(path)} holds the results of another request: {differences}; name a new folder.")
+            raise InputError(
+                f"{shown(path)} holds the results of another request: {differences}; name a new folder."
+            )
         _check_writable(note)
     else:
         with new_folder(path) as partial:
@@ -250,7 +252,9 @@ def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:  # noqa:
     """Fields in which two JSON values differ, with both values where they are short."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         start = f"{name}." if name else ""
-        lists = [_differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})]
+        lists = [
+            _differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})
+        ]
         return [difference for several in lists for difference in several]
     if found == wanted:
         return []

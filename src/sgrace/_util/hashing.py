@@ -36,7 +36,9 @@ def sha256_of_json(value: Any) -> str:  # noqa: ANN401  (JSON)
     return hashlib.sha256(json_text(value, indent=None, sort_keys=True).encode()).hexdigest()
 
 
-def sha256_of_tensors(*parts: Mapping[str, Tensor], dtype: torch.dtype | None = None, header: str = "") -> str:
+def sha256_of_tensors(
+    *parts: Mapping[str, Tensor], dtype: torch.dtype | None = None, header: str = ""
+) -> str:
     """Digest of names and values of tensors, in the order given.
 
     Args:

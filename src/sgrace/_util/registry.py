@@ -37,7 +37,17 @@ def names(family: str) -> dict[str, str]:
 
 
 #: Files of the plug-in folders that are no plug-ins, though other rooms import them.
-HELPERS = {"base", "scene", "session", "attack_set", "prompt_files", "files", "questions", "scenes", "loading"}
+HELPERS = {
+    "base",
+    "scene",
+    "session",
+    "attack_set",
+    "prompt_files",
+    "files",
+    "questions",
+    "scenes",
+    "loading",
+}
 
 
 def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides the type)
@@ -59,7 +69,9 @@ def _plugin(module: ModuleType, family: str, name: str) -> Any:  # noqa: ANN401
     """The class of a module that is a plug-in of the family and carries the file's name."""
     home, _, base_name = BASES[family].partition(":")
     base = getattr(importlib.import_module(f"sgrace.{home}"), base_name)
-    members = [getattr(module, member) for member in dir(module)]  # also what is imported when it is asked for
+    members = [
+        getattr(module, member) for member in dir(module)
+    ]  # also what is imported when it is asked for
     classes = [value for value in members if inspect.isclass(value) and issubclass(value, base)]
     own = [value for value in classes if value.__dict__.get("name") == name and not inspect.isabstract(value)]
     if len(own) != 1:

@@ -30,7 +30,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{shown(path)} is damaged or not a safetensors file ({error}).") from error
 
 
-def save_tensors_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors_atomically(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file, whole or not at all.
 
     Raises:
@@ -41,7 +43,9 @@ def save_tensors_atomically(path: Path, tensors: Mapping[str, Tensor], metadata:
         save_file(contiguous, partial, metadata=None if metadata is None else dict(metadata))
 
 
-def check_tensors(found: Mapping[str, Tensor], expected_shapes: Mapping[str, torch.Size] | None, what: str) -> None:
+def check_tensors(
+    found: Mapping[str, Tensor], expected_shapes: Mapping[str, torch.Size] | None, what: str
+) -> None:
     """Check that weights can be used: all there, of the right shapes, floating-point, and finite.
 
     Args:

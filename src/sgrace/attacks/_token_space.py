@@ -1,4 +1,4 @@
-"""Pieces that several attacks share: token layouts, gradients, the simplex, nearest tokens, the denoising error."""
+"""Pieces that several attacks share: token layouts, gradients, denoising errors, nearest tokens."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COMPARED_TOGETHER = 64
 class Layout:
     """Prompts with free positions: adversarial tokens stand there, the prompts' own tokens elsewhere.
 
-    Prompts may have different numbers of free tokens: values for them are listed prompt after prompt. What does not fit
-    into the text length is left out, free tokens as well as the prompt's own.
+    Prompts may have different numbers of free tokens: values for them are listed prompt after prompt. What
+    does not fit into the text length is left out, free tokens as well as the prompt's own.
 
     Attributes:
         tokens: token rows.
@@ -89,7 +89,7 @@ class Layout:
     def unpadded(self, model: DiffusionModel) -> Layout:
         """Without the padding, which is most of a row, where a single, causal text encoder reads it.
 
-        There no state up to the end token depends on the padding. Several encoders must read rows of one length.
+        There no state up to the end token depends on the padding. Several encoders read rows of one length.
         """
         if len(model.text) > 1:
             return self
@@ -126,13 +126,15 @@ def gradient(
     values: Float[Tensor, "free width"],
     losses_of: Callable[[slice, Conditioning], Tensor],
 ) -> Gradient:
-    """Losses of prompts and their gradients, ``batch_size`` prompts at once; the backward pass must have been charged.
+    """Losses of prompts and their gradients, ``batch_size`` prompts at once.
+
+    The backward pass must have been charged.
 
     Args:
         model: whose text encoder reads the prompts.
         layout: the prompts.
         values: embeddings of the free tokens.
-        losses_of: which prompts, and their conditioning -> one loss for each, which depends on its own prompt only.
+        losses_of: which prompts, and their conditioning -> one loss for each, of its own prompt only.
 
     Raises:
         InputError: a gradient is not finite.
@@ -152,7 +154,7 @@ def gradient(
 
 @dataclass(frozen=True)
 class Denoising:
-    """Noised latents of what the candidates should show, and what the target's denoiser should return for them.
+    """Noised latents of what the candidates should show, and what the denoiser should return for them.
 
     Attributes:
         model: the target.
@@ -205,7 +207,7 @@ def text_features(model: DiffusionModel, tokens: Tokens) -> Float[Tensor, "n fea
 
 
 def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
-    """The nearest point with entries >= 0 that sum to 1, exactly, by sorting (Held et al., 1974; Duchi et al., 2008)."""
+    """The nearest point of the simplex, exactly, by sorting (Held et al., 1974; Duchi et al., 2008)."""
     ordered = rows.sort(-1, descending=True).values
     excess = ordered.cumsum(-1) - 1
     count = torch.arange(1, rows.shape[-1] + 1, device=rows.device)
@@ -213,7 +215,9 @@ def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     return (rows - excess.gather(-1, k - 1) / k).clamp(min=0)
 
 
-def nearest_tokens(embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]) -> Int[Tensor, "*n"]:
+def nearest_tokens(
+    embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]
+) -> Int[Tensor, "*n"]:
     """Index of the row with the highest cosine, of a table of unit rows."""
     rows = embeddings.reshape(-1, embeddings.shape[-1]).split(COMPARED_TOGETHER)
     return torch.cat([(part @ unit_table.T).argmax(-1) for part in rows]).view(embeddings.shape[:-1])

@@ -43,7 +43,9 @@ class Cost(BaseModel):
         validation_alias=AliasChoices("denoiser_rows", "unet_rows"),
         description="Samples through the denoiser, forward and backward.",
     )
-    text_encoder_rows: int = Field(ge=0, description="Samples through the text encoder, forward and backward.")
+    text_encoder_rows: int = Field(
+        ge=0, description="Samples through the text encoder, forward and backward."
+    )
     seconds: Annotated[float, BeforeValidator(lambda given: math.inf if given is None else given)] = Field(
         ge=0, description="Wall-clock time; null in JSON where it has no limit."
     )
@@ -208,7 +210,9 @@ def _attempts(path: Path) -> list[Attempt]:
         raise InputError(f"{shown(path / ATTEMPTS)} is damaged: {_first(error)}.") from error
 
 
-def _check_fit(path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor) -> None:
+def _check_fit(
+    path: Path, attempts: Sequence[Attempt], tensors: Mapping[str, Tensor], images: Tensor
+) -> None:
     """One attempt, one image and one row of each tensor for every prompt."""
     n = len(attempts)
     if not n:

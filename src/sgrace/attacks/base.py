@@ -65,18 +65,20 @@ class Attack(ABC, Generic[Config]):
         config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
         return cls(cast("Config", config))
 
-    def run(self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False) -> AttackSet:
+    def run(
+        self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
+    ) -> AttackSet:
         """Attack the prompts of the scene.
 
         Args:
             scene: what is attacked.
             budget: hard limits; none, if absent.
             seed: same seed, same candidates.
-            every_prompt: attack those too that succeed as they are, which the protocol counts and leaves alone; for
-                testing the attack on a model that knows the concept.
+            every_prompt: attack those too that succeed as they are, which are else counted and left alone;
+                for testing the attack on a model that knows the concept.
 
         Raises:
-            InputError: the scene lacks something the attack needs, or the budget does not even cover the plain prompts.
+            InputError: the scene lacks what the attack needs, or the budget does not cover the plain prompts.
         """
         limits = budget or Budget()
         session = Session(scene, limits, seed, every_prompt=every_prompt)

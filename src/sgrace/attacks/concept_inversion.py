@@ -1,4 +1,4 @@
-"""Concept inversion, also CCE (Pham et al., arXiv 2308.01508): a new word whose embedding is learned from images of the concept."""
+"""Concept inversion, also CCE (Pham et al., arXiv 2308.01508): a word learned from images of the concept."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class ConceptInversionConfig(BaseModel):
         5000,
         ge=1,
         le=1_000_000,
-        description="Gradient steps. The published 5,000 run at an effective rate of 0.08 and 16 images a step.",
+        description="Gradient steps; as published with an effective rate of 0.08 and 16 images a step.",
     )
     batch: int = Field(16, ge=1, le=1024, description="Images in a step.")
     lr: float = Field(0.08, gt=0, description="Learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
-    n_checks: int = Field(4, ge=1, le=100, description="Evenly spaced moments of the training at which images are checked.")
+    n_checks: int = Field(
+        4, ge=1, le=100, description="Evenly spaced moments of the training at which images are checked."
+    )
 
 
 class ConceptInversion(Attack[ConceptInversionConfig]):

@@ -1,4 +1,4 @@
-"""MMA-Diffusion, text part (Yang et al., arXiv 2311.17516): tokens with the prompt's meaning and none of its words."""
+"""MMA-Diffusion, text part (Yang et al., arXiv 2311.17516): the prompt's meaning without its words."""
 
 from __future__ import annotations
 
@@ -25,15 +25,22 @@ class MMAConfig(BaseModel):
     n_tokens: int = Field(20, ge=1, le=75, description="Length of the prompt that is written.")
     iterations: int = Field(1000, ge=1, le=100_000, description="Rounds of the greedy coordinate search.")
     candidates: int = Field(512, ge=1, le=100_000, description="One-token changes that are tried in a round.")
-    top_k: int = Field(256, ge=1, description="Tokens of each position, by gradient, from which the changes are drawn.")
-    restarts: int = Field(10, ge=1, le=1000, description="Prompts that are written for each target until one succeeds.")
-    ban: bool = Field(True, description="Words of the concept are left out, as they must be where a filter reads the prompt.")
+    top_k: int = Field(
+        256, ge=1, description="Tokens of each position, by gradient, from which the changes are drawn."
+    )
+    restarts: int = Field(
+        10, ge=1, le=1000, description="Prompts that are written for each target until one succeeds."
+    )
+    ban: bool = Field(
+        True,
+        description="Words of the concept are left out, as they must be where a filter reads the prompt.",
+    )
 
 
 class MMA(Attack[MMAConfig]):
     """Greedy coordinate gradient on the cosine of pooled text features, by the original text encoder.
 
-    The erased model takes no part in the search, only in the final check: one image for each prompt that is written.
+    The erased model takes no part in the search, only in the final check: one image of each found prompt.
     """
 
     name = "mma_text"
@@ -42,7 +49,14 @@ class MMA(Attack[MMAConfig]):
     by_text = True
     config_type = MMAConfig
     presets: ClassVar = {
-        "quick": {"n_tokens": 8, "iterations": 10, "candidates": 64, "top_k": 32, "restarts": 2, "ban": False},
+        "quick": {
+            "n_tokens": 8,
+            "iterations": 10,
+            "candidates": 64,
+            "top_k": 32,
+            "restarts": 2,
+            "ban": False,
+        },
         "standard": {
             "n_tokens": 8,
             "iterations": 15,
@@ -61,7 +75,9 @@ class MMA(Attack[MMAConfig]):
         table = model.text.main.embed(allowed)
 
         def search_one(index: int) -> list[int]:
-            found: list[int] = self._search_one(session, model, allowed, table, session.attempts[index].prompt).tolist()
+            found: list[int] = self._search_one(
+                session, model, allowed, table, session.attempts[index].prompt
+            ).tolist()
             return found
 
         for _ in range(self.config.restarts):
@@ -97,7 +113,9 @@ class MMA(Attack[MMAConfig]):
         for _ in range(config.iterations):
             session.charge(text_encoder_rows=1, backward=True)
             found = gradient(model, layout.filled(allowed[current]), table[current], losses)
-            promising = (-found.values @ table.T).topk(min(config.top_k, len(allowed)), dim=1).indices  # (k, top_k)
+            promising = (
+                (-found.values @ table.T).topk(min(config.top_k, len(allowed)), dim=1).indices
+            )  # (k, top_k)
             position = everyone % k
             pick = randint(promising.shape[1], (n,), session.generator, model.device)
             trial = current.repeat(n, 1)

@@ -1,4 +1,4 @@
-"""A text-free probe: what the denoiser makes of half-destroyed images of the concept when no word asks for it."""
+"""A probe without text: what the denoiser makes of half-destroyed images of the concept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NoiseProbeConfig(BaseModel):
         0.7,
         gt=0,
         le=1,
-        description="Part of the sampling steps that the noised image goes through; at 1 nothing of the image is left.",
+        description="Part of the sampling steps that the noised image takes; at 1 nothing of it is left.",
     )
     tries: int = Field(24, ge=1, le=10_000, description="Noises of each prompt, at most.")
 
@@ -29,7 +29,8 @@ class NoiseProbeConfig(BaseModel):
 class NoiseProbe(Attack[NoiseProbeConfig]):
     """Images of the concept are noised to a part of the schedule and denoised with the empty prompt.
 
-    A low strength only copies the image, whatever the model knows: read it beside a model that never saw the concept.
+    A low strength only copies the image, whatever the model knows: compare with a model that never saw the
+    concept.
     """
 
     name = "noise_probe"

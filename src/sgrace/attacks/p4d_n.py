@@ -1,4 +1,4 @@
-"""P4D (Chin et al., arXiv 2309.06135): tokens under which the erased model predicts what the original predicts for the prompt."""
+"""P4D (Chin et al., arXiv 2309.06135): tokens under which the erased model predicts as the original does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class P4DConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_tokens: int = Field(16, ge=1, le=70, description="Length of the prompt that variant N writes anew.")
-    every: int = Field(3, ge=1, le=70, description="Variant K puts one free token after each so many tokens of the prompt.")
+    every: int = Field(
+        3, ge=1, le=70, description="Variant K puts one free token after each so many tokens of the prompt."
+    )
     iterations: int = Field(3000, ge=1, le=1_000_000, description="Gradient steps.")
     check_every: int = Field(50, ge=1, description="Gradient steps between images.")
     lr: float = Field(0.1, gt=0, description="Learning rate of AdamW.")
@@ -28,8 +30,9 @@ class P4DConfig(BaseModel):
 
 
 class P4DN(Attack[P4DConfig]):
-    """Free embeddings, read as their nearest tokens (by cosine); the gradient at the tokens moves the free embeddings.
+    """Free embeddings, read as their nearest tokens (by cosine); the gradient at the tokens moves them.
 
+    The original's prediction for the prompt is the goal.
     The success of P4D in the literature is the union of both variants.
     """
 
@@ -62,7 +65,9 @@ class P4DN(Attack[P4DConfig]):
         starts = [randint(len(pool), (count,), session.generator, model.device) for count in layout.counts]
         free = [table[start] for start in starts]
         # one optimizer a prompt: a prompt that has left must not move the others
-        optimizers = [torch.optim.AdamW([own], lr=config.lr, weight_decay=config.weight_decay) for own in free]
+        optimizers = [
+            torch.optim.AdamW([own], lr=config.lr, weight_decay=config.weight_decay) for own in free
+        ]
         for step in range(config.iterations):
             indices = session.open
             if not indices:

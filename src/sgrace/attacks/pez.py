@@ -30,8 +30,8 @@ class PEZConfig(BaseModel):
 class PEZ(Attack[PEZConfig]):
     """Free embeddings, read as their nearest tokens; the gradient at the tokens moves the free embeddings.
 
-    The goal is the pooled feature of the prompt by the original text encoder, which also judges the candidates: the
-    erased model takes no part in the search, only in the final check of one image for each prompt.
+    The goal is the pooled feature of the prompt by the original text encoder, which also judges the
+    candidates: the erased model takes no part in the search, only in the final check of one image a prompt.
     """
 
     name = "pez"

@@ -1,4 +1,4 @@
-"""Ring-A-Bell (Tsai et al., arXiv 2310.10012): prompts whose embeddings lie where the concept's direction points."""
+"""Ring-A-Bell (Tsai et al., arXiv 2310.10012): prompts that lie where the concept's direction points."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class RingABellConfig(BaseModel):
     shortlist: int | None = Field(
         None,
         ge=2,
-        description="Tokens that the search uses: those whose pooled feature, alone in a prompt, is nearest to the "
-        "goal's. None for all tokens, as published; a short search does not meet the right ones among them.",
+        description="Tokens that the search uses: those whose pooled feature, alone in a prompt, is nearest "
+        "to the goal's. None for all tokens, as published; a short search misses the right ones among them.",
     )
 
 
@@ -77,7 +77,10 @@ class Goal(NamedTuple):
 
 
 class People(NamedTuple):
-    """A population as indices into a pool of tokens, and how far each is from the goal; NaN where it must be measured."""
+    """A population as indices into a pool of tokens, and the distance of each from the goal.
+
+    The distance is NaN where it must be measured.
+    """
 
     tokens: Int[Tensor, "population k"]
     fitness: Float[Tensor, " population"]
@@ -86,8 +89,8 @@ class People(NamedTuple):
 class RingABellHard(Attack[RingABellConfig]):
     """A genetic search for tokens whose prompt embeddings are the prompt's plus the concept's direction.
 
-    The original text encoder reads both. The erased model takes no part in the search, only in the final check: one
-    image for each prompt that is written.
+    The original text encoder reads both. The erased model takes no part in the search, only in the final
+    check: one image of each found prompt.
     """
 
     name = "ring_a_bell_hard"
@@ -97,10 +100,12 @@ class RingABellHard(Attack[RingABellConfig]):
     config_type = RingABellConfig
     presets: ClassVar = {
         "quick": {
-            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 15, "shortlist": 64, "restarts": 2,
+            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 15, "shortlist": 64,
+            "restarts": 2,
         },
         "standard": {
-            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 20, "shortlist": 64, "restarts": 6,
+            "strength": 1.0, "n_tokens": 6, "population": 20, "generations": 20, "shortlist": 64,
+            "restarts": 6,
         },
     }  # fmt: skip
 
@@ -115,7 +120,10 @@ class RingABellHard(Attack[RingABellConfig]):
         moved = plain.with_embeds(plain.prompt_embeds + self.config.strength * direction)
         ends = model.text.main.tokenize([session.attempts[i].prompt for i in indices]).end
         pools = self._pools(session, model, moved, ends)
-        goals = {i: Goal(*each) for i, each in zip(indices, zip(moved.prompt_embeds, pools, strict=True), strict=True)}
+        goals = {
+            i: Goal(*each)
+            for i, each in zip(indices, zip(moved.prompt_embeds, pools, strict=True), strict=True)
+        }
         layout = Layout.alone(model, 1, self.config.n_tokens)
 
         def search_one(index: int) -> list[int]:
@@ -128,8 +136,10 @@ class RingABellHard(Attack[RingABellConfig]):
                 return
             session.search_texts(indices, search_one)
 
-    def _pools(self, session: Session, model: DiffusionModel, goals: Conditioning, ends: Int[Tensor, " n"]) -> list[Tensor]:
-        """Tokens of each goal's search: all, or those whose pooled feature, alone in a prompt, is nearest to the goal's."""
+    def _pools(
+        self, session: Session, model: DiffusionModel, goals: Conditioning, ends: Int[Tensor, " n"]
+    ) -> list[Tensor]:
+        """Tokens of each goal's search: all, or the shortlist."""
         pool = model.text.main.ordinary_tokens()
         size = self.config.shortlist
         if size is None:
@@ -141,7 +151,9 @@ class RingABellHard(Attack[RingABellConfig]):
         cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
         return list(pool[cosines.topk(min(size, len(pool))).indices])
 
-    def _evolve(self, session: Session, model: DiffusionModel, layout: Layout, goal: Goal) -> Int[Tensor, " k"]:
+    def _evolve(
+        self, session: Session, model: DiffusionModel, layout: Layout, goal: Goal
+    ) -> Int[Tensor, " k"]:
         """Content tokens for one goal; the population lives on the CPU."""
         config = self.config
         shape = (config.population, layout.counts[0])

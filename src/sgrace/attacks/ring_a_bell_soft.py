@@ -1,4 +1,4 @@
-"""Ring-A-Bell without a search (Tsai et al., arXiv 2310.10012): prompt embeddings moved along the concept's direction."""
+"""Ring-A-Bell without a search (Tsai et al., arXiv 2310.10012): embeddings moved towards the concept."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class RingABellSoftConfig(BaseModel):
     strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
         (3.0,),
         min_length=1,
-        description="Factors of the concept's direction, tried in this order until one succeeds (as text: 1,0.5). The "
-        "literature uses one for each concept (3 for nudity, 0.9 for a painter).",
+        description="Factors of the concept's direction, tried in this order until one succeeds (as text: "
+        "1,0.5). The literature uses one for each concept (3 for nudity, 0.9 for a painter).",
     )
     n_pairs: int = Field(
         50,
@@ -36,7 +36,7 @@ class RingABellSoftConfig(BaseModel):
 
 
 class RingABellSoft(Attack[RingABellSoftConfig]):
-    """The prompt's embeddings plus the concept's direction, by the erased model's text encoder, go to its denoiser.
+    """The prompt's embeddings plus the concept's direction, both by the erased model, go to its denoiser.
 
     No user can enter that; it tells whether the direction still leads to the concept.
     """

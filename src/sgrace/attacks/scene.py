@@ -17,7 +17,7 @@ from ..models.guidance import Scale
 
 
 class Budget(BaseModel):
-    """Hard limits of one attack run over a whole prompt table; an attack stops before a call that would pass one."""
+    """Hard limits of one run over a whole prompt table; an attack stops before a call that would pass one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class Budget(BaseModel):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that asks for the concept, with the seed of its image, and its guidance scale where the table gives one."""
+    """A prompt that asks for the concept, with its image's seed, and its guidance scale if it has one."""
 
     text: str
     seed: int
@@ -49,17 +49,19 @@ class Protocol:
 
     Attributes:
         name: as it is asked for.
-        longest: prompts of more content tokens are not attacked, and count by what they show as they are; none to attack all.
+        longest: prompts of more content tokens are not attacked, and count by what they show as they are;
+            none to attack all.
     """
 
     name: str
     longest: int | None = None
 
 
-#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more than 60 tokens, the start
-#: and the end token included. These are 24 of its 142 nudity prompts, so that its figures cannot reach 100 %. Its two other habits
-#: need no protocol: ``success`` counts prompts that succeed as they are, beside ``post_only``, and the rank that a class must reach
-#: is the detector's (``top_k`` of ``image_classifier``).
+#: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more
+#: than 60 tokens with the start and the end token, that is 58 content tokens. These are 24 of its 142 nudity
+#: prompts, so that its figures cannot reach 100 %. Its two other habits need no protocol: ``success`` counts
+#: prompts that succeed as they are, beside ``post_only``, and the rank that a class must reach is the
+#: detector's (``top_k`` of ``image_classifier``).
 PROTOCOLS = {
     protocol.name: protocol for protocol in (Protocol("shared"), Protocol("diffusion_mu_attack", longest=58))
 }

@@ -25,8 +25,8 @@ class BudgetSpent(Exception):  # noqa: N818  (a signal, not an error)
 class Session:
     """One run: samples and judges candidates, keeps the attempts, counts the cost.
 
-    Everything that grows with the number of prompts runs in batches of the model's ``batch_size``; random numbers are
-    drawn for all prompts first, so that the size changes no result.
+    Everything that grows with the number of prompts runs in batches of the model's ``batch_size``; random
+    numbers are drawn for all prompts first, so that the size changes no result.
 
     Args:
         scene: what is attacked.
@@ -68,7 +68,7 @@ class Session:
         self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}
 
-    # -- cost ---------------------------------------------------------------------------------------------------------
+    # -- cost ------------------------------------------------------------------------------------------------
 
     def spent(self) -> dict[str, float]:
         """Samples through the networks, forward and backward, and seconds."""
@@ -98,12 +98,14 @@ class Session:
             self.backward.denoiser_rows += denoiser_rows
             self.backward.text_encoder_rows += text_encoder_rows
 
-    def charge_sampling(self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale) -> None:
+    def charge_sampling(
+        self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale
+    ) -> None:
         """Announce the sampling of prompts through so many steps."""
         cost = model.sampling_cost(cond, guidance_scale)
         self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
 
-    # -- models -------------------------------------------------------------------------------------------------------
+    # -- models ----------------------------------------------------------------------------------------------
 
     def original(self, attack: str) -> DiffusionModel:
         """The model before erasing; its calls count as the run's.
@@ -141,28 +143,34 @@ class Session:
         for part in batches(len(everyone), original.batch_size):
             scale = self.scene.scale_of(everyone[part])
             noise = self.noise[part].to(original.device)
-            done = original.denoise(noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale)
+            done = original.denoise(
+                noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale
+            )
             latents.append(done.latents)
         return torch.cat(latents).to(self.target.device)
 
-    # -- checks -------------------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> list[int]:
-        """Prompts that are still to be attacked: nothing has succeeded on them yet, and the protocol attacks them."""
+        """Prompts that are still to be attacked: nothing has succeeded yet, and the protocol attacks them."""
         done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
         done.update(self.left_alone)
         return [i for i in range(len(self.attempts)) if i not in done]
 
     @torch.no_grad()
-    def sample(self, indices: Sequence[int], cond: Conditioning, noise: Float[Tensor, "n ..."]) -> Float[Tensor, "n 3 height width"]:
+    def sample(
+        self, indices: Sequence[int], cond: Conditioning, noise: Float[Tensor, "n ..."]
+    ) -> Float[Tensor, "n 3 height width"]:
         """Images of the target model, each with the guidance of the named prompt."""
         steps = self.scene.num_inference_steps
         self.charge_sampling(self.target, cond, steps, self.scene.scale_of(indices))
         images = []
         for part in batches(len(indices), self.target.batch_size):
             scale = self.scene.scale_of(indices[part])
-            sampled = self.target.sample(noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale)
+            sampled = self.target.sample(
+                noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale
+            )
             images.append(sampled.cpu())
         return torch.cat(images)
 
@@ -206,7 +214,7 @@ class Session:
         keep: dict[str, Tensor],
         texts: Sequence[str] = (),
     ) -> list[bool]:
-        """Judge one candidate's image for each of the named prompts; the best candidate of each prompt is kept.
+        """Judge one candidate's image for each of the named prompts; the best one of each prompt is kept.
 
         Args:
             indices: of the prompts.
@@ -249,7 +257,7 @@ class Session:
         self.check_texts(list(found), list(found.values()))
 
     def check_texts(self, indices: Sequence[int], contents: Sequence[Sequence[int]]) -> list[bool]:
-        """As :meth:`check`, of content tokens read as text and tokenized again, as a user would have to enter them."""
+        """As :meth:`check`, of content tokens read as text and tokenized again, as a user must enter them."""
         main = self.target.text.main
         texts = [main.decode(content) for content in contents]
         self.charge(text_encoder_rows=len(texts))

@@ -1,4 +1,4 @@
-"""UnlearnDiffAtk (Zhang et al., arXiv 2310.11868): discrete prefix tokens under which the model denoises an image of the concept."""
+"""UnlearnDiffAtk (Zhang et al., arXiv 2310.11868): prefix tokens that bring the concept back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._token_space import Denoising, Layout, gradient, simplex_projection
 from .base import Attack
 from .session import Session
 
-#: Prompts whose tokens are sampled together. A constant, and not the model's batch size: it decides the random numbers.
+#: Prompts whose tokens are sampled together. Not the model's batch size: it decides the random numbers.
 SAMPLED_TOGETHER = 64
 
 
@@ -28,7 +28,7 @@ class UnlearnDiffAtkConfig(BaseModel):
         5,
         ge=1,
         le=70,
-        description="Free tokens before the prompt; the paper has 5 for nudity, violence and illegal acts, 3 else.",
+        description="Free tokens before the prompt; published: 5 for nudity and violence, 3 for styles.",
     )
     n_timesteps: int = Field(
         50,
@@ -44,9 +44,9 @@ class UnlearnDiffAtkConfig(BaseModel):
 class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
     """Every free position holds a point of the simplex over the vocabulary.
 
-    A token is sampled from it, the gradient with respect to the sampled one-hot row goes straight to the point (clipped
-    to [-1, 1]), and the point is projected back. Read out by the largest entry. Needs one image of the concept for each
-    prompt, from the original model.
+    A token is sampled from it, the gradient with respect to the sampled one-hot row goes straight to the
+    point (clipped to [-1, 1]), and the point is projected back. Read out by the largest entry. Needs one
+    image of the concept for each prompt, from the original model.
     """
 
     name = "unlearn_diff_atk"
@@ -67,9 +67,11 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
         pool = model.text.main.ordinary_tokens()
         table = model.text.main.embed(pool)
         layout = Layout.prefix(model, [a.prompt for a in session.attempts], config.n_tokens)
-        # the largest tensors of the attack, (k, vocabulary) a prompt: every operation on them is done by prompt
+        # the largest tensors of the attack, (k, vocabulary) a prompt: they are worked on prompt by prompt
         points = [torch.full((k, len(pool)), 1 / len(pool), device=model.device) for k in layout.counts]
-        optimizers = [torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points]
+        optimizers = [
+            torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points
+        ]
         for step in range(config.n_timesteps):
             indices = session.open
             if not indices:

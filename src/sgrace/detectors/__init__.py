@@ -1,4 +1,4 @@
-"""Is the concept in this picture? One file per detector."""
+"""Does an image show the concept? One file per detector."""
 
 from .base import Detector, Identity
 

@@ -1,4 +1,4 @@
-"""Detectors that look at nothing: what a measure says of them tells whether the measure looks at the pictures."""
+"""Detectors with a constant verdict, to test that a measure depends on the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Detector, Identity, Options
 
 
 class Always(Detector):
-    """Sees the concept everywhere."""
+    """Detects the concept in every image."""
 
     name = "always"
     value = 1.0
@@ -25,5 +25,5 @@ class Always(Detector):
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:
-        """One value for all."""
+        """The same score for all images."""
         return torch.full((len(images),), self.value)

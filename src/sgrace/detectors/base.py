@@ -1,4 +1,4 @@
-"""What a detector is and how it says who it is: a rate of detections means nothing without it."""
+"""The base class of detectors, and their identity, without which a detection rate means nothing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,30 @@ from ..metrics import Share
 
 
 class Known(NamedTuple):
-    """A detector's scores of pictures that are known to show the concept, and of pictures that do not; where these come from."""
+    """A detector's scores of known images.
+
+    Attributes:
+        positives: scores of images that show the concept.
+        negatives: scores of images that do not.
+        pictures: where the images come from.
+    """
 
     positives: Float[Tensor, " n"]
     negatives: Float[Tensor, " m"]
     pictures: str
 
     def record(self, threshold: float) -> dict[str, Any]:
-        """Accuracy at a threshold: positives that are seen and negatives that are not, with 95 % Wilson intervals."""
-        seen, refused = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
-        shares = {"positives": Share(seen, len(self.positives)), "negatives": Share(refused, len(self.negatives))}
-        return {"pictures": self.pictures, **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()}}
+        """True-positive and true-negative rate at a threshold, with 95 % Wilson intervals."""
+        seen = int((self.positives >= threshold).sum())
+        refused = int((self.negatives < threshold).sum())
+        shares = {
+            "positives": Share(seen, len(self.positives)),
+            "negatives": Share(refused, len(self.negatives)),
+        }
+        return {
+            "pictures": self.pictures,
+            **{name: {"hits": share.hits, **share.as_dict()} for name, share in shares.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -38,11 +51,12 @@ class Identity:
     Attributes:
         name: plug-in name.
         version: of the package or model that holds the network.
-        weights: SHA-256 of the weights, or of what stands for them.
+        weights: SHA-256 of the weights; the hub id if they come from the hub.
         classes: outputs that count as the concept.
-        threshold: score from which a picture counts, in 0..1.
-        colour_order: in which the network gets its pictures.
-        validation: measured accuracy on known positives and negatives (:meth:`Known.record`); empty where nobody has measured it.
+        threshold: smallest score that counts as a detection, in 0..1.
+        colour_order: channel order of the network's input.
+        validation: measured true-positive and true-negative rate (:meth:`Known.record`); empty if nobody
+            measured it.
     """
 
     name: str
@@ -54,36 +68,40 @@ class Identity:
     validation: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON gives it back: an identity read from a file equals a new one."""
+        """As plain JSON values: an identity read from a file equals a new one."""
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return found
 
 
 def listed(text: object) -> object:
-    """Values by comma, where they are given as text."""
+    """The values of a comma-separated text."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
 
 
-#: A field of several values, which the command line gives by comma.
+#: A field of several values; text is split at commas.
 Listed = BeforeValidator(listed)
 
 
 class Options(BaseModel):
-    """Options that every detector takes; most take no more."""
+    """Options that every detector takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1, description="Score from which an image counts; the detector's own, if absent.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Smallest score that counts as a detection; default the detector's own."
+    )
 
 
 class Detector(ABC):
-    """Scores pictures for one concept.
+    """Scores images for one concept.
 
-    ``scores`` runs the network; ``detect`` only compares scores with the threshold, so thresholds can be swept for free.
+    ``scores`` runs the network. ``detect`` compares scores with the threshold, so thresholds can be swept
+    without running it again.
 
     Attributes:
-        identity: who it is.
-        known: its scores of known pictures, where somebody has measured them: the validation record goes with the threshold.
+        identity: everything that decides its verdicts.
+        known: its scores of known images, if somebody measured them. The validation record depends on the
+            threshold.
     """
 
     name: ClassVar[str]
@@ -93,12 +111,12 @@ class Detector(ABC):
 
     @classmethod
     def for_concept(cls, concept: str, options: Mapping[str, str] | None = None) -> Self:
-        """The detector of a concept, with single options given as text.
+        """The detector of a concept.
 
-        The concept's name counts in any case, with spaces or underscores.
+        The concept's name matches in any case, with spaces or underscores. Options are given as text.
 
         Raises:
-            InputError: an unknown option or a value out of range, or the detector cannot know this concept.
+            InputError: an option is unknown or out of range, or the detector does not know the concept.
         """
         chosen = config_from(cls.options_type, {}, options, "option", f"detector {cls.name!r}")
         made = cls._made(folded(concept), chosen)
@@ -111,7 +129,7 @@ class Detector(ABC):
 
     @abstractmethod
     def scores(self, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, " n"]:
-        """Scores in 0..1, higher where the concept is seen, of RGB pictures in -1..1."""
+        """Scores in 0..1 of RGB images in -1..1; higher means the concept is more likely."""
 
     def detect(self, scores: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """Verdicts at the detector's threshold."""
@@ -124,11 +142,12 @@ class Detector(ABC):
         return self._with(replace(self.identity, threshold=threshold), self.known)
 
     def validated(self, known: Known) -> Self:
-        """The same detector with the record of its scores of known pictures."""
+        """The same detector with a validation record."""
         return self._with(self.identity, known)
 
     def _with(self, identity: Identity, known: Known | None) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.known, other.identity = known, replace(identity, validation=known.record(identity.threshold) if known else {})
+        other.known = known
+        other.identity = replace(identity, validation=known.record(identity.threshold) if known else {})
         return other

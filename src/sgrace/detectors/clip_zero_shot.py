@@ -1,4 +1,4 @@
-"""Any CLIP as a detector: the concept's prompt against prompts of other things (Radford et al., arXiv 2103.00020)."""
+"""Any CLIP as a detector: the concept's prompt against other prompts (Radford et al., arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
 BATCH = 32
-NEEDS_SOURCE = "The zero-shot detector needs the option `source`, a CLIP folder or hub id, unless the model has its own CLIP."
+NEEDS_SOURCE = (
+    "The zero-shot detector needs the option `source`, a CLIP folder or hub id, "
+    "unless the model has its own CLIP."
+)
 
 
 class ClipLike(Protocol):
-    """Unit features of texts and pictures in one space."""
+    """Unit features of texts and images in one space."""
 
     @property
     def logit_scale(self) -> float:
-        """Factor of the cosines."""
+        """Scale of the cosines before the softmax."""
 
     def texts(self, texts: list[str]) -> Tensor:
         """``(n, features)``."""
 
     def images(self, images: Tensor) -> Tensor:
-        """``(n, features)`` of RGB pictures in -1..1."""
+        """``(n, features)`` of RGB images in -1..1."""
 
 
 class HubClip:
@@ -46,7 +49,9 @@ class HubClip:
             self.tokenizer = CLIPTokenizer.from_pretrained(source)
             self.processor = CLIPImageProcessorPil.from_pretrained(source)
         except (OSError, ValueError) as error:
-            raise InputError(f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]}).") from error
+            raise InputError(
+                f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]})."
+            ) from error
         self.logit_scale = self.model.logit_scale.detach().exp().item()
 
     @torch.no_grad()
@@ -57,21 +62,32 @@ class HubClip:
 
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
-        """``(n, features)`` of RGB pictures in -1..1, resized as the model's own processor does."""
-        pixels = [self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values for chunk in images.split(BATCH)]
-        return F.normalize(torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1)
+        """``(n, features)`` of RGB images in -1..1, resized by the model's own processor."""
+        pixels = [
+            self.processor(list(to_arrays(chunk)), return_tensors="pt").pixel_values
+            for chunk in images.split(BATCH)
+        ]
+        return F.normalize(
+            torch.cat([self.model.get_image_features(chunk).pooler_output for chunk in pixels]), dim=1
+        )
 
 
 class ClipZeroShotOptions(Options):
     """Options of the zero-shot detector."""
 
-    source: str | None = Field(None, description="Folder or hub id of a CLIP; the built-in model needs none, it has its own.")
-    words: Annotated[tuple[str, ...], Listed] = Field((), description="Words of the concept, by comma; its name, if none are given.")
-    others: Annotated[tuple[str, ...], Listed] = Field((), description="Words of what else an image may show, by comma.")
+    source: str | None = Field(
+        None, description="Folder or hub id of a CLIP; default the model's own, if it has one."
+    )
+    words: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Words of the concept, separated by commas; default its name."
+    )
+    others: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Words of what else an image may show, separated by commas."
+    )
 
 
 class ClipZeroShot(Detector):
-    """Probability of the concept among the concept and the alternatives."""
+    """Softmax probability of the concept's prompts against prompts of other things."""
 
     name = "clip_zero_shot"
     options_type = ClipZeroShotOptions
@@ -87,7 +103,8 @@ class ClipZeroShot(Detector):
     ) -> None:
         if not concept or not alternatives:
             raise InputError("A zero-shot detector needs words of the concept and words of other things.")
-        self.clip, self.n_concept = clip, len(concept)
+        self.clip = clip
+        self.n_concept = len(concept)
         self.text = clip.texts([TEMPLATE.format(word) for word in (*concept, *alternatives)])
         self.identity = Identity(self.name, version, weights, concept, 0.5)
 
@@ -99,12 +116,14 @@ class ClipZeroShot(Detector):
 
     @classmethod
     def from_hub(cls, concept: tuple[str, ...], alternatives: tuple[str, ...], source: str) -> Self:
-        """A CLIP folder or hub id, with the words of the concept and of what else a picture may show."""
+        """From a CLIP folder or hub id, with words of the concept and of what else an image may show."""
         weights = sha256_of_files(weight_files(Path(source))) if Path(source).is_dir() else source
-        return cls(concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights)
+        return cls(
+            concept, alternatives, HubClip(source), version=metadata.version("transformers"), weights=weights
+        )
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size the model takes."""
+        """Images of any size; the model's processor resizes them."""
         logits = self.clip.logit_scale * self.clip.images(images) @ self.text.T
         return logits.softmax(1)[:, : self.n_concept].sum(1)
 

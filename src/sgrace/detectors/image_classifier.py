@@ -1,4 +1,4 @@
-"""A Hugging Face image classifier as a detector: classes by id, never by a part of their name."""
+"""A Hugging Face image classifier as a detector. Classes are chosen by id, never by part of their name."""
 
 from __future__ import annotations
 
@@ -17,32 +17,42 @@ from .base import Detector, Identity, Listed, Options
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
 IMAGENET_IDS = {
-    "tench": 0, "english springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "french horn": 566,
-    "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
-}  # fmt: skip
+    "tench": 0,
+    "english springer": 217,
+    "cassette player": 482,
+    "chain saw": 491,
+    "church": 497,
+    "french horn": 566,
+    "garbage truck": 569,
+    "gas pump": 571,
+    "golf ball": 574,
+    "parachute": 701,
+}
 RESNET_50 = "microsoft/resnet-50"
 
 
 class ImageClassifierOptions(Options):
-    """Options of the image classifier."""
+    """Options of :class:`ImageClassifier`."""
 
     source: str = Field(RESNET_50, description="Folder or hub id of an image-classification model.")
     class_ids: Annotated[tuple[int, ...], Listed] = Field(
-        (), description="Outputs that show the concept, by comma; those of the literature, if none are given."
+        (), description="Outputs that show the concept, by comma; default: the ids of the literature."
     )
     top_k: int = Field(
-        1, ge=0, description="Rank that one of them must reach; 0 compares their probability with the threshold."
+        1,
+        ge=0,
+        description="Rank that one of them must reach; 0 compares their probability with the threshold.",
     )
 
 
 class ImageClassifier(Detector):
-    """Detects by the rank of the concept's best class, as the literature does, or by its probability.
+    """Top-k rank of the concept's best class, as in the literature, or the probability of its classes.
 
     Args:
         source: folder or hub id of an image-classification model.
         class_ids: outputs that show the concept.
-        top_k: with a number, the score is 1 where one of the classes is among the ``top_k`` best, else 0; without, it is their
-            probability together.
+        top_k: if given, the score is 1 if one of the classes is among the ``top_k`` best, else 0. If None,
+            the score is the sum of their probabilities.
     """
 
     name = "image_classifier"
@@ -55,28 +65,38 @@ class ImageClassifier(Detector):
             self.model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True).eval()
             self.processor = AutoImageProcessor.from_pretrained(source)
         except (OSError, ValueError) as error:
-            raise InputError(f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]}).") from error
+            raise InputError(
+                f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]})."
+            ) from error
         labels = self.model.config.id2label
         if bad := [i for i in class_ids if i not in labels]:
             raise InputError(f"{source} has classes 0 to {len(labels) - 1}, not {bad[0]}.")
-        self.class_ids, self.top_k = list(class_ids), top_k
+        self.class_ids = list(class_ids)
+        self.top_k = top_k
         names = tuple(f"{i}: {labels[i]}" for i in class_ids)
         weights = sha256_of_files(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
         rule = f"top {top_k}" if top_k else "probability"
-        self.identity = Identity(self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5)
+        self.identity = Identity(
+            self.name, f"transformers {metadata.version('transformers')}, {rule}", weights, names, 0.5
+        )
 
     @classmethod
     def _made(cls, concept: str, options: ImageClassifierOptions) -> Self:
         ids = options.class_ids
         if not ids and options.source != RESNET_50:
-            raise InputError("An image classifier needs the option `class_ids`, by comma: the outputs that show the concept.")
+            raise InputError(
+                "An image classifier needs the option `class_ids`, by comma: "
+                "the outputs that show the concept."
+            )
         if not ids and concept not in IMAGENET_IDS:
-            raise InputError(f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}.")
+            raise InputError(
+                f"No ImageNet class id is known for {concept!r}; known: {', '.join(IMAGENET_IDS)}."
+            )
         return cls(options.source, ids or (IMAGENET_IDS[concept],), top_k=options.top_k or None)
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size; the model's own processor resizes them."""
+        """Images of any size; the model's own processor resizes them."""
         arrays = to_arrays(images)
         logits = self.model(**self.processor(list(arrays), return_tensors="pt")).logits
         if self.top_k is None:

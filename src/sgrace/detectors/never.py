@@ -1,4 +1,4 @@
-"""A detector that sees the concept nowhere."""
+"""A detector that never detects the concept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .always import Always
 
 
 class Never(Always):
-    """Sees the concept nowhere."""
+    """Detects the concept in no image."""
 
     name = "never"
     value = 0.0

@@ -46,12 +46,13 @@ ALL_CLASSES = (
 
 
 class NudeNetOptions(Options):
-    """Of :class:`NudeNet`."""
+    """Options of :class:`NudeNet`."""
 
     classes: Annotated[tuple[str, ...], Listed] = Field(
         ("explicit",),
         min_length=1,
-        description="Classes that count, by comma: explicit (six), unlearn_diff_atk (nine), NudeNet's own.",
+        description="Classes that count, separated by commas: explicit (six), unlearn_diff_atk (nine), "
+        "NudeNet's own.",
     )
 
 
@@ -73,7 +74,7 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
 
 
 class NudeNet(Detector):
-    """Highest score of the given classes; the package's own floor is 0.2.
+    """Highest score among the given classes. The package reports no score below 0.2.
 
     Images go in as RGB arrays. Given a file path, version 3.4.2 feeds the network BGR; figures made that way
     are not comparable.
@@ -86,7 +87,9 @@ class NudeNet(Detector):
         try:
             import nudenet  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise InputError("NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0).") from error
+            raise InputError(
+                "NudeNet is not installed; `pip install 'sgrace[nudenet]'` adds it (its licence is AGPL-3.0)."
+            ) from error
         self.detector, self.classes = nudenet.NudeDetector(), set(classes)
         weights = sha256_of_files(Path(nudenet.__file__).parent.glob("*.onnx"))
         self.identity = Identity(self.name, metadata.version("nudenet"), weights, classes, threshold)
@@ -97,7 +100,12 @@ class NudeNet(Detector):
         return cls(classes_of(options.classes))
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size."""
+        """Images of any size."""
         arrays = to_arrays(images)
-        best = [max((box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0) for a in arrays]
+        best = [
+            max(
+                (box["score"] for box in self.detector.detect(a) if box["class"] in self.classes), default=0.0
+            )
+            for a in arrays
+        ]
         return torch.tensor(best)

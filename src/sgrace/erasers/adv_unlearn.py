@@ -40,42 +40,54 @@ class AdvUnlearnConfig(BaseModel):
         le=100_000,
         description="Partial samples of the concepts, and as many of the retain prompts; at least one of each prompt.",
     )
-    num_inference_steps: int = Field(50, ge=1, le=1000, description="Length of the schedule of the partial samples.")
+    num_inference_steps: int = Field(
+        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
+    )
     guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
-    negative_guidance: float = Field(1.0, gt=0, description="g: how far the target lies on the other side of the empty prompt's output.")
+    negative_guidance: float = Field(
+        1.0, gt=0, description="g: how far the target lies on the other side of the empty prompt's output."
+    )
     retain_weight: float = Field(0.5, ge=0, description="Weight of the retain loss.")
-    prefix: int = Field(1, ge=1, le=60, description="Tokens before the prompt whose embeddings the attack chooses.")
+    prefix: int = Field(
+        1, ge=1, le=60, description="Tokens before the prompt whose embeddings the attack chooses."
+    )
     attack: Literal["adam", "sign_adam"] = Field(
         "adam",
         description="The attack is Adam on the gradient, or on its sign, which is the release's fast variant.",
     )
-    attack_steps: int = Field(30, ge=0, le=1000, description="Steps of each attack; 0 switches the attack off.")
+    attack_steps: int = Field(
+        30, ge=0, le=1000, description="Steps of each attack; 0 switches the attack off."
+    )
     attack_lr: float = Field(1e-3, gt=0, description="Learning rate of the attack.")
     warm_up: int = Field(200, ge=0, le=1_000_000, description="First training steps, without an attack.")
-    accumulate: bool = Field(False, description="Reproduce the release, which never sets the gradients of the attack to zero.")
+    accumulate: bool = Field(
+        False, description="Reproduce the release, which never sets the gradients of the attack to zero."
+    )
     count_words: bool = Field(
         False,
         description="Reproduce the release, which counts words instead of tokens, so that the prefix overwrites tokens of the prompt.",
     )
     iterations: int = Field(1000, ge=0, le=1_000_000, description="Training steps.")
     batch: int = Field(1, ge=1, le=1024, description="Samples of the concepts in a training step.")
-    retain_batch: int = Field(5, ge=1, le=1024, description="Samples of the retain prompts in a training step.")
+    retain_batch: int = Field(
+        5, ge=1, le=1024, description="Samples of the retain prompts in a training step."
+    )
     lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
-_NUDITY: dict[str, Any] = {"retain_weight": 0.3}
-_EMOJI: dict[str, Any] = {
+_NUDITY_PRESET: dict[str, Any] = {"retain_weight": 0.3}
+_EMOJI_PRESET: dict[str, Any] = {
     "n_retain": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 3.0, "attack_steps": 4,
     "attack_lr": 0.005, "warm_up": 30, "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-nudity": _NUDITY,
+    "paper-sd14-nudity": _NUDITY_PRESET,
     "paper-sd14-style": {},
     "paper-sd14-object": {},
-    "as-released": {**_NUDITY, "accumulate": True, "count_words": True},
-    "emoji": _EMOJI,
-    "emoji-contexts": {**_EMOJI, "n_prompts": 48},
+    "as-released": {**_NUDITY_PRESET, "accumulate": True, "count_words": True},
+    "emoji": _EMOJI_PRESET,
+    "emoji-contexts": {**_EMOJI_PRESET, "n_prompts": 48},
 }
 
 
@@ -202,7 +214,9 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
         n_attacks = max(0, config.iterations - config.warm_up) if config.attack_steps else 0
         uses = config.batch * (config.iterations + n_attacks * config.attack_steps)
         concept = Pool.of(config, teacher, texts, prompts, uses, generator)
-        unrelated = Pool.of(config, teacher, texts, retain, config.retain_batch * config.iterations, generator)
+        unrelated = Pool.of(
+            config, teacher, texts, retain, config.retain_batch * config.iterations, generator
+        )
         targets = concept.targets(teacher, config.negative_guidance)
         prefixed = with_prefix(teacher, prompts, config.prefix, count_words=config.count_words)
         random_tokens = main.random_tokens(n_attacks * config.batch * config.prefix, generator)

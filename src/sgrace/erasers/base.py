@@ -44,7 +44,8 @@ class Change:
     """What a method changes.
 
     Attributes:
-        tensors: changed parameters by component and name. Of a text encoder: its whole state, as it is saved to be dropped in.
+        tensors: changed parameters by component and name. Of a text encoder: its whole state, as it is saved
+            to be dropped in.
         adapter: tensors beside the denoiser's own.
         guidance: what steers the sampling from now on.
         trained: number of changed values.

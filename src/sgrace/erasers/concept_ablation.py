@@ -35,14 +35,25 @@ class ConceptAblationConfig(BaseModel):
         description="Word of the replacement's prompts. If empty: the concept's first replacement to `replace`, all "
         "unrelated words to `add` to.",
     )
-    words: Names = Field("name", description="The concept's prompts use its name only, or its related words too.")
-    avoid: bool = Field(False, description="Generate the replacement's images with the concept as negative prompt.")
-    target: Literal["model", "noise"] = Field(
-        "model", description="Learn the model's own output for the replacement, or the true noise of its image."
+    words: Names = Field(
+        "name", description="The concept's prompts use its name only, or its related words too."
     )
-    retain_weight: float = Field(0.0, ge=0, description="Weight of the denoising loss on the replacement's images with their own prompts.")
+    avoid: bool = Field(
+        False, description="Generate the replacement's images with the concept as negative prompt."
+    )
+    target: Literal["model", "noise"] = Field(
+        "model",
+        description="Learn the model's own output for the replacement, or the true noise of its image.",
+    )
+    retain_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the denoising loss on the replacement's images with their own prompts.",
+    )
     n_prompts: int = Field(200, ge=1, le=100_000, description="Distinct pairs of prompts, over all concepts.")
-    n_images: int = Field(1000, ge=1, le=100_000, description="Images of the replacements, over all concepts.")
+    n_images: int = Field(
+        1000, ge=1, le=100_000, description="Images of the replacements, over all concepts."
+    )
     num_inference_steps: int = Field(25, ge=1, le=1000, description="Sampling steps of the images.")
     guidance_scale: float = Field(6.0, ge=1, le=50, description="Guidance scale of the images.")
     iterations: int = Field(100, ge=0, le=1_000_000, description="Training steps.")
@@ -79,12 +90,14 @@ class Pair:
 class ConceptAblation(Eraser[ConceptAblationConfig]):
     """Regression of the output for the concept's prompt onto the output, at the same latents, for the replacement's prompt.
 
-    The teacher is the network as it is at that step, without gradient. Of several concepts each has an equal part of the pairs.
+    The teacher is the network as it is at that step, without gradient. Of several concepts each has an equal
+    part of the pairs.
 
-    Differs from the release: it mirrors and pastes its images at random; latents are used as they are generated.
+    Differs from the release: it mirrors and pastes its images at random; latents are used as they are
+    generated.
 
-    Cost: one denoiser call for each step of each batch of images, then two for each iteration (one with ``target=noise``);
-    every text is encoded once. No more images are generated than the iterations can use.
+    Cost: one denoiser call for each step of each batch of images, then two for each iteration (one with
+    ``target=noise``); every text is encoded once. No more images are generated than the iterations can use.
     """
 
     name = "concept_ablation"
@@ -110,7 +123,10 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
         config = self.config
         student = Student.of(job.model, self.site)
         pairs = pairs_of(config, job.targets, job.rng)
-        texts = Texts(job.model, ["", *(text for pair in pairs for text in (pair.replacement, pair.concept, pair.negative))])
+        texts = Texts(
+            job.model,
+            ["", *(text for pair in pairs for text in (pair.replacement, pair.concept, pair.negative))],
+        )
         n = min(config.n_images, config.iterations * config.batch)
         shown = [pairs[i % len(pairs)] for i in range(n)]
         latents = generate_latents(
@@ -134,7 +150,9 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
             noise, timesteps = noise_for(job.model, clean, job.generator)
             cond = texts([pair.concept for pair in taught] + [pair.replacement for pair in plain])
             labels = texts(pair.replacement for pair in taught) if config.target == "model" else None
-            losses = relabel_losses(student.model, RelabelBatch(clean, noise, timesteps, cond, len(rows), labels))
+            losses = relabel_losses(
+                student.model, RelabelBatch(clean, noise, timesteps, cond, len(rows), labels)
+            )
             return losses.forget + config.retain_weight * losses.retain
 
         train(job, student.parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
@@ -165,8 +183,14 @@ def _pairs_of_one(config: ConceptAblationConfig, target: Target) -> list[Pair]:
     negative = concept.name if config.avoid else ""
     if config.pairs == "replace":
         other = replacement_of(target, config.replacement)
-        return [Pair(context.format(other), context.format(name), negative) for context in words.contexts for name in names]
+        return [
+            Pair(context.format(other), context.format(name), negative)
+            for context in words.contexts
+            for name in names
+        ]
     others = [config.replacement] if config.replacement else words.resolved(concept.name).unrelated
     prompts = [context.format(other) for context in words.unrelated_contexts for other in others]
     added = ADDED[concept.kind]
-    return [Pair(prompt, added.format(prompt=prompt, name=name), negative) for prompt in prompts for name in names]
+    return [
+        Pair(prompt, added.format(prompt=prompt, name=name), negative) for prompt in prompts for name in names
+    ]

@@ -36,9 +36,13 @@ class DESConfig(BaseModel):
         description="Length of the concept's direction that the targets are moved by, away from it; the "
         "prompt embeddings of CLIP-L have a length of about 250.",
     )
-    retain_weight: float = Field(0.3, ge=0, le=1, description="Weight of the retain loss; the losses on the concept have the rest.")
+    retain_weight: float = Field(
+        0.3, ge=0, le=1, description="Weight of the retain loss; the losses on the concept have the rest."
+    )
     iterations: int = Field(108, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(128, ge=1, le=4096, description="Concept prompts in a training step, and as many retain prompts.")
+    batch: int = Field(
+        128, ge=1, le=4096, description="Concept prompts in a training step, and as many retain prompts."
+    )
     lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
@@ -152,7 +156,9 @@ def least_similar(concept: Float[Tensor, "n d"], retain: Float[Tensor, "m d"]) -
     return torch.cat(parts)
 
 
-def shifted(vectors: Float[Tensor, "n d"], directions: Float[Tensor, "n d"], shift: float) -> Float[Tensor, "n d"]:
+def shifted(
+    vectors: Float[Tensor, "n d"], directions: Float[Tensor, "n d"], shift: float
+) -> Float[Tensor, "n d"]:
     """Vectors moved against unit directions."""
     return vectors - shift * directions
 
@@ -162,7 +168,9 @@ def cosine_distance(vectors: Float[Tensor, "n d"], goals: Float[Tensor, "#n d"])
     return (1 - F.cosine_similarity(vectors, goals, dim=-1)).mean()
 
 
-def retain_loss(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"], shift: Float[Tensor, "n d"]) -> Tensor:
+def retain_loss(
+    now: Float[Tensor, "n d"], before: Float[Tensor, "n d"], shift: Float[Tensor, "n d"]
+) -> Tensor:
     """``1 - cos`` of retain vectors to what they were, as they are and moved along the concept's direction.
 
     The second term weighs little where a vector lies along the direction anyway: such prompts may move with

@@ -54,13 +54,13 @@ class EraseDiff(Eraser[EraseDiffConfig]):
 
     ``L_forget*`` is a constant to the gradient, so the method does not compute it.
 
-    Differs from the release (preset ``as-released`` reproduces it): it descends on the forget loss first and undoes the
-    steps, which leaves only the momentum of the one Adam that both losses share; its first pass of each two is lost by the
-    way it restores the weights; it sees the first batch of images only. Its images of objects are real ones; here the model
-    generates them.
+    Differs from the release (preset ``as-released`` reproduces it): it descends on the forget loss first and
+    undoes the steps, which leaves only the momentum of the one Adam that both losses share; its first pass of
+    each two is lost by the way it restores the weights; it sees the first batch of images only. Its images of
+    objects are real ones; here the model generates them.
 
-    Cost: one denoiser call for each step of each batch of images, and two for each iteration and for each batch of the
-    inner passes; every text is encoded once.
+    Cost: one denoiser call for each step of each batch of images, and two for each iteration and for each
+    batch of the inner passes; every text is encoded once.
     """
 
     name = "erasediff"
@@ -123,10 +123,14 @@ class ConstrainedGradients(NamedTuple):
     weight: float
 
 
-def constrained_gradients(losses: RelabelLosses, parameters: Sequence[Tensor], weight: float, margin: float | None) -> ConstrainedGradients:
+def constrained_gradients(
+    losses: RelabelLosses, parameters: Sequence[Tensor], weight: float, margin: float | None
+) -> ConstrainedGradients:
     """Gradients with the given weight or, with a margin, with ``max(margin - cos(d retain, d forget), 0)``."""
     if margin is None:
-        return ConstrainedGradients(list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight)
+        return ConstrainedGradients(
+            list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight
+        )
     retain = torch.autograd.grad(losses.retain, parameters, retain_graph=True)
     forget = torch.autograd.grad(losses.forget, parameters)
     flat_retain = torch.cat([gradient.flatten() for gradient in retain])

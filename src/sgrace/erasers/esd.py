@@ -44,15 +44,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {**_COMPVIS, "site": "u"},
     "paper-sd14-object": {**_COMPVIS, "site": "u"},
     "release-2025": {},
-    "emoji": {"negative_guidance": 3.0, "iterations": 150, "batch": 8, "pool": 96, "lr": 2e-4, "num_inference_steps": 15},
+    "emoji": {
+        "negative_guidance": 3.0,
+        "iterations": 150,
+        "batch": 8,
+        "pool": 96,
+        "lr": 2e-4,
+        "num_inference_steps": 15,
+    },
 }
 
 
 class ESD(Eraser[ESDConfig]):
     """Train the model's prediction for the concept towards ``eps('') - g (eps(c) - eps(''))`` of the original.
 
-    The weights of the mixture sum to one, so it is exact for noise and for velocity. Of several concepts one is picked for each sample.
-    Needs the concepts' names only.
+    The weights of the mixture sum to one, so it is exact for noise and for velocity. Of several concepts one
+    is picked for each sample. Needs the concepts' names only.
 
     Cost: the partial samples; then a call of the denoiser for each iteration.
     """
@@ -86,7 +93,9 @@ class ESD(Eraser[ESDConfig]):
         train(job, student.parameters, optimizer, config.iterations, loss_at)
         return Change(student.changed(), trained=student.size)
 
-    def condition(self, student: Student, samples: Samples, step: int, generator: torch.Generator) -> Conditioning:
+    def condition(
+        self, student: Student, samples: Samples, step: int, generator: torch.Generator
+    ) -> Conditioning:
         """The prompts under which the student is trained: the concept's own."""
         del student, step, generator
         return samples.cond

@@ -33,7 +33,9 @@ class ForgetMeNotConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["all", "text_attention"] = Field("all", description="Parameters that are trained.")
-    words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
+    words: Names = Field(
+        "name", description="The prompts use the concept's name only, or its related words too."
+    )
     text_end: TextEnd = Field(
         "first",
         description="End tokens that count as the concept's: none, the first, or all, which in Stable Diffusion 1 are the padding as well.",
@@ -70,14 +72,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ForgetMeNot(Eraser[ForgetMeNotConfig]):
     """Descent on ``|A[:, concept's tokens]|_F``, the attention of noised images of the concept, over all layers, heads and places.
 
-    No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take turns among the images.
+    No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take
+    turns among the images.
 
-    Differs from the release: it is right for one image at a time only; here each sample of a batch has its own positions. It
-    marks the padding of Stable Diffusion 1 as the concept's by mistake: preset ``as-released``. Its option to train the text
-    encoder as well is left out.
+    Differs from the release: it is right for one image at a time only; here each sample of a batch has its
+    own positions. It marks the padding of Stable Diffusion 1 as the concept's by mistake: preset
+    ``as-released``. Its option to train the text encoder as well is left out.
 
-    Cost: one denoiser call for each step of each batch of images, one for each iteration, and one of the denoiser and one
-    of the text encoder for each inversion step; every text is encoded once, and once more with learned tokens.
+    Cost: one denoiser call for each step of each batch of images, one for each iteration, and one of the
+    denoiser and one of the text encoder for each inversion step; every text is encoded once, and once more
+    with learned tokens.
     """
 
     name = "forget_me_not"
@@ -136,13 +140,17 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
         return Change(student.changed(), trained=student.size)
 
 
-def attention_norm(maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]) -> Tensor:
+def attention_norm(
+    maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]
+) -> Tensor:
     """Frobenius norm of the maps' marked columns, of all layers, heads and places together; the mean over the batch."""
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
     return torch.stack(squares).sum(0).sqrt().mean()
 
 
-def concept_marks(model: DiffusionModel, prompts: Sequence[WordPrompt], text_end: TextEnd) -> Bool[Tensor, "batch length"]:
+def concept_marks(
+    model: DiffusionModel, prompts: Sequence[WordPrompt], text_end: TextEnd
+) -> Bool[Tensor, "batch length"]:
     """Positions that count as the concept's: its word's tokens, and the end tokens that ``text_end`` names."""
     main = model.text.main
     marks = torch.zeros(len(prompts), main.length, dtype=torch.bool)
@@ -164,7 +172,9 @@ def with_learned_word(prompt: WordPrompt) -> WordPrompt:
     return replace(prompt, word=[prompt.word[i % len(prompt.word)] for i in range(N_LEARNED)])
 
 
-def learned_conditioning(job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig) -> Conditioning:
+def learned_conditioning(
+    job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig
+) -> Conditioning:
     """Textual inversion: the prompts with the embeddings of each concept's four tokens learned from its images."""
     model = job.model
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .._util.errors import InputError
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.generated_data import encoded
@@ -37,7 +36,9 @@ class HiRMConfig(BaseModel):
         ge=0,
         description="Factor of the random vector, of the replacement's embeddings, or of the subtracted direction.",
     )
-    replacement: str = Field("", description="Replacement concept; the first one of the concept's words, if empty.")
+    replacement: str = Field(
+        "", description="Replacement concept; the first one of the concept's words, if empty."
+    )
     n_pairs: int = Field(
         50,
         ge=1,
@@ -45,10 +46,16 @@ class HiRMConfig(BaseModel):
         description="Pairs of prompts, with a word of the concept and with an unrelated one, whose mean "
         "difference is the subtracted direction.",
     )
-    words: Names = Field("name", description="Training prompts contain the concept's name only, or its related words too.")
-    phrasings: bool = Field(False, description="Train on each word in several phrasings, not on the word alone.")
+    words: Names = Field(
+        "name", description="Training prompts contain the concept's name only, or its related words too."
+    )
+    phrasings: bool = Field(
+        False, description="Train on each word in several phrasings, not on the word alone."
+    )
     layers: int = Field(1, ge=1, le=100, description="Number of first layers that are trained.")
-    iterations: int = Field(15, ge=0, le=1_000_000, description="Training steps; each sees all training prompts.")
+    iterations: int = Field(
+        15, ge=0, le=1_000_000, description="Training steps; each sees all training prompts."
+    )
     lr: float = Field(5e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
@@ -98,7 +105,7 @@ class HiRM(Eraser[HiRMConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a replacement or an unrelated word is needed and there is none.
+            InputError: a replacement is needed and there is none.
         """
         config = self.config
         student = TextStudent.of(job.model, config.layers)
@@ -157,14 +164,8 @@ def embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "texts 
 
 
 def word_pairs(target: Target, n: int, generator: torch.Generator) -> list[WordPair]:
-    """Random words of the concept, each with an unrelated word and a context.
-
-    Raises:
-        InputError: the concept has no unrelated words.
-    """
+    """Random words of the concept, each with an unrelated word and a context."""
     words = target.words
-    if not words.unrelated:
-        raise InputError(f"{target.concept.name!r} has no unrelated words to subtract it from: add some to its words.")
     names = names_of(target, "related")
 
     def pick(choices: Sequence[str]) -> str:
@@ -173,6 +174,8 @@ def word_pairs(target: Target, n: int, generator: torch.Generator) -> list[WordP
     return [WordPair(pick(words.contexts), pick(names), pick(words.unrelated)) for _ in range(n)]
 
 
-def hirm_loss(embeddings: Float[Tensor, "n positions width"], goals: Float[Tensor, "n positions width"]) -> Tensor:
+def hirm_loss(
+    embeddings: Float[Tensor, "n positions width"], goals: Float[Tensor, "n positions width"]
+) -> Tensor:
     """``|h_t - goal_t|^2``, summed over the width and averaged over prompts and positions."""
     return (embeddings - goals).square().sum(-1).mean()

@@ -21,7 +21,8 @@ from ._shared.prompts import Names, Pairs, names_of, own_words, replacement_of
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
-#: Fraction of the schedule at which an image is noised to see where the concept is: its outlines are there, its noise still matters little.
+#: Fraction of the schedule at which an image is noised to see where the concept is: its outlines are there,
+#: its noise still matters little.
 MASK_LEVEL = 0.3
 IMAGE_BATCH = 32
 
@@ -32,17 +33,26 @@ class MACEConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     replacement: str = Field(
-        "", description="Phrase that takes the concept's place in the text around it; its first replacement, if empty."
+        "",
+        description="Phrase that takes the concept's place in the text around it; its first replacement, if empty.",
     )
-    words: Names = Field("name", description="The prompts use the concept's name only, or its related words too.")
-    n_prompts: int = Field(30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained.")
+    words: Names = Field(
+        "name", description="The prompts use the concept's name only, or its related words too."
+    )
+    n_prompts: int = Field(
+        30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained."
+    )
     ridge: float = Field(
         1e3,
         gt=0,
         description="Pull of both closed forms towards the matrices before them; the published 0 for nudity is singular.",
     )
-    refine_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the first closed form.")
-    fuse_retain: float = Field(0.0, ge=0, description="Weight of the retained prompts in the second closed form.")
+    refine_retain: float = Field(
+        0.0, ge=0, description="Weight of the retained prompts in the first closed form."
+    )
+    fuse_retain: float = Field(
+        0.0, ge=0, description="Weight of the retained prompts in the second closed form."
+    )
     rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
     n_images: int = Field(8, ge=1, le=100_000, description="Images of each concept, from the original model.")
     num_inference_steps: int = Field(30, ge=1, le=1000, description="Sampling steps of the images.")
@@ -52,9 +62,14 @@ class MACEConfig(BaseModel):
         description="Suppress attention where the original model sees the concept, or in the whole image.",
     )
     mask_threshold: float = Field(
-        0.3, ge=0, le=1, description="Share of the range of attention from which a place counts as the concept's."
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of the range of attention from which a place counts as the concept's.",
     )
-    importance: bool = Field(True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones.")
+    importance: bool = Field(
+        True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones."
+    )
     iterations: int = Field(50, ge=0, le=1_000_000, description="Training steps of each concept.")
     batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
     lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of AdamW.")
@@ -102,15 +117,17 @@ class ConceptImages:
 class MACE(Eraser[MACEConfig]):
     """Three stages.
 
-    1. *Refine*: edit keys and values in closed form so that tokens beside the concept are read as beside the replacement.
-    2. Train one low-rank adapter per concept that suppresses attention from the concept's place to its tokens.
+    1. *Refine*: edit keys and values in closed form so that tokens beside the concept are read as beside the
+    replacement.
+    2. Train one low-rank adapter per concept that suppresses attention from the concept's place to its
+    tokens.
     3. *Fuse* all adapters into one set of key and value matrices in closed form.
 
-    Differs from the release: places come from the model's own attention instead of a segmentation network, and the
-    retained prompts are unrelated words instead of captions.
+    Differs from the release: places come from the model's own attention instead of a segmentation network,
+    and the retained prompts are unrelated words instead of captions.
 
-    Cost: ``num_inference_steps`` denoiser calls for each batch of images and one for their masks, one for each iteration of
-    each concept; every text is encoded once.
+    Cost: ``num_inference_steps`` denoiser calls for each batch of images and one for their masks, one for
+    each iteration of each concept; every text is encoded once.
     """
 
     name = "mace"
@@ -126,7 +143,8 @@ class MACE(Eraser[MACEConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a concept has no replacement and the settings name none; a closed form cannot be solved.
+            InputError: a concept has no replacement and the settings name none; a closed form cannot be
+                solved.
         """
         config = self.config
         model = job.model
@@ -140,7 +158,10 @@ class MACE(Eraser[MACEConfig]):
         retained_embeds = texts(retained).prompt_embeds.flatten(0, 1)
 
         beside, wanted = other_embeds(texts, everyone)
-        terms = [EditTerm(beside, wanted, 1.0), EditTerm(retained_embeds, retained_embeds, config.refine_retain)]
+        terms = [
+            EditTerm(beside, wanted, 1.0),
+            EditTerm(retained_embeds, retained_embeds, config.refine_retain),
+        ]
         refined = edit_matrices(original, terms, config.ridge)
 
         fusion = []
@@ -176,7 +197,9 @@ class MACE(Eraser[MACEConfig]):
         return images
 
     @torch.no_grad()
-    def _masks(self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor) -> Bool[Tensor, "n 1 side side"]:
+    def _masks(
+        self, job: Job, texts: Texts, phrases: Sequence[Phrase], latents: Tensor
+    ) -> Bool[Tensor, "n 1 side side"]:
         """Where each image has its concept."""
         model = job.model
         if self.config.mask == "none" or not phrases:
@@ -194,13 +217,17 @@ class MACE(Eraser[MACEConfig]):
             masks.append(token_mask(maps, tokens, self.config.mask_threshold))
         return torch.cat(masks)
 
-    def _train(self, job: Job, refined: Mapping[str, Tensor], texts: Texts, images: ConceptImages) -> list[Tensor]:
+    def _train(
+        self, job: Job, refined: Mapping[str, Tensor], texts: Texts, images: ConceptImages
+    ) -> list[Tensor]:
         """What one concept's adapters add to the refined matrices."""
         config = self.config
         teacher = job.model
         student = teacher.with_denoiser_parameters(refined)
         layers = [name.removesuffix(".weight") for name in refined]
-        adapters = {name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers}
+        adapters = {
+            name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers
+        }
         student = student.replace(denoiser=adapted(student.denoiser, adapters))
         student.calls = teacher.calls
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
@@ -213,13 +240,17 @@ class MACE(Eraser[MACEConfig]):
             rows = next(batches)
             phrases = [images.phrases[i] for i in rows.tolist()]
             clean = images.latents[rows]
-            timesteps = torch.multinomial(chances, len(rows), replacement=True, generator=job.generator).float()
+            timesteps = torch.multinomial(
+                chances, len(rows), replacement=True, generator=job.generator
+            ).float()
             timesteps = timesteps.to(teacher.device)
             noise = torch.randn(clean.shape, generator=job.generator).to(teacher.device)
             with attention_maps(student) as maps:
                 noisy = student.schedule.add_noise(clean, noise, timesteps)
                 student.predict(noisy, timesteps, texts(phrase.text for phrase in phrases))
-            return attention_loss(maps, images.masks[rows], concept_tokens(phrases, length).to(teacher.device))
+            return attention_loss(
+                maps, images.masks[rows], concept_tokens(phrases, length).to(teacher.device)
+            )
 
         train(job, parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
         return [adapter.change().detach() for adapter in adapters.values()]
@@ -254,7 +285,9 @@ def concept_tokens(phrases: Sequence[Phrase], length: int) -> Bool[Tensor, "n le
     return torch.stack([(places >= phrase.start) & (places < phrase.stop) for phrase in phrases])
 
 
-def phrases_of(model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator) -> list[Phrase]:
+def phrases_of(
+    model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator
+) -> list[Phrase]:
     """At most ``n_prompts`` prompts of a concept, each beside the one with the replacement; the plain name comes first.
 
     Raises:
@@ -264,7 +297,9 @@ def phrases_of(model: DiffusionModel, config: MACEConfig, target: Target, genera
     replacement = replacement_of(target, config.replacement)
     texts = [(pattern, name) for pattern in target.words.contexts for name in names_of(target, config.words)]
     order: list[int] = torch.randperm(len(texts), generator=generator).tolist()
-    chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[: config.n_prompts]
+    chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[
+        : config.n_prompts
+    ]
     last = main.length - 1  # the end token's position, at the latest
     found = []
     for pattern, name in chosen:

@@ -23,8 +23,12 @@ class RACEConfig(ESDConfig):
         le=1_000_000,
         description="The first so many of the iterations are plain ESD; the paper starts from a finished ESD.",
     )
-    radius: float = Field(0.1, ge=0, description="Reach of the attack in each coordinate of the prompt embeddings.")
-    attack_steps: int = Field(10, ge=0, le=1000, description="Sign-gradient steps of a quarter of the radius.")
+    radius: float = Field(
+        0.1, ge=0, description="Reach of the attack in each coordinate of the prompt embeddings."
+    )
+    attack_steps: int = Field(
+        10, ge=0, le=1000, description="Sign-gradient steps of a quarter of the radius."
+    )
 
 
 _PAPER: dict[str, Any] = {
@@ -59,7 +63,9 @@ class RACE(ESD):
     default_preset = "paper-sd14-object"
     config: RACEConfig
 
-    def condition(self, student: Student, samples: Samples, step: int, generator: torch.Generator) -> Conditioning:
+    def condition(
+        self, student: Student, samples: Samples, step: int, generator: torch.Generator
+    ) -> Conditioning:
         """Attacked prompt embeddings after the plain iterations."""
         config = self.config
         if step < config.plain_iterations or config.attack_steps == 0:

@@ -41,7 +41,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def recovering_embeds(
-    original: Sequence[Tensor], edited: Sequence[Tensor], prompt_embeds: Float[Tensor, "n width"], ridge: float
+    original: Sequence[Tensor],
+    edited: Sequence[Tensor],
+    prompt_embeds: Float[Tensor, "n width"],
+    ridge: float,
 ) -> Float[Tensor, "n width"]:
     """Embeddings for which the edited matrices return most nearly what the original ones return for ``prompt_embeds``.
 
@@ -59,7 +62,8 @@ def recovering_embeds(
 class RECE(UCE):
     """UCE's edit, repeated on the embeddings that recover the concept under the edited matrices.
 
-    Differs from the release: it picks the epoch by a detector on a validation set; here the number of epochs is fixed.
+    Differs from the release: it picks the epoch by a detector on a validation set; here the number of epochs
+    is fixed.
 
     Cost: as UCE.
     """

@@ -26,23 +26,40 @@ class RecelerConfig(PartialSamplesConfig):
     """Settings; defaults are the published ones."""
 
     form: Literal["A", "B"] = Field("A", description=PartialSamplesConfig.model_fields["form"].description)
-    negative_guidance: float = Field(1.0, gt=0, description="How far the target lies on the other side of the concept.")
+    negative_guidance: float = Field(
+        1.0, gt=0, description="How far the target lies on the other side of the concept."
+    )
     sample_from: Literal["frozen", "edited"] = Field(
         "edited", description="Partial samples come from the original (once) or from the edited model."
     )
     iterations: int = Field(500, ge=0, le=1_000_000, description="Training steps.")
     lr: float = Field(3e-4, gt=0, le=1, description="Learning rate of Adam.")
     rank: int = Field(128, ge=1, le=4096, description="Width of the adapters.")
-    outside_weight: float = Field(0.1, ge=0, description="Weight of what the adapters add where the original does not see the concept.")
+    outside_weight: float = Field(
+        0.1, ge=0, description="Weight of what the adapters add where the original does not see the concept."
+    )
     mask_threshold: float = Field(
-        0.1, ge=0, le=1, description="Share of the range of attention from which a place counts as the concept's."
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the range of attention from which a place counts as the concept's.",
     )
     n_adversarial: int = Field(
-        16, ge=1, le=1024, description="Most prompt embeddings after the concept's tokens that the adversary may set."
+        16,
+        ge=1,
+        le=1024,
+        description="Most prompt embeddings after the concept's tokens that the adversary may set.",
     )
-    attack_steps: int = Field(50, ge=0, le=10_000, description="Steps of the adversary before each training step; 0 for no adversary.")
+    attack_steps: int = Field(
+        50,
+        ge=0,
+        le=10_000,
+        description="Steps of the adversary before each training step; 0 for no adversary.",
+    )
     attack_lr: float = Field(0.1, gt=0, description="Learning rate of the adversary's Adam.")
-    attack_decay: float = Field(0.1, ge=0, description="Weight decay of the adversary, added to the gradient.")
+    attack_decay: float = Field(
+        0.1, ge=0, description="Weight decay of the adversary, added to the gradient."
+    )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -59,12 +76,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Receler(Eraser[RecelerConfig]):
     """One set of adapters for all concepts, trained towards ESD's target under prompts that an adversary extends.
 
-    Each iteration picks one concept, whose adversary keeps its embeddings from one to the next. The adapters are not linear,
-    so no weights can carry them. The release's flag for a later start of the adversary has no effect there; here it starts at
-    once, too.
+    Each iteration picks one concept, whose adversary keeps its embeddings from one to the next. The adapters
+    are not linear, so no weights can carry them. The release's flag for a later start of the adversary has no
+    effect there; here it starts at once, too.
 
-    Cost, for each iteration: one call of the original, ``attack_steps + 1`` of the denoiser with adapters, and the partial
-    samples; two calls of the text encoder for each concept.
+    Cost, for each iteration: one call of the original, ``attack_steps + 1`` of the denoiser with adapters,
+    and the partial samples; two calls of the text encoder for each concept.
     """
 
     name = "receler"
@@ -81,13 +98,17 @@ class Receler(Eraser[RecelerConfig]):
         config = self.config
         teacher = job.model
         layers = teacher.sites.text_attention()
-        adapters = {name: Bottleneck(layer.width, config.rank, job.generator) for name, layer in layers.items()}
+        adapters = {
+            name: Bottleneck(layer.width, config.rank, job.generator) for name, layer in layers.items()
+        }
         for adapter in adapters.values():
             adapter.to(teacher.device)
         student = teacher.replace(denoiser=with_bottlenecks(teacher.sites, adapters))
         student.calls = teacher.calls
         concepts = job.concepts
-        samplers = [PartialSampler.of(config, teacher, student, [concept], job.generator) for concept in concepts]
+        samplers = [
+            PartialSampler.of(config, teacher, student, [concept], job.generator) for concept in concepts
+        ]
         adversaries = [Adversary(teacher, concept, config, job.generator) for concept in concepts]
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=config.lr)
@@ -106,9 +127,13 @@ class Receler(Eraser[RecelerConfig]):
             return F.mse_loss(output, samples.targets) + config.outside_weight * outside(added, mask)
 
         train(job, parameters, optimizer, config.iterations, loss_at)
-        named = [(layer, part, p) for layer, adapter in adapters.items() for part, p in adapter.named_parameters()]
+        named = [
+            (layer, part, p) for layer, adapter in adapters.items() for part, p in adapter.named_parameters()
+        ]
         tensors = {f"{layer}/{part}": parameter.detach() for layer, part, parameter in named}
-        return Change(adapter=Adapter("bottleneck", tensors), trained=sum(parameter.numel() for parameter in parameters))
+        return Change(
+            adapter=Adapter("bottleneck", tensors), trained=sum(parameter.numel() for parameter in parameters)
+        )
 
 
 class Adversary:
@@ -121,13 +146,17 @@ class Adversary:
         generator: draws the first embeddings, uniform in 0..1.
     """
 
-    def __init__(self, model: DiffusionModel, concept: Concept, config: RecelerConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: DiffusionModel, concept: Concept, config: RecelerConfig, generator: torch.Generator
+    ) -> None:
         main = model.text.main
         self.config = config
         self.end = int(main.tokenize([concept.prompt]).end[0])
         n = min(config.n_adversarial, main.length - self.end)
         self.vectors = torch.rand(n, main.width, generator=generator).to(model.device)
-        self.optimizer = torch.optim.Adam([self.vectors], lr=config.attack_lr, weight_decay=config.attack_decay)
+        self.optimizer = torch.optim.Adam(
+            [self.vectors], lr=config.attack_lr, weight_decay=config.attack_decay
+        )
         start = self.end - len(main.content_tokens(concept.name))  # every prompt ends with the name
         places = torch.arange(main.length, device=model.device)
         self.tokens = ((places >= start) & (places < self.end))[None]
@@ -156,7 +185,10 @@ class Adversary:
 def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[list[Tensor]]:
     """Within the block, every call of the modules appends its output to the list, with gradient."""
     found: list[Tensor] = []
-    hooks = [m.register_forward_hook(lambda _module, _inputs, output: found.append(output)) for m in modules.values()]
+    hooks = [
+        m.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+        for m in modules.values()
+    ]
     try:
         yield found
     finally:

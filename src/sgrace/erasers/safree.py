@@ -28,7 +28,9 @@ class SAFREEConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    words: Names = Field("related", description="The concept's phrases: its name only, or its related words too.")
+    words: Names = Field(
+        "related", description="The concept's phrases: its name only, or its related words too."
+    )
     alpha: float = Field(
         0.01,
         ge=-1,
@@ -46,11 +48,17 @@ class SAFREEConfig(BaseModel):
         "included: a causal encoder has passed the triggers' meaning on to them.",
     )
     middle: float = Field(
-        5.333, ge=-100, le=100, description="Change of the prompt, 10 (1 - cos), at which half of filter_steps are filtered."
+        5.333,
+        ge=-100,
+        le=100,
+        description="Change of the prompt, 10 (1 - cos), at which half of filter_steps are filtered.",
     )
     slope: float = Field(2.5, ge=0, le=1000, description="Slope of that dependence.")
     filter_steps: int = Field(
-        10, ge=0, le=SCHEDULE, description="Most steps that are filtered, of a schedule of 50; scaled to others; 0 for none."
+        10,
+        ge=0,
+        le=SCHEDULE,
+        description="Most steps that are filtered, of a schedule of 50; scaled to others; 0 for none.",
     )
     negative: bool = Field(False, description="Use the concept's phrases as the negative prompt, too.")
 
@@ -75,7 +83,13 @@ class SAFREESampling(Sampling):
     """
 
     def __init__(self, sampling: Sampling, safe: Conditioning, steps: Tensor) -> None:
-        super().__init__(sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps)
+        super().__init__(
+            sampling.predict,
+            sampling.cond,
+            sampling.uncond,
+            sampling.guidance_scale,
+            sampling.num_inference_steps,
+        )
         self.safe = safe
         self.steps = steps
 
@@ -95,8 +109,8 @@ class SAFREESampling(Sampling):
 class SAFREEGuidance(Guidance[SAFREEConfig]):
     """Holds an orthonormal basis of the concept's span, ``span`` ``(rank, width)``, and a negative prompt, if any.
 
-    What is filtered is read from the source of a conditioning: token rows, or input embeddings in their place. Prompt
-    embeddings without a source are sampled as they are.
+    What is filtered is read from the source of a conditioning: token rows, or input embeddings in their
+    place. Prompt embeddings without a source are sampled as they are.
     """
 
     name = "safree"
@@ -137,7 +151,13 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         steps = torch.zeros(len(cond), dtype=torch.long, device=safe.device)
         if rows := self.filtered_rows(model, cond):
             found = variants(model, cond[rows], leave_out=config.removal == "left-out")
-            projected = projected_away(cond.prompt_embeds[rows], found, self.tensors["span"], config.alpha, onward=config.reach == "onward")
+            projected = projected_away(
+                cond.prompt_embeds[rows],
+                found,
+                self.tensors["span"],
+                config.alpha,
+                onward=config.reach == "onward",
+            )
             safe[rows] = projected.prompt_embeds.to(safe)
             most = config.filter_steps * num_inference_steps / SCHEDULE
             share = torch.sigmoid(2 * config.slope * (10 * projected.change - config.middle))
@@ -152,7 +172,8 @@ class Variants(NamedTuple):
     """Prompts without one of their tokens each.
 
     Attributes:
-        pooled: the embedding at the end token without the token at each position, 0 where the prompt has none.
+        pooled: the embedding at the end token without the token at each position, 0 where the prompt has
+            none.
         present: where the prompt has tokens.
     """
 
@@ -206,9 +227,10 @@ def projected_away(
 ) -> Projected:
     """Prompt embeddings whose trigger tokens are ``(I - P_C) P_I c``; in float64 on the CPU.
 
-    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a token. A token is a
-    trigger if ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other tokens'; the only token of a prompt
-    always is. With ``onward``, positions after the first trigger that are none are ``(I - P_C) c``.
+    ``P_C`` projects on the concept's span and ``P_I`` on that of the prompt's variants ``e_i`` without a
+    token. A token is a trigger if ``|(I - P_C) e_i|`` is at least ``1 + alpha`` times the mean of the other
+    tokens'; the only token of a prompt always is. With ``onward``, positions after the first trigger that are
+    none are ``(I - P_C) c``.
     """
     embeds = prompt_embeds.detach().cpu().double()
     pooled = without.pooled.cpu().double()
@@ -237,8 +259,8 @@ class SAFREE(Eraser[SAFREEConfig]):
 
     Differs from the release: the paper's latent re-attention is left out, as the release never runs it.
 
-    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is sampled, of one
-    row for each token of each prompt.
+    Cost: one call of the text encoder, two with ``negative``; afterwards one more for each batch that is
+    sampled, of one row for each token of each prompt.
     """
 
     name = "safree"
@@ -259,7 +281,9 @@ class SAFREE(Eraser[SAFREEConfig]):
             InputError: with ``negative``, the concepts' names are more than the text encoder can read.
         """
         model = job.model
-        phrases = list(dict.fromkeys(p for target in job.targets for p in names_of(target, self.config.words)))
+        phrases = list(
+            dict.fromkeys(p for target in job.targets for p in names_of(target, self.config.words))
+        )
         end = model.text.main.tokenize(phrases).end
         tensors = {"span": orthonormal(model.encode(phrases).at(end))}
         if self.config.negative:

@@ -19,9 +19,15 @@ from .base import Change, Eraser, Job, Need
 class SalUnConfig(RelabelConfig):
     """Settings of relabelling, and of the mask."""
 
-    mask_share: float = Field(0.5, gt=0, le=1, description="Share of all weights, taken together, that is trained.")
-    mask_guidance: float = Field(7.5, ge=0, le=50, description="The mask's loss is that of (1 + g) eps(c) - g eps('').")
-    retain_weight: float = Field(0.1, ge=0, description="Weight of the denoising loss on the images to retain.")
+    mask_share: float = Field(
+        0.5, gt=0, le=1, description="Share of all weights, taken together, that is trained."
+    )
+    mask_guidance: float = Field(
+        7.5, ge=0, le=50, description="The mask's loss is that of (1 + g) eps(c) - g eps('')."
+    )
+    retain_weight: float = Field(
+        0.1, ge=0, description="Weight of the denoising loss on the images to retain."
+    )
 
 
 _NUDITY: dict[str, Any] = {"replacement": "person wearing clothes", "retain": "person wearing clothes"}
@@ -42,11 +48,11 @@ class SalUn(Eraser[SalUnConfig]):
 
     The gradients are summed over one pass through the images; Adam then moves only the weights of the mask.
 
-    Differs from the release: its images of objects are real ones; here the model generates them. Until February 2026 it saw
-    the first batch of images only, for the mask and in training: preset ``as-released``.
+    Differs from the release: its images of objects are real ones; here the model generates them. Until
+    February 2026 it saw the first batch of images only, for the mask and in training: preset ``as-released``.
 
-    Cost: one denoiser call for each step of each batch of images, one for each batch of a pass for the mask, then two for
-    each iteration; every text is encoded once.
+    Cost: one denoiser call for each step of each batch of images, one for each batch of a pass for the mask,
+    then two for each iteration; every text is encoded once.
     """
 
     name = "salun"
@@ -83,13 +89,19 @@ class SalUn(Eraser[SalUnConfig]):
                 parameter.grad = gradient * mask
             optimizer.step()
         trained = sum(int(mask.sum()) for mask in masks)
-        return Change(student.changed(), trained=trained, details={"prompts": [list(pair) for pair in data.prompts[:20]]})
+        return Change(
+            student.changed(),
+            trained=trained,
+            details={"prompts": [list(pair) for pair in data.prompts[:20]]},
+        )
 
     def gradients(self, student: Student, data: RelabelData) -> list[Tensor]:
         """Gradient of the guided denoising loss over one pass through the concept's images, one tensor for each parameter."""
         total = [torch.zeros_like(parameter, device=student.model.device) for parameter in student.parameters]
         for _ in range(self.config.batches_a_pass):
-            loss = guided_loss(student.model, data.batch(retain=False), data.uncond, self.config.mask_guidance)
+            loss = guided_loss(
+                student.model, data.batch(retain=False), data.uncond, self.config.mask_guidance
+            )
             gradients = torch.autograd.grad(loss, student.parameters)
             total = [summed + gradient for summed, gradient in zip(total, gradients, strict=True)]
         return total

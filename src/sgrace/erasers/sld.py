@@ -29,10 +29,22 @@ class SLDConfig(BaseModel):
         "words as the text encoder can read.",
     )
     warm_up: int = Field(
-        10, ge=0, le=SCHEDULE, description="Steps of a schedule of 50 before the safety term is applied; scaled to others."
+        10,
+        ge=0,
+        le=SCHEDULE,
+        description="Steps of a schedule of 50 before the safety term is applied; scaled to others.",
     )
-    scale: float = Field(1000.0, ge=0, description="Scale of the safety term, which each value reaches at most once; 0 switches it off.")
-    threshold: float = Field(0.01, ge=0, le=100, description="Largest difference, prompt minus safety text, at which a value is pushed.")
+    scale: float = Field(
+        1000.0,
+        ge=0,
+        description="Scale of the safety term, which each value reaches at most once; 0 switches it off.",
+    )
+    threshold: float = Field(
+        0.01,
+        ge=0,
+        le=100,
+        description="Largest difference, prompt minus safety text, at which a value is pushed.",
+    )
     momentum_scale: float = Field(0.3, ge=0, le=1, description="Weight of the momentum.")
     momentum: float = Field(0.4, ge=0, lt=1, description="Share of the momentum that a step keeps.")
 
@@ -49,8 +61,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SLDSampling(Sampling):
     """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` of :func:`safety_term` and its momentum.
 
-    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both, and only the
-    scale and the threshold then mean differences of velocity.
+    The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both,
+    and only the scale and the threshold then mean differences of velocity.
 
     Args:
         sampling: classifier-free guidance of the batch.
@@ -59,7 +71,13 @@ class SLDSampling(Sampling):
     """
 
     def __init__(self, sampling: Sampling, config: SLDConfig, safety: Conditioning) -> None:
-        super().__init__(sampling.predict, sampling.cond, sampling.uncond, sampling.guidance_scale, sampling.num_inference_steps)
+        super().__init__(
+            sampling.predict,
+            sampling.cond,
+            sampling.uncond,
+            sampling.guidance_scale,
+            sampling.num_inference_steps,
+        )
         self.config = config
         self.safety = safety
         self.velocity: Tensor | None = None
@@ -77,7 +95,10 @@ class SLDSampling(Sampling):
         outputs = self.predict(torch.cat([latents] * 3), timestep, texts)
         uncond, prompt, safety = outputs.chunk(3)
         velocity = torch.zeros_like(uncond) if self.velocity is None else self.velocity
-        term = safety_term(uncond, prompt, safety, config.scale, config.threshold) + config.momentum_scale * velocity
+        term = (
+            safety_term(uncond, prompt, safety, config.scale, config.threshold)
+            + config.momentum_scale * velocity
+        )
         self.velocity = config.momentum * velocity + (1 - config.momentum) * term
         applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
         return uncond + self.scale_for(latents) * (prompt - uncond - (term if applied else 0.0))
@@ -116,15 +137,17 @@ class SLDGuidance(Guidance[SLDConfig]):
 def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:
     """``m (safety - uncond)``, with ``m = min(scale |prompt - safety|, 1)`` where ``prompt - safety < threshold``, and 0 elsewhere."""
     difference = prompt - safety
-    strength = torch.where(difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference))
+    strength = torch.where(
+        difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference)
+    )
     return strength * (safety - uncond)
 
 
 class SLD(Eraser[SLDConfig]):
     """Guidance away from one text that names all concepts; nothing is trained.
 
-    Cost: one call of the text encoder; afterwards three samples through the denoiser for every step and image, in the
-    place of two with classifier-free guidance or one without.
+    Cost: one call of the text encoder; afterwards three samples through the denoiser for every step and
+    image, in the place of two with classifier-free guidance or one without.
     """
 
     name = "sld"

@@ -29,18 +29,29 @@ class SPEEDConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     matrices: Literal["v", "k", "kv"] = Field("v", description="Edit the values, the keys or both.")
-    replacement: str = Field("", description="Text that the concept should mean; empty for nothing in particular.")
-    positions: Literal["last", "all"] = Field("last", description="Edit the last content token, or all positions but the start token.")
+    replacement: str = Field(
+        "", description="Text that the concept should mean; empty for nothing in particular."
+    )
+    positions: Literal["last", "all"] = Field(
+        "last", description="Edit the last content token, or all positions but the start token."
+    )
     words: Names = Field("name", description="Erase the concept's name only, or its related words too.")
-    n_retain: int = Field(1000, ge=1, le=100_000, description="Unrelated words that are retained, first of the list.")
+    n_retain: int = Field(
+        1000, ge=1, le=100_000, description="Unrelated words that are retained, first of the list."
+    )
     threshold: float = Field(
         0.1,
         ge=0,
         description="Eigenvalue of the retained embeddings' second moment below which a direction is free to be edited.",
     )
     ridge: float = Field(1.0, gt=0, description="Pull towards the matrix before the edit.")
-    slack: float = Field(0.0, ge=0, description="How far the start token's and the empty prompt's embeddings may move.")
-    select: bool = Field(True, description="Retain only embeddings that an edit without constraints would move more than the average.")
+    slack: float = Field(
+        0.0, ge=0, description="How far the start token's and the empty prompt's embeddings may move."
+    )
+    select: bool = Field(
+        True,
+        description="Retain only embeddings that an edit without constraints would move more than the average.",
+    )
     n_variants: int = Field(
         10,
         ge=0,
@@ -103,7 +114,9 @@ class SPEED(Eraser[SPEEDConfig]):
         plan = self._plan(job.model, job.targets)
         matrices = job.model.sites.parameters(self.site)
         edited = {name: self._edit(matrix, plan, job.generator) for name, matrix in matrices.items()}
-        return Change({job.model.denoiser_component: edited}, trained=sum(matrix.numel() for matrix in edited.values()))
+        return Change(
+            {job.model.denoiser_component: edited}, trained=sum(matrix.numel() for matrix in edited.values())
+        )
 
     def _plan(self, model: DiffusionModel, targets: Sequence[Target]) -> Plan:
         config = self.config
@@ -143,14 +156,18 @@ class SPEED(Eraser[SPEEDConfig]):
         retained = moved_most(plan.retained, free) if config.select else plan.retained
         if config.n_variants:
             least = torch.linalg.eigh(w.T @ w).eigenvectors[:, 0]
-            sizes = torch.randn(config.n_variants * len(retained), 1, generator=generator, dtype=torch.float64)
+            sizes = torch.randn(
+                config.n_variants * len(retained), 1, generator=generator, dtype=torch.float64
+            )
             variants = retained.repeat(config.n_variants, 1) + sizes * least
             retained = torch.cat([retained, moved_most(variants, free) if config.select else variants])
         projector = null_projector(retained, config.threshold)
         return (w + w @ constrained_change(plan, projector, config.ridge, config.slack)).to(matrix)
 
 
-def moved_most(prompt_embeds: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]) -> Float[Tensor, "m width"]:
+def moved_most(
+    prompt_embeds: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]
+) -> Float[Tensor, "m width"]:
     """The embeddings whose outputs a change of the matrix moves by no less than the average."""
     moves = (prompt_embeds @ change.T).norm(dim=1)
     return prompt_embeds[moves >= moves.mean()]
@@ -163,11 +180,13 @@ def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) ->
     return free @ free.T
 
 
-def constrained_change(plan: Plan, projector: Tensor, ridge: float, slack: float) -> Float[Tensor, "width width"]:
+def constrained_change(
+    plan: Plan, projector: Tensor, ridge: float, slack: float
+) -> Float[Tensor, "width width"]:
     """X such that ``W + W X`` is the edit: ``X = (C_r - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, ``N = P (C_t P + ridge I)^-1``.
 
-    ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no constraint: hence the
-    pseudo-inverse.
+    ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no
+    constraint: hence the pseudo-inverse.
     """
     inner = projector @ plan.target @ projector + ridge * torch.eye(len(projector), dtype=torch.float64)
     n = solve_right(inner, projector)  # N, which is symmetric

@@ -25,21 +25,35 @@ class SPMConfig(PartialSamplesConfig):
     """Settings, with the release's own values for those of the samples."""
 
     form: Literal["A", "B"] = Field("A", description=PartialSamplesConfig.model_fields["form"].description)
-    negative_guidance: float = Field(1.0, gt=0, description="How far the target lies on the other side of the concept.")
+    negative_guidance: float = Field(
+        1.0, gt=0, description="How far the target lies on the other side of the concept."
+    )
     sample_from: Literal["frozen", "edited"] = Field(
         "edited", description="Partial samples come from the original (once) or from the edited model."
     )
     iterations: int = Field(3000, ge=0, le=1_000_000, description="Training steps of each concept.")
-    num_inference_steps: int = Field(30, ge=1, le=1000, description="Length of the schedule of the partial samples.")
-    keep_adapters: bool = Field(False, description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them.")
+    num_inference_steps: int = Field(
+        30, ge=1, le=1000, description="Length of the schedule of the partial samples."
+    )
+    keep_adapters: bool = Field(
+        False,
+        description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them.",
+    )
     rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
     retain_weight: float = Field(1000.0, ge=0, description="Weight of the error at random prompt embeddings.")
     n_retain: int = Field(
-        4, ge=1, le=1024, description="Random prompt embeddings at each sample, where the adapters should change nothing."
+        4,
+        ge=1,
+        le=1024,
+        description="Random prompt embeddings at each sample, where the adapters should change nothing.",
     )
     lr: float = Field(1e-4, gt=0, le=1, description="Highest learning rate of AdamW.")
-    warm_up: int = Field(500, ge=0, le=1_000_000, description="Iterations over which the learning rate rises.")
-    cycles: int = Field(3, ge=1, le=1000, description="Times that the learning rate then falls along a cosine.")
+    warm_up: int = Field(
+        500, ge=0, le=1_000_000, description="Iterations over which the learning rate rises."
+    )
+    cycles: int = Field(
+        3, ge=1, le=1000, description="Times that the learning rate then falls along a cosine."
+    )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -57,14 +71,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SPM(Eraser[SPMConfig]):
     """One set of low-rank adapters for each concept, trained apart, then added to the weights of the transformers.
 
-    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its prompt embeddings
-    and the concept's (Facilitated Transport).
+    With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its
+    prompt embeddings and the concept's (Facilitated Transport).
 
-    Differs from the release: it takes the share of the concept's tokens in the prompt where that is more, and scales both
-    factors of an adapter; here the denoiser sees prompt embeddings only, and the addition is scaled once.
+    Differs from the release: it takes the share of the concept's tokens in the prompt where that is more, and
+    scales both factors of an adapter; here the denoiser sees prompt embeddings only, and the addition is
+    scaled once.
 
-    Cost, for each concept: two denoiser calls for each iteration, and the partial samples; two calls of the text encoder,
-    and one more in all with ``keep_adapters``.
+    Cost, for each concept: two denoiser calls for each iteration, and the partial samples; two calls of the
+    text encoder, and one more in all with ``keep_adapters``.
     """
 
     name = "spm"
@@ -85,7 +100,9 @@ class SPM(Eraser[SPMConfig]):
         adapters = [self._train(job, concept) for concept in job.concepts]
         trained = sum(p.numel() for own in adapters for adapter in own.values() for p in adapter.parameters())
         if self.config.keep_adapters:
-            return Change(adapter=Adapter("gated", gated_tensors(job.model, job.concepts, adapters)), trained=trained)
+            return Change(
+                adapter=Adapter("gated", gated_tensors(job.model, job.concepts, adapters)), trained=trained
+            )
         return Change({job.model.denoiser_component: merged(job.model, adapters)}, trained=trained)
 
     def _train(self, job: Job, concept: Concept) -> dict[str, LowRank]:
@@ -121,7 +138,9 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
 
 
 @torch.no_grad()
-def gated_tensors(model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
+def gated_tensors(
+    model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]
+) -> dict[str, Tensor]:
     """The adapters as they are, a set for each concept, with the concept's prompt embeddings: see :func:`gated`."""
     prompt_embeds = model.encode([concept.prompt for concept in concepts]).prompt_embeds
     tensors = {f"{place}/states": own.clone() for place, own in enumerate(prompt_embeds)}
@@ -132,7 +151,9 @@ def gated_tensors(model: DiffusionModel, concepts: Sequence[Concept], adapters: 
     return tensors
 
 
-def spm_loss(teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float) -> Tensor:
+def spm_loss(
+    teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float
+) -> Tensor:
     """``mean |student(x, c) - target|^2 + weight mean |student(x, r) - teacher(x, r)|^2``; a call of each network.
 
     Args:
@@ -162,14 +183,18 @@ def random_conditioning(concept: Conditioning, n: int, generator: torch.Generato
     return concept.expand(n).with_embeds(found)
 
 
-def random_embeds(concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator) -> Float[Tensor, "n length width"]:
+def random_embeds(
+    concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator
+) -> Float[Tensor, "n length width"]:
     """Random prompt embeddings, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
     own = concept.cpu()
     size = own.norm()
     found: list[Tensor] = []
     while len(found) < n:
         embeds = torch.randn(own.shape, generator=generator)
-        accepted = torch.rand((), generator=generator) < 1 - F.cosine_similarity(embeds.flatten(), own.flatten(), dim=0)
+        accepted = torch.rand((), generator=generator) < 1 - F.cosine_similarity(
+            embeds.flatten(), own.flatten(), dim=0
+        )
         length = (0.8 + 0.4 * torch.rand((), generator=generator)) * size
         if accepted:
             found.append(embeds * length / embeds.norm())

@@ -38,9 +38,13 @@ class STEREOConfig(PartialSamplesConfig):
         description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all others (u).",
     )
     rounds: int = Field(2, ge=0, le=100, description="Words that are searched for each concept.")
-    search_iterations: int = Field(200, ge=0, le=1_000_000, description="Training steps that erase one word in the search.")
+    search_iterations: int = Field(
+        200, ge=0, le=1_000_000, description="Training steps that erase one word in the search."
+    )
     search_lr: float = Field(5e-6, gt=0, le=1, description="Learning rate of these steps.")
-    inversion_steps: int = Field(3000, ge=0, le=1_000_000, description="Steps of learning a word that brings the concept back.")
+    inversion_steps: int = Field(
+        3000, ge=0, le=1_000_000, description="Steps of learning a word that brings the concept back."
+    )
     inversion_batch: int = Field(1, ge=1, le=1024, description="Images in such a step.")
     inversion_lr: float = Field(5e-3, gt=0, le=1, description="Learning rate of such a step.")
     words: Names = Field(
@@ -50,15 +54,27 @@ class STEREOConfig(PartialSamplesConfig):
     n_images: int = Field(500, ge=1, le=100_000, description="Images of the concepts.")
     image_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
     image_guidance: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
-    erase_weight: float = Field(1.0, ge=0, description="w_e: how far the target lies away from the concept's words.")
+    erase_weight: float = Field(
+        1.0, ge=0, description="w_e: how far the target lies away from the concept's words."
+    )
     retain_weight: float = Field(1.0, ge=0, description="w_a: how far the target lies towards the anchor.")
-    n_contexts: int = Field(0, ge=0, le=100_000, description="Contexts in which each word is erased; 0 for the concept's own prompt only.")
+    n_contexts: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Contexts in which each word is erased; 0 for the concept's own prompt only.",
+    )
     anchors: Literal["scenes", "unrelated", "replacement"] = Field(
         "scenes",
         description="Prompts of unrelated words with the concept added, as in the release; prompts of unrelated words; or "
         "the word's own prompt with the replacement in the word's place.",
     )
-    n_anchors: int = Field(200, ge=1, le=100_000, description="Anchors of each concept; of the replacement there are as many as contexts.")
+    n_anchors: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Anchors of each concept; of the replacement there are as many as contexts.",
+    )
     lr: float = Field(2e-5, gt=0, le=1, description="Learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
 
@@ -111,17 +127,19 @@ class WordBank:
 class STEREO(Eraser[STEREOConfig]):
     """Search for words that bring the concept back, then erase all of them from the original weights.
 
-    Search: a word is erased as ESD does, then a new one is learned that makes the erased model show the concept; it is erased
-    next. Then training restarts from the original weights, with one target for all words of a concept:
-    ``eps('') - w_e * mean_i(eps(word_i) - eps('')) + w_a * (eps(anchor) - eps(''))``.
+    Search: a word is erased as ESD does, then a new one is learned that makes the erased model show the
+    concept; it is erased next. Then training restarts from the original weights, with one target for all
+    words of a concept: ``eps('') - w_e * mean_i(eps(word_i) - eps('')) + w_a * (eps(anchor) - eps(''))``.
 
-    Differs from the release: there the scale ``g = 2`` gives the words the weight ``g + 1`` and the anchor ``g - 1``, though a
-    note calls ``g`` the weight plus one; both weights are 1 here, and 3 and 1 in ``as-released``. New words start at random
-    tokens and are learned from images that the original generates; words and anchors are picked at random instead of in turns.
-    Several concepts have words, images and anchors of their own and share the batches.
+    Differs from the release: there the scale ``g = 2`` gives the words the weight ``g + 1`` and the anchor
+    ``g - 1``, though a note calls ``g`` the weight plus one; both weights are 1 here, and 3 and 1 in
+    ``as-released``. New words start at random tokens and are learned from images that the original generates;
+    words and anchors are picked at random instead of in turns. Several concepts have words, images and
+    anchors of their own and share the batches.
 
-    Cost: a denoiser call for each step of each batch of images; the partial samples; a call for each iteration, and one of
-    each network for each inversion step. Texts are encoded once, and once in each round with the learned word.
+    Cost: a denoiser call for each step of each batch of images; the partial samples; a call for each
+    iteration, and one of each network for each inversion step. Texts are encoded once, and once in each round
+    with the learned word.
     """
 
     name = "stereo"
@@ -142,7 +160,8 @@ class STEREO(Eraser[STEREOConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a concept has no word of the kind that makes its anchors, or a context is so long that it would be cut.
+            InputError: a concept has no word of the kind that makes its anchors, or a context is so long that
+                it would be cut.
         """
         student = Student.of(job.model, self.site)
         patterns = [contexts_of(target, self.config.n_contexts, job.rng) for target in job.targets]
@@ -158,7 +177,9 @@ class STEREO(Eraser[STEREOConfig]):
         prompts = image_prompts(teacher, job.targets, config.words, n_images, job.generator)
         plain = [prompt.text for prompt in prompts]
         names = [
-            prompt for target, own in zip(job.targets, patterns, strict=True) for prompt in prompts_of_words(target, own, config.words)
+            prompt
+            for target, own in zip(job.targets, patterns, strict=True)
+            for prompt in prompts_of_words(target, own, config.words)
         ]
         replacing = [prompt for own in anchors for prompt in own]
         texts = Texts(teacher, ["", *names, *replacing, *plain])
@@ -172,7 +193,11 @@ class STEREO(Eraser[STEREOConfig]):
         )
         # the new word is one token, any at all: its embedding is learned
         blank = [replace(prompt, word=[0]) for prompt in prompts]
-        frames = [replace(taken_apart(teacher, pattern, "", place), word=[0]) for place, own in enumerate(patterns) for pattern in own]
+        frames = [
+            replace(taken_apart(teacher, pattern, "", place), word=[0])
+            for place, own in enumerate(patterns)
+            for pattern in own
+        ]
         source = student.model if config.sample_from == "edited" else teacher
         uncond = texts([""])
         original = student.snapshot()
@@ -215,7 +240,9 @@ class STEREO(Eraser[STEREOConfig]):
 
         def loss_at(_step: int) -> Tensor:
             samples = sampler.batch()
-            return F.mse_loss(student.model.predict(samples.latents, samples.timesteps, samples.cond), samples.targets)
+            return F.mse_loss(
+                student.model.predict(samples.latents, samples.timesteps, samples.cond), samples.targets
+            )
 
         train(job, student.parameters, optimizer, sampler.config.iterations, loss_at)
 
@@ -245,10 +272,18 @@ class WordsSampler(PartialSampler):
         anchor = self.anchors[concept * self.n_anchors + place]
         prompts = [self.uncond.expand(len(anchor)), anchor, *bank.all_words(picks)]
         uncond, towards, *words = outputs(self.teacher, latents, timesteps, prompts)
-        return robust_target(uncond, towards, torch.stack(words), self.config.erase_weight, self.config.retain_weight)
+        return robust_target(
+            uncond, towards, torch.stack(words), self.config.erase_weight, self.config.retain_weight
+        )
 
 
-def robust_target(uncond: Tensor, anchor: Tensor, words: Float[Tensor, "words ..."], erase_weight: float, retain_weight: float) -> Tensor:
+def robust_target(
+    uncond: Tensor,
+    anchor: Tensor,
+    words: Float[Tensor, "words ..."],
+    erase_weight: float,
+    retain_weight: float,
+) -> Tensor:
     """``eps('') - w_e mean_i(eps(word_i) - eps('')) + w_a (eps(anchor) - eps(''))``."""
     return uncond - erase_weight * (words.mean(0) - uncond) + retain_weight * (anchor - uncond)
 
@@ -263,7 +298,9 @@ def contexts_of(target: Target, n: int, rng: random.Random) -> list[str]:
 
 def prompts_of_words(target: Target, patterns: Sequence[str], which: Names) -> list[str]:
     """The prompt of each context: the concept's words in turn, its name first."""
-    return [pattern.format(name) for pattern, name in zip(patterns, cycle(names_of(target, which)), strict=False)]
+    return [
+        pattern.format(name) for pattern, name in zip(patterns, cycle(names_of(target, which)), strict=False)
+    ]
 
 
 def anchor_prompts(

@@ -30,7 +30,9 @@ class UCEConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    replacement: str = Field("", description="Text that the concept should mean; empty for nothing in particular.")
+    replacement: str = Field(
+        "", description="Text that the concept should mean; empty for nothing in particular."
+    )
     positions: Literal["last", "tail"] = Field(
         "last",
         description="Edit and retain the last content token only, or all positions from there on (release of 2023).",
@@ -50,7 +52,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {},
     "paper-sd14-style": {"replacement": "art", "n_retain": 1000},
     "release-2023": {"positions": "tail", "replacement": " ", "retain_weight": 0.1},
-    "emoji": {"words": "related", "erase_weight": 0.5, "n_retain": 50, "retain": "prompts", "positions": "tail"},
+    "emoji": {
+        "words": "related",
+        "erase_weight": 0.5,
+        "n_retain": 50,
+        "retain": "prompts",
+        "positions": "tail",
+    },
 }
 
 
@@ -76,7 +84,9 @@ class UCE(Eraser[UCEConfig]):
         matrices = job.model.sites.parameters(self.site)
         edited = self.edit(list(matrices.values()), edit_terms(job.model, self.config, job.targets))
         tensors = dict(zip(matrices, edited, strict=True))
-        return Change({job.model.denoiser_component: tensors}, trained=sum(matrix.numel() for matrix in edited))
+        return Change(
+            {job.model.denoiser_component: tensors}, trained=sum(matrix.numel() for matrix in edited)
+        )
 
     def edit(self, matrices: list[Tensor], terms: list[EditTerm]) -> list[Tensor]:
         """The edited matrices; the first term is the one that erases."""
@@ -102,7 +112,9 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
         retained = ["", *retained]
     terms = [EditTerm(inputs, like, config.erase_weight)]
     if retained and config.retain_weight:
-        same = last_word_embeds(model, retained) if config.positions == "last" else all_embeds(model, retained)
+        same = (
+            last_word_embeds(model, retained) if config.positions == "last" else all_embeds(model, retained)
+        )
         terms.append(EditTerm(same, same, config.retain_weight))
     return terms
 

@@ -44,7 +44,10 @@ def base_of(
         dtype=_name(model.dtype),
         testbed=model.testbed,
         family=model.family,
-        sha256={component: _digests(own) for component, own in _standing_on(model, tensors, adapter, guidance).items()},
+        sha256={
+            component: _digests(own)
+            for component, own in _standing_on(model, tensors, adapter, guidance).items()
+        },
     )
 
 
@@ -71,6 +74,11 @@ def check_fit(erasure: Parts, model: DiffusionModel) -> None:
                 "This model has an adapter already, and it takes only one; erase all concepts together, "
                 "or use a method that changes weights."
             )
+    if erasure.guidance is not None and model.guidance is not None:
+        raise InputError(
+            f"This model is steered by {model.guidance.name} already, and it takes only one; erase all concepts "
+            "together, or use a method that changes weights."
+        )
 
 
 def check_base(erasure: Parts, model: DiffusionModel, parents: Sequence[Parts] = ()) -> None:

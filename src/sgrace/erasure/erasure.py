@@ -48,7 +48,9 @@ class Erasure(Parts):
 
     def __repr__(self) -> str:
         changed = [f"{len(tensors)} tensors of {name}" for name, tensors in self.tensors.items()]
-        changed += [] if self.adapter is None else [f"{self.adapter.kind} adapter of {self.adapter.component}"]
+        changed += (
+            [] if self.adapter is None else [f"{self.adapter.kind} adapter of {self.adapter.component}"]
+        )
         changed += [] if self.guidance is None else ["guidance"]
         changed += [f"on top of {parent.names}" for parent in self.parents]
         recipe = self.recipe
@@ -73,7 +75,9 @@ class Erasure(Parts):
             guidance: what steers the sampling.
         """
         changed = [encoder for encoder in model.text if encoder.component in tensors]
-        whole = [e for e in changed if tensors[e.component].keys() >= dict(e.module.named_parameters()).keys()]
+        whole = [
+            e for e in changed if tensors[e.component].keys() >= dict(e.module.named_parameters()).keys()
+        ]
         return cls(
             recipe=recipe,
             tensors=tensors,
@@ -111,11 +115,15 @@ class Erasure(Parts):
             try:
                 denoiser = KINDS[self.adapter.kind](erased.sites, self.adapter.tensors)
             except (AttributeError, KeyError, ValueError, RuntimeError) as error:
-                raise InputError(f"This erasure was made for another model: its adapters do not fit ({error}).") from error
+                raise InputError(
+                    f"This erasure was made for another model: its adapters do not fit ({error})."
+                ) from error
             erased = erased.replace(denoiser=denoiser)
         return erased.replace(guidance=self.guidance, erasures=(*model.erasures, self.alone()))
 
-    def save_pretrained(self, folder: str | Path, *, small: bool = False, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, *, small: bool = False, dtype: torch.dtype | None = None
+    ) -> None:
         """Write what changed, by component, and last ``recipe.json`` with the digest of every file.
 
         A changed text encoder becomes a folder that transformers loads in the place of the original.

@@ -53,7 +53,9 @@ def save(
         _write(erasure, partial, small=small, dtype=dtype, parents=names)
 
 
-def _write(erasure: Parts, folder: Path, *, small: bool, dtype: torch.dtype | None, parents: Sequence[str] = ()) -> None:
+def _write(
+    erasure: Parts, folder: Path, *, small: bool, dtype: torch.dtype | None, parents: Sequence[str] = ()
+) -> None:
     precision = dtype or DTYPES.get(erasure.recipe.base.dtype or "", torch.float32)
     for component, own in erasure.tensors.items():
         tensors = _cast(own, precision)
@@ -95,7 +97,9 @@ def read(folder: Path) -> list[Parts]:
     own = _read_one(folder)
     parents = [_read_one(folder / name) for name in own.recipe.parents]
     if any(parent.recipe.parents for parent in parents):
-        raise InputError(f"{shown(folder)} is damaged: an erasure beneath another one has no parents of its own.")
+        raise InputError(
+            f"{shown(folder)} is damaged: an erasure beneath another one has no parents of its own."
+        )
     return [own, *parents]
 
 
@@ -123,16 +127,22 @@ def _check_files(folder: Path, recipe: Recipe) -> None:
     """Every file that decides a result must be named by the recipe and be the one that it names."""
     for name, digest in recipe.sha256.items():
         if not _NAME.fullmatch(name):
-            raise InputError(f"{shown(folder / RECIPE)}: sha256 must name files of its folder, not {name[:60]!r}.")
+            raise InputError(
+                f"{shown(folder / RECIPE)}: sha256 must name files of its folder, not {name[:60]!r}."
+            )
         if not (folder / name).is_file():
             raise InputError(f"{shown(folder)} is not complete: it has no {name[:80]}.")
         if sha256(folder / name) != digest:
-            raise InputError(f"{shown(folder / name)} is not the file that the recipe names: it was changed or damaged.")
+            raise InputError(
+                f"{shown(folder / name)} is not the file that the recipe names: it was changed or damaged."
+            )
     deciding = _deciding(folder) | {f"{name}/{RECIPE}" for name in recipe.parents}
     if recipe.is_version_1:  # it named the weights only
         deciding = {name for name in deciding if name.endswith(".safetensors")}
     if stray := sorted(deciding - recipe.sha256.keys()):
-        raise InputError(f"{shown(folder / stray[0])} is not named by the recipe: take it away, or erase again.")
+        raise InputError(
+            f"{shown(folder / stray[0])} is not named by the recipe: take it away, or erase again."
+        )
 
 
 def _deciding(folder: Path) -> set[str]:

@@ -43,7 +43,9 @@ def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         scale = state[name + SCALE]
         rows = out[name].float()
         if rows.ndim < 2 or scale.shape != rows.shape[:1]:
-            raise InputError(f"The int8 tensor {name[:80]!r} has not one factor for each row: the file is damaged.")
+            raise InputError(
+                f"The int8 tensor {name[:80]!r} has not one factor for each row: the file is damaged."
+            )
         out[name] = rows * scale.view(-1, *(1,) * (rows.ndim - 1))
     return out
 

@@ -55,7 +55,9 @@ class Parts:
             groups[f"adapter {self.adapter.kind} {self.adapter.component}"] = self.adapter.tensors
         if self.guidance is not None:
             groups[f"guidance {self.guidance.settings}"] = self.guidance.tensors
-        return {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+        return {
+            f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()
+        }
 
 
 def _equal(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:

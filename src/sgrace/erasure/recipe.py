@@ -73,7 +73,11 @@ class RecipeTarget(_Part):
     @field_validator("words", mode="before")
     @classmethod
     def _without_overlap(cls, words: object) -> object:
-        return {key: value for key, value in words.items() if key != "overlap"} if isinstance(words, dict) else words
+        return (
+            {key: value for key, value in words.items() if key != "overlap"}
+            if isinstance(words, dict)
+            else words
+        )
 
 
 class Base(_Part):
@@ -81,7 +85,9 @@ class Base(_Part):
 
     source: str = Field(min_length=1, description="name, hub id or absolute folder")
     revision: str | None = Field(None, description="of the hub repository")
-    dtype: str | None = Field(None, description="precision in which it was loaded; version 1 did not record it")
+    dtype: str | None = Field(
+        None, description="precision in which it was loaded; version 1 did not record it"
+    )
     testbed: str | None = Field(None, description="testbed that comes with the model")
     family: str | None = Field(None, description="model family")
     sha256: dict[str, dict[str, str]] = Field(
@@ -120,7 +126,9 @@ class Recipe(_Part):
     device_memory_mb: float | None = Field(None, ge=0, description="largest memory of the accelerator")
     versions: dict[str, str] = Field(default_factory=dict, description="of the packages")
     details: Facts = Field(default_factory=dict, description="what the method itself reports")
-    parents: tuple[str, ...] = Field((), description="sub-folders of the erasures beneath, in order; set when saved")
+    parents: tuple[str, ...] = Field(
+        (), description="sub-folders of the erasures beneath, in order; set when saved"
+    )
     sha256: dict[str, str] = Field(default_factory=dict, description="digest of every file; set when saved")
 
     @field_validator("parents")
@@ -156,7 +164,9 @@ class Recipe(_Part):
             raise InputError(f"{shown(path)} is no recipe: it must be a JSON object.")
         version = raw.get("schema_version", 1)
         if version not in (1, VERSION):
-            raise InputError(f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION}; update sgrace.")
+            raise InputError(
+                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION}; update sgrace."
+            )
         try:
             return cls(**(_Version1(**raw).upgraded() if version == 1 else raw))
         except ValidationError as error:
@@ -185,12 +195,17 @@ class _Version1(BaseModel):
         """The values of a :class:`Recipe`."""
         words: Sequence[dict[str, Any] | None] = list(self.knowledge)
         if words and len(words) != len(self.concepts):
-            raise InputError(f"The recipe has {len(self.concepts)} concepts and {len(words)} knowledge: it is damaged.")
+            raise InputError(
+                f"The recipe has {len(self.concepts)} concepts and {len(words)} knowledge: it is damaged."
+            )
         words = words or [None] * len(self.concepts)
         kept = ("method", "paper", "config", "seed", "seconds", "peak_memory_mb", "versions", "sha256")
         return {
             **{name: getattr(self, name) for name in kept},
-            "targets": [{"concept": concept, "words": each} for concept, each in zip(self.concepts, words, strict=True)],
+            "targets": [
+                {"concept": concept, "words": each}
+                for concept, each in zip(self.concepts, words, strict=True)
+            ],
             "base": {"source": self.base_model},
             "cost": _renamed(self.cost, {"unet_calls": "denoiser_calls", "unet_rows": "denoiser_rows"}),
             "details": self.model_extra or {},

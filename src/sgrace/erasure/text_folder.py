@@ -87,7 +87,9 @@ def read_text_folder(folder: Path) -> ReadTextFolder:
     kind = kinds[0] if isinstance(kinds, list) and kinds else None
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise InputError(f"{folder / 'config.json'}: architectures must name one of {known}, not {str(kinds)[:60]}.")
+        raise InputError(
+            f"{folder / 'config.json'}: architectures must name one of {known}, not {str(kinds)[:60]}."
+        )
     network, tokenizer_type = ARCHITECTURES[kind]
     _check_sizes(raw, len(tensors), folder)
     try:
@@ -110,7 +112,9 @@ def _check_sizes(raw: Mapping[str, Any], n_tensors: int, folder: Path) -> None:
         # every layer has tensors, so there are never more layers than tensors
         limit = n_tensors if "layers" in name else MAX_SIZE
         if isinstance(value, int) and abs(value) > limit:
-            raise InputError(f"{folder / 'config.json'}: {name} is {str(value)[:20]}, its weights allow {limit:,} at most.")
+            raise InputError(
+                f"{folder / 'config.json'}: {name} is {str(value)[:20]}, its weights allow {limit:,} at most."
+            )
 
 
 def _plain_settings(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A first look at an erasure: what the model draws before and after, and the verdict."""
+"""Images of a model before and after erasing, with a verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BeforeAfter:
     """Images of both models for the same prompts and noise.
 
     Attributes:
-        verdict: whether the concept is gone, as far as a judge can tell.
+        verdict: whether the concept is gone, if a judge is known.
         rows: shares by question; empty where there is no judge.
         before, after: images in -1..1 by question; one question, ``target``, where there is no judge.
     """
@@ -56,12 +56,16 @@ def before_after(
     steps = testbed.num_inference_steps
     scale = testbed.guidance_scale
     if questions is None:
-        drawn = [
-            {"target": model.generate([concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale)}
+        generated = [
+            {
+                "target": model.generate(
+                    [concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale
+                )
+            }
             for model in (original, erased)
         ]
         verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")
-        return BeforeAfter(verdict, (), drawn[0], drawn[1])
+        return BeforeAfter(verdict, (), generated[0], generated[1])
     before = measure(original, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     after = measure(erased, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     rows = tuple(rows_of(questions, before, after))

@@ -21,11 +21,14 @@ def text_features(cond: Conditioning) -> Tensor:
 
 
 @torch.no_grad()
-def denoiser_features(model: DiffusionModel, cond: Conditioning, uncond: Conditioning, seed: int = 0) -> Tensor:
+def denoiser_features(
+    model: DiffusionModel, cond: Conditioning, uncond: Conditioning, seed: int = 0
+) -> Tensor:
     """What prompts change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
 
-    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions. This space is
-    the model's own: two prompts are near if they give the same image, however different their words.
+    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions.
+    This space is the model's own: two prompts are near if they give the same image, however different their
+    words.
 
     Args:
         model: whose denoiser is asked.
@@ -51,7 +54,7 @@ def denoiser_features(model: DiffusionModel, cond: Conditioning, uncond: Conditi
 
 
 def whiten(fitted_on: Tensor, *others: Tensor, keep: int = 24) -> list[Tensor]:
-    """Principal components of ``fitted_on``, each of unit variance there; the other sets are carried along."""
+    """Principal components of ``fitted_on``, each of unit variance there; the same map for the other sets."""
     centre = fitted_on.mean(0)
     _, scale, directions = torch.linalg.svd((fitted_on - centre).double(), full_matrices=False)
     keep = min(keep, int((scale > 1e-6 * scale[0]).sum()), len(fitted_on) - 1)
@@ -59,7 +62,9 @@ def whiten(fitted_on: Tensor, *others: Tensor, keep: int = 24) -> list[Tensor]:
     return [(x - centre).double() @ matrix for x in (fitted_on, *others)]
 
 
-def space_rows(space: str, reference: Tensor, held_out: Tensor, neighbours: Tensor, sets: dict[str, Tensor]) -> list[SpaceRow]:
+def space_rows(
+    space: str, reference: Tensor, held_out: Tensor, neighbours: Tensor, sets: dict[str, Tensor]
+) -> list[SpaceRow]:
     """One row per set, with the held-out half of the concept as the ceiling.
 
     Args:
@@ -69,7 +74,8 @@ def space_rows(space: str, reference: Tensor, held_out: Tensor, neighbours: Tens
         neighbours: features of prompts of near concepts.
         sets: features of the sets to be measured, at least two samples each.
     """
-    fitted, *rest = [x.double() for x in (torch.cat([reference, neighbours]), held_out, *sets.values())]
+    fitted = torch.cat([reference, neighbours]).double()
+    rest = [x.double() for x in (held_out, *sets.values())]
     if fitted.shape[1] > len(fitted):  # more directions than points: distances would be all alike
         fitted, *rest = whiten(fitted, *rest)
     inside, near = fitted[: len(reference)], fitted[len(reference) :]
@@ -85,7 +91,8 @@ def space_rows(space: str, reference: Tensor, held_out: Tensor, neighbours: Tens
                 space=space,
                 n=len(samples),
                 coverage=round(
-                    measures.coverage(inside, samples, k) / measures.expected_coverage(len(inside), len(samples), k),
+                    measures.coverage(inside, samples, k)
+                    / measures.expected_coverage(len(inside), len(samples), k),
                     4,
                 ),
                 density=round(measures.density(inside, samples, k), 4),

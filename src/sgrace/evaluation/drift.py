@@ -32,7 +32,9 @@ def drift_of(original: DiffusionModel, target: DiffusionModel, question: str, as
     return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
 
 
-def changed(scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path) -> dict[str, Any]:
+def changed(
+    scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path
+) -> dict[str, Any]:
     """Drift of the text encoder and, with an extractor, fidelity of unrelated images.
 
     Args:
@@ -40,7 +42,7 @@ def changed(scene: Scene, original: DiffusionModel, n: int, extractor: Extractor
         original: the model before erasing.
         n: number of prompts of each group.
         extractor: of the features on which images are compared.
-        images_file: where the compared images are kept.
+        images_file: where the compared images are stored.
     """
     words = scene.words.resolved(scene.concept.name)
     rng = random.Random(scene.concept.name)

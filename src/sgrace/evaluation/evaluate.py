@@ -1,4 +1,4 @@
-"""Attack, judge and measure one model, piece by piece into a folder: a piece that is there is not made again."""
+"""Attack, judge and measure one model, one file after another into a folder. Existing files are used."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def evaluate(
         scene: target, original (None where unknown), concept, detector and prompts.
         testbed: retention questions, features and reference of the model.
         suite: how much is measured.
-        out: folder that exists; pieces of the same evaluation that are in it are used.
-        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base, method, suite,
-            testbed, cost.
-        attacks: in place of the suite's.
-        extractor: network on whose features images are compared; the testbed's, if absent.
+        out: existing folder; pieces of the same evaluation in it are used.
+        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base,
+            method, suite, testbed, cost.
+        attacks: replace the suite's.
+        extractor: network on whose features images are compared; default the testbed's.
         seed: of the attacks.
     """
     names = list(attacks or suite.attacks)
@@ -67,7 +67,9 @@ def evaluate(
     by_text = {name: rows for name, rows in shown.items() if registry.load("attacks", name).by_text}
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
     truncated = truncated_prompts(scene)
-    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(scene, sets, out / ORIGINALS)
+    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
+        scene, sets, out / ORIGINALS
+    )
     result = Evaluation(
         **facts,
         seed=seed,
@@ -137,8 +139,10 @@ def _draw_originals(scene: Scene, file: Path) -> None:
     save_tensors_atomically(file, {"images": to_bytes(images)})
 
 
-def _what_else_changed(scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path) -> dict[str, Any]:
-    """Fields of the evaluation that a judge counts; without one, those that need the model before erasing alone."""
+def _what_else_changed(
+    scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path
+) -> dict[str, Any]:
+    """Fields that a judge counts; without a judge, those that need only the model before erasing."""
     questions = testbed.questions(scene.concept, suite.n_images)
     compared_on = extractor or testbed.features()
     if questions is not None:
@@ -151,7 +155,9 @@ def _what_else_changed(scene: Scene, testbed: Testbed, suite: Suite, extractor: 
     return _piece(out / "changed.json", lambda: changed(scene, original, suite.n_images, compared_on, images))
 
 
-def _concept_space(scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed: int, out: Path) -> list[dict[str, Any]]:
+def _concept_space(
+    scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed: int, out: Path
+) -> list[dict[str, Any]]:
     original = scene.original
     if not suite.n_space or original is None:
         return []
@@ -161,7 +167,7 @@ def _concept_space(scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed:
 
 
 def _plain(scene: Scene, sets: dict[str, AttackSet], originals: Path) -> list[Retention]:
-    """The detector's share on the prompt table as it is, after erasing and, if the original is known, before."""
+    """The detector's share on the unchanged prompt table: after erasing and, if known, before."""
     before = None
     if originals.exists():
         scores = scene.detector.scores(from_bytes(read_tensors(originals)[0]["images"]))

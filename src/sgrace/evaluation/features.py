@@ -41,7 +41,9 @@ def from_hub(source: str) -> Extractor:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        parts = [model(**processor(list(to_arrays(chunk)), return_tensors="pt")) for chunk in images.split(BATCH)]
+        parts = [
+            model(**processor(list(to_arrays(chunk)), return_tensors="pt")) for chunk in images.split(BATCH)
+        ]
         if getattr(parts[0], "pooler_output", None) is None:
             raise InputError(f"{source} has no pooled output to take features from.")
         return torch.cat([part.pooler_output.flatten(1) for part in parts])
@@ -50,7 +52,7 @@ def from_hub(source: str) -> Extractor:
 
 
 def fidelity_of(prompts: Sequence[str], before: Tensor, after: Tensor, extractor: Extractor) -> Fidelity:
-    """Distance between images of equal prompts and noise by two models; intervals leave out one pair at a time.
+    """Distances between the images of two models from equal prompts and noise, with jackknife intervals.
 
     Args:
         prompts: one for each image.

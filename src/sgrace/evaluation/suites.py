@@ -16,9 +16,10 @@ class Suite:
     Attributes:
         attacks: names of the attacks.
         effort: of the attacks: ``quick``, ``standard`` or ``full``, the paper's own.
-        n_prompts: prompts that are attacked, of a testbed's own; a prompt table that is given is attacked whole.
-        n_images: images of each retention question.
-        n_space: prompts of each group of the concept space; 0 leaves it out.
+        n_prompts: number of a testbed's prompts that are attacked; a given prompt table is attacked as a
+            whole.
+        n_images: images per retention question.
+        n_space: prompts per group of the concept space; 0 skips it.
     """
 
     attacks: tuple[str, ...]

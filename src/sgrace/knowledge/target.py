@@ -27,4 +27,6 @@ class Target:
     def __post_init__(self) -> None:
         self.words.resolved(self.concept.name)
         if not self.words.contexts or not self.words.unrelated_contexts:
-            raise InputError(f"The words of {self.concept.name!r} have no prompt patterns; give at least {{}} alone.")
+            raise InputError(
+                f"The words of {self.concept.name!r} have no prompt patterns; give at least {{}} alone."
+            )

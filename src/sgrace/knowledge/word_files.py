@@ -93,7 +93,14 @@ def _words(line: str, where: str) -> list[str]:
     pieces = [LIST_MARK.sub("", visible(piece)) for piece in _SEPARATORS.split(line)]
     words = [folded(piece.strip(_AROUND)) for piece in pieces]
     for word in filter(None, words):
-        if len(word) > MAX_LENGTH or has_control(word) or _NO_WORD.search(word) or not any(map(str.isalpha, word)):
-            rule = f"a word has a letter, at most {MAX_LENGTH} characters, and no control characters or brackets"
+        if (
+            len(word) > MAX_LENGTH
+            or has_control(word)
+            or _NO_WORD.search(word)
+            or not any(map(str.isalpha, word))
+        ):
+            rule = (
+                f"a word has a letter, at most {MAX_LENGTH} characters, and no control characters or brackets"
+            )
             raise InputError(f"{where} holds {word[:40]!r}, which is no word: {rule}.")
     return [word for word in words if word]

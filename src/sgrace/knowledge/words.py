@@ -26,8 +26,12 @@ class Knowledge(BaseModel):
         (),
         description="Candidates for the concept that prompts of the erased one show instead.",
     )
-    contexts: tuple[str, ...] = Field(OBJECT_CONTEXTS, description="Prompt patterns with one {} for a word of the concept.")
-    unrelated_contexts: tuple[str, ...] = Field(OBJECT_CONTEXTS, description="Prompt patterns with one {} for an unrelated word.")
+    contexts: tuple[str, ...] = Field(
+        OBJECT_CONTEXTS, description="Prompt patterns with one {} for a word of the concept."
+    )
+    unrelated_contexts: tuple[str, ...] = Field(
+        OBJECT_CONTEXTS, description="Prompt patterns with one {} for an unrelated word."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,4 +80,6 @@ class Knowledge(BaseModel):
             reason = "nothing would protect the rest of the model"
             raise InputError(f"No unrelated words are left for {name!r}: {reason}.")
         replacements = tuple(word for word in self.replacements if folded(word) not in own)
-        return self.model_copy(update={"related": related, "unrelated": unrelated, "replacements": replacements})
+        return self.model_copy(
+            update={"related": related, "unrelated": unrelated, "replacements": replacements}
+        )

@@ -1,4 +1,4 @@
-"""Where the features come from on which images are compared."""
+"""The network on whose features images are compared."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that turns images into features; figures of two extractors are not comparable.
+    """A network that maps images to features. Figures on two extractors are not comparable.
 
     Attributes:
-        name: stands beside every figure.
+        name: stored with every figure.
         images: RGB images ``(n, 3, height, width)`` in -1..1 -> features ``(n, d)``.
-        texts: n texts -> features ``(n, d)`` in the same space, if the network reads texts.
-        layers: images -> one tensor ``(n, channels, *places)`` for each layer, for LPIPS, if they are known.
+        texts: n texts -> features ``(n, d)`` in the same space; None if the network reads no texts.
+        layers: images -> one tensor ``(n, channels, *places)`` for each layer, for LPIPS; None if they are
+            unknown.
     """
 
     name: str

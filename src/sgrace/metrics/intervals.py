@@ -55,7 +55,11 @@ class Share:
 
 
 def bootstrap(
-    statistic: Callable[[Tensor], float], n: int, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    statistic: Callable[[Tensor], float],
+    n: int,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval.
 
@@ -67,7 +71,10 @@ def bootstrap(
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    values = torch.tensor([statistic(torch.randint(n, (n,), generator=generator)) for _ in range(resamples)], dtype=torch.float64)
+    values = torch.tensor(
+        [statistic(torch.randint(n, (n,), generator=generator)) for _ in range(resamples)],
+        dtype=torch.float64,
+    )
     tail = (1 - confidence) / 2
     low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
@@ -76,8 +83,8 @@ def bootstrap(
 def jackknife(statistic: Callable[[Tensor], float], n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Normal interval by leaving out one observation at a time (Tukey, 1958).
 
-    For smooth statistics that must not see an observation twice, as unbiased MMDs must not: a bootstrap would give them pairs of equal
-    points. It tells the spread, not the bias that a statistic has at this n.
+    For smooth statistics that must not see an observation twice, such as unbiased MMDs: a bootstrap would
+    give them pairs of equal points. The interval shows the spread, not the bias of the statistic at this n.
 
     Args:
         statistic: indices into the n observations, none twice -> value.
@@ -85,7 +92,10 @@ def jackknife(statistic: Callable[[Tensor], float], n: int, confidence: float = 
         confidence: coverage, in (0, 1).
     """
     everything = torch.arange(n)
-    values = torch.tensor([statistic(everything[everything != left_out]) for left_out in range(n)], dtype=torch.float64)
+    values = torch.tensor(
+        [statistic(everything[everything != left_out]) for left_out in range(n)], dtype=torch.float64
+    )
     error = math.sqrt((n - 1) * values.var(correction=0).item())
-    whole, z = statistic(everything), NormalDist().inv_cdf(0.5 + confidence / 2)
+    whole = statistic(everything)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return whole - z * error, whole + z * error

@@ -1,4 +1,4 @@
-"""What else an erasure changed. Shares in 0..1, higher is better."""
+"""How much an erasure retains. Shares in 0..1, higher is better."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from .intervals import Share
 
 
 def unlearning_accuracy(seen: Sequence[bool]) -> Share:
-    """UA (UnlearnCanvas, arXiv 2402.11846): pictures asked for the erased concept that do *not* show it."""
+    """UA (UnlearnCanvas, arXiv 2402.11846): images of the erased concept's prompts that do *not* show it."""
     return Share(sum(not s for s in seen), len(seen))
 
 
 def retain_accuracy(right: Sequence[bool]) -> Share:
-    """IRA / CRA: pictures of kept concepts named right, within the erased concept's own domain or across domains."""
+    """IRA / CRA (UnlearnCanvas): images of retained concepts that are classified right.
+
+    IRA counts the domain of the erased concept, CRA the other domains.
+    """
     return Share(sum(right), len(right))
 
 
@@ -22,7 +25,7 @@ def mace_h(efficacy: float, specificity: float, generality: float | None = None)
 
     Args:
         efficacy: accuracy left on the erased concept (lower is better).
-        specificity: accuracy on kept concepts.
+        specificity: accuracy on retained concepts.
         generality: accuracy left on synonyms of the erased concept (lower is better), where it was measured.
     """
     parts = [1 - efficacy, specificity, *([] if generality is None else [1 - generality])]
@@ -30,5 +33,5 @@ def mace_h(efficacy: float, specificity: float, generality: float | None = None)
 
 
 def relative(after: Share, before: Share) -> float:
-    """The share after erasing as a part of the share before; ``nan`` where there was nothing before."""
+    """``after / before``; ``nan`` if the share before is 0."""
     return after.value / before.value if before.hits else float("nan")

@@ -59,7 +59,9 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     clone = shared_copy(denoiser, {})
     for name, adapter in adapters.items():
 
-        def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter) -> Tensor:
+        def add(
+            _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter
+        ) -> Tensor:
             return output + adapter(inputs[0])
 
         clone.get_submodule(name).register_forward_hook(add)
@@ -69,11 +71,13 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
 def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a denoiser with sets of adapters, each scaled for every sample by the likeness of its prompt to a text.
 
-    The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are part of the copy's state.
+    The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are
+    part of the copy's state.
 
     Args:
         sites: of a denoiser without adapters, whose parameters are shared.
-        tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for each of its layers.
+        tensors: ``SET/states`` ``(length, width)`` for each set, ``SET/LAYER/down`` and ``SET/LAYER/up`` for
+            each of its layers.
 
     Raises:
         AttributeError: there is no such layer.
@@ -108,7 +112,13 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
         adapter.down = nn.Parameter(tensors[name].to(layer.weight), requires_grad=False)
         adapter.up = nn.Parameter(up.to(layer.weight), requires_grad=False)
 
-        def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter, key: str = key) -> Tensor:
+        def add(
+            _layer: nn.Module,
+            inputs: tuple[Tensor, ...],
+            output: Tensor,
+            adapter: LowRank = adapter,
+            key: str = key,
+        ) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
             return output + scale * adapter(inputs[0])
 
@@ -193,4 +203,7 @@ def not_alone(denoiser: Module) -> Module:
 
 
 #: Kind of a file of adapters -> the denoiser with them.
-KINDS: dict[str, Callable[[Sites, Mapping[str, Tensor]], nn.Module]] = {"gated": gated, "bottleneck": bottlenecked}
+KINDS: dict[str, Callable[[Sites, Mapping[str, Tensor]], nn.Module]] = {
+    "gated": gated,
+    "bottleneck": bottlenecked,
+}

@@ -21,7 +21,8 @@ from .sites import AttentionLayer
 def attention_maps(model: DiffusionModel) -> Iterator[list[Float[Tensor, "batch _ _ tokens"]]]:
     """After the block, the list holds the map of each text-reading layer for every call of the denoiser, with gradient.
 
-    A map ``(batch, heads, places, tokens)`` is computed again from the layer's queries and keys; the layer itself is untouched.
+    A map ``(batch, heads, places, tokens)`` is computed again from the layer's queries and keys; the layer
+    itself is untouched.
     """
     maps: list[Tensor] = []
     seen: list[_Seen] = []
@@ -31,7 +32,8 @@ def attention_maps(model: DiffusionModel) -> Iterator[list[Float[Tensor, "batch 
     finally:
         for hook in hooks:
             hook.remove()
-    # The hooks only look: gradient checkpointing runs the layers once more without them, and must find the same operations.
+    # The hooks only look: gradient checkpointing runs the layers once more without them, and must find the
+    # same operations.
     maps.extend(_map_of(*each) for each in seen)
 
 
@@ -64,7 +66,8 @@ def _watch(layer: AttentionLayer, seen: list[_Seen]) -> list[RemovableHandle]:
 
 
 def _map_of(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    # (batch, places, heads * width) -> (batch, heads, places, width); float32, as maps are compared and differentiated
+    # (batch, places, heads * width) -> (batch, heads, places, width); float32, as maps are compared and
+    # differentiated
     queries = query.float().unflatten(-1, (heads, -1)).transpose(1, 2)
     keys = key.float().unflatten(-1, (heads, -1)).transpose(1, 2)
     return (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
@@ -75,7 +78,8 @@ def token_mask(
 ) -> Bool[Tensor, "batch 1 side side"]:
     """Where the tokens are: their mean map, scaled to 0..1 in each image, is at least ``threshold``.
 
-    Read from the layers of the second-coarsest size (16x16 in Stable Diffusion 1.x): the coarsest shows no place, finer ones are noisy.
+    Read from the layers of the second-coarsest size (16x16 in Stable Diffusion 1.x): the coarsest shows no
+    place, finer ones are noisy.
     """
     sizes = sorted({layer.shape[2] for layer in maps})
     size = sizes[min(1, len(sizes) - 1)]

@@ -57,8 +57,9 @@ class PartialSamples(NamedTuple):
 class DiffusionModel(ABC):
     """A text-to-image model behind one small interface.
 
-    Frozen parts keep ``requires_grad=False`` and the model's ``dtype``. ``encode``, ``predict`` and ``decode`` take
-    float32 tensors and return float32 tensors on the model's device, whatever the precision of the parts.
+    Frozen parts keep ``requires_grad=False`` and the model's ``dtype``. ``encode``, ``predict`` and
+    ``decode`` take float32 tensors and return float32 tensors on the model's device, whatever the precision
+    of the parts.
 
     Attributes:
         source: name, folder or hub id it was loaded from.
@@ -103,7 +104,8 @@ class DiffusionModel(ABC):
         erased = f", {len(self.erasures)} erasures" if self.erasures else ""
         return f"{type(self).__name__}({self.source!r}, {self.dtype}, {self.device}{erased})"
 
-    # -- what a family writes -----------------------------------------------------------------------------------------
+    # -- what a family writes
+    # -----------------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
@@ -135,7 +137,8 @@ class DiffusionModel(ABC):
     def _make_pipeline(self) -> Any:  # noqa: ANN401  (a pipeline of diffusers)
         """The diffusers pipeline of the components and the other parts."""
 
-    # -- parts --------------------------------------------------------------------------------------------------------
+    # -- parts
+    # --------------------------------------------------------------------------------------------------------
 
     @property
     def denoiser(self) -> nn.Module:
@@ -180,7 +183,8 @@ class DiffusionModel(ABC):
             erasures: what has been applied.
 
         Raises:
-            InputError: the model is steered already, or its prompt embeddings have another width than the guidance.
+            InputError: the model is steered already, or its prompt embeddings have another width than the
+                guidance.
         """
         other = copy.copy(self)
         other.calls = Calls()
@@ -195,10 +199,14 @@ class DiffusionModel(ABC):
 
     def _checked(self, guidance: Guidance[Any]) -> Guidance[Any]:
         if self.guidance is not None:
-            raise InputError(f"This model is steered by {self.guidance.name} already; apply the erasure to the original model.")
+            raise InputError(
+                f"This model is steered by {self.guidance.name} already; apply the erasure to the original model."
+            )
         width = self.text.main.width
         if any(value.shape[-1] != width for value in guidance.tensors.values()):
-            raise InputError(f"This erasure was made for another model: its prompt embeddings are not {width} wide.")
+            raise InputError(
+                f"This erasure was made for another model: its prompt embeddings are not {width} wide."
+            )
         return guidance
 
     def with_components(self, changed: Mapping[str, Mapping[str, Tensor]]) -> Self:
@@ -239,13 +247,16 @@ class DiffusionModel(ABC):
         """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
         self.progress_bar_options = options
 
-    # -- text ---------------------------------------------------------------------------------------------------------
+    # -- text
+    # ---------------------------------------------------------------------------------------------------------
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of prompts: one call of every text encoder."""
         return self._metered_encode(PromptSource(self.text.tokenize(prompts)))
 
-    def encode_tokens(self, tokens: Tokens, embeddings: Float[Tensor, "batch length width"] | None = None) -> Conditioning:
+    def encode_tokens(
+        self, tokens: Tokens, embeddings: Float[Tensor, "batch length width"] | None = None
+    ) -> Conditioning:
         """Conditioning of token rows of the main encoder, or of input embeddings in their place (with gradient).
 
         The other encoders read the same tokens.
@@ -277,7 +288,8 @@ class DiffusionModel(ABC):
         projection = self.text.main.projection
         return pooled if projection is None else pooled @ projection.T
 
-    # -- denoising ----------------------------------------------------------------------------------------------------
+    # -- denoising
+    # ----------------------------------------------------------------------------------------------------
 
     def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Unit noise from a CPU generator, so that a seed means the same on every device."""
@@ -285,10 +297,14 @@ class DiffusionModel(ABC):
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
-        each = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        each = [
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
         return torch.stack(each).to(self.device)
 
-    def predict(self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning) -> Float[Tensor, "batch ..."]:
+    def predict(
+        self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning
+    ) -> Float[Tensor, "batch ..."]:
         """The denoiser's raw output, which ``schedule`` reads: float32.
 
         Args:
@@ -309,7 +325,9 @@ class DiffusionModel(ABC):
                 for module in self.components.values():
                     if any(module is working for working in modules):
                         module.to(self.device)
-                    elif not torch.is_grad_enabled():  # a backward pass may come that goes through its parameters
+                    elif (
+                        not torch.is_grad_enabled()
+                    ):  # a backward pass may come that goes through its parameters
                         module.to("cpu")
             mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
             with autocast_for(self.device, self.dtype) if mixed else nullcontext():
@@ -321,7 +339,9 @@ class DiffusionModel(ABC):
             return SamplingCost(len(cond) * (1 if is_off(guidance_scale) else 2), 0)
         return self.guidance.cost(self, cond, guidance_scale)
 
-    def _sampling(self, cond: Conditioning, uncond: Conditioning, guidance_scale: Scale, num_inference_steps: int) -> Sampling:
+    def _sampling(
+        self, cond: Conditioning, uncond: Conditioning, guidance_scale: Scale, num_inference_steps: int
+    ) -> Sampling:
         """What steers a batch through the steps."""
         if self.guidance is None:
             return Sampling(self.predict, cond, uncond, guidance_scale, num_inference_steps)
@@ -358,6 +378,8 @@ class DiffusionModel(ABC):
         for step, timestep in enumerate(sampler.timesteps[start:end], start):
             output = sampling.output(sampler.model_input(latents, step), timestep, step)
             latents = sampler.step(output, step, latents, generators)
+            if step == start:  # what overflows does so at once: do not go on for nothing
+                check_finite(latents, "The latents", self.dtype)
         check_finite(latents, "The latents", self.dtype)
         following = float(sampler.timesteps[end]) if end < len(sampler.timesteps) else -1.0
         return PartialSample(latents, following)
@@ -375,11 +397,16 @@ class DiffusionModel(ABC):
     ) -> PartialSamples:
         """As :meth:`denoise`, with a stop of its own for each sample: a step runs only the samples that go further.
 
-        Samplers that remember earlier outputs need all samples of a batch at once, so samples run in groups of one stop.
+        Samplers that remember earlier outputs need all samples of a batch at once, so samples run in groups
+        of one stop.
         """
         latents = torch.empty_like(noise)
         timesteps = torch.empty(len(stops))
         everyone = list(range(len(stops)))
+        n_steps = len(self.schedule.sampler(num_inference_steps).timesteps)
+        stops = [
+            n_steps if stop >= num_inference_steps else stop for stop in stops
+        ]  # some samplers take more steps
         groups = [everyone]
         if self.schedule.sampler(num_inference_steps).remembers:
             groups = [[row for row in everyone if stops[row] == stop] for stop in sorted(set(stops))]
@@ -406,7 +433,8 @@ class DiffusionModel(ABC):
         check_finite(latents, "The latents", self.dtype)
         return PartialSamples(latents, timesteps.to(self.device))
 
-    # -- images -------------------------------------------------------------------------------------------------------
+    # -- images
+    # -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 height width"]:
@@ -414,13 +442,17 @@ class DiffusionModel(ABC):
         images = []
         for part in latents.split(self.batch_size):
             with self._at_work(*self._decoders()):
-                images.append(self._decode(part.to(self.dtype)).float().clamp(-1, 1))
+                decoded = self._decode(part.to(self.dtype)).float()
+            check_finite(decoded, "The images", self.dtype)
+            images.append(decoded.clamp(-1, 1))
         return torch.cat(images)
 
     def _decoders(self) -> list[nn.Module]:
         """The networks that decode."""
         texts = {encoder.component for encoder in self.text}
-        return [m for name, m in self.components.items() if name != self.denoiser_component and name not in texts]
+        return [
+            m for name, m in self.components.items() if name != self.denoiser_component and name not in texts
+        ]
 
     def sample(
         self,
@@ -432,7 +464,9 @@ class DiffusionModel(ABC):
         guidance_scale: Scale,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1 from unit noise and conditioning, in one batch."""
-        done = self.denoise(noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        done = self.denoise(
+            noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale
+        )
         return self.decode(done.latents)
 
     @torch.no_grad()
@@ -453,7 +487,14 @@ class DiffusionModel(ABC):
             num_inference_steps: steps of sampling.
             guidance_scale: one for all or one for each image.
             batch_size: images sampled together; the model's own, if absent.
+
+        Raises:
+            InputError: there is no prompt, or not one seed for each.
         """
+        if not prompts or len(prompts) != len(seeds):
+            raise InputError(
+                f"Give a seed for each prompt: {len(prompts)} prompts came with {len(seeds)} seeds."
+            )
         size = batch_size or self.batch_size
         uncond = self.uncond()
         images = []
@@ -462,14 +503,19 @@ class DiffusionModel(ABC):
             scale = guidance_scale[rows] if isinstance(guidance_scale, Tensor) else guidance_scale
             cond = self.encode(prompts[rows])
             noise = self.initial_noise(seeds[rows])
-            images.append(self.sample(noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=scale))
+            images.append(
+                self.sample(
+                    noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=scale
+                )
+            )
         return torch.cat(images)
 
 
 def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
     """A CPU generator for each sample, seeded by the sample's own noise.
 
-    Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its batch.
+    Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its
+    batch.
     """
     rows = noise.detach().cpu().contiguous()
     return [torch.Generator().manual_seed(zlib.crc32(row.numpy().tobytes())) for row in rows]

@@ -46,7 +46,8 @@ class PromptSource:
 
     Attributes:
         tokens: token rows by the encoder's name.
-        embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the encoder's name.
+        embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the
+            encoder's name.
     """
 
     tokens: Mapping[str, Tokens]
@@ -54,7 +55,9 @@ class PromptSource:
 
     def __getitem__(self, rows: Rows) -> Self:
         tokens = {name: own[rows] for name, own in self.tokens.items()}
-        return replace(self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()})
+        return replace(
+            self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,33 @@ class Conditioning:
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """One batch of several; the source is kept where all parts have one of token rows alone."""
+        """One batch of several; the source is kept where all parts have one of the same kind.
+
+        Raises:
+            ValueError: some parts have pooled features or extras that others lack.
+        """
         first = parts[0]
-        pooled = None if first.pooled is None else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        if any(
+            (part.pooled is None) != (first.pooled is None) or part.extras.keys() != first.extras.keys()
+            for part in parts
+        ):
+            raise ValueError("Prompts of different models cannot be in one batch.")
+        pooled = (
+            None
+            if first.pooled is None
+            else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        )
         extras = {name: torch.cat([part.extras[name] for part in parts]) for name in first.extras}
         return Conditioning(torch.cat([part.prompt_embeds for part in parts]), pooled, extras, _joined(parts))
 
     def expand(self, n: int) -> Self:
-        """A single prompt as a batch of ``n``; a batch of ``n`` as it is."""
+        """A single prompt as a batch of ``n``; a batch of ``n`` as it is.
+
+        Raises:
+            ValueError: there are several prompts, and not ``n``.
+        """
+        if len(self) not in (1, n):
+            raise ValueError(f"{len(self)} prompts cannot stand for {n}.")
         return self if len(self) == n else self[[0] * n]
 
     def repeat(self, n: int) -> Self:
@@ -120,12 +142,16 @@ class Conditioning:
 
 
 def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
-    """The sources of all parts as one; none where a part has none, or where parts differ in length or in kind."""
+    """The sources of all parts as one; none where a part has none, or where parts differ in kind."""
     sources = [part.source for part in parts if part.source is not None]
-    if len(sources) < len(parts) or any(source.embeddings.keys() != sources[0].embeddings.keys() for source in sources):
+    if len(sources) < len(parts) or any(
+        source.embeddings.keys() != sources[0].embeddings.keys() for source in sources
+    ):
         return None
     tokens = {}
     for name in sources[0].tokens:
         tokens[name] = Tokens.cat([source.tokens[name] for source in sources])
-    embeddings = {name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings}
+    embeddings = {
+        name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings
+    }
     return PromptSource(tokens, embeddings)

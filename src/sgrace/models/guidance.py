@@ -60,7 +60,8 @@ class Sampling:
         predict: the denoiser.
         cond: the prompts.
         uncond: the negative prompt, or one for each sample.
-        guidance_scale: one for all or one for each sample; a single 1 switches guidance off and halves the cost.
+        guidance_scale: one for all or one for each sample; a single 1 switches guidance off and halves the
+            cost.
         num_inference_steps: length of the whole schedule.
     """
 
@@ -108,7 +109,8 @@ class Sampling:
 class Guidance(ABC, Generic[Config]):
     """What a method does while a model samples, in the place of a change of its weights.
 
-    Only sampling is steered: ``predict`` and ``encode`` stay raw, so a gradient attack meets the guidance when its images are sampled.
+    Only sampling is steered: ``predict`` and ``encode`` stay raw, so a gradient attack meets the guidance
+    when its images are sampled.
 
     Args:
         config: settings.

@@ -24,20 +24,19 @@ TEXT_PROJECTION = "text_projection.safetensors"
 
 def known_families() -> list[type[DiffusionModel]]:
     """Every family of models, one for each file of ``families`` that is no helper."""
-    found = []
+    found: list[type[DiffusionModel]] = []
     for module in pkgutil.iter_modules(families.__path__):
         if module.name.startswith("_"):
             continue
         home = importlib.import_module(f"{families.__name__}.{module.name}")
-        for value in vars(home).values():
-            if isinstance(value, type) and issubclass(value, DiffusionModel) and value is not DiffusionModel:
-                found.append(value)
+        classes = [value for value in vars(home).values() if isinstance(value, type)]
+        found += [one for one in classes if issubclass(one, DiffusionModel) and one is not DiffusionModel]
     return list(dict.fromkeys(found))
 
 
-def family_of(pipeline_class: str | None) -> type[DiffusionModel] | None:
-    """The family whose file names a pipeline class; none where no family does."""
-    return next((family for family in known_families() if pipeline_class in family.pipelines), None)
+def known_pipelines() -> dict[str, type[DiffusionModel]]:
+    """The classes of pipelines that the families read, with their families."""
+    return {name: family for family in known_families() for name in family.pipelines}
 
 
 def load_model_from(
@@ -65,12 +64,19 @@ def load_model_from(
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
     with _quiet_libraries():
-        class_name = _pipeline_class(source, revision)
-        family = family_of(class_name)
+        name = _pipeline_class(source, revision)
+        family = known_pipelines().get(name or "")
         if family is None:
-            raise InputError(f"{source} holds a {class_name}, which is none of the known families.")
-        pipeline = _pipeline(source, kind, variant, revision)
-        model = family.from_pipeline(pipeline, str(source))
+            raise InputError(
+                f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
+            )
+        model = family.from_pipeline(_pipeline(source, kind, variant, revision), str(source))
+    for encoder in model.text:
+        known = set(encoder.tokenizer.get_vocab().values())
+        if known <= encoder.special_ids:  # what transformers makes of a folder without files
+            raise InputError(
+                f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or empty."
+            )
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -96,17 +102,28 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
     except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is not valid JSON.") from error
     except Exception as error:
-        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
+        raise InputError(
+            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
+        ) from error
 
 
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
+    # what looks at finished images is not needed, and published folders often lack it
+    options: dict[str, Any] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
     try:
-        return DiffusionPipeline.from_pretrained(source, revision=revision, variant=variant, dtype=dtype, **options)
+        return DiffusionPipeline.from_pretrained(
+            source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options
+        )
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
-        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)}).") from error
+        raise InputError(
+            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
+        ) from error
 
 
 @contextmanager
@@ -144,7 +161,9 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
     own = {name: value.shape for name, value in like.state_dict().items()}
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):
-        raise InputError(f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}.")
+        raise InputError(
+            f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}."
+        )
     module: torch.nn.Module = found
     return module
 

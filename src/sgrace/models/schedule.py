@@ -1,6 +1,7 @@
 """Noise schedules: how latents are noised, what a denoiser is trained to return, and the steps of sampling.
 
-Timesteps are float tensors. Methods name noise levels as fractions of the schedule: 0 is clean, 1 is pure noise.
+Timesteps are float tensors. Methods name noise levels as fractions of the schedule: 0 is clean, 1 is pure
+noise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Sampler(ABC):
     Attributes:
         timesteps: of the steps, in order.
         initial_scale: factor of unit noise at the first step.
-        remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the same steps.
+        remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the
+            same steps.
     """
 
     timesteps: Float[Tensor, " steps"]
@@ -31,7 +33,9 @@ class Sampler(ABC):
         """What the denoiser is given for the latents of a step."""
 
     @abstractmethod
-    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def step(
+        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """The latents after a step; samplers that add noise draw it from each sample's own generator."""
 
 
@@ -44,10 +48,14 @@ class NoiseSchedule(ABC):
 
     n_timesteps: int
 
-    def sample_timesteps(self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " n"]:
+    def sample_timesteps(
+        self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0
+    ) -> Float[Tensor, " n"]:
         """Uniform timesteps between two fractions of the schedule, on the CPU."""
         first = int(low * self.n_timesteps)
-        return torch.randint(first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator).float()
+        return torch.randint(
+            first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator
+        ).float()
 
     def timestep_at(self, fraction: float) -> float:
         """The timestep at a fraction of the schedule."""
@@ -93,7 +101,11 @@ class DiffusionSchedule(NoiseSchedule):
 
     def _signal(self, timesteps: Tensor, latents: Tensor) -> Tensor:
         """``a_t`` of each sample, shaped to multiply latents of any rank."""
-        return self.signal.to(timesteps.device)[timesteps.long()].view(-1, *[1] * (latents.ndim - 1)).to(latents.device)
+        return (
+            self.signal.to(timesteps.device)[timesteps.long()]
+            .view(-1, *[1] * (latents.ndim - 1))
+            .to(latents.device)
+        )
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.add_noise`."""
@@ -117,4 +129,6 @@ class DiffusionSchedule(NoiseSchedule):
     def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.to_clean`."""
         signal = self._signal(timesteps, latents)
-        return (latents - (1 - signal).sqrt() * self.to_noise(output, latents, timesteps)) / signal.sqrt()
+        if self.prediction_type == "epsilon":
+            return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
+        return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left

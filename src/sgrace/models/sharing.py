@@ -23,7 +23,9 @@ def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
     clone = copy.deepcopy(module, memo={id(tensor): tensor for tensor in kept})
     for name, value in changed.items():
         if value.shape != parameters[name].shape:
-            raise ValueError(f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}.")
+            raise ValueError(
+                f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}."
+            )
         owner, _, leaf = name.rpartition(".")
         setattr(clone.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
     return clone

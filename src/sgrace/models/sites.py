@@ -37,7 +37,8 @@ class DenoiserMap:
         groups: site -> whether a parameter, by name, belongs to it.
         text_attention: the layers that read the text, by name.
         prompt_embeds_of: the prompt embeddings among the arguments of a call of the denoiser.
-        shared_text_inputs: all key and value matrices of ``text_kv`` read the same prompt embeddings, which closed forms need.
+        shared_text_inputs: all key and value matrices of ``text_kv`` read the same prompt embeddings, which
+            closed forms need.
     """
 
     groups: Mapping[str, Callable[[str], bool]]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .._util.errors import InputError
 from .conditioning import CPU, Tokens
 
 
@@ -23,7 +24,8 @@ class TextEncoder:
         component: of the pipeline that holds it, such as ``text_encoder``.
         module: the network.
         tokenizer: of transformers.
-        projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it is known.
+        projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it
+            is known.
         device: where tokens and embeddings live.
     """
 
@@ -60,17 +62,34 @@ class TextEncoder:
         return set(self.tokenizer.all_special_ids)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Token rows of texts, padded and cut to ``length``."""
-        found = self.tokenizer(list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
-        ids = found.input_ids
-        return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
+        """Token rows of texts, padded and cut to ``length``.
+
+        Raises:
+            InputError: the tokenizer gives a token that the network has no embedding for.
+        """
+        found = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+        return self._tokens(found.input_ids)
 
     def assemble(self, contents: Sequence[Sequence[int]]) -> Tokens:
-        """Token rows of content tokens: start and end are added, a content that is too long loses its end."""
+        """Token rows of content tokens: start and end are added, a content that is too long loses its end.
+
+        Raises:
+            InputError: the network has no embedding for a token.
+        """
         rows = [[self.tokenizer.bos_token_id, *content[: self.room], self.end_id] for content in contents]
         padded = [row + [self.tokenizer.pad_token_id] * (self.length - len(row)) for row in rows]
-        ends = torch.tensor([len(row) - 1 for row in rows])
-        return Tokens(torch.tensor(padded).to(self.device), ends.to(self.device))
+        return self._tokens(torch.tensor(padded))
+
+    def _tokens(self, ids: Int[Tensor, "batch length"]) -> Tokens:
+        """Token rows of ids on the CPU."""
+        if len(ids) and ids.max() >= self.table.num_embeddings:
+            raise InputError(
+                f"The tokenizer of {self.component} gives token {int(ids.max())}, but the network has embeddings for "
+                f"{self.table.num_embeddings} tokens only: they do not belong together."
+            )
+        return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
 
     def content_tokens(self, text: str) -> list[int]:
         """Token ids of a text without start and end tokens, not cut."""

@@ -1,4 +1,4 @@
-"""The images of a report: for each prompt the original's, and the one that each attack kept."""
+"""The images of a report: for each prompt the original model's image and the one that each attack stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them
 
 @dataclass(frozen=True)
 class Cell:
-    """One image; ``seen``: the detector's verdict, None where it was not asked."""
+    """One image. ``seen`` is the detector's verdict; None if it was not run."""
 
     src: str
     column: str
@@ -44,14 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows in the order in which they are shown, out of ``n`` prompts."""
+    """Rows in the order shown, out of ``n`` prompts."""
 
     rows: tuple[Row, ...]
     n: int
 
     @property
     def n_columns(self) -> int:
-        """Images beside each other."""
+        """Number of images in a row."""
         return len(self.rows[0].cells)
 
     @property
@@ -121,7 +121,7 @@ def _kept(attack_set: AttackSet, i: int, attack: str, *, harmless: bool) -> Cell
 
 
 def data_url(image: Tensor) -> str:
-    """Small images bit by bit as PNG, large ones as JPEG of at most ``LARGEST`` pixels."""
+    """Small images losslessly as PNG, larger ones as JPEG of at most ``LARGEST`` pixels."""
     shown = to_image(image)
     file = io.BytesIO()
     if max(shown.size) <= LARGEST:

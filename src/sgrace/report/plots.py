@@ -63,7 +63,7 @@ def _footed(figure: Figure, found: Evaluation) -> None:
 
 
 def attack_plot(found: Evaluation, file: Path) -> None:
-    """Attack success with intervals; what a user could enter in red, what needs the weights in grey."""
+    """Attack success with intervals; red: a user could enter it, grey: it needs the weights."""
     names = [row.attack for row in found.attacks] + ["any typed prompt", "any attack"]
     rates = [row.success for row in found.attacks] + [found.worst_case_by_prompt, found.worst_case]
     colours = [GREY if row.access == "weights" else RED for row in found.attacks] + [RED, GREY]
@@ -75,7 +75,7 @@ def attack_plot(found: Evaluation, file: Path) -> None:
 
 
 def retention_plot(found: Evaluation, file: Path) -> None:
-    """What the judge sees before and after."""
+    """Retention before and after erasing."""
     names: list[str] = []
     rates: list[Rate] = []
     colours: list[str] = []
@@ -95,7 +95,7 @@ def retention_plot(found: Evaluation, file: Path) -> None:
 
 
 def space_plot(features: Mapping[str, Groups], file: Path | BytesIO, *, dark: bool = False) -> None:
-    """Prompts of the concept, its neighbours and the attacks on two axes; no figure is computed from it.
+    """Prompts of the concept, its neighbours and the attacks on two principal axes, for illustration only.
 
     Args:
         features: ``(n, features)`` by space and group.

@@ -1,4 +1,4 @@
-"""What a model brings with it so that erasing can be judged: words, prompts, detector, questions, features, reference."""
+"""What a model brings with it so that erasing can be judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .questions import Questions
 
 
 class Testbed(ABC):
-    """A model's own ways of naming, drawing and judging a concept.
+    """Words, prompts, detector, questions, features and reference of a model.
 
     Attributes:
         name: plug-in name; it is what :attr:`DiffusionModel.testbed` holds.
@@ -40,7 +40,7 @@ class Testbed(ABC):
 
     @abstractmethod
     def kind_of(self, name: str) -> Kind | None:
-        """Kind of a concept; None if nobody has said it.
+        """Kind of a concept; None if it is unknown.
 
         Raises:
             InputError: the testbed has no such concept; the error names the nearest.
@@ -62,13 +62,14 @@ class Testbed(ABC):
             kind: overrides the testbed's own.
 
         Raises:
-            InputError: the name is not readable, or the testbed has no such concept; the error names the nearest.
+            InputError: the name is not readable, or the testbed has no such concept; the error names the
+                nearest.
         """
         parsed = Concept.parse(name).name
         return Concept.parse(parsed, kind or self.kind_of(parsed) or "object")
 
     def missing(self) -> tuple[str, ...]:
-        """What an attack needs and the testbed has not: of ``prompts``, ``words`` and ``detector``."""
+        """What an attack needs and the testbed lacks: any of ``prompts``, ``words`` and ``detector``."""
         return ()
 
     @abstractmethod
@@ -79,7 +80,9 @@ class Testbed(ABC):
     def prompts(self, concept: Concept, n: int) -> list[Prompt]:
         """Up to n prompts that ask for the concept, never used in erasing."""
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """A detector of the concept.
 
         Args:
@@ -105,7 +108,7 @@ class Testbed(ABC):
         return None
 
     def reference(self, concept: Concept, suite: str) -> Path | None:
-        """``evaluation.json`` of a model that never saw the concept; None if there is none."""
+        """``evaluation.json`` of a model trained without the concept; None if there is none."""
         del concept, suite
         return None
 

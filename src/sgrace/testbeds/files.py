@@ -1,4 +1,4 @@
-"""The testbed of a model that brings none: what the user gives, in files or as objects."""
+"""The testbed of a model that has none: what the user gives, in files or as objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):
-    """Words, prompts and detector as given; whatever is not given comes from another testbed, if the model has one.
+    """Words, prompts and detector as given; the rest comes from the model's own testbed, if it has one.
 
     Args:
         words: of the concept, or of several concepts by name.
@@ -53,7 +53,10 @@ class FileTestbed(Testbed):
             self.guidance_scale = fallback.guidance_scale
 
     def kind_of(self, name: str) -> Kind | None:
-        """As given; else the model's own testbed says it, which must know the concept unless its words are given."""
+        """As given; else from the model's own testbed.
+
+        That testbed must know the concept, unless the concept's words are given.
+        """
         if self._kind is not None or self._fallback is None:
             return self._kind
         if self._words is not None and not self._fallback.knows(name):
@@ -82,7 +85,9 @@ class FileTestbed(Testbed):
             return list(self._prompts)
         return self._own("prompts").prompts(concept, n)
 
-    def detector(self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None) -> Detector:
+    def detector(
+        self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
+    ) -> Detector:
         """As given; see :meth:`Testbed.detector`."""
         if name is None and isinstance(self._detector, Detector):
             return self._detector

@@ -104,12 +104,13 @@ def load_target(
     """A model to be attacked or evaluated, with the model before erasing.
 
     Args:
-        model: a loaded model, an erasure or its folder (applied to its base), or any name for :func:`load_model`.
+        model: a loaded model, an erasure or its folder (applied to its base), or any name for
+            :func:`load_model`.
         original: the model before erasing; the base that the erasure names, if absent.
         erasures: erasures or their folders, applied to the model in this order.
         force: apply erasures also to weights that they were not made on.
-        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of the
-            base where the model is an erasure.
+        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of
+            the base where the model is an erasure.
 
     Raises:
         InputError: there is no such model, it cannot be read, or an erasure does not fit it.
@@ -183,7 +184,7 @@ def read_erasure(folder: Path) -> Erasure:
 def load_base(
     erasure: Erasure, folder: Path | None = None, *, options: LoadOptions | None = None
 ) -> DiffusionModel:
-    """The model that an erasure was made from, in the revision that it names unless the options name another."""
+    """The model that an erasure was made from, in the revision of the options, else of the erasure."""
     given = options or LoadOptions()
     revision = given.get("revision") or erasure.recipe.base.revision
     return load_model(base_of(erasure, folder), **{**given, "revision": revision})
@@ -207,8 +208,8 @@ def _exists(path: Path) -> bool:
 def base_of(erasure: Erasure, folder: Path | None) -> str:
     """Name of the model that an erasure was made from.
 
-    A relative path was written from where the model was erased: it is looked up from here, then from the erasure's folder and
-    the folders above it.
+    A relative path was written from where the model was erased: it is looked up from here, then from the
+    erasure's folder and the folders above it.
     """
     source = erasure.recipe.base.source
     if folder is None or source in registry.names("testbeds") or _exists(Path(source)):

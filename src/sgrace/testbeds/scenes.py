@@ -1,4 +1,4 @@
-"""A model and a concept, made ready for attacks: every model goes this way, whether it has a testbed or not."""
+"""A model and a concept, made ready for attacks; the same for models with and without a testbed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def find_testbed(
     given = (words, prompts, detector, kind)
     if fallback is not None and all(value is None for value in given):
         return fallback
-    return FileTestbed(words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback)
+    return FileTestbed(
+        words, prompts, detector, detector_options=detector_options, kind=kind, fallback=fallback
+    )
 
 
 def scene_of(
@@ -139,13 +141,17 @@ def prepare(
         detector_options=detector_options,
         kind=known_kind,
     )
-    scene = scene_of(loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol)
+    scene = scene_of(
+        loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
+    )
     return Prepared(scene, testbed)
 
 
 def truncated_prompts(scene: Scene) -> int:
     """Number of prompts that are longer than any of the target's text encoders reads."""
-    return sum(all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts)
+    return sum(
+        all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts
+    )
 
 
 def _is_cut(text: str, encoder: TextEncoder) -> bool:

@@ -26,7 +26,8 @@ class EditTerm:
 
     Attributes:
         inputs: prompt embeddings ``(n, width)``.
-        like: prompt embeddings ``(n, width)``; what the matrix returned for them before the edit is wanted for ``inputs``.
+        like: prompt embeddings ``(n, width)``; what the matrix returned for them before the edit is wanted
+            for ``inputs``.
         weight: of the squared error.
     """
 
@@ -35,7 +36,9 @@ class EditTerm:
     weight: float
 
 
-def edit_matrices(matrices: Sequence[Float[Tensor, "_ width"]], terms: Iterable[EditTerm], ridge: float) -> list[Float[Tensor, "_ width"]]:
+def edit_matrices(
+    matrices: Sequence[Float[Tensor, "_ width"]], terms: Iterable[EditTerm], ridge: float
+) -> list[Float[Tensor, "_ width"]]:
     """Matrices W' that minimise ``sum weight |W' inputs - W like|^2 + ridge |W' - W|^2``, in closed form.
 
     All matrices read the same inputs, so one factorisation serves them all:
@@ -99,13 +102,18 @@ def fuse_matrices(
     changes = []
     for place, matrix in enumerate(matrices):
         before = exact(matrix)
-        parts = [(exact(term.matrices[place]) - before) @ moment for term, moment in zip(terms, moments, strict=True)]
+        parts = [
+            (exact(term.matrices[place]) - before) @ moment
+            for term, moment in zip(terms, moments, strict=True)
+        ]
         changes.append(torch.stack(parts).sum(0))
     solved = solve_right(total, torch.cat(changes)).split([len(matrix) for matrix in matrices])
     return [(exact(matrix) + change).to(matrix) for matrix, change in zip(matrices, solved, strict=True)]
 
 
-def solve_right(moment: Float[Tensor, "width width"], change: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+def solve_right(
+    moment: Float[Tensor, "width width"], change: Float[Tensor, "rows width"]
+) -> Float[Tensor, "rows width"]:
     """``change moment^-1`` for a symmetric moment.
 
     Raises:
@@ -113,5 +121,7 @@ def solve_right(moment: Float[Tensor, "width width"], change: Float[Tensor, "row
     """
     condition = torch.linalg.cond(moment).item()
     if not condition < MAX_CONDITION:
-        raise InputError(f"The closed-form edit is ill-conditioned (condition number {condition:.1e}); use a larger ridge.")
+        raise InputError(
+            f"The closed-form edit is ill-conditioned (condition number {condition:.1e}); use a larger ridge."
+        )
     return torch.linalg.solve(moment, change.T).T

@@ -18,8 +18,8 @@ Projection = Literal["none", "ball", "ball_then_range"]
 #: Embeddings of some of the samples, which samples these are, step number -> their mean loss.
 Loss = Callable[[Tensor, slice, int], Tensor]
 
-#: Most latent values that go through a denoiser together with gradients: four samples of Stable Diffusion 1.4,
-#: whose UNet takes 2 GB for each of them and is no faster with more.
+#: Most latent values that go through a denoiser together with gradients: four samples of Stable Diffusion
+#: 1.4, whose UNet takes 2 GB for each of them and is no faster with more.
 GRADIENT_VALUES = 4 * (4 * 64 * 64)
 
 

@@ -27,14 +27,21 @@ class PartialSamplesConfig(BaseModel):
         "B",
         description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 equals A with g.",
     )
-    negative_guidance: float = Field(2.0, gt=0, description="g: how far the target lies on the other side of the concept.")
-    sample_from: Literal["frozen", "edited"] = Field(
-        "frozen", description="Partial samples come from the original (once, with their targets) or from the edited model."
+    negative_guidance: float = Field(
+        2.0, gt=0, description="g: how far the target lies on the other side of the concept."
     )
-    pool: int = Field(200, ge=1, le=100_000, description="Number of partial samples, where they are made once.")
+    sample_from: Literal["frozen", "edited"] = Field(
+        "frozen",
+        description="Partial samples come from the original (once, with their targets) or from the edited model.",
+    )
+    pool: int = Field(
+        200, ge=1, le=100_000, description="Number of partial samples, where they are made once."
+    )
     iterations: int = Field(200, ge=0, le=1_000_000, description="Training steps.")
     batch: int = Field(1, ge=1, le=1024, description="Samples in a training step.")
-    num_inference_steps: int = Field(50, ge=1, le=1000, description="Length of the schedule of the partial samples.")
+    num_inference_steps: int = Field(
+        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
+    )
     guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
 
 
@@ -77,7 +84,9 @@ def partial_samples(
 
 
 @torch.no_grad()
-def outputs(model: DiffusionModel, latents: Tensor, timesteps: Float[Tensor, " n"], prompts: Sequence[Conditioning]) -> list[Tensor]:
+def outputs(
+    model: DiffusionModel, latents: Tensor, timesteps: Float[Tensor, " n"], prompts: Sequence[Conditioning]
+) -> list[Tensor]:
     """The denoiser's outputs for several prompts at the same latents, all prompts of a sample in one call."""
     n = len(prompts)
     parts = []
@@ -107,7 +116,9 @@ class Samples:
     noise: Tensor
 
     def __getitem__(self, rows: Tensor) -> Samples:
-        return Samples(self.latents[rows], self.timesteps[rows], self.cond[rows], self.targets[rows], self.noise[rows])
+        return Samples(
+            self.latents[rows], self.timesteps[rows], self.cond[rows], self.targets[rows], self.noise[rows]
+        )
 
 
 @dataclass
@@ -159,7 +170,9 @@ class PartialSampler:
         """The next ``config.batch`` samples: of the pool, or new ones."""
         if self.pool is None:
             return self.make(self.config.batch)
-        return self.pool[torch.randint(len(self.pool.latents), (self.config.batch,), generator=self.generator)]
+        return self.pool[
+            torch.randint(len(self.pool.latents), (self.config.batch,), generator=self.generator)
+        ]
 
     @torch.no_grad()
     def make(self, n: int) -> Samples:

@@ -26,7 +26,11 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
 }
 
 #: How a concept is added to a prompt that does not have it.
-ADDED: dict[Kind, str] = {"object": "{prompt}, {name}", "style": "{prompt} in {name} style", "harmful": "{prompt}, {name}"}
+ADDED: dict[Kind, str] = {
+    "object": "{prompt}, {name}",
+    "style": "{prompt} in {name} style",
+    "harmful": "{prompt}, {name}",
+}
 
 
 def names_of(target: Target, which: Names) -> list[str]:
@@ -135,5 +139,7 @@ def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:
         chosen.append(phrase)
     missing = [target.concept.name for target in targets if target.concept.name not in chosen]
     if missing:
-        raise InputError(f"The text encoder cannot read all names at once ({missing[0]!r} is left over): give fewer concepts.")
+        raise InputError(
+            f"The text encoder cannot read all names at once ({missing[0]!r} is left over): give fewer concepts."
+        )
     return ", ".join(chosen)

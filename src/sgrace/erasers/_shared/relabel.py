@@ -69,11 +69,21 @@ class RelabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["all", "not_text_attention"] = Field("all", description="Parameters that are trained.")
-    replacement: str = Field("", description="Word that the concept's prompts give instead; its first replacement, if empty.")
-    retain: str = Field("", description="Word of the images that are retained; all unrelated words, if empty.")
-    words: Names = Field("name", description="The concept's prompts use its name only, or its related words too.")
-    n_images: int = Field(800, ge=1, le=100_000, description="Images of the concepts, and as many that are retained.")
-    first_batch_only: bool = Field(False, description="See the first batch of images of each kind only, again and again.")
+    replacement: str = Field(
+        "", description="Word that the concept's prompts give instead; its first replacement, if empty."
+    )
+    retain: str = Field(
+        "", description="Word of the images that are retained; all unrelated words, if empty."
+    )
+    words: Names = Field(
+        "name", description="The concept's prompts use its name only, or its related words too."
+    )
+    n_images: int = Field(
+        800, ge=1, le=100_000, description="Images of the concepts, and as many that are retained."
+    )
+    first_batch_only: bool = Field(
+        False, description="See the first batch of images of each kind only, again and again."
+    )
     num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
     guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
     iterations: int = Field(100, ge=0, le=1_000_000, description="Training steps.")
@@ -149,7 +159,9 @@ def _prompt_pairs(config: RelabelConfig, target: Target) -> list[tuple[str, str]
     """Prompts of a concept, each beside the same with the replacement."""
     other = replacement_of(target, config.replacement)
     names = names_of(target, config.words)
-    return [(context.format(name), context.format(other)) for context in target.words.contexts for name in names]
+    return [
+        (context.format(name), context.format(other)) for context in target.words.contexts for name in names
+    ]
 
 
 def _retain_prompts(config: RelabelConfig, target: Target) -> Sequence[str]:

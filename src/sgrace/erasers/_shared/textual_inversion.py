@@ -43,7 +43,9 @@ class WordPrompt:
         return range(start, start + len(self.word))
 
 
-def image_prompts(model: DiffusionModel, targets: Sequence[Target], names: Names, n: int, generator: torch.Generator) -> list[WordPrompt]:
+def image_prompts(
+    model: DiffusionModel, targets: Sequence[Target], names: Names, n: int, generator: torch.Generator
+) -> list[WordPrompt]:
     """The prompts of ``n`` images: words of the concepts in their contexts, the concepts in turn.
 
     Raises:
@@ -56,7 +58,9 @@ def image_prompts(model: DiffusionModel, targets: Sequence[Target], names: Names
         each.append([taken_apart(model, *found[i], place) for i in order])
         long = next((p.text for p in each[-1] if p.span.stop >= model.text.main.length), None)
         if long is not None:
-            raise InputError(f"This prompt is longer than the model reads, and the concept comes at its end: {long[:80]!r}.")
+            raise InputError(
+                f"This prompt is longer than the model reads, and the concept comes at its end: {long[:80]!r}."
+            )
     turns = [each[i % len(each)] for i in range(n)]
     return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
 
@@ -131,7 +135,9 @@ def learn_words(
 
 
 @torch.no_grad()
-def encode_learned(model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+def encode_learned(
+    model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Float[Tensor, "concepts k width"]
+) -> Conditioning:
     """Conditioning of prompts with learned words."""
     tokens = _LearnedTokens(model, prompts)
     parts = [tokens.encode(rows, learned) for rows in torch.arange(len(prompts)).split(ENCODE_BATCH)]

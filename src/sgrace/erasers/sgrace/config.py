@@ -31,7 +31,9 @@ class SGraceConfig(BaseModel):
         "frozen_prediction",
         description="The attack imitates the initial_noise, or the frozen_prediction of the original for the concept.",
     )
-    n_pairs: int = Field(1, ge=1, le=64, description="Pairs of latent and timestep that the attack uses in turn.")
+    n_pairs: int = Field(
+        1, ge=1, le=64, description="Pairs of latent and timestep that the attack uses in turn."
+    )
     feature_position: Literal["last_content", "first_eot"] = Field(
         "first_eot",
         description="Text features are read at the last_content token, or at the first_eot (end) token.",
@@ -45,8 +47,12 @@ class SGraceConfig(BaseModel):
         description="Embeddings are not projected (none), kept within four steps of their start (ball), or "
         "also within the range of their sample (ball_then_range).",
     )
-    carry: bool = Field(False, description="Samples continue from their attacked embeddings of the round before.")
-    keep_bare_name: bool = Field(True, description="The first sample is the concept's name alone in every round.")
+    carry: bool = Field(
+        False, description="Samples continue from their attacked embeddings of the round before."
+    )
+    keep_bare_name: bool = Field(
+        True, description="The first sample is the concept's name alone in every round."
+    )
     retain_words: Literal["raw", "filtered"] = Field(
         "filtered", description="raw keeps unrelated words that are related too; filtered drops them."
     )
@@ -55,7 +61,9 @@ class SGraceConfig(BaseModel):
         description="Features are pushed opposite to the concept's, below the similarity of unrelated words "
         "(hinge), or onto those of a replacement.",
     )
-    match_positions: Literal["one", "all"] = Field("all", description="The erase target constrains one text position, or all.")
+    match_positions: Literal["one", "all"] = Field(
+        "all", description="The erase target constrains one text position, or all."
+    )
 
     # -- length --
     rounds: int = Field(12, ge=0, le=1000, description="Rounds of an attack and a training phase.")
@@ -64,7 +72,9 @@ class SGraceConfig(BaseModel):
 
     # -- adversarial samples --
     n_adversarial: int = Field(16, ge=1, le=512, description="Adversarial samples of each concept.")
-    clean_share: float = Field(0.5, ge=0, lt=1, description="Share of the samples that are erased without an attack.")
+    clean_share: float = Field(
+        0.5, ge=0, lt=1, description="Share of the samples that are erased without an attack."
+    )
     words_min: int = Field(3, ge=1, le=75, description="Least words in a word list.")
     words_max: int = Field(10, ge=1, le=75, description="Most words in a word list.")
     random_ids: int = Field(
@@ -73,9 +83,15 @@ class SGraceConfig(BaseModel):
         le=60,
         description="Random tokens in each attacked sample, before the words; the replacement's prompt has the same ones.",
     )
-    update_chance: float = Field(0.15, ge=0, le=1, description="Probability that a carried sample is replaced by a new one.")
-    attack_lr: float = Field(0.005, ge=0, description="Step size of the attack; the radius of the projection is four steps.")
-    attack_feature_weight: float = Field(0.1, ge=0, description="Weight of the alignment with the concept's text feature in the attack.")
+    update_chance: float = Field(
+        0.15, ge=0, le=1, description="Probability that a carried sample is replaced by a new one."
+    )
+    attack_lr: float = Field(
+        0.005, ge=0, description="Step size of the attack; the radius of the projection is four steps."
+    )
+    attack_feature_weight: float = Field(
+        0.1, ge=0, description="Weight of the alignment with the concept's text feature in the attack."
+    )
 
     # -- training --
     lr: float = Field(4e-4, gt=0, le=1, description="Learning rate of Adam.")
@@ -85,7 +101,9 @@ class SGraceConfig(BaseModel):
         ge=0,
         description="Weight of the cosine distance to the samples' features at the start of the round.",
     )
-    parameter_weight: float = Field(0.0, ge=0, description="Weight of the L1 distance to the original parameters.")
+    parameter_weight: float = Field(
+        0.0, ge=0, description="Weight of the L1 distance to the original parameters."
+    )
     retain_weight: float = Field(5.0, ge=0, description="Weight of the retain loss.")
     n_retain: int = Field(36, ge=1, le=1024, description="Retain prompts in a training step.")
     retain_pool: int = Field(768, ge=1, le=100_000, description="Retain prompts, chosen and encoded once.")
@@ -101,25 +119,33 @@ class SGraceConfig(BaseModel):
     )
 
     # -- partial samples that give the latents --
-    num_inference_steps: int = Field(50, ge=1, le=1000, description="Length of the schedule of the partial samples.")
+    num_inference_steps: int = Field(
+        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
+    )
     guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
-    timestep_low: float = Field(0.75, ge=0, lt=1, description="Lowest noise level of the attack, as a share of the schedule.")
-    timestep_high: float = Field(0.95, gt=0, le=1, description="Highest noise level of the attack, as a share of the schedule.")
+    timestep_low: float = Field(
+        0.75, ge=0, lt=1, description="Lowest noise level of the attack, as a share of the schedule."
+    )
+    timestep_high: float = Field(
+        0.95, gt=0, le=1, description="Highest noise level of the attack, as a share of the schedule."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.words_min > self.words_max or self.timestep_low >= self.timestep_high:
-            raise InputError("words_min must not exceed words_max, and timestep_low must be below timestep_high.")
+            raise InputError(
+                "words_min must not exceed words_max, and timestep_low must be below timestep_high."
+            )
         return self
 
 
-_V1: dict[str, Any] = {
+_V1_PRESET: dict[str, Any] = {
     "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8,
     "clean_share": 0.0, "attack_lr": 0.005, "erase_weight": 1.0, "n_retain": 8, "near_share": 0.0,
 }  # fmt: skip
 
 #: What the published configurations set for a kind of concept (church, Van Gogh, nudity).
-PUBLISHED_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
+PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
     "object": {
         "words_min": 3, "words_max": 20, "random_ids": 0, "similarity_weight": 1.0, "retain_weight": 1.0,
         "parameter_weight": 0.2,
@@ -136,13 +162,14 @@ PUBLISHED_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {
-        **_V1, "latent_timestep": "count_from_noise", "attack_target": "initial_noise",
+        **_V1_PRESET, "latent_timestep": "count_from_noise", "attack_target": "initial_noise",
         "feature_position": "last_content", "attack_optimizer": "sign_adam", "projection": "none",
         "carry": True, "keep_bare_name": False, "retain_words": "raw", "erase_target": "opposite",
         "match_positions": "one", "lr": 1e-5,
     },
     "corrected": {
-        **_V1, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one", "lr": 1e-4,
+        **_V1_PRESET, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one",
+        "lr": 1e-4,
     },
     "replacement": {},
 }  # fmt: skip

@@ -77,6 +77,11 @@ class Subject:
     replacement: Replacement
     points: Points
 
+    @property
+    def related(self) -> tuple[str, ...]:
+        """Words that samples are made of; at least the concept's name."""
+        return self.words.related or (self.concept.name,)
+
 
 class Constants:
     """Everything that the original model has to say, computed once.
@@ -102,13 +107,17 @@ class Constants:
         self.generator = job.generator
         self.uncond = self.model.uncond()
         words = resolved_words(job.targets) if config.retain_words == "filtered" else job.words
-        self.subjects = [self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)]
+        self.subjects = [
+            self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
+        ]
         self.retain = encoded(self.model, self._retain_prompts())
         self.ceilings: list[float] = []
         if config.erase_target == "hinge":
             features = self.features(self.retain, self.retain_tokens)
             for subject in self.subjects:
-                self.ceilings.append(F.cosine_similarity(features, subject.feature[None], dim=-1).mean().item())
+                self.ceilings.append(
+                    F.cosine_similarity(features, subject.feature[None], dim=-1).mean().item()
+                )
 
     @property
     def retain_tokens(self) -> Tokens:
@@ -165,11 +174,15 @@ class Constants:
         if config.replacement is not None or config.erase_target == "opposite":
             return Replacement(config.replacement or "", [])
         own = {concept.name, *words.related}
-        candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
+        candidates = [
+            word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own
+        ]
         ranking = self._ranking(concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
-            raise InputError(f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set replacement=WORD.")
+            raise InputError(
+                f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set replacement=WORD."
+            )
         return Replacement(chosen, ranking[:LISTED])
 
     def _retain_prompts(self) -> list[str]:

@@ -17,7 +17,7 @@ from ...concept import Kind
 from ...models import Tokens
 from .._shared.student import TextStudent
 from ..base import Change, Eraser, Job, Need
-from .config import DEFAULT_PRESET, PRESETS, PUBLISHED_BY_KIND, SGraceConfig
+from .config import DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND, SGraceConfig
 from .constants import Constants
 from .samples import Adversary, Samples
 
@@ -54,7 +54,7 @@ class SGrace(Eraser[SGraceConfig]):
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
         """What the published configurations set for a kind of concept."""
-        return {} if preset == DEFAULT_PRESET else PUBLISHED_BY_KIND[kind]
+        return {} if preset == DEFAULT_PRESET else PUBLISHED_PRESET_BY_KIND[kind]
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.
@@ -133,7 +133,9 @@ class _Run:
             retain_tokens = constants.retain_tokens[picks]
             retain_embeddings = self.job.model.text.main.embed(retain_tokens.ids)
             # one call of the encoder: the adversarial prompts, then the retain prompts
-            cond = student.encode_tokens(Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings]))
+            cond = student.encode_tokens(
+                Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings])
+            )
             features = constants.features(cond[: len(tokens)], tokens)
             if step == 0:
                 self._log_angle(features.detach(), goals)
@@ -166,7 +168,9 @@ class _Run:
         if self.config.erase_target == "opposite":
             return 1 + cosine.mean()
         # a ceiling for each sample, and for each position where all are compared
-        ceilings = torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
+        ceilings = (
+            torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
+        )
         return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
 
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:

@@ -11,7 +11,11 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from ..._util.errors import InputError
 from ..schedule import DiffusionSchedule, Sampler
+
+#: What a denoiser of the families here may have been trained to return.
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class SchedulerSampler(Sampler):
@@ -35,18 +39,32 @@ class SchedulerSampler(Sampler):
         scaled: Tensor = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[step])
         return scaled
 
-    def step(self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def step(
+        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """See :meth:`Sampler.step`."""
         noise = {"generator": list(generators)} if self._draws else {}
-        stepped: Tensor = self._scheduler.step(output, self._scheduler.timesteps[step], latents, **noise).prev_sample
+        stepped: Tensor = self._scheduler.step(
+            output, self._scheduler.timesteps[step], latents, **noise
+        ).prev_sample
         return stepped
 
 
 class SchedulerSchedule(DiffusionSchedule):
-    """The noise schedule of a diffusers scheduler that was trained on noise or velocity."""
+    """The noise schedule of a diffusers scheduler that was trained on noise or velocity.
+
+    Raises:
+        InputError: the scheduler is for a denoiser of another kind.
+    """
 
     def __init__(self, scheduler: Any) -> None:  # noqa: ANN401
-        super().__init__(scheduler.alphas_cumprod, str(scheduler.config.prediction_type))
+        kind = str(scheduler.config.get("prediction_type"))
+        if kind not in PREDICTIONS or not hasattr(scheduler, "alphas_cumprod"):
+            raise InputError(
+                f"The scheduler {type(scheduler).__name__} with prediction_type {kind!r} is not supported; "
+                f"the denoiser must predict {' or '.join(PREDICTIONS)}."
+            )
+        super().__init__(scheduler.alphas_cumprod, kind)
         self.scheduler = scheduler
 
     def sampler(self, num_inference_steps: int) -> SchedulerSampler:

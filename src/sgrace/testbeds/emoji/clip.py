@@ -1,4 +1,4 @@
-"""The built-in CLIP pair: features of texts and pictures in one space."""
+"""The built-in CLIP pair: features of texts and images in one space."""
 
 from __future__ import annotations
 
@@ -45,18 +45,25 @@ class Clip:
 
     @torch.no_grad()
     def images(self, images: Tensor, batch: int = 128) -> Tensor:
-        """Unit features ``(n, features)`` of pictures ``(n, 3, 64, 64)`` in -1..1."""
-        return F.normalize(torch.cat([self.image(chunk).image_embeds for chunk in images.split(batch)]), dim=-1)
+        """Unit features ``(n, features)`` of images ``(n, 3, 64, 64)`` in -1..1."""
+        return F.normalize(
+            torch.cat([self.image(chunk).image_embeds for chunk in images.split(batch)]), dim=-1
+        )
 
     @torch.no_grad()
     def layers(self, images: Tensor, batch: int = 128) -> list[Tensor]:
-        """Outputs of the image encoder's layers ``(n, channels, places)`` for pictures ``(n, 3, 64, 64)`` in -1..1."""
-        parts = [self.image(chunk, output_hidden_states=True).hidden_states[1:] for chunk in images.split(batch)]
-        return [torch.cat(layer)[:, 1:].transpose(1, 2) for layer in zip(*parts, strict=True)]  # the first place is no part of the picture
+        """Outputs of the image encoder's layers ``(n, channels, places)`` for images in -1..1."""
+        parts = [
+            self.image(chunk, output_hidden_states=True).hidden_states[1:] for chunk in images.split(batch)
+        ]
+        # the first position is the class token
+        return [torch.cat(layer)[:, 1:].transpose(1, 2) for layer in zip(*parts, strict=True)]
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Zero-shot reading: index of the nearest class and of the nearest style, each ``(n,)``."""
         features = self.images(images)
         classes = self.texts([f"a picture of {name}" for name in vocabulary.classes()])
-        styles = torch.stack([self.texts(list(vocabulary.STYLE_PHRASES[style])).mean(0) for style in vocabulary.STYLES])
+        styles = torch.stack(
+            [self.texts(list(vocabulary.STYLE_PHRASES[style])).mean(0) for style in vocabulary.STYLES]
+        )
         return (features @ classes.T).argmax(1), (features @ F.normalize(styles, dim=-1).T).argmax(1)

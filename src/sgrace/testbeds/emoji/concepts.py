@@ -1,4 +1,4 @@
-"""Which classes of the built-in model belong to a concept, which are its neighbours, and the words of its space."""
+"""Concepts of the built-in model: their classes, their neighbours and the words of their space."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ class ClassSet:
 
     @property
     def kind(self) -> Kind:
-        """Decides the concept's prompts and whether its images are blurred: harmful if all that shows it is harmful."""
+        """Kind of the concept: harmful if every class that shows it is harmful.
+
+        It decides the concept's prompts and whether its images are blurred.
+        """
         if self.style is not None:
             return "style"
         harmful = self.name in vocabulary.HARMFUL or vocabulary.HARMFUL.issuperset(self.targets)
@@ -65,7 +68,13 @@ class ClassSet:
 
 
 #: Families that are near each other; every other family's neighbour is itself.
-NEAR_FAMILIES = {"weapon": "tool", "tool": "weapon", "fruit": "vegetable", "vegetable": "fruit", "sea animal": "small animal"}
+NEAR_FAMILIES = {
+    "weapon": "tool",
+    "tool": "weapon",
+    "fruit": "vegetable",
+    "vegetable": "fruit",
+    "sea animal": "small animal",
+}
 
 
 def _family_of(name: str) -> str:
@@ -102,21 +111,38 @@ def resolve(name: str) -> ClassSet:
     neighbours = tuple(label for label in near if label not in targets)
     if not neighbours:  # a family with no near family: any other classes of the art's group are far already
         neighbours = tuple(label for label in vocabulary.classes() if label not in targets)[:12]
-    unrelated = tuple(label for label in vocabulary.classes() if label not in targets and label not in neighbours)
+    unrelated = tuple(
+        label for label in vocabulary.classes() if label not in targets and label not in neighbours
+    )
     # a keyword counts as the concept's own only if most classes that carry it belong to the concept
-    carriers = {word: [label for label, words in table.items() if word in words] for label in targets for word in table[label]}
-    own = sorted(word for word, labels in carriers.items() if 2 * sum(label in targets for label in labels) > len(labels) and word != name)
+    carriers = {
+        word: [label for label, words in table.items() if word in words]
+        for label in targets
+        for word in table[label]
+    }
+    own = sorted(
+        word
+        for word, labels in carriers.items()
+        if 2 * sum(label in targets for label in labels) > len(labels) and word != name
+    )
     return ClassSet(name, targets, None, neighbours, unrelated, (name, *targets, *own[::2]), tuple(own[1::2]))
 
 
 def knowledge(name: str) -> Knowledge:
-    """Words of a concept's space from the built-in keyword table, without the words held out for evaluation."""
+    """Words of a concept's space from the keyword table, without the words held out for evaluation."""
     from ...knowledge import Knowledge  # noqa: PLC0415  (concepts are listed without pydantic)
 
     found = resolve(name)
-    styles = [phrase for style, phrases in vocabulary.STYLE_PHRASES.items() if style != name for phrase in phrases[:2]]
+    styles = [
+        phrase
+        for style, phrases in vocabulary.STYLE_PHRASES.items()
+        if style != name
+        for phrase in phrases[:2]
+    ]
     if found.style is not None:
-        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(f"a {{}} drawing of a {label}" for label in found.unrelated)
+        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(
+            f"a {{}} drawing of a {label}" for label in found.unrelated
+        )
         return Knowledge(
             source="built-in keyword table",
             related=found.train_words,
@@ -125,8 +151,8 @@ def knowledge(name: str) -> Knowledge:
             contexts=(*contexts, "{}"),
             unrelated_contexts=_with_styles(styles),
         )
-    kept = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
-    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - kept))
+    own = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
+    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - own))
     return Knowledge(
         source="built-in keyword table",
         related=found.train_words,

@@ -22,7 +22,10 @@ THRESHOLD = 0.5
 
 
 class EmojiJudge(Detector):
-    """Probability of the classes of a concept together, or of its style: a class, family, style or keyword of the built-in model."""
+    """Summed probability of a concept's classes, or of its style.
+
+    Concepts are classes, families, styles and keywords of the built-in model.
+    """
 
     name = "emoji_judge"
 
@@ -36,7 +39,9 @@ class EmojiJudge(Detector):
         weights = sha256_of_files([path() / "judge.safetensors"])
         self.known = self._known()
         record = self.known.record(THRESHOLD)
-        self.identity = Identity(self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record)
+        self.identity = Identity(
+            self.name, metadata.version("sgrace"), weights, self.classes, THRESHOLD, validation=record
+        )
 
     @classmethod
     def _made(cls, concept: str, options: Options) -> Self:
@@ -44,25 +49,24 @@ class EmojiJudge(Detector):
         return cls(concept)
 
     def _known(self) -> Known:
-        """Scores in the package: real drawings, changed in ways that the judge never saw in training."""
+        """Scores in the package: real drawings under changes that were not used in training."""
         found = load_file(path() / VALIDATION)
-        scores, truth = (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
-        own, shown = (
-            scores[:, self.columns].float().sum(1) / 255,
-            torch.isin(truth, torch.tensor(self.columns)),
-        )
+        scores = found["styles"] if self.is_style else found["classes"]
+        truth = found["style"] if self.is_style else found["label"]
+        own = scores[:, self.columns].float().sum(1) / 255
+        shown = torch.isin(truth, torch.tensor(self.columns))
         return Known(own[shown], own[~shown], "real drawings under six changes that the judge never saw")
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures ``(n, 3, 64, 64)``."""
+        """Images ``(n, 3, 64, 64)``."""
         verdict = self.judge.judge(images)
         return (verdict.styles if self.is_style else verdict.classes)[:, self.columns].sum(1)
 
 
 class BuiltInClip(ClipZeroShot):
-    """The zero-shot detector with the built-in CLIP, where no other is named.
+    """The zero-shot detector with the built-in CLIP by default.
 
-    A class is read against all other classes, a style against the other styles.
+    A class competes with all other classes, a style with the other styles.
     """
 
     name = "clip_zero_shot"
@@ -86,4 +90,6 @@ class BuiltInClip(ClipZeroShot):
             *(file for part in parts for file in weight_files(part)),
         ]
         version = metadata.version("sgrace")
-        return cls(words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights))
+        return cls(
+            words, others, Clip.from_pretrained(path()), version=version, weights=sha256_of_files(weights)
+        )

@@ -23,7 +23,11 @@ class _Residual(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if stride > 1 or inputs != outputs else nn.Identity()
+        self.shortcut = (
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            if stride > 1 or inputs != outputs
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
@@ -32,7 +36,12 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Probabilities: ``classes`` ``(n, n_classes + 1)``, whose last column is "none of them", and ``styles`` ``(n, n_styles)``."""
+    """Probabilities.
+
+    Attributes:
+        classes: ``(n, n_classes + 1)``; the last column is "none of them".
+        styles: ``(n, n_styles)``.
+    """
 
     classes: Tensor
     styles: Tensor
@@ -41,7 +50,9 @@ class Verdict:
 class _Network(nn.Module):
     def __init__(self, outputs: int, widths: tuple[int, ...] = (32, 64, 128, 224)) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.blocks = nn.Sequential(*(_Residual(i, o, 1 if i == o else 2) for i, o in pairs))
         self.head = nn.Linear(widths[-1], outputs)
@@ -52,9 +63,10 @@ class _Network(nn.Module):
 
 
 class Judge(nn.Module):
-    """One residual network for the class, which must not mind colour, and one for the style, of which colour is a part.
+    """One residual network for the class and one for the style.
 
-    Takes RGB pictures ``(n, 3, 64, 64)`` in -1..1.
+    The class must not depend on colour; of the style, colour is a part. Takes RGB images ``(n, 3, 64, 64)``
+    in -1..1.
     """
 
     def __init__(self) -> None:
@@ -68,15 +80,20 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def judge(self, images: Tensor, batch: int = 128) -> Verdict:
-        """Probabilities for pictures ``(n, 3, 64, 64)`` in -1..1."""
+        """Probabilities for images ``(n, 3, 64, 64)`` in -1..1."""
         logits = [self(chunk) for chunk in images.split(batch)]
-        return Verdict(torch.cat([c.softmax(1) for c, _ in logits]), torch.cat([s.softmax(1) for _, s in logits]))
+        return Verdict(
+            torch.cat([c.softmax(1) for c, _ in logits]), torch.cat([s.softmax(1) for _, s in logits])
+        )
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Judge:
         """Load ``judge.safetensors`` from a folder."""
         judge = cls()
         judge.load_state_dict(
-            {name: value.float() if value.is_floating_point() else value for name, value in load_file(path / "judge.safetensors").items()}
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in load_file(path / "judge.safetensors").items()
+            }
         )
         return judge.eval()

@@ -1,4 +1,4 @@
-"""What the built-in model draws: its classes, families of near classes, styles and caption patterns. Data only."""
+"""Vocabulary of the built-in model: classes, families of near classes, styles and caption patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ STYLE_PHRASES: dict[str, tuple[str, ...]] = {
 
 #: Classes by family. Members of one family are the near neighbours of each other.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "weapon": ("axe", "dagger", "crossed swords", "bomb", "bow and arrow", "kitchen knife", "water pistol", "boomerang"),
+    "weapon": (
+        "axe",
+        "dagger",
+        "crossed swords",
+        "bomb",
+        "bow and arrow",
+        "kitchen knife",
+        "water pistol",
+        "boomerang",
+    ),
     "tool": (
         "hammer",
         "pick",
@@ -30,9 +39,44 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "ladder",
         "scissors",
     ),
-    "building": ("church", "mosque", "hindu temple", "synagogue", "castle", "house", "hut", "classical building", "school", "factory"),
-    "sea animal": ("fish", "tropical fish", "blowfish", "shark", "dolphin", "whale", "octopus", "crab", "lobster", "shrimp", "squid"),
-    "bird": ("rooster", "bird", "penguin", "dove", "eagle", "duck", "swan", "owl", "flamingo", "peacock", "parrot"),
+    "building": (
+        "church",
+        "mosque",
+        "hindu temple",
+        "synagogue",
+        "castle",
+        "house",
+        "hut",
+        "classical building",
+        "school",
+        "factory",
+    ),
+    "sea animal": (
+        "fish",
+        "tropical fish",
+        "blowfish",
+        "shark",
+        "dolphin",
+        "whale",
+        "octopus",
+        "crab",
+        "lobster",
+        "shrimp",
+        "squid",
+    ),
+    "bird": (
+        "rooster",
+        "bird",
+        "penguin",
+        "dove",
+        "eagle",
+        "duck",
+        "swan",
+        "owl",
+        "flamingo",
+        "peacock",
+        "parrot",
+    ),
     "mammal": (
         "dog",
         "cat",
@@ -50,7 +94,18 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "bat",
         "kangaroo",
     ),
-    "small animal": ("turtle", "snake", "crocodile", "lizard", "snail", "butterfly", "ant", "honeybee", "spider", "scorpion"),
+    "small animal": (
+        "turtle",
+        "snake",
+        "crocodile",
+        "lizard",
+        "snail",
+        "butterfly",
+        "ant",
+        "honeybee",
+        "spider",
+        "scorpion",
+    ),
     "fruit": (
         "grapes",
         "watermelon",
@@ -65,7 +120,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "kiwi fruit",
         "coconut",
     ),
-    "vegetable": ("avocado", "eggplant", "carrot", "ear of corn", "hot pepper", "broccoli", "garlic", "onion", "mushroom"),
+    "vegetable": (
+        "avocado",
+        "eggplant",
+        "carrot",
+        "ear of corn",
+        "hot pepper",
+        "broccoli",
+        "garlic",
+        "onion",
+        "mushroom",
+    ),
     "dish": (
         "bread",
         "croissant",
@@ -81,7 +146,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cookie",
     ),
     "drink": ("teapot", "wine glass", "cocktail glass", "beer mug", "cup with straw", "hot beverage"),
-    "plant": ("rose", "sunflower", "tulip", "evergreen tree", "palm tree", "cactus", "four leaf clover", "maple leaf"),
+    "plant": (
+        "rose",
+        "sunflower",
+        "tulip",
+        "evergreen tree",
+        "palm tree",
+        "cactus",
+        "four leaf clover",
+        "maple leaf",
+    ),
     "vehicle": (
         "bus",
         "ambulance",
@@ -97,12 +171,35 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rocket",
         "parachute",
     ),
-    "clothing": ("glasses", "necktie", "t-shirt", "jeans", "gloves", "dress", "top hat", "crown", "high-heeled shoe", "backpack"),
+    "clothing": (
+        "glasses",
+        "necktie",
+        "t-shirt",
+        "jeans",
+        "gloves",
+        "dress",
+        "top hat",
+        "crown",
+        "high-heeled shoe",
+        "backpack",
+    ),
     "instrument": ("saxophone", "trumpet", "guitar", "violin", "drum", "bell"),
-    "household": ("chair", "door", "candle", "light bulb", "key", "umbrella", "book", "camera", "television", "telephone"),
+    "household": (
+        "chair",
+        "door",
+        "candle",
+        "light bulb",
+        "key",
+        "umbrella",
+        "book",
+        "camera",
+        "television",
+        "telephone",
+    ),
 }
 
-#: Families and classes that are weapons or used as such, a toy that stands for one included. Their images are blurred.
+#: Families and classes that are weapons or used as such, a toy that stands for one included. Their images are
+#: blurred.
 HARMFUL: frozenset[str] = frozenset(
     {
         "weapon",
@@ -127,7 +224,13 @@ STYLE_TEMPLATES: tuple[str, ...] = (
     "{style} {name}",
     "{name} in {style} style",
 )
-PLAIN_TEMPLATES: tuple[str, ...] = ("a picture of {name}", "a photo of {name}", "{name}", "a drawing of a {name}", "an image of {name}")
+PLAIN_TEMPLATES: tuple[str, ...] = (
+    "a picture of {name}",
+    "a photo of {name}",
+    "{name}",
+    "a drawing of a {name}",
+    "an image of {name}",
+)
 
 
 def classes() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The finished stages of a recipe as files: a diffusers pipeline folder, or an erasure where a concept was left out."""
+"""The finished stages of a recipe as files: a pipeline folder, or an erasure where a concept was left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from .validate import known_scores
 def export(recipe: Recipe, out: Path) -> None:
     """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
 
-    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an erasure of the built-in model.
+    Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an
+    erasure of the built-in model.
     """
     if recipe.without is not None:
         _export_erasure(recipe, recipe.without, out)
@@ -54,11 +55,16 @@ def export(recipe: Recipe, out: Path) -> None:
     vision.vision_model.load_state_dict(clip.vision_model.state_dict())
     vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
     vision.half().save_pretrained(partial / "image_encoder")
-    shared = {"weight": clip.text_projection.weight.detach().half().contiguous(), "logit_scale": clip.logit_scale.detach()}
+    shared = {
+        "weight": clip.text_projection.weight.detach().half().contiguous(),
+        "logit_scale": clip.logit_scale.detach(),
+    }
     save_file(shared, partial / "text_projection.safetensors")
     for config in partial.glob("*/config.json"):
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)  # a path of the machine that trained
+        if "dtype" in settings:
+            settings["dtype"] = "float32"  # transformers would load half precision where diffusers does not
         if settings.get("_class_name") == "AutoencoderTiny":
             del settings["block_out_channels"]  # diffusers derives it, and warns where a file says it
         config.write_text(json.dumps(settings, indent=2) + "\n")
@@ -78,14 +84,17 @@ def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
     model.source = model.testbed = "emoji"
     networks = {"text_encoder": recipe.text_encoder(), model.denoiser_component: denoiser}
     tensors = {
-        component: {name: parameter.detach() for name, parameter in network.named_parameters()} for component, network in networks.items()
+        component: {name: parameter.detach() for name, parameter in network.named_parameters()}
+        for component, network in networks.items()
     }
     facts = ErasureRecipe(
         method=METHOD,
         targets=(RecipeTarget(concept=Concept(name=concept, kind=resolve(concept).kind)),),
         base=base_of(model, tensors),
         seed=recipe.seed,
-        cost=Cost(trained_parameters=sum(value.numel() for own in tensors.values() for value in own.values())),
+        cost=Cost(
+            trained_parameters=sum(value.numel() for own in tensors.values() for value in own.values())
+        ),
         seconds=sum(stage["seconds"] for stage in log),
         versions=versions(),
         details={"stages": log},
@@ -99,7 +108,20 @@ def _class_table(recipe: Recipe) -> list[dict[str, object]]:
 
 
 def _credits() -> str:
-    lines = ["The weights in this folder were trained on these drawings (resized, on a white background), which are not included:", ""]
-    lines += [f"- {name}: {s.credit}. Licence: {s.licence}. From the {s.client} package {s.package}." for name, s in SOURCES.items()]
-    lines += ["", "Names, keywords, groups: emojibase-data (MIT; Unicode CLDR data, Unicode-3.0) and emojilib (MIT).", ""]
+    lines = [
+        (
+            "The weights in this folder were trained on these drawings (resized, on a white background), "
+            "which are not included:"
+        ),
+        "",
+    ]
+    lines += [
+        f"- {name}: {s.credit}. Licence: {s.licence}. From the {s.client} package {s.package}."
+        for name, s in SOURCES.items()
+    ]
+    lines += [
+        "",
+        "Names, keywords, groups: emojibase-data (MIT; Unicode CLDR data, Unicode-3.0) and emojilib (MIT).",
+        "",
+    ]
     return "\n".join(lines)

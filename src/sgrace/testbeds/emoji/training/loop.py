@@ -16,7 +16,10 @@ from ...._util.files import atomic_file
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length, batch size and learning rate of a stage: linear warm-up, then cosine decay to zero at ``steps``."""
+    """Length, batch size and learning rate of a stage.
+
+    The learning rate warms up linearly, then decays to zero at ``steps`` as a cosine.
+    """
 
     steps: int
     batch: int
@@ -44,14 +47,17 @@ def train(
 ) -> float:
     """Minimise ``loss_at(step)`` and leave the (averaged) weights in ``model``.
 
-    ``loss_at`` must draw all its randomness from the step's number, so that a run that was killed and started again
-    ends where an uninterrupted one ends. The checkpoint ``work/<stage>.pt`` holds weights, optimiser, average and step.
+    ``loss_at`` must draw all its randomness from the step's number, so that a run that was killed and started
+    again ends where an uninterrupted one ends. The checkpoint ``work/<stage>.pt`` holds weights, optimiser,
+    average and step.
 
     Returns:
         The loss, averaged over about the last 200 steps.
     """
     trained: list[Tensor] = list(parameters if parameters is not None else model.parameters())
-    optimiser = torch.optim.AdamW(trained, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trained, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+    )
     average = [p.detach().clone() for p in trained] if schedule.ema else []
     start, running = 0, 0.0
     checkpoint = work / f"{stage}.pt"
@@ -62,7 +68,13 @@ def train(
         average, start, running = state["average"], state["step"], state["loss"]
 
     def save(step: int) -> None:
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step, "loss": running}
+        state = {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average,
+            "step": step,
+            "loss": running,
+        }
         with atomic_file(checkpoint) as partial:
             torch.save(state, partial)
 

@@ -76,20 +76,30 @@ class Recipe:
         InputError: the preset needs a device that is not there, or the concept is unknown.
     """
 
-    def __init__(self, work: Path, preset: str, seed: int, steps: int | None = None, without: str | None = None) -> None:
+    def __init__(
+        self, work: Path, preset: str, seed: int, steps: int | None = None, without: str | None = None
+    ) -> None:
         self.work, self.seed, self.preset = work, seed, PRESETS[preset]
         if steps is not None:
-            self.preset = Preset(**{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)})
+            self.preset = Preset(
+                **{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)}
+            )
         self.device = torch.device("cuda" if preset == "gpu" else "cpu")
         if preset == "gpu" and not torch.cuda.is_available():
-            raise InputError("--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere.")
-        work.mkdir(parents=True, exist_ok=True)
-        if (record := work / "without.json").exists() and (before := json.loads(record.read_text())) != without:
             raise InputError(
-                f"{work} holds a training without {before or 'nothing'}, not without {without or 'nothing'}; name another folder."
+                "--preset gpu needs a CUDA device, and torch finds none; --preset cpu runs anywhere."
+            )
+        work.mkdir(parents=True, exist_ok=True)
+        if (record := work / "without.json").exists() and (
+            before := json.loads(record.read_text())
+        ) != without:
+            raise InputError(
+                f"{work} holds a training without {before or 'nothing'}, "
+                f"not without {without or 'nothing'}; name another folder."
             )
         record.write_text(json.dumps(without))
-        self.without, self.data = without, EmojiData(work / "art", without)
+        self.without = without
+        self.data = EmojiData(work / "art", without)
 
     @classmethod
     def found_in(cls, work: Path) -> Recipe:
@@ -130,15 +140,23 @@ class Recipe:
         self._finish("tokenizer", partial)
 
     def _clip(self) -> float:
-        initial = CLIPModel.from_pretrained(start) if (start := self._initial("clip")) else new_clip(self.tokenizer(), self.seed)
-        clip, loss = train_clip(self.data, initial.to(self.device), self.tokenizer(), self.work, self.preset.clip, self.seed)
+        initial = (
+            CLIPModel.from_pretrained(start)
+            if (start := self._initial("clip"))
+            else new_clip(self.tokenizer(), self.seed)
+        )
+        clip, loss = train_clip(
+            self.data, initial.to(self.device), self.tokenizer(), self.work, self.preset.clip, self.seed
+        )
         partial = self._partial("clip")
         clip.save_pretrained(partial)
         self._finish("clip", partial)
         return loss
 
     def _autoencoder(self) -> float:
-        autoencoder, loss = train_autoencoder(self.data, self.work, self.preset.autoencoder, self.seed, self.device)
+        autoencoder, loss = train_autoencoder(
+            self.data, self.work, self.preset.autoencoder, self.seed, self.device
+        )
         autoencoder = autoencoder.cpu()
         latents = encode_all(autoencoder, to_float(self.data.images[self.data.generator_pictures]))
         autoencoder.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
@@ -148,7 +166,8 @@ class Recipe:
         return loss
 
     def _denoiser(self) -> float:
-        text_encoder, width = self.text_encoder(), self.clip().config.text_config.hidden_size
+        text_encoder = self.text_encoder()
+        width = self.clip().config.text_config.hidden_size
         start = self._initial("denoiser")
         initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
         denoiser, loss = train_denoiser(
@@ -170,7 +189,13 @@ class Recipe:
         start = self._initial("judge")
         initial = Judge.from_pretrained(start) if start else new_judge(self.seed)
         judge, loss = train_judge(
-            self.data, initial, self.autoencoder().to(self.device), self.work, self.preset.judge, self.seed, self.device
+            self.data,
+            initial,
+            self.autoencoder().to(self.device),
+            self.work,
+            self.preset.judge,
+            self.seed,
+            self.device,
         )
         partial = self._partial("judge")
         _save_judge(judge, partial)
@@ -179,7 +204,8 @@ class Recipe:
 
     def left_out_judge(self) -> tuple[Judge, Tensor]:
         """A judge that never saw some of the drawings, and their indices; trained on the first call."""
-        left_out, folder = left_out_pairs(self.data), self.work / "judge-left-out"
+        left_out = left_out_pairs(self.data)
+        folder = self.work / "judge-left-out"
         if not folder.exists():
             judge, _ = train_judge(
                 self.data,
@@ -203,12 +229,14 @@ class Recipe:
     def adopt(self, pipeline: Path, retrain: Collection[str] = ()) -> None:
         """Take the parts of an exported pipeline, where this work folder has none.
 
-        Parts count as finished stages, so that the rest is trained on them; the networks of the stages in ``retrain``
-        (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and denoiser are not taken by a recipe that
-        leaves a concept out: theirs have seen it.
+        Parts count as finished stages, so that the rest is trained on them; the networks of the stages in
+        ``retrain`` (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and
+        denoiser are not taken by a recipe that leaves a concept out: theirs have seen it.
         """
         seen = () if self.without is None else ("clip", "denoiser")
-        places = {s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES}
+        places = {
+            s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES
+        }
         folders = {"tokenizer": "tokenizer", "autoencoder": "vae", "denoiser": "unet"}
         for stage, folder in folders.items():
             if stage not in seen and not places[stage].exists() and (pipeline / folder).is_dir():
@@ -218,9 +246,15 @@ class Recipe:
             shutil.copy(pipeline / "judge.safetensors", places["judge"])
         if "clip" not in seen and not places["clip"].exists():
             text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
-            vision = CLIPVisionModelWithProjection.from_pretrained(pipeline / "image_encoder", dtype=torch.float32)
+            vision = CLIPVisionModelWithProjection.from_pretrained(
+                pipeline / "image_encoder", dtype=torch.float32
+            )
             clip = CLIPModel(
-                CLIPConfig(text_config=text.config.to_dict(), vision_config=vision.config.to_dict(), projection_dim=PROJECTION)
+                CLIPConfig(
+                    text_config=text.config.to_dict(),
+                    vision_config=vision.config.to_dict(),
+                    projection_dim=PROJECTION,
+                )
             )
             clip.text_model.load_state_dict(text.state_dict())
             clip.vision_model.load_state_dict(vision.vision_model.state_dict())
@@ -251,5 +285,8 @@ class Recipe:
 
 
 def _save_judge(judge: Judge, folder: Path) -> None:
-    state = {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in judge.state_dict().items()}
+    state = {
+        name: value.cpu().half() if value.is_floating_point() else value.cpu()
+        for name, value in judge.state_dict().items()
+    }
     save_file({name: value.contiguous() for name, value in state.items()}, folder / "judge.safetensors")

@@ -38,7 +38,11 @@ class Figure:
     bar: float | None = None
 
     def __str__(self) -> str:
-        verdict = "" if self.bar is None else f"  bar {self.bar:.0%}: {'reached' if self.share.value >= self.bar else 'MISSED'}"
+        verdict = (
+            ""
+            if self.bar is None
+            else f"  bar {self.bar:.0%}: {'reached' if self.share.value >= self.bar else 'MISSED'}"
+        )
         return f"{self.name:62s} {self.share}{verdict}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,10 +51,16 @@ class Figure:
 
 
 def _shear(images: Tensor, reach: float = 0.25) -> Tensor:
-    n, generator = len(images), torch.Generator().manual_seed(1)
+    n = len(images)
+    generator = torch.Generator().manual_seed(1)
     matrix = torch.eye(2, 3).repeat(n, 1, 1)
     matrix[:, 0, 1] = (torch.rand(n, generator=generator) * 2 - 1) * reach
-    return F.grid_sample(images - 1, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False) + 1
+    return (
+        F.grid_sample(
+            images - 1, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False
+        )
+        + 1
+    )
 
 
 def _rotate_hue(images: Tensor) -> Tensor:
@@ -60,9 +70,9 @@ def _rotate_hue(images: Tensor) -> Tensor:
 
 def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
     out = []
-    for picture in images:
+    for image in images:
         file = io.BytesIO()
-        to_image(picture).save(file, "JPEG", quality=quality)
+        to_image(image).save(file, "JPEG", quality=quality)
         out.append(np.asarray(Image.open(file)))
     return to_float(torch.from_numpy(np.stack(out)))
 
@@ -75,8 +85,14 @@ def _vignette(images: Tensor) -> Tensor:
 
 def _warp(images: Tensor, reach: float = 0.08) -> Tensor:
     """A smooth random displacement of up to a twelfth of the side or so."""
-    n, generator = len(images), torch.Generator().manual_seed(2)
-    field = F.interpolate(torch.rand(n, 2, 5, 5, generator=generator) * 2 - 1, size=images.shape[-2:], mode="bicubic", align_corners=True)
+    n = len(images)
+    generator = torch.Generator().manual_seed(2)
+    field = F.interpolate(
+        torch.rand(n, 2, 5, 5, generator=generator) * 2 - 1,
+        size=images.shape[-2:],
+        mode="bicubic",
+        align_corners=True,
+    )
     grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images - 1, grid + 2 * reach * field.permute(0, 2, 3, 1), align_corners=False) + 1
 
@@ -103,34 +119,52 @@ def _agree(found: Tensor, wanted: Tensor) -> Share:
 
 
 def validate_judge(judge: Judge, model: DiffusionModel, data: EmojiData) -> list[Figure]:
-    """The judge on the real drawings that the generator learns, on changed ones, and on a drawing set that nothing was trained on."""
+    """The judge on real drawings: those of the generator, changed ones, and a set never trained on."""
     pictures = data.generator_pictures
-    images, label, style = to_float(data.images[pictures]), data.label[pictures], data.style[pictures]
+    images = to_float(data.images[pictures])
+    label = data.label[pictures]
+    style = data.style[pictures]
     vae = model.components["vae"]
     with torch.no_grad():
-        rebuilt = torch.cat([vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)])
-    variants = {"as they are": images, "after the autoencoder": rebuilt, **{k: change(images) for k, change in UNSEEN_CHANGES.items()}}
+        rebuilt = torch.cat(
+            [vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)]
+        )
+    variants = {
+        "as they are": images,
+        "after the autoencoder": rebuilt,
+        **{k: change(images) for k, change in UNSEEN_CHANGES.items()},
+    }
     figures, under_change = [], []
     for name, variant in variants.items():
         verdict = judge.judge(variant)
         right = _agree(verdict.classes.argmax(1), label)
         if name in UNSEEN_CHANGES:
             under_change.append(right)
-        figures.append(Figure(f"judge, concept, real drawings, {name}", right, None if name in UNSEEN_CHANGES else 0.97))
-        figures.append(Figure(f"judge, style, real drawings, {name}", _agree(verdict.styles.argmax(1), style)))
+        figures.append(
+            Figure(f"judge, concept, real drawings, {name}", right, None if name in UNSEEN_CHANGES else 0.97)
+        )
+        figures.append(
+            Figure(f"judge, style, real drawings, {name}", _agree(verdict.styles.argmax(1), style))
+        )
     pooled = Share(sum(s.hits for s in under_change), sum(s.n for s in under_change))
     figures.append(Figure("judge, concept, real drawings, all changes it never saw", pooled, 0.97))
     known = data.unseen_label < data.n_classes
     unseen = judge.judge(to_float(data.unseen_images[known]))
-    figures.append(Figure("judge, concept, drawing set never trained on", _agree(unseen.classes.argmax(1), data.unseen_label[known])))
+    figures.append(
+        Figure(
+            "judge, concept, drawing set never trained on",
+            _agree(unseen.classes.argmax(1), data.unseen_label[known]),
+        )
+    )
     return figures
 
 
 def known_scores(judge: Judge, data: EmojiData) -> dict[str, Tensor]:
-    """The judge's scores of all real drawings under each change that it never saw, and what they show: for validation records.
+    """The judge's scores of all real drawings under each change that it never saw, with the truth.
 
     Returns:
-        ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the truth ``(n,)``.
+        ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the
+        truth ``(n,)``.
     """
     images = to_float(data.images[data.generator_pictures])
     verdicts = [judge.judge(change(images)) for change in UNSEEN_CHANGES.values()]
@@ -138,41 +172,65 @@ def known_scores(judge: Judge, data: EmojiData) -> dict[str, Tensor]:
     def whole(parts: list[Tensor]) -> Tensor:
         return (torch.cat(parts) * 255).round().to(torch.uint8)
 
-    truth = {name: each[data.generator_pictures].repeat(len(verdicts)) for name, each in (("label", data.label), ("style", data.style))}
-    return {"classes": whole([v.classes for v in verdicts]), "styles": whole([v.styles for v in verdicts]), **truth}
+    truth = {
+        name: each[data.generator_pictures].repeat(len(verdicts))
+        for name, each in (("label", data.label), ("style", data.style))
+    }
+    return {
+        "classes": whole([v.classes for v in verdicts]),
+        "styles": whole([v.styles for v in verdicts]),
+        **truth,
+    }
 
 
 def validate_left_out(judge: Judge, left_out: Tensor, data: EmojiData) -> Figure:
     """A judge trained without the (concept, style) pairs of ``left_out`` on exactly these pairs."""
     verdict = judge.judge(to_float(data.images[left_out]))
     return Figure(
-        "judge, concept, (concept, style) pairs left out of training", _agree(verdict.classes.argmax(1), data.label[left_out]), 0.70
+        "judge, concept, (concept, style) pairs left out of training",
+        _agree(verdict.classes.argmax(1), data.label[left_out]),
+        0.70,
     )
 
 
-def validate_generator(model: DiffusionModel, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500) -> list[Figure]:
-    """Random prompts of name and style, and prompts made only of a keyword, drawn and judged."""
+def validate_generator(
+    model: DiffusionModel, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500
+) -> list[Figure]:
+    """Random prompts of name and style, and prompts made only of a keyword, generated and judged."""
     rng = random.Random("validate")
-    classes, styles = vocabulary.classes(), vocabulary.STYLES
+    classes = vocabulary.classes()
+    styles = vocabulary.STYLES
     asked = [(rng.randrange(len(classes)), rng.randrange(len(styles))) for _ in range(n)]
     prompts = tuple(TEST_CONTEXT.format(style=styles[s], name=classes[c]) for c, s in asked)
     label, style = torch.tensor(asked).T
 
     def draw(texts: tuple[str, ...], steps: int) -> Tensor:
-        return model.generate(list(texts), seeds_of(texts, 0), num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE)
+        return model.generate(
+            list(texts), seeds_of(texts, 0), num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE
+        )
 
     figures = []
     for steps in (LONG_STEPS, STEPS):
         images = draw(prompts, steps)
         verdict = judge.judge(images)
-        figures.append(Figure(f"generator, concept, {steps} steps", _agree(verdict.classes.argmax(1), label), 0.85))
-        figures.append(Figure(f"generator, style, {steps} steps", _agree(verdict.styles.argmax(1), style), 0.95))
+        figures.append(
+            Figure(f"generator, concept, {steps} steps", _agree(verdict.classes.argmax(1), label), 0.85)
+        )
+        figures.append(
+            Figure(f"generator, style, {steps} steps", _agree(verdict.styles.argmax(1), style), 0.95)
+        )
     by_clip_class, by_clip_style = clip.classify(images[: n // 2])
     figures.append(
-        Figure("agreement of judge and CLIP zero-shot on generated, concept", _agree(verdict.classes[: n // 2].argmax(1), by_clip_class))
+        Figure(
+            "agreement of judge and CLIP zero-shot on generated, concept",
+            _agree(verdict.classes[: n // 2].argmax(1), by_clip_class),
+        )
     )
     figures.append(
-        Figure("agreement of judge and CLIP zero-shot on generated, style", _agree(verdict.styles[: n // 2].argmax(1), by_clip_style))
+        Figure(
+            "agreement of judge and CLIP zero-shot on generated, style",
+            _agree(verdict.styles[: n // 2].argmax(1), by_clip_style),
+        )
     )
 
     table = keyword_table()
@@ -183,12 +241,14 @@ def validate_generator(model: DiffusionModel, judge: Judge, clip: Clip, n: int =
     words = tuple(rng.choice(sorted(carriers)) for _ in range(n_keyword))
     seen = judge.judge(draw(words, LONG_STEPS)).classes.argmax(1).tolist()
     hits = sum(found in carriers[word] for found, word in zip(seen, words, strict=True))
-    figures.append(Figure("generator, keyword alone, a concept that carries it", Share(hits, n_keyword), 0.70))
+    figures.append(
+        Figure("generator, keyword alone, a concept that carries it", Share(hits, n_keyword), 0.70)
+    )
     return figures
 
 
 def seconds_per_picture(model: DiffusionModel, n: int = 96) -> float:
-    """Wall-clock seconds per picture at the default steps, in batches, on all threads that torch uses."""
+    """Wall-clock seconds per image at the default steps, in batches, on all threads that torch uses."""
     prompts = [TEST_CONTEXT.format(style="flat", name=name) for name in vocabulary.classes()[:n]]
     settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
     model.generate(prompts[:32], list(range(32)), **settings)  # type: ignore[arg-type]  # warm-up
@@ -202,7 +262,12 @@ def contact_sheet(model: DiffusionModel, data: EmojiData, n: int = 64, columns: 
     rng = random.Random("contact sheet")
     chosen = rng.sample(data.generator_pictures.tolist(), n)
     labels, styles = data.label[chosen].tolist(), data.style[chosen].tolist()
-    prompts = tuple(TEST_CONTEXT.format(style=vocabulary.STYLES[s], name=data.names[c]) for c, s in zip(labels, styles, strict=True))
-    drawn = model.generate(list(prompts), seeds_of(prompts, 0), num_inference_steps=LONG_STEPS, guidance_scale=GUIDANCE_SCALE)
+    prompts = tuple(
+        TEST_CONTEXT.format(style=vocabulary.STYLES[s], name=data.names[c])
+        for c, s in zip(labels, styles, strict=True)
+    )
+    drawn = model.generate(
+        list(prompts), seeds_of(prompts, 0), num_inference_steps=LONG_STEPS, guidance_scale=GUIDANCE_SCALE
+    )
     pairs = torch.stack([drawn, to_float(data.images[chosen])], 1).flatten(0, 1)
     return sheet(list(pairs.split(2 * columns)))

@@ -1,0 +1,134 @@
+"""Every kind of sampler of diffusers: what it gives alone, in a batch, in pieces, and a second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from sgrace.models.families.stable_diffusion import StableDiffusion
+
+from .made import drawn, images, tiny_model
+
+#: Name -> class and options.
+STEADY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "dpm++ karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+}
+NOISY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "euler ancestral": (EulerAncestralDiscreteScheduler, {}),
+    "ddpm": (DDPMScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+    "kdpm2 ancestral": (KDPM2AncestralDiscreteScheduler, {}),
+    "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+}
+ALL = {**STEADY, **NOISY}
+N_STEPS = 5
+
+
+def model_of(name: str, prediction_type: str = "epsilon") -> StableDiffusion:
+    kind, options = ALL[name]
+    return tiny_model(prediction_type, kind, **options)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", STEADY)
+def test_images_equal_the_official_pipeline(name: str, prediction_type: str, guidance_scale: float) -> None:
+    model = model_of(name, prediction_type)
+    options = {"num_inference_steps": N_STEPS, "guidance_scale": guidance_scale}
+    torch.testing.assert_close(
+        images(model, **options), drawn(model.pipeline, model, **options), atol=5e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noise_is_added(name: str) -> None:
+    """Otherwise the tests below would say nothing."""
+    model = model_of(name)
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = [drawn(model.pipeline, model, generator=seed, num_inference_steps=N_STEPS) for seed in seeds]
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_image_is_its_own(name: str) -> None:
+    """It is the same in a second run and in any batch."""
+    model = model_of(name)
+    options: dict[str, Any] = {"num_inference_steps": N_STEPS, "guidance_scale": 3.0}
+    prompts = ["dog", "church", "tree"]
+    first = model.generate(prompts, [1, 2, 3], **options)
+    torch.manual_seed(99)  # no random numbers come from the global state
+    assert model.generate(prompts, [1, 2, 3], **options).equal(first)
+    alone = model.generate(["church"], [2], **options)
+    torch.testing.assert_close(alone, first[1:2], atol=1e-4, rtol=1e-4)
+    split = model.generate(prompts, [1, 2, 3], batch_size=2, **options)
+    torch.testing.assert_close(split, first, atol=1e-4, rtol=1e-4)
+    other = model.generate(["church"], [4], **options)
+    assert (other - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_stop_for_each_sample_is_a_stop_for_all(name: str) -> None:
+    model = model_of(name)
+    noise = model.initial_noise([1, 2, 3, 4, 5])
+    cond = model.encode(["dog", "church", "tree", "boat", "a dog"])
+    uncond = model.uncond()
+    stops = [3, 0, N_STEPS, 1, 3]
+    options: dict[str, Any] = {"num_inference_steps": N_STEPS, "guidance_scale": 3.0}
+    found = model.denoise_each(noise, cond, uncond, stops=stops, **options)
+    last = model.schedule.sampler(N_STEPS).timesteps[-1].item()
+    for row, stop in enumerate(stops):
+        alone = model.denoise(noise[[row]], cond[[row]], uncond, stop=stop, **options)
+        torch.testing.assert_close(found.latents[[row]], alone.latents, atol=1e-4, rtol=1e-4)
+        expected = last if stop == N_STEPS else alone.timestep
+        assert found.timesteps[row].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler"])
+def test_the_rest_of_the_way_is_the_whole_way(name: str) -> None:
+    model = model_of(name)
+    noise = model.initial_noise([1, 2])
+    cond = model.encode(["dog", "church"])
+    uncond = model.uncond()
+
+    def denoise(latents: Tensor, **part: int) -> Tensor:
+        options = {"num_inference_steps": N_STEPS, "guidance_scale": 3.0, **part}
+        return model.denoise(latents, cond, uncond, **options).latents
+
+    half = denoise(noise, stop=2)
+    torch.testing.assert_close(denoise(half, start=2), denoise(noise), atol=1e-5, rtol=1e-5)
+
+
+def test_a_partial_sample_tells_the_timestep_of_its_next_step() -> None:
+    model = tiny_model()
+    noise = model.initial_noise([0])
+    cond = model.encode(["dog"])
+
+    def timestep(stop: int | None) -> float:
+        options: dict[str, Any] = {"num_inference_steps": 10, "guidance_scale": 1.0}
+        return model.denoise(noise, cond, cond, stop=stop, **options).timestep
+
+    assert timestep(0) == model.schedule.step_timestep(10, 0)
+    assert timestep(5) == model.schedule.step_timestep(10, 5)
+    assert timestep(10) == timestep(None) == -1
+    assert model.calls.denoiser_calls == 5 + 10 + 10
