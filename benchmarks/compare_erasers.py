@@ -1,4 +1,4 @@
-"""Erasers under one protocol on the built-in model: erase, attack, measure; a table per concept, and a picture of safety against harm.
+"""Erasers under one protocol on the built-in model: a table per concept, and a plot of safety against harm.
 
     python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
     ...] [--attacks NAME ...]
@@ -7,7 +7,7 @@ Each cell is a folder of WORK, erased and evaluated in processes of their own, s
 cell's own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes
 the tables again, also of fewer attacks than were run. Several processes may share a log where their cells
 differ. The rows `original` and `gold` are the model before erasing and the one trained without the concept.
-The tables go to standard output, the picture to WORK/safety_and_harm.png.
+The tables go to standard output, the plot to WORK/safety_and_harm.png.
 """
 
 from __future__ import annotations
@@ -35,8 +35,17 @@ ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inv
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
 KEPT = ("neighbours", "unrelated", "rest")
 MEASURES = (
-    "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "UNet / text rows", "MB",
-)  # fmt: skip
+    "worst case",
+    "worst by prompt",
+    *QUESTIONS,
+    "FID",
+    "KID",
+    "LPIPS",
+    "CLIP score",
+    "seconds",
+    "UNet / text rows",
+    "MB",
+)
 REFERENCES = ("original", "gold")
 
 
@@ -49,7 +58,7 @@ class Row(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Row:
-        """``NAME[:PRESET[:SEEDS]]``; the preset made for the built-in model, or the default where the method has only one; one seed."""
+        """``NAME[:PRESET[:SEEDS]]``; default: the built-in model's preset, if it has one; one seed."""
         eraser, _, rest = text.partition(":")
         preset, _, seeds = rest.partition(":")
         if eraser not in REFERENCES:
@@ -74,11 +83,12 @@ class Cell(NamedTuple):
     ]  # of each attack: whether each prompt shows the concept, plain or attacked
 
 
-#: What `sgrace erase` does, without the pictures it judges and shows: the evaluation makes its own.
+#: What `sgrace erase` does, without the images it judges and shows: the evaluation makes its own.
 ERASE = """
 import sys, sgrace
 concept, method, preset, seed, folder = sys.argv[1:]
-sgrace.erase(sgrace.load_model("emoji"), concept, method=method, preset=preset, seed=int(seed)).save_pretrained(folder)
+erasure = sgrace.erase(sgrace.load_model("emoji"), concept, method=method, preset=preset, seed=int(seed))
+erasure.save_pretrained(folder)
 """
 
 
@@ -111,7 +121,8 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     folder = work / "-".join(
         str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed")
     )
-    target, recipe = "emoji", dict[str, Any]()
+    target = "emoji"
+    recipe: dict[str, Any] = {}
     more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
     if key["eraser"] == "gold":
         target = str(emoji.gold_path(key["concept"]))
@@ -183,7 +194,8 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     if not recipes:
         return texts + [""] * 3
     rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
-    seconds, memory = (mean([recipe[name] for recipe in recipes]) for name in ("seconds", "peak_memory_mb"))
+    seconds = mean([recipe["seconds"] for recipe in recipes])
+    memory = mean([recipe["peak_memory_mb"] for recipe in recipes])
     return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
 
 
@@ -209,13 +221,15 @@ def worst(cell: Cell, attacks: list[str]) -> Share:
 
 
 def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
-    """Where the picture has the row: pictures of what should stay drawn right, and prompts brought back, in %."""
-    kept = [row.after.share for cell in cells for row in cell.evaluation.retention if row.question in KEPT]
-    return 100 * mean(kept), 100 * mean([worst(cell, attacks).value for cell in cells])
+    """Place of a row in the plot: images of other concepts judged right, and prompts brought back, in %."""
+    retained = [
+        row.after.share for cell in cells for row in cell.evaluation.retention if row.question in KEPT
+    ]
+    return 100 * mean(retained), 100 * mean([worst(cell, attacks).value for cell in cells])
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names in a column beside the picture, in the dots' order from below, each with a line to its dot: dots lie on each other."""
+    """Names in a column beside the plot, each with a line to its dot, since dots overlap."""
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
         place = (1.04, i / max(1, len(points) - 1))
@@ -225,12 +239,15 @@ def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 
 def is_guidance(eraser: str) -> bool:
-    """Whether it steers the sampling and changes no weights: not to be ranked with those that do, as whoever has the model can leave it."""
+    """Whether it steers the sampling and changes no weights.
+
+    It is not ranked with the others: whoever has the model can leave the guidance out.
+    """
     return eraser in registry.names("erasers") and registry.load("erasers", eraser).form == "guidance"
 
 
 def main() -> None:
-    """Fill the log, print one table per concept, draw the picture."""
+    """Fill the log, print one table per concept and make the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -271,7 +288,9 @@ def main() -> None:
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
         print(
-            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}",
+            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n",
+            table(("", "seeds", *attacks, *MEASURES), rows),
+            sep="\n",
             flush=True,
         )
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)

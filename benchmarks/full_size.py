@@ -23,7 +23,7 @@ from sgrace.models import StableDiffusion
 
 
 def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
-    """The architecture of SD 1.4 in fp32: UNet of 860 M parameters, CLIP ViT-L/14 text encoder of 123 M, AutoencoderKL."""
+    """The architecture of SD 1.4 in fp32: 860 M parameters in the UNet, 123 M in the text encoder."""
     torch.manual_seed(seed)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*letters, *(letter + "</w>" for letter in letters)]
@@ -31,14 +31,23 @@ def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
     vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
     text = CLIPTextConfig(
-        vocab_size=49_408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-        max_position_embeddings=77, bos_token_id=49_406, eos_token_id=49_407, pad_token_id=49_407,
-    )  # fmt: skip
+        vocab_size=49_408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=77,
+        bos_token_id=49_406,
+        eos_token_id=49_407,
+        pad_token_id=49_407,
+    )
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
-    )  # fmt: skip
+    )
     scheduler = PNDMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -48,9 +57,15 @@ def stable_diffusion_1(seed: int = 0) -> StableDiffusionPipeline:
         set_alpha_to_one=False,
     )
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def main() -> None:
@@ -70,9 +85,15 @@ def main() -> None:
         contexts=("a picture of a {}",),
     )
     config = SGraceConfig(
-        rounds=1, attack_steps=arguments.attack_steps, edit_steps=arguments.edit_steps, n_adversarial=arguments.samples, surrogate="cat",
-        num_inference_steps=20, timestep_low=949, timestep_high=950,
-    )  # fmt: skip
+        rounds=1,
+        attack_steps=arguments.attack_steps,
+        edit_steps=arguments.edit_steps,
+        n_adversarial=arguments.samples,
+        surrogate="cat",
+        num_inference_steps=20,
+        timestep_low=949,
+        timestep_high=950,
+    )
     recipe = SGrace(config).erase(model, [Concept.parse("weapon")], [words]).recipe
     seconds = recipe["seconds_by_phase"]
     print(

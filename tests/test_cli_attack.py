@@ -1,4 +1,4 @@
-"""``sgrace attack`` on a real pipeline of small size: what it writes, how it goes on, what bad input leaves behind."""
+"""``sgrace attack`` on a small pipeline: what it writes, how it resumes, what bad input leaves behind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What documents show is true: Python runs, command lines parse, links lead somewhere, tables are up to date.
 
-A block that cannot run here stands below ``<!-- not run: REASON -->``. Its imports are run all the same. A block that
-is a file of the package stands below ``<!-- module: NAME -->`` and may use relative imports.
+A block that cannot run here is below ``<!-- not run: REASON -->``. Its imports are run all the same. A block
+that is a file of the package stands below ``<!-- module: NAME -->`` and may use relative imports.
 """
 
 from __future__ import annotations
@@ -191,13 +191,10 @@ def test_wrong_lines_are_found() -> None:
 
 
 def test_scripts_of_documents_exist() -> None:
-    named = [
-        (document.name, word)
-        for document in DOCUMENTS
-        for block in blocks(document, "sh")
-        for word in block.text.split()
-        if re.fullmatch(r"[\w/]+\.py", word)
-    ]
+    named: list[tuple[str, str]] = []
+    for document in DOCUMENTS:
+        words = " ".join(block.text for block in blocks(document, "sh")).split()
+        named += [(document.name, word) for word in words if re.fullmatch(r"[\w/]+\.py", word)]
     assert named
     assert [pair for pair in named if not (ROOT / pair[1]).is_file()] == []
 

@@ -27,9 +27,8 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {unicode_name.get(name, name): words for name, words in emoji.keyword_table().items()}
     names = [*table, "abacus", "adhesive bandage"]
     concepts = [{"name": name, "keywords": list(table.get(name, ("thing",)))} for name in names]
-    concept, source = (
-        grid.ravel() for grid in np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij")
-    )
+    concept = np.repeat(np.arange(len(names)), len(SOURCES))
+    source = np.tile(np.arange(len(SOURCES)), len(names))
     images = np.random.default_rng(0).integers(0, 256, (len(concept), 64, 64, 3), dtype=np.uint8)
     art = Art(images, concept, source, concepts)
     monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)
@@ -121,7 +120,8 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
         "text encoder": (model.text_encoder, retrained.text_encoder),
         "unet": (model.pipeline.unet, retrained.pipeline.unet),
     }
-    for part, modules in pairs.items():
-        old, new = (dict(module.named_parameters()) for module in modules)
+    for part, (before, after) in pairs.items():
+        old = dict(before.named_parameters())
+        new = dict(after.named_parameters())
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
         assert {value.dtype for value in new.values()} == {torch.float32}
