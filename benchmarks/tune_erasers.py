@@ -31,56 +31,90 @@ N_IMAGES = 32
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sgrace": {
-        "lr": (2e-4, 4e-4, 8e-4), "retain_weight": (5, 15, 45), "clean_share": (0.25, 0.5, 0.75),
+        "lr": (2e-4, 4e-4, 8e-4),
+        "retain_weight": (5, 15, 45),
+        "clean_share": (0.25, 0.5, 0.75),
         "attack_lr": (0.002, 0.005, 0.02),
     },
     "uce": {"positions": ("last", "tail"), "n_retain": (50, 200, 800), "erase_weight": (0.5, 1, 4)},
     "rece": {"positions": ("last", "tail"), "n_retain": (50, 200, 800), "epochs": (1, 3, 6)},
     "esd": {
-        "site": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "iterations": (80, 150, 300),
+        "site": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "iterations": (80, 150, 300),
         "negative_guidance": (1.0, 2.0, 3.0),
     },
     "concept_ablation": {"lr": (5e-5, 2e-4, 5e-4), "iterations": (50, 100, 200), "retain_weight": (0, 1, 3)},
     "salun": {
-        "mask_share": (0.3, 0.5, 0.8), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160),
+        "mask_share": (0.3, 0.5, 0.8),
+        "lr": (2e-5, 5e-5, 2e-4),
+        "iterations": (40, 80, 160),
         "retain_weight": (0.3, 1, 3),
     },
     "erasediff": {
-        "site": ("all", "not_text_attention"), "lr": (2e-5, 5e-5, 2e-4), "iterations": (40, 80, 160),
+        "site": ("all", "not_text_attention"),
+        "lr": (2e-5, 5e-5, 2e-4),
+        "iterations": (40, 80, 160),
         "margin": (0.5, 1, 2),
     },
     "forget_me_not": {
-        "lr": (1e-4, 2e-4, 4e-4), "iterations": (60, 120, 240), "text_end": ("none", "first"), "n_images": (64, 128),
+        "lr": (1e-4, 2e-4, 4e-4),
+        "iterations": (60, 120, 240),
+        "text_end": ("none", "first"),
+        "n_images": (64, 128),
     },
     "adv_unlearn": {
-        "n_prompts": (0,), "retain_weight": (0.5, 1, 3), "lr": (1e-4, 2e-4, 4e-4), "negative_guidance": (0.5, 1, 2),
+        "n_prompts": (0,),
+        "retain_weight": (0.5, 1, 3),
+        "lr": (1e-4, 2e-4, 4e-4),
+        "negative_guidance": (0.5, 1, 2),
         "attack_lr": (0.005, 0.02, 0.08),
     },
     "hirm": {
-        "direction": ("replacement", "subtract"), "lr": (5e-5, 1e-4, 3e-4), "iterations": (30, 60, 120),
+        "direction": ("replacement", "subtract"),
+        "lr": (5e-5, 1e-4, 3e-4),
+        "iterations": (30, 60, 120),
     },
     "des": {
-        "shift": (0, 3, 10), "retain_weight": (0.6, 0.8, 0.9), "lr": (2e-4, 5e-4, 1e-3), "iterations": (75, 150, 300),
+        "shift": (0, 3, 10),
+        "retain_weight": (0.6, 0.8, 0.9),
+        "lr": (2e-4, 5e-4, 1e-3),
+        "iterations": (75, 150, 300),
     },
     "mace": {
-        "ridge": (0.1, 1, 10), "lr": (1e-3, 3e-3, 1e-2), "iterations": (30, 60, 120), "fuse_retain": (1, 3, 10),
+        "ridge": (0.1, 1, 10),
+        "lr": (1e-3, 3e-3, 1e-2),
+        "iterations": (30, 60, 120),
+        "fuse_retain": (1, 3, 10),
     },
     "speed": {"ridge": (0.1, 1, 10), "threshold": (0.03, 0.1, 0.3)},
     "stereo": {
-        "site": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "retain_weight": (0, 1, 2),
+        "site": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "retain_weight": (0, 1, 2),
         "anchors": ("scenes", "unrelated", "replacement"),
     },
     "spm": {"retain_weight": (0.3, 1, 3), "lr": (1e-3, 3e-3, 1e-2), "iterations": (75, 150, 300)},
     "sld": {
-        "scale": (3, 10, 30), "threshold": (0.05, 0.3, 1.0), "momentum_scale": (0.0, 0.3, 0.5), "momentum": (0.4, 0.7),
+        "scale": (3, 10, 30),
+        "threshold": (0.05, 0.3, 1.0),
+        "momentum_scale": (0.0, 0.3, 0.5),
+        "momentum": (0.4, 0.7),
     },
     "safree": {"alpha": (0.01, 0.1, 0.2), "negative": ("true", "false"), "filter_steps": (25, 50)},
     "receler": {
-        "negative_guidance": (1, 2, 3), "outside_weight": (0.01, 0.03, 0.1), "lr": (5e-4, 1e-3, 2e-3),
+        "negative_guidance": (1, 2, 3),
+        "outside_weight": (0.01, 0.03, 0.1),
+        "lr": (5e-4, 1e-3, 2e-3),
         "attack_steps": (1, 2),
     },
-    "race": {"site": ("x", "u", "all"), "lr": (5e-5, 2e-4, 5e-4), "radius": (0.03, 0.1, 0.3), "attack_steps": (2, 4)},
-}  # fmt: skip
+    "race": {
+        "site": ("x", "u", "all"),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "radius": (0.03, 0.1, 0.3),
+        "attack_steps": (2, 4),
+    },
+}
 
 #: Where the search starts.
 FIRST: dict[str, dict[str, str]] = {
@@ -93,7 +127,11 @@ FIRST: dict[str, dict[str, str]] = {
     "erasediff": {"site": "all", "lr": "5e-05", "iterations": "80"},
     "forget_me_not": {"lr": "0.0002", "iterations": "60", "text_end": "first", "n_images": "64"},
     "adv_unlearn": {
-        "n_prompts": "0", "retain_weight": "3", "lr": "0.0002", "negative_guidance": "1", "attack_lr": "0.005",
+        "n_prompts": "0",
+        "retain_weight": "3",
+        "lr": "0.0002",
+        "negative_guidance": "1",
+        "attack_lr": "0.005",
     },
     "hirm": {"direction": "replacement", "lr": "0.0001", "iterations": "60"},
     "des": {"shift": "3", "retain_weight": "0.8", "lr": "0.0005", "iterations": "150"},
@@ -105,7 +143,7 @@ FIRST: dict[str, dict[str, str]] = {
     "safree": {"alpha": "0.1", "negative": "true", "filter_steps": "50"},
     "receler": {"negative_guidance": "2", "outside_weight": "0.03", "lr": "0.001", "attack_steps": "1"},
     "race": {"site": "x", "lr": "0.0002", "radius": "0.1", "attack_steps": "4"},
-}  # fmt: skip
+}
 
 
 def score(after: dict[str, dict[str, float]]) -> float:

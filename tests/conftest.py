@@ -54,28 +54,51 @@ def tiny_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     encoder = CLIPTextModel(text)
     with torch.no_grad():
         encoder.get_input_embeddings().weight.mul_(30)  # random words must differ as much as learned ones do
     unet = UNet2DConditionModel(
-        sample_size=4, in_channels=3, out_channels=3, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=24, attention_head_dim=2,
-    )  # fmt: skip
+        sample_size=4,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=24,
+        attention_head_dim=2,
+    )
     vae = AutoencoderKL(
-        block_out_channels=(4, 8, 8), latent_channels=3, norm_num_groups=2, scaling_factor=0.7,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-    )  # fmt: skip
+        block_out_channels=(4, 8, 8),
+        latent_channels=3,
+        norm_num_groups=2,
+        scaling_factor=0.7,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    )
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False, steps_offset=1
     )
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 @pytest.fixture(params=["epsilon", "v_prediction"])

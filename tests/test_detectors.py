@@ -39,9 +39,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,
@@ -115,7 +121,8 @@ def test_contract(name: str, folders: Path) -> None:
     if name not in {"always", "never"}:
         assert identity.weights
         assert identity.classes
-    lower, higher = (detector.at(t).detect(scores) for t in (0.0, 1.0))
+    lower = detector.at(0.0).detect(scores)
+    higher = detector.at(1.0).detect(scores)
     assert lower.all()
     assert (higher <= lower).all()
     assert detector.identity is identity, "a sweep leaves the detector as it is"

@@ -97,7 +97,7 @@ MIXED = {
     "generator of a method": lambda: away(2).normal_(generator=torch.Generator()),
     "generator of multinomial": lambda: torch.multinomial(away(2), 1, generator=torch.Generator()),
     "numpy": lambda: away(2).numpy(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("call", MIXED.values(), ids=MIXED)

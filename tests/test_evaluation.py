@@ -1,4 +1,4 @@
-"""``sgrace evaluate`` on a pipeline of small size, its report in a browser, and the measures of the concept space."""
+"""``sgrace evaluate`` on a small pipeline, its report, and the measures of the concept space."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def evaluate(folder: Path, out: Path, *more: str | Path) -> Result:
 
 
 def test_evaluate_writes_everything_and_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
-    out, given = tmp_path / "found", ("--detector", "never", "--attacks", "none,more_seeds")
+    out = tmp_path / "found"
+    given = ("--detector", "never", "--attacks", "none,more_seeds")
     first = evaluate(folder, out, *given)
     assert first.exit_code == 0, first.output
     found = Evaluation.from_file(out / "evaluation.json")
@@ -171,9 +172,15 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "patch_size": 8,
     }
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=20, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     clip = CLIPConfig(
         text_config=text.to_dict(), vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=8
     )

@@ -1,4 +1,4 @@
-"""The model retrained without a concept: it has not the concept, it has everything else, and the attacks know the difference."""
+"""The model retrained without a concept: it lacks the concept alone, and the attacks see the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every formula against brute force or an independent implementation; the statistical ones against simulation."""
+"""Every formula against brute force or an independent implementation, statistics against simulation."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_the_chosen_neighbours_expect_nine_tenths(n: int, m: int) -> None:
 
 
 def test_mmd_against_loops_and_unbiased_under_the_null() -> None:
-    x, y, widths = points(6, seed=6), points(5, seed=7, shift=0.5), (0.7, 2.0)
+    x = points(6, seed=6)
+    y = points(5, seed=7, shift=0.5)
+    widths = (0.7, 2.0)
 
     def kernel(a: Tensor, b: Tensor) -> float:
         return float(np.mean([math.exp(-(distance(a, b) ** 2) / (2 * w * w)) for w in widths]))
@@ -117,7 +119,8 @@ def test_cka_is_invariant_and_debiased() -> None:
 
 
 def test_fid_against_the_general_matrix_root() -> None:
-    x, y = points(50, 5, seed=1), points(60, 5, seed=2, shift=0.4) * 1.3
+    x = points(50, 5, seed=1)
+    y = points(60, 5, seed=2, shift=0.4) * 1.3
     covariances = [np.cov(a.numpy().T) for a in (x, y)]
     eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
     wanted = (
@@ -135,20 +138,23 @@ def test_fid_against_the_general_matrix_root() -> None:
         + sum(map(np.trace, root))
         - 2 * np.sqrt(eigenvalues).sum()
     )
-    assert fidelity.fid(*few) == pytest.approx(wanted, abs=1e-5), "fewer pictures than features"
+    assert fidelity.fid(*few) == pytest.approx(wanted, abs=1e-5), "fewer images than features"
 
 
 @given(st.integers(0, 10_000))
 def test_lpips_against_loops(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one, other = ([rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(2, 4, 5))] for _ in range(2))
+    one = [rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(2, 4, 5))]
+    other = [rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(2, 4, 5))]
     weights = [rng.random(3), rng.random(4)]
     wanted = np.zeros(2)
-    for *maps, w in zip(one, other, weights, strict=True):
-        a, b = (x.reshape(2, len(w), -1) for x in maps)
+    for first, second, w in zip(one, other, weights, strict=True):
+        a = first.reshape(2, len(w), -1)
+        b = second.reshape(2, len(w), -1)
         for i in range(2):
             for place in range(a.shape[2]):
-                x, y = (v[i, :, place] / np.linalg.norm(v[i, :, place]) for v in (a, b))
+                x = a[i, :, place] / np.linalg.norm(a[i, :, place])
+                y = b[i, :, place] / np.linalg.norm(b[i, :, place])
                 wanted[i] += (w * (x - y) ** 2).sum() / a.shape[2]
     tensors = [[torch.from_numpy(x) for x in given] for given in (one, other, weights)]
     assert fidelity.lpips(*tensors).tolist() == pytest.approx(wanted)
@@ -183,7 +189,10 @@ def test_kid_cmmd_and_precision_recall_against_loops() -> None:
 
 
 def test_measures_agree_with_intuition_where_cmmd_does_not() -> None:
-    """Four clusters on a sphere: a Gaussian of the same mean covers nothing, and only CMMD calls it as good as the real thing."""
+    """Four clusters on a sphere: a Gaussian of the same mean covers nothing.
+
+    Only CMMD calls it as good as the real thing.
+    """
     generator = torch.Generator().manual_seed(0)
     centres = torch.nn.functional.normalize(torch.randn(4, 64, generator=generator), dim=1)
 
@@ -249,7 +258,8 @@ def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> 
     )
 
     x, y = points(3000, 4, seed=1), points(3000, 4, seed=2, shift=0.5)
-    truth, covered = fidelity.kid(x, y), 0
+    truth = fidelity.kid(x, y)
+    covered = 0
     for s in range(100):
         a, b = points(40, 4, seed=10 + 2 * s), points(40, 4, seed=11 + 2 * s, shift=0.5)
         low, high = jackknife(lambda rows, a=a, b=b: fidelity.kid(a[rows], b[rows]), 40)

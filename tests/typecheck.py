@@ -13,7 +13,10 @@ _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand w
 
 
 def checked(function: Function) -> Function:
-    """The function with its annotations checked at each call, or as it is where they say what cannot be checked one function at a time."""
+    """The function with its annotations checked at each call.
+
+    It stays as it is where its annotations cannot be checked one function at a time.
+    """
     try:
         return _check(function)
     except BeartypeDecorHintException:  # `Self` outside of a decorated class

@@ -162,9 +162,10 @@ def test_finished_pieces_are_kept_when_a_later_one_fails(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe\x00\x01", b"", b"[1, 2", b"[" * 100_000, b'"text"', b"[]", b"{}"],
+    "content",
+    [b"\xff\xfe\x00\x01", b"", b"[1, 2", b"[" * 100_000, b'"text"', b"[]", b"{}"],
     ids=["binary", "empty", "cut", "deep", "text", "list", "other"],
-)  # fmt: skip
+)
 def test_a_request_that_was_tampered_with_is_told(tmp_path: Path, content: bytes) -> None:
     with resumable_folder(tmp_path / "out", REQUEST) as folder:
         (folder / "piece").write_text("x")

@@ -1,4 +1,4 @@
-"""A small pipeline with random weights, words, prompts and two erasures, made once for all tests of the command line."""
+"""A small random pipeline, words, prompts and two erasures, made once for all tests of the command line."""
 
 from __future__ import annotations
 

@@ -16,9 +16,14 @@ from sgrace.models import DiffusionModel
 from .made import target
 
 SHORT = {
-    "iterations": "4", "batch": "2", "n_images": "4", "num_inference_steps": "3", "lr": "1e-3", "replacement": "house",
+    "iterations": "4",
+    "batch": "2",
+    "n_images": "4",
+    "num_inference_steps": "3",
+    "lr": "1e-3",
+    "replacement": "house",
     "retain": "dog",
-}  # fmt: skip
+}
 
 
 def erase(model: DiffusionModel, words: Knowledge, preset: str | None = None, **settings: str) -> Erasure:

@@ -31,8 +31,12 @@ def test_esd_makes_no_more_calls_than_it_needs(
     model: DiffusionModel, words: Knowledge, sample_from: str
 ) -> None:
     settings = {
-        "iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "sample_from": sample_from,
-    }  # fmt: skip
+        "iterations": "3",
+        "batch": "2",
+        "pool": "4",
+        "num_inference_steps": "4",
+        "sample_from": sample_from,
+    }
     cost = erased(model, words, settings).recipe.cost
     assert cost.text_encoder_calls == 2
     samples = 4 if sample_from == "frozen" else 3 * 2

@@ -1,4 +1,4 @@
-"""Forget-Me-Not: attention maps against the layers that use them, its loss against the formula, positions, inversion, cost."""
+"""Forget-Me-Not: attention maps against the layers, loss against the formula, positions, inversion, cost."""
 
 from __future__ import annotations
 

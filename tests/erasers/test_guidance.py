@@ -1,4 +1,4 @@
-"""Methods that steer the sampling, SLD and SAFREE: their formulas, their cost, and an erasure without weights."""
+"""Methods that steer the sampling, SLD and SAFREE: formulas, cost, and an erasure without weights."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def safree_of(model: DiffusionModel) -> SAFREEGuidance:
     return model.guidance
 
 
-# -- SLD ------------------------------------------------------------------------------------------------------
+# -- SLD -------------------------------------------------------------------------------------------------
 
 
 def test_sampling_under_sld_is_its_formula(model: DiffusionModel, words: Knowledge) -> None:
@@ -168,7 +168,7 @@ def test_sampling_goes_on_with_the_momentum_of_its_samples(model: DiffusionModel
     assert sampling.cond.prompt_embeds.equal(cond.prompt_embeds[[2, 0]])
 
 
-# -- SAFREE ---------------------------------------------------------------------------------------------------
+# -- SAFREE ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("onward", [False, True])
@@ -267,7 +267,7 @@ def test_a_prompt_is_filtered_for_its_first_steps(model: DiffusionModel, words: 
 
 
 def test_safree_is_a_function_of_the_conditioning_alone(model: DiffusionModel, words: Knowledge) -> None:
-    """Who encoded the prompts, what was encoded in between, their order and their batch make no difference."""
+    """Who encoded the prompts, what was encoded in between, order and batch make no difference."""
     safe = guided(SAFREE, model, words, ALWAYS)
     noise = model.initial_noise([1, 2])
     cond = encode(model, "a photo of church", "tree")
@@ -338,7 +338,7 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: DiffusionMode
     assert len(set(expected)) > 1
 
 
-# -- an erasure without weights -------------------------------------------------------------------------------
+# -- an erasure without weights --------------------------------------------------------------------------
 
 
 def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(

@@ -1,4 +1,4 @@
-"""MACE: attention maps against the layers' own arithmetic, its loss and closed form against the formulas, its cost."""
+"""MACE: attention maps against the layers' arithmetic, loss and closed form against the formulas, cost."""
 
 from __future__ import annotations
 

@@ -28,9 +28,14 @@ from .made import CHURCH, target
 
 BOAT = Concept(name="boat")
 SHORT = {
-    "iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "attack_steps": "2", "rank": "3",
+    "iterations": "3",
+    "batch": "2",
+    "pool": "4",
+    "num_inference_steps": "4",
+    "attack_steps": "2",
+    "rank": "3",
     "lr": "0.01",
-}  # fmt: skip
+}
 
 
 def widths(model: DiffusionModel) -> dict[str, int]:

@@ -62,8 +62,12 @@ def test_centres_are_means_of_clusters() -> None:
 
 def test_retained_words_and_the_start_token_answer_as_before(model: DiffusionModel, words: Knowledge) -> None:
     settings = {
-        "threshold": "1e-6", "ridge": "1e-2", "select": "false", "n_variants": "0", "replacement": "dog",
-    }  # fmt: skip
+        "threshold": "1e-6",
+        "ridge": "1e-2",
+        "select": "false",
+        "n_variants": "0",
+        "replacement": "dog",
+    }
     safe = SPEED.preset(None, "object", settings).erase(model, [Target(CHURCH, words)]).apply(model)
     name = model.sites.names("text_v")[0]
     old = model.denoiser.get_parameter(name)

@@ -1,4 +1,4 @@
-"""SPM: its loss against the formula, what it retains, its learning rate, its cost, and adapters that prompts scale."""
+"""SPM: loss against the formula, what it retains, learning rate, cost, and adapters that prompts scale."""
 
 from __future__ import annotations
 
@@ -85,9 +85,13 @@ def test_learning_rate_rises_once_and_falls_in_cycles() -> None:
 
 def test_it_makes_no_more_calls_than_it_needs(model: DiffusionModel, words: Knowledge) -> None:
     settings = {
-        "iterations": "3", "batch": "2", "pool": "4", "num_inference_steps": "4", "n_retain": "2",
+        "iterations": "3",
+        "batch": "2",
+        "pool": "4",
+        "num_inference_steps": "4",
+        "n_retain": "2",
         "sample_from": "frozen",
-    }  # fmt: skip
+    }
     targets = [Target(CHURCH, words), Target(BOAT, words)]
     cost = SPM.preset("merged", "object", settings).erase(model, targets).recipe.cost
     assert cost.denoiser_rows is not None

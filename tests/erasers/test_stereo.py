@@ -1,4 +1,4 @@
-"""STEREO: its targets against the formulas, the words it finds, anchors, cost, and the weights of the release."""
+"""STEREO: targets against the formulas, the words it finds, anchors, cost, and the weights of the release."""
 
 from __future__ import annotations
 
@@ -29,10 +29,20 @@ from sgrace.models import Conditioning, DiffusionModel
 from .made import CHURCH, target
 
 SHORT = {
-    "rounds": "2", "search_iterations": "2", "inversion_steps": "3", "inversion_batch": "2", "n_images": "5",
-    "image_steps": "3", "n_anchors": "4", "sample_from": "frozen", "pool": "6", "num_inference_steps": "4",
-    "iterations": "3", "batch": "2", "lr": "1e-3",
-}  # fmt: skip
+    "rounds": "2",
+    "search_iterations": "2",
+    "inversion_steps": "3",
+    "inversion_batch": "2",
+    "n_images": "5",
+    "image_steps": "3",
+    "n_anchors": "4",
+    "sample_from": "frozen",
+    "pool": "6",
+    "num_inference_steps": "4",
+    "iterations": "3",
+    "batch": "2",
+    "lr": "1e-3",
+}
 
 
 def changed(model: DiffusionModel, words: Knowledge, **settings: str) -> dict[str, Tensor]:

@@ -32,12 +32,22 @@ def self_attention(model: DiffusionModel, concept: str, seed: int = 0) -> Erasur
 
 #: First, second, and whether the second goes on top of the first though both were made on the original.
 TABLE = [
-    (of_text, kv, True), (kv, of_text, True), (kv, self_attention, True), (of_text, of_adapter, True),
-    (self_attention, of_adapter, True), (of_guidance, kv, True), (of_adapter, of_guidance, True),
-    (of_text, of_text, False), (kv, kv, False), (kv, of_adapter, False), (of_adapter, kv, False),
-    (of_adapter, of_adapter, False), (of_guidance, of_guidance, False), (of_text, of_guidance, False),
+    (of_text, kv, True),
+    (kv, of_text, True),
+    (kv, self_attention, True),
+    (of_text, of_adapter, True),
+    (self_attention, of_adapter, True),
+    (of_guidance, kv, True),
+    (of_adapter, of_guidance, True),
+    (of_text, of_text, False),
+    (kv, kv, False),
+    (kv, of_adapter, False),
+    (of_adapter, kv, False),
+    (of_adapter, of_adapter, False),
+    (of_guidance, of_guidance, False),
+    (of_text, of_guidance, False),
     (of_guidance, of_text, False),
-]  # fmt: skip
+]
 Maker = Callable[..., Erasure]
 
 
@@ -123,10 +133,17 @@ def test_names_and_shapes_are_checked_even_by_force(model: DiffusionModel) -> No
             wrong.apply(model, force=True)
 
 
-@pytest.mark.parametrize(("made_in", "used_in", "known"), [
-    ("float32", "float16", True), ("float32", "bfloat16", True), ("float16", "float32", True),
-    ("float16", "float16", True), ("bfloat16", "bfloat16", True), ("bfloat16", "float16", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("made_in", "used_in", "known"),
+    [
+        ("float32", "float16", True),
+        ("float32", "bfloat16", True),
+        ("float16", "float32", True),
+        ("float16", "float16", True),
+        ("bfloat16", "bfloat16", True),
+        ("bfloat16", "float16", False),
+    ],
+)
 def test_the_base_is_known_in_another_precision(made_in: str, used_in: str, known: bool) -> None:
     made = of_denoiser(tiny_model(getattr(torch, made_in)))
     target = tiny_model(getattr(torch, used_in))

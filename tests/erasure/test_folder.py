@@ -171,7 +171,8 @@ TAMPERED = {
     "other shape": (weights(lambda t: t.update({first(t): torch.zeros(2, 2)})), "has the shape"),
     "strange tensor": (weights(lambda t: t.update({"more": torch.zeros(2)})), "no place for the tensor"),
     "scale without rows": (
-        weights(lambda t: t.update({f"{first(t)}.row_scale": torch.zeros(1)})), "one factor for each row",
+        weights(lambda t: t.update({f"{first(t)}.row_scale": torch.zeros(1)})),
+        "one factor for each row",
     ),
     "cut off": (lambda folder: content(WEIGHTS, (folder / WEIGHTS).read_bytes()[:-9])(folder), "damaged"),
     "empty": (content(UNET, b""), "damaged"),
@@ -197,7 +198,7 @@ TAMPERED = {
     "tokenizer": (content("text_encoder/tokenizer.json", b'{"model": 5}'), "tokenizer in"),
     "tokenizer of nothing": (content("text_encoder/tokenizer.json", b""), "tokenizer in"),
     "tokenizer config": (content("text_encoder/tokenizer_config.json", b"[]"), "tokenizer in"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +310,7 @@ BROKEN = {
     "vector": ({}, {"first": torch.ones(24)}, "is damaged"),
     "one tensor more": ({}, {"more": torch.ones(2, 2)}, "is damaged"),
     "other tensor": ({}, {"first": None, "more": torch.ones(2, 2)}, "is damaged"),
-}  # fmt: skip
+}
 
 
 def resave(file: Path, header: dict[str, Any], change: dict[str, Any]) -> None:

@@ -23,22 +23,30 @@ VERSION_1: dict[str, Any] = {
     "concepts": [{"name": "church", "kind": "object"}],
     "knowledge": [
         {
-            "source": "file words.txt", "related": ["church"], "unrelated": ["dog"], "surrogates": ["house"],
-            "contexts": ["{}"], "unrelated_contexts": ["{}"], "overlap": [],
+            "source": "file words.txt",
+            "related": ["church"],
+            "unrelated": ["dog"],
+            "surrogates": ["house"],
+            "contexts": ["{}"],
+            "unrelated_contexts": ["{}"],
+            "overlap": [],
         }
     ],
     "loss_by_round": [0.5, 0.25],
     "base_model": "emoji",
     "seed": 1,
     "cost": {
-        "unet_calls": 3, "unet_rows": 9, "text_encoder_calls": 1, "text_encoder_rows": 2,
+        "unet_calls": 3,
+        "unet_rows": 9,
+        "text_encoder_calls": 1,
+        "text_encoder_rows": 2,
         "trained_parameters": 5,
     },
     "peak_memory_mb": 700,
     "versions": {"torch": "2.6"},
     "seconds": 1.5,
     "sha256": {"unet.safetensors": "0" * 64},
-}  # fmt: skip
+}
 
 
 def read(tmp_path: Path, content: object) -> Recipe:
@@ -89,22 +97,58 @@ def test_the_packaged_recipes_of_version_1_are_read(concept: str) -> None:
 
 
 BROKEN_1 = [
-    ("concepts", None), ("concepts", "church"), ("concepts", ...), ("concepts", []),
-    ("concepts", ["church"]), ("concepts", [{"name": 5}]), ("concepts", [{"name": ""}]),
+    ("concepts", None),
+    ("concepts", "church"),
+    ("concepts", ...),
+    ("concepts", []),
+    ("concepts", ["church"]),
+    ("concepts", [{"name": 5}]),
+    ("concepts", [{"name": ""}]),
     ("concepts", [{"name": "church", "kind": "thing"}]),
-    ("base_model", ...), ("base_model", 5), ("base_model", ""), ("method", 5), ("method", ...),
-    ("method", ""), ("cost", "much"), ("cost", ...), ("cost", {"unet_calls": None}),
-    ("seed", "x"), ("seed", ...), ("seed", [1]),
-    ("knowledge", "words"), ("config", []), ("versions", {"torch": 2}), ("seconds", -1),
-    ("sha256", ...), ("sha256", {"unet.safetensors": 1}), ("sha256", ["unet.safetensors"]),
-]  # fmt: skip
+    ("base_model", ...),
+    ("base_model", 5),
+    ("base_model", ""),
+    ("method", 5),
+    ("method", ...),
+    ("method", ""),
+    ("cost", "much"),
+    ("cost", ...),
+    ("cost", {"unet_calls": None}),
+    ("seed", "x"),
+    ("seed", ...),
+    ("seed", [1]),
+    ("knowledge", "words"),
+    ("config", []),
+    ("versions", {"torch": 2}),
+    ("seconds", -1),
+    ("sha256", ...),
+    ("sha256", {"unet.safetensors": 1}),
+    ("sha256", ["unet.safetensors"]),
+]
 BROKEN_2 = [
-    ("targets", None), ("targets", "church"), ("targets", ...), ("targets", []), ("targets", [{}]),
-    ("base", ...), ("base", "emoji"), ("base", {}), ("base", {"source": "x", "sha256": {"unet": "0"}}),
-    ("method", None), ("method", ...), ("cost", {}), ("cost", {"trained_parameters": -1}), ("seed", None),
-    ("parents", ["../x"]), ("parents", [".."]), ("parents", "parents/0"), ("details", "x"), ("nonsense", 1),
-    ("details", {"deep": json.loads("[" * 80 + "]" * 80)}), ("schema_version", 3), ("schema_version", "2"),
-]  # fmt: skip
+    ("targets", None),
+    ("targets", "church"),
+    ("targets", ...),
+    ("targets", []),
+    ("targets", [{}]),
+    ("base", ...),
+    ("base", "emoji"),
+    ("base", {}),
+    ("base", {"source": "x", "sha256": {"unet": "0"}}),
+    ("method", None),
+    ("method", ...),
+    ("cost", {}),
+    ("cost", {"trained_parameters": -1}),
+    ("seed", None),
+    ("parents", ["../x"]),
+    ("parents", [".."]),
+    ("parents", "parents/0"),
+    ("details", "x"),
+    ("nonsense", 1),
+    ("details", {"deep": json.loads("[" * 80 + "]" * 80)}),
+    ("schema_version", 3),
+    ("schema_version", "2"),
+]
 
 
 @pytest.mark.parametrize(("field", "value"), BROKEN_1)
@@ -135,12 +179,18 @@ def test_broken_words_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not JSON"), ("[" * 100_000, "nested too deeply"), ('{"a":' * 100_000, "nested too deeply"),
-        ("[]", "must be a JSON object"), ("7", "must be a JSON object"), ("null", "must be a JSON object"),
-        ("{}", "method"), ('{"seed": 1' + "0" * 5000 + "}", "not JSON"), ("\x00", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("[]", "must be a JSON object"),
+        ("7", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ("{}", "method"),
+        ('{"seed": 1' + "0" * 5000 + "}", "not JSON"),
+        ("\x00", "not JSON"),
         (" " * 20_000_001, "larger than 20 MB"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_recipe_is_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, content)

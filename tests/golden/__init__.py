@@ -1,1 +1,4 @@
-"""What every eraser and every attack did on the tiny pipelines at one seed, so that a move of code cannot change a result unseen."""
+"""What every eraser and every attack did on the tiny pipelines at one seed.
+
+A move of code cannot change a result unseen.
+"""

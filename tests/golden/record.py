@@ -101,8 +101,12 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _projections(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The length of all tensors together, and their products with random directions that depend on shape and order only."""
-    total, square = torch.zeros(N_PROJECTIONS, dtype=torch.float64), 0.0
+    """The length of all tensors together, and their products with random directions.
+
+    The directions depend on shape and order only.
+    """
+    total = torch.zeros(N_PROJECTIONS, dtype=torch.float64)
+    square = 0.0
     for place, key in enumerate(sorted(tensors)):
         flat = tensors[key].detach().double().flatten()
         generator = torch.Generator().manual_seed(zlib.crc32(f"{place}/{len(flat)}".encode()))

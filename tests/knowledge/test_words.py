@@ -127,9 +127,11 @@ def test_a_concepts_own_word_is_never_protected(
 
 def test_own_words_are_found_in_any_spelling() -> None:
     words = Knowledge(
-        source="test", related=("Garbage_Truck",), unrelated=("garbage truck", "DUSTCART", "dog"),
+        source="test",
+        related=("Garbage_Truck",),
+        unrelated=("garbage truck", "DUSTCART", "dog"),
         replacements=("Dustcart", "boat"),
-    )  # fmt: skip
+    )
     found = words.resolved("dustcart")
     assert found.related == ("dustcart", "Garbage_Truck")
     assert (found.unrelated, found.replacements) == (("dog",), ("boat",))

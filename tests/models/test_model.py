@@ -1,4 +1,4 @@
-"""What a model promises: images, counted calls, float32 in every precision, and errors that name the way out."""
+"""What a model promises: images, counted calls, float32 in every precision, and helpful errors."""
 
 from __future__ import annotations
 

@@ -149,7 +149,10 @@ def encoder(name: str, tokenizer: CLIPTokenizer, length: int) -> TextEncoder:
 
 
 def other_tokenizer() -> CLIPTokenizer:
-    """Letters and the two ends in another order, and no word of its own: the same text has other ids and more of them."""
+    """Letters and the two ends in another order, and no word of its own.
+
+    The same text has other ids, and more of them.
+    """
     letters = [chr(c) for c in range(ord("z"), ord("a") - 1, -1)]
     vocab = ["<|endoftext|>", "<|startoftext|>", *letters, *(f"{c}</w>" for c in letters)]
     ids = {token: i for i, token in enumerate(vocab)}

@@ -25,7 +25,9 @@ DESK, PHONE = 1280, 390
 PROBE = """
 <script>window.addEventListener("load", () => {
   const all = [...document.body.querySelectorAll("*")], style = getComputedStyle;
-  const inside = e => e.closest(".scroll"), veil = document.querySelector(".seen .veil"), frame = veil.parentElement;
+  const inside = e => e.closest(".scroll");
+  const veil = document.querySelector(".seen .veil");
+  const frame = veil.parentElement;
   const image = veil.querySelector("img"), past = e => e.getBoundingClientRect().right > innerWidth + 1;
   const box = veil.querySelector("input"), filters = [style(image).filter];
   for (let i = 0; i < 2; i++) { box.click(); filters.push(style(image).filter); }

@@ -124,7 +124,9 @@ def test_the_evaluations_own_verdict_is_preferred() -> None:
 
 def test_the_retrained_model_gives_the_scale() -> None:
     found = evaluation(attack_row("none", 0), attack_row("p4d_n", 2, gold=1))
-    (note,) = [note for note in words.notes(found) if "retrained" in note]
+    retrained = [note for note in words.notes(found) if "retrained" in note]
+    assert len(retrained) == 1
+    note = retrained[0]
     assert words.counts(rate(1)) in note
     assert "p4d_n" in note
 
