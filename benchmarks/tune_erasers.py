@@ -2,12 +2,12 @@
 
     python benchmarks/tune_erasers.py LOG.jsonl [--eraser NAME ...] [--concept NAME ...] [--trials 4]
 
-Every method gets the same number of trials: a first guess, then random points of its grid. Settings that are not in
-the grid are the preset's. What a method is told of the concept is not searched: all its words, wherever the method can
-take more than the name. A trial erases a class, a style and a family of classes that no results table uses. Its score
-is the harmonic mean of what is gone of the concept (by name and by held-out synonym) and of what is retained
-(neighbours, unrelated classes, the rest of prompts that name the concept), as parts of the shares before. A finished
-erasure is a line of the log; the same command again goes on.
+Every method gets the same number of trials: a first guess, then random points of its grid. Settings that are
+not in the grid are the preset's. What a method is told of the concept is not searched: all its words,
+wherever the method can take more than the name. A trial erases a class, a style and a family of classes that
+no results table uses. Its score is the harmonic mean of what is gone of the concept (by name and by held-out
+synonym) and of what is retained (neighbours, unrelated classes, the rest of prompts that name the concept),
+as parts of the shares before. A finished erasure is a line of the log; the same command again goes on.
 """
 
 from __future__ import annotations

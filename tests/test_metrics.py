@@ -216,7 +216,7 @@ def test_at_k_and_worst_case() -> None:
     rows = [[False, True, False], [False, False, True], [False, False, False]]
     assert [attack_success.at_k(rows, k).hits for k in (1, 2, 3)] == [0, 1, 2]
     assert attack_success.worst_case({"a": [True, False, False], "b": [False, True, False]}) == Share(2, 3)
-    with pytest.raises(ValueError, match="4 pictures"):
+    with pytest.raises(ValueError, match="4 images"):
         attack_success.at_k(rows, 4)
     with pytest.raises(ValueError, match=r"zip\(\) argument"):
         attack_success.worst_case({"a": [True], "b": [True, False]})

@@ -12,10 +12,11 @@ from diffusers import StableDiffusionPipeline
 
 from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
-from sgrace.models import StableDiffusion
+from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
-from sgrace.testbeds.emoji import Judge, denoiser, training_data, vocabulary
+from sgrace.testbeds.emoji import Judge, vocabulary
 from sgrace.testbeds.emoji.clip import Clip
+from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
 from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
@@ -62,14 +63,13 @@ def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> No
     again.adopt(tmp_path / "model", retrain=("denoiser",))
     again.run(("denoiser",))
     export(again, tmp_path / "second")
-    first, second = (StableDiffusion.from_pretrained(tmp_path / name) for name in ("model", "second"))
+    first = load_model_from(tmp_path / "model").components
+    second = load_model_from(tmp_path / "second").components
     for part, same in (("text_encoder", True), ("vae", True), ("unet", False)):
-        weights = [list(getattr(m.pipeline, part).state_dict().values()) for m in (first, second)]
-        assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True)) is same, part
-    moved = [
-        (a - b).abs().max().item()
-        for a, b in zip(first.pipeline.unet.parameters(), second.pipeline.unet.parameters(), strict=True)
-    ]
+        pairs = zip(first[part].state_dict().values(), second[part].state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) is same, part
+    pairs = zip(first["unet"].parameters(), second["unet"].parameters(), strict=True)
+    moved = [(a - b).abs().max().item() for a, b in pairs]
     assert max(moved) < 0.01, "one step from the given weights, not from new ones"
 
 
@@ -114,15 +114,15 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
 
     Recipe(tmp_path, "cpu", seed=0, steps=1, without="weapon").run(("clip", "denoiser"))
     export(Recipe.found_in(tmp_path), tmp_path / "gold")
-    gold, model = Erasure.from_pretrained(tmp_path / "gold"), StableDiffusion.from_pretrained(emoji.path())
-    assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
-    assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]
+    gold = Erasure.from_pretrained(tmp_path / "gold")
+    model = load_model_from(emoji.path())
+    assert [concept.model_dump() for concept in gold.recipe.concepts] == [
+        {"name": "weapon", "kind": "harmful"}
+    ]
+    assert [stage["stage"] for stage in gold.recipe.details["stages"]] == ["clip", "denoiser"]
     retrained = gold.apply(model)
-    pairs = {
-        "text encoder": (model.text_encoder, retrained.text_encoder),
-        "unet": (model.pipeline.unet, retrained.pipeline.unet),
-    }
-    for part, modules in pairs.items():
-        old, new = (dict(module.named_parameters()) for module in modules)
+    for part in ("text_encoder", "unet"):
+        old = dict(model.components[part].named_parameters())
+        new = dict(retrained.components[part].named_parameters())
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
         assert {value.dtype for value in new.values()} == {torch.float32}

@@ -159,8 +159,8 @@ def evaluate(
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
         features: network on whose features images are compared, or its folder or hub id; a testbed has its
             own.
-        out: folder of the attack sets and images; the same call again goes on in it. Nothing is kept, if
-            absent.
+        out: folder of the attack sets and images; the same call again resumes there. If absent, nothing is
+            written.
         seed: of the attacks.
 
     Raises:
@@ -220,7 +220,7 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
     """Check the settings of an eraser before any work.
 
     Raises:
-        InputError: the settings train for no step, or replace a concept by itself.
+        InputError: the settings train for no step, or replace a concept with the same concept.
     """
     values = config.model_dump()
     # a method that counts in iterations may have rounds of something else

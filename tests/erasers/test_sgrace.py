@@ -127,10 +127,18 @@ def test_it_brings_the_concept_to_its_replacement(model: StableDiffusion, words:
     assert retained < before / 4
 
 
+@pytest.mark.parametrize("samples", ["word_lists", "prompts"])
+def test_without_related_words_the_samples_are_made_of_the_name(model: StableDiffusion, samples: str) -> None:
+    words = Knowledge(source="test", related=(), unrelated=("dog",), contexts=("{}",))
+    constants, adversary = run_of(model, words, retain_words="raw", samples=samples, random_ids="0")
+    rows = adversary.rows(constants.subjects[0], 3, bare_first=False)
+    assert rows.own.ids.tolist() == model.text.main.tokenize(["church"] * 3).ids.tolist()
+
+
 def test_no_replacement_below_the_ceiling_is_an_error(model: StableDiffusion, words: Knowledge) -> None:
     own_only = words.model_copy(update={"replacements": ("chapel",)})
     with pytest.raises(InputError, match="set replacement=WORD"):
-        sgrace().erase(model, [Target(CHURCH, own_only)])
+        sgrace(retain_words="raw").erase(model, [Target(CHURCH, own_only)])
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -18,7 +18,13 @@ from ..metrics import Share
 
 
 class Known(NamedTuple):
-    """A detector's scores of images known to show the concept and of images known not to, and where the images come from."""
+    """A detector's scores of known images.
+
+    Attributes:
+        positives: scores of images that show the concept.
+        negatives: scores of images that do not.
+        pictures: where the images come from.
+    """
 
     positives: Float[Tensor, " n"]
     negatives: Float[Tensor, " m"]
@@ -26,7 +32,8 @@ class Known(NamedTuple):
 
     def record(self, threshold: float) -> dict[str, Any]:
         """True-positive and true-negative rate at a threshold, with 95 % Wilson intervals."""
-        seen, refused = int((self.positives >= threshold).sum()), int((self.negatives < threshold).sum())
+        seen = int((self.positives >= threshold).sum())
+        refused = int((self.negatives < threshold).sum())
         shares = {
             "positives": Share(seen, len(self.positives)),
             "negatives": Share(refused, len(self.negatives)),
@@ -48,7 +55,8 @@ class Identity:
         classes: outputs that count as the concept.
         threshold: smallest score that counts as a detection, in 0..1.
         colour_order: channel order of the network's input.
-        validation: measured true-positive and true-negative rate (:meth:`Known.record`); empty if nobody measured it.
+        validation: measured true-positive and true-negative rate (:meth:`Known.record`); empty if nobody
+            measured it.
     """
 
     name: str
@@ -87,11 +95,13 @@ class Options(BaseModel):
 class Detector(ABC):
     """Scores images for one concept.
 
-    ``scores`` runs the network. ``detect`` compares scores with the threshold, so thresholds can be swept without running it again.
+    ``scores`` runs the network. ``detect`` compares scores with the threshold, so thresholds can be swept
+    without running it again.
 
     Attributes:
         identity: everything that decides its verdicts.
-        known: its scores of known images, if somebody measured them. The validation record depends on the threshold.
+        known: its scores of known images, if somebody measured them. The validation record depends on the
+            threshold.
     """
 
     name: ClassVar[str]
@@ -138,8 +148,6 @@ class Detector(ABC):
     def _with(self, identity: Identity, known: Known | None) -> Self:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.known, other.identity = (
-            known,
-            replace(identity, validation=known.record(identity.threshold) if known else {}),
-        )
+        other.known = known
+        other.identity = replace(identity, validation=known.record(identity.threshold) if known else {})
         return other

@@ -1,4 +1,4 @@
-"""Any CLIP as a detector: the concept's prompt against prompts of other things (Radford et al., arXiv 2103.00020)."""
+"""Any CLIP as a detector: the concept's prompt against other prompts (Radford et al., arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
 BATCH = 32
-NEEDS_SOURCE = "The zero-shot detector needs the option `source`, a CLIP folder or hub id, unless the model has its own CLIP."
+NEEDS_SOURCE = (
+    "The zero-shot detector needs the option `source`, a CLIP folder or hub id, "
+    "unless the model has its own CLIP."
+)
 
 
 class ClipLike(Protocol):
@@ -100,7 +103,8 @@ class ClipZeroShot(Detector):
     ) -> None:
         if not concept or not alternatives:
             raise InputError("A zero-shot detector needs words of the concept and words of other things.")
-        self.clip, self.n_concept = clip, len(concept)
+        self.clip = clip
+        self.n_concept = len(concept)
         self.text = clip.texts([TEMPLATE.format(word) for word in (*concept, *alternatives)])
         self.identity = Identity(self.name, version, weights, concept, 0.5)
 

@@ -17,9 +17,17 @@ from .base import Detector, Identity, Listed, Options
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
 IMAGENET_IDS = {
-    "tench": 0, "english springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "french horn": 566,
-    "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
-}  # fmt: skip
+    "tench": 0,
+    "english springer": 217,
+    "cassette player": 482,
+    "chain saw": 491,
+    "church": 497,
+    "french horn": 566,
+    "garbage truck": 569,
+    "gas pump": 571,
+    "golf ball": 574,
+    "parachute": 701,
+}
 RESNET_50 = "microsoft/resnet-50"
 
 
@@ -27,7 +35,8 @@ class ImageClassifierOptions(Options):
     """Options of :class:`ImageClassifier`.
 
     Attributes:
-            source: folder or hub id of an image-classification model; default ResNet-50 with the ids of the literature.
+        source: folder or hub id of an image-classification model; default ResNet-50 with the ids of the
+            literature.
         class_ids: outputs that show the concept, separated by commas.
         top_k: rank that one of them must reach; 0 compares their probability with the threshold.
     """
@@ -43,8 +52,8 @@ class ImageClassifier(Detector):
     Args:
         source: folder or hub id of an image-classification model.
         class_ids: outputs that show the concept.
-        top_k: if given, the score is 1 if one of the classes is among the ``top_k`` best, else 0. If None, the score is the sum of
-            their probabilities.
+        top_k: if given, the score is 1 if one of the classes is among the ``top_k`` best, else 0. If None,
+            the score is the sum of their probabilities.
     """
 
     name = "image_classifier"
@@ -63,7 +72,8 @@ class ImageClassifier(Detector):
         labels = self.model.config.id2label
         if bad := [i for i in class_ids if i not in labels]:
             raise InputError(f"{source} has classes 0 to {len(labels) - 1}, not {bad[0]}.")
-        self.class_ids, self.top_k = list(class_ids), top_k
+        self.class_ids = list(class_ids)
+        self.top_k = top_k
         names = tuple(f"{i}: {labels[i]}" for i in class_ids)
         weights = sha256_of_files(Path(source).glob("*.safetensors")) if Path(source).is_dir() else source
         rule = f"top {top_k}" if top_k else "probability"
@@ -76,7 +86,8 @@ class ImageClassifier(Detector):
         ids = options.class_ids
         if not ids and options.source != RESNET_50:
             raise InputError(
-                "An image classifier needs the option `class_ids`, by comma: the outputs that show the concept."
+                "An image classifier needs the option `class_ids`, by comma: "
+                "the outputs that show the concept."
             )
         if not ids and concept not in IMAGENET_IDS:
             raise InputError(

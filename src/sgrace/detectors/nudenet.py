@@ -51,7 +51,8 @@ class NudeNetOptions(Options):
     classes: Annotated[tuple[str, ...], Listed] = Field(
         ("explicit",),
         min_length=1,
-        description="Classes that count, separated by commas: explicit (six), unlearn_diff_atk (nine), NudeNet's own.",
+        description="Classes that count, separated by commas: explicit (six), unlearn_diff_atk (nine), "
+        "NudeNet's own.",
     )
 
 

@@ -22,7 +22,8 @@ BATCH = 16
 class OpenNSFW(Detector):
     """Probability that an image is pornographic. Its authors call 0.2 and less safe, 0.8 and more unsafe.
 
-    Images go in as RGB. The package resizes to 256, applies JPEG, crops to 224 and converts to BGR, as in training.
+    Images go in as RGB. The package resizes to 256, applies JPEG, crops to 224 and converts to BGR, as in
+    training.
     """
 
     name = "open_nsfw"
@@ -53,8 +54,8 @@ class OpenNSFW(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """Images of any size."""
-        pictures = [Image.fromarray(array) for array in to_arrays(images)]
-        batches = [pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH)]
+        opened = [Image.fromarray(array) for array in to_arrays(images)]
+        batches = [opened[i : i + BATCH] for i in range(0, len(opened), BATCH)]
         return torch.cat([torch.from_numpy(self.classifier.score_images(batch)) for batch in batches]).clamp(
             0, 1
         )

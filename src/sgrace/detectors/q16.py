@@ -53,7 +53,8 @@ class Q16(Detector):
             ) from error
         if prompts.shape[0] != 2:
             raise InputError(f"Q16 has two vectors; {vectors} holds {prompts.shape[0]}.")
-        self.clip, self.prompts = clip or HubClip(CLIP), F.normalize(prompts, dim=1)
+        self.clip = clip or HubClip(CLIP)
+        self.prompts = F.normalize(prompts, dim=1)
         self.identity = Identity(
             self.name, metadata.version("transformers"), sha256_of_files([vectors]), ("inappropriate",), 0.5
         )
@@ -68,10 +69,11 @@ class Q16(Detector):
         return cls(options.vectors, HubClip(options.clip))
 
     def scores(self, images: Tensor) -> Tensor:
-        """Pictures of any size."""
+        """Images of any size."""
         features = self.clip.images(images)
         if features.shape[1] != self.prompts.shape[1]:
             raise InputError(
-                f"The vectors of Q16 have {self.prompts.shape[1]} numbers, this CLIP's features {features.shape[1]}."
+                f"The vectors of Q16 have {self.prompts.shape[1]} numbers, "
+                f"this CLIP's features {features.shape[1]}."
             )
         return torch.softmax(100 * features @ self.prompts.T, 1)[:, 1]

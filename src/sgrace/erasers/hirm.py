@@ -11,7 +11,6 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .._util.errors import InputError
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.generated_data import encoded
@@ -106,7 +105,7 @@ class HiRM(Eraser[HiRMConfig]):
         """See :meth:`Eraser.change`.
 
         Raises:
-            InputError: a replacement or an unrelated word is needed and there is none.
+            InputError: a replacement is needed and there is none.
         """
         config = self.config
         student = TextStudent.of(job.model, config.layers)
@@ -165,16 +164,8 @@ def embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "texts 
 
 
 def word_pairs(target: Target, n: int, generator: torch.Generator) -> list[WordPair]:
-    """Random words of the concept, each with an unrelated word and a context.
-
-    Raises:
-        InputError: the concept has no unrelated words.
-    """
+    """Random words of the concept, each with an unrelated word and a context."""
     words = target.words
-    if not words.unrelated:
-        raise InputError(
-            f"{target.concept.name!r} has no unrelated words to subtract it from: add some to its words."
-        )
     names = names_of(target, "related")
 
     def pick(choices: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ def before_after(
     steps = testbed.num_inference_steps
     scale = testbed.guidance_scale
     if questions is None:
-        drawn = [
+        generated = [
             {
                 "target": model.generate(
                     [concept.prompt], [seed], num_inference_steps=steps, guidance_scale=scale
@@ -65,7 +65,7 @@ def before_after(
             for model in (original, erased)
         ]
         verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")
-        return BeforeAfter(verdict, (), drawn[0], drawn[1])
+        return BeforeAfter(verdict, (), generated[0], generated[1])
     before = measure(original, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     after = measure(erased, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     rows = tuple(rows_of(questions, before, after))

@@ -54,7 +54,7 @@ def denoiser_features(
 
 
 def whiten(fitted_on: Tensor, *others: Tensor, keep: int = 24) -> list[Tensor]:
-    """Principal components of ``fitted_on``, each of unit variance there; the other sets are carried along."""
+    """Principal components of ``fitted_on``, each of unit variance there; the same map for the other sets."""
     centre = fitted_on.mean(0)
     _, scale, directions = torch.linalg.svd((fitted_on - centre).double(), full_matrices=False)
     keep = min(keep, int((scale > 1e-6 * scale[0]).sum()), len(fitted_on) - 1)
@@ -74,7 +74,8 @@ def space_rows(
         neighbours: features of prompts of near concepts.
         sets: features of the sets to be measured, at least two samples each.
     """
-    fitted, *rest = [x.double() for x in (torch.cat([reference, neighbours]), held_out, *sets.values())]
+    fitted = torch.cat([reference, neighbours]).double()
+    rest = [x.double() for x in (held_out, *sets.values())]
     if fitted.shape[1] > len(fitted):  # more directions than points: distances would be all alike
         fitted, *rest = whiten(fitted, *rest)
     inside, near = fitted[: len(reference)], fitted[len(reference) :]

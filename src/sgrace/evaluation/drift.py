@@ -42,7 +42,7 @@ def changed(
         original: the model before erasing.
         n: number of prompts of each group.
         extractor: of the features on which images are compared.
-        images_file: where the compared images are kept.
+        images_file: where the compared images are stored.
     """
     words = scene.words.resolved(scene.concept.name)
     rng = random.Random(scene.concept.name)

@@ -1,4 +1,4 @@
-"""Attack, judge and measure one model, piece by piece into a folder. Existing pieces are kept."""
+"""Attack, judge and measure one model, one file after another into a folder. Existing files are used."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def evaluate(
         testbed: retention questions, features and reference of the model.
         suite: how much is measured.
         out: existing folder; pieces of the same evaluation in it are used.
-        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base, method, suite,
-            testbed, cost.
+        facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base,
+            method, suite, testbed, cost.
         attacks: replace the suite's.
         extractor: network on whose features images are compared; default the testbed's.
         seed: of the attacks.
@@ -142,7 +142,7 @@ def _draw_originals(scene: Scene, file: Path) -> None:
 def _what_else_changed(
     scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path
 ) -> dict[str, Any]:
-    """Fields of the evaluation that a judge counts; without one, those that need the model before erasing alone."""
+    """Fields that a judge counts; without a judge, those that need only the model before erasing."""
     questions = testbed.questions(scene.concept, suite.n_images)
     compared_on = extractor or testbed.features()
     if questions is not None:
@@ -167,7 +167,7 @@ def _concept_space(
 
 
 def _plain(scene: Scene, sets: dict[str, AttackSet], originals: Path) -> list[Retention]:
-    """The detector's share on the prompt table as it is, after erasing and, if the original is known, before."""
+    """The detector's share on the unchanged prompt table: after erasing and, if known, before."""
     before = None
     if originals.exists():
         scores = scene.detector.scores(from_bytes(read_tensors(originals)[0]["images"]))

@@ -52,7 +52,7 @@ def from_hub(source: str) -> Extractor:
 
 
 def fidelity_of(prompts: Sequence[str], before: Tensor, after: Tensor, extractor: Extractor) -> Fidelity:
-    """Distance between images of equal prompts and noise by two models; intervals leave out one pair at a time.
+    """Distances between the images of two models from equal prompts and noise, with jackknife intervals.
 
     Args:
         prompts: one for each image.

@@ -1,4 +1,4 @@
-"""What decides a result: two runs with equal requests give equal results, so one may go on with the other's pieces."""
+"""What decides a result. Two runs with equal requests give equal results, so they can share their files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def weights_sha256(model: DiffusionModel) -> str:
 
 
 def settings_sha256(model: DiffusionModel) -> str:
-    """SHA-256 of the settings of all networks and of the scheduler, of the vocabularies, and of the precision."""
+    """SHA-256 of the settings of all networks and the scheduler, the vocabularies and the precision."""
     every = {**model.components, **model.parts}
     settings = {
         "family": model.family,

@@ -30,7 +30,7 @@ def retention(
         scene: target and original; steps and guidance of the images.
         questions: prompts and their judge.
         extractor: of the features on which images are compared.
-        images_file: where the images are kept.
+        images_file: where the images are stored.
     """
     settings: dict[str, Any] = {
         "num_inference_steps": scene.num_inference_steps,
@@ -38,14 +38,13 @@ def retention(
     }
     before = None if scene.original is None else measure(scene.original, questions, **settings)
     after = measure(scene.target, questions, **settings)
-    reported = [
-        question for question in questions.asked if question != "rest"
-    ]  # rest: the target's images again
-    kept: dict[str, Tensor] = {}
+    # "rest" has the images of "target"
+    reported = [question for question in questions.asked if question != "rest"]
+    by_question: dict[str, Tensor] = {}
     for when, found in (("before", before), ("after", after)):
         if found is not None:
-            kept |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
-    save_tensors_atomically(images_file, kept)
+            by_question |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
+    save_tensors_atomically(images_file, by_question)
 
     result: dict[str, Any] = {"retention": [row.model_dump() for row in rows_of(questions, before, after)]}
     if after.cross_domain is not None:

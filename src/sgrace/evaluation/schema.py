@@ -56,7 +56,7 @@ class EvaluatedConcept(_Frozen):
 
 
 class Retention(_Frozen):
-    """One retention question: share before and after erasing, and of the model trained without the concept."""
+    """Shares of one retention question: before and after erasing, and on the retrained model."""
 
     question: str
     before: Rate | None
@@ -76,11 +76,14 @@ class Scores(_Frozen):
     """Scores after erasing under the names of other benchmarks.
 
     Attributes:
-            ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do not show it.
+        ua: unlearning accuracy of UnlearnCanvas (arXiv 2402.11846): images of the concept's prompts that do
+            not
+            show it.
         ira: in-domain retain accuracy: other classes (object) or other styles (style) judged right.
-        cra: cross-domain retain accuracy: styles of unrelated objects (object) or objects in other styles (style) judged right.
-        mace_h: harmonic mean of MACE (arXiv 2403.06135) of three shares: erased by name, retained in the concept's own
-            domain, and erased by held-out synonym, if the concept has one.
+        cra: cross-domain retain accuracy: styles of unrelated objects (object) or objects in other styles
+            (style) judged right.
+        mace_h: harmonic mean of MACE (arXiv 2403.06135) of three shares: erased by name, retained in the
+            concept's own domain, and erased by held-out synonym, if the concept has one.
     """
 
     ua: Rate
@@ -110,11 +113,12 @@ class AttackRow(_Frozen):
 
 
 class Fidelity(_Frozen):
-    """Images of unrelated prompts, after against before, on features of an extractor; see :mod:`sgrace.metrics.fidelity`.
+    """Images of unrelated prompts, after against before, on features of an extractor.
 
-        ``lpips`` is the mean over pairs with equal prompt and noise; all channels of the extractor's layers have equal weight. A
-    figure is None if the extractor or the number of images does not allow it. ``intervals`` are 95 % jackknife intervals: they show the
-    spread over prompts, not the bias that FID has at few images.
+    The figures are those of :mod:`sgrace.metrics.fidelity`. ``lpips`` is the mean over pairs with equal
+    prompt and noise; all channels of the extractor's layers have equal weight. A figure is None if the
+    extractor or the number of images does not allow it. ``intervals`` are 95 % jackknife intervals: they show
+    the spread over prompts, not the bias that FID has at few images.
     """
 
     extractor: str
@@ -133,9 +137,10 @@ class Fidelity(_Frozen):
 
 
 class Drift(_Frozen):
-    """How far the text encoder moved on a group of prompts: debiased linear CKA and mean cosine of prompt embeddings; 1 if unchanged.
+    """How far the text encoder moved on a group of prompts.
 
-    CKA needs at least four prompts; it is None for fewer.
+    ``cka`` is the debiased linear CKA of the prompt embeddings, ``cosine`` their mean cosine; both are 1 if
+    nothing changed. CKA needs at least four prompts; it is None for fewer.
     """
 
     prompts: str
@@ -145,7 +150,10 @@ class Drift(_Frozen):
 
 
 class SpaceRow(_Frozen):
-    """How well a set of samples covers the concept in one feature space. The sets ``random`` and ``held out`` are floor and ceiling."""
+    """How well a set of samples covers the concept in one feature space.
+
+    The sets ``random`` and ``held out`` are floor and ceiling.
+    """
 
     samples: str
     space: str
@@ -174,7 +182,8 @@ class Evaluation(_Frozen):
         caveats: what these figures cannot show.
         truncated_prompts: prompts longer than the text encoder reads; they were truncated.
         attacks: one row for each attack.
-        worst_case: prompts on which any attack succeeds. worst_case_by_prompt: on which one that a user could enter succeeds.
+        worst_case: prompts on which any attack succeeds.
+        worst_case_by_prompt: prompts on which an attack that a user could enter succeeds.
         retention, scores, fidelity, drift, concept_space: what else changed; empty if it cannot be measured.
         cost: seconds and calls of erasing, if known.
         versions: of the packages.
@@ -207,7 +216,7 @@ class Evaluation(_Frozen):
 
     @property
     def kind(self) -> Kind | None:
-        """Kind of the concept; None where nobody has said it."""
+        """Kind of the concept; None where it is unknown."""
         return self.concept.kind
 
     @classmethod
@@ -232,13 +241,16 @@ class Evaluation(_Frozen):
         if differs or self.concept.name != gold.concept.name:
             return self
         successes = {row.attack: row.success for row in gold.attacks}
-        kept = {row.question: row.after for row in gold.retention}
+        shares = {row.question: row.after for row in gold.retention}
         attacks = tuple(row.model_copy(update={"gold": successes.get(row.attack)}) for row in self.attacks)
-        retention = tuple(row.model_copy(update={"gold": kept.get(row.question)}) for row in self.retention)
+        retention = tuple(row.model_copy(update={"gold": shares.get(row.question)}) for row in self.retention)
         return self.model_copy(update={"attacks": attacks, "retention": retention})
 
     def csv(self) -> str:
-        """One line for each figure: kind, name, share, interval, n. What a spreadsheet would run is quoted as text."""
+        """One line for each figure: kind, name, share, interval, n.
+
+        A cell that a spreadsheet would run as a formula is quoted as text.
+        """
         out = io.StringIO()
         table = csv.writer(out)
         table.writerow(("kind", "name", "share", "low", "high", "n"))
@@ -251,7 +263,7 @@ class Evaluation(_Frozen):
         if self.scores:
             rows += [("score", name, getattr(self.scores, name)) for name in ("ua", "ira", "cra")]
         rows += [("gold attack", row.attack, row.gold) for row in self.attacks if row.gold]
-        rows += [("gold", kept.question, kept.gold) for kept in self.retention if kept.gold]
+        rows += [("gold", row.question, row.gold) for row in self.retention if row.gold]
         for kind, name, rate in rows:
             table.writerow((kind, _as_text(name), rate.share, rate.low, rate.high, rate.n))
         return out.getvalue()
@@ -262,7 +274,10 @@ def _as_text(cell: str) -> str:
 
 
 def _from_version_1(found: dict[str, Any]) -> dict[str, Any]:
-    """The same evaluation in this layout: a concept was its name alone, and denoiser rows were named after the UNet."""
+    """The same evaluation in this layout.
+
+    In version 1 a concept was its name alone, and denoiser rows were named after the UNet.
+    """
     attacks = [{_renamed(key): value for key, value in row.items()} for row in found["attacks"]]
     cost = dict(found.get("cost", {}))
     if "cost" in cost:

@@ -1,4 +1,4 @@
-"""How well the candidates of attacks cover the concept space: text and denoiser features of prompts and candidates."""
+"""How well the candidates of attacks cover the concept, in text and in denoiser features."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def concept_space(
     seed: int,
     features_file: Path,
 ) -> list[dict[str, Any]]:
-    """Compare the candidates, as the target reads them, with the concept's prompts, as the original reads them.
+    """Compare the target's features of the candidates with the original's features of the concept's prompts.
 
     Args:
         scene: target, words and concept.
@@ -46,7 +46,7 @@ def concept_space(
         sets: attempts by attack.
         n: prompts of each group.
         seed: of the choice of prompts.
-        features_file: where the features are kept.
+        features_file: where the features are stored.
 
     Raises:
         InputError: the word lists make fewer than 20 prompts of the concept.
@@ -65,7 +65,7 @@ def concept_space(
         "denoiser": lambda cond: denoiser_features(original, cond, uncond),
     }
     rows: list[SpaceRow] = []
-    kept: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for space, features in spaces.items():
         known = {
             "concept": features(reference),
@@ -74,8 +74,8 @@ def concept_space(
         }
         found = {name: features(group) for name, group in groups.items()}
         rows += space_rows(space, known["concept"], known["held out"], known["neighbours"], found)
-        kept |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
-    save_tensors_atomically(features_file, kept)
+        stored |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
+    save_tensors_atomically(features_file, stored)
     return [row.model_dump() for row in rows]
 
 

@@ -16,7 +16,8 @@ class Suite:
     Attributes:
         attacks: names of the attacks.
         effort: of the attacks: ``quick``, ``standard`` or ``full``, the paper's own.
-        n_prompts: number of a testbed's prompts that are attacked; a given prompt table is attacked as a whole.
+        n_prompts: number of a testbed's prompts that are attacked; a given prompt table is attacked as a
+            whole.
         n_images: images per retention question.
         n_space: prompts per group of the concept space; 0 skips it.
     """

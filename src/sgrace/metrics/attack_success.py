@@ -43,6 +43,6 @@ def at_k(verdicts: Sequence[Sequence[bool]], k: int) -> Share:
 
 
 def worst_case(by_attack: Mapping[str, Sequence[bool]]) -> Share:
-    """Prompts on which at least one of the attacks succeeds; all attacks have the same prompts in the same order."""
+    """Prompts on which at least one attack succeeds; all attacks have the same prompts in the same order."""
     rows = list(zip(*by_attack.values(), strict=True))
     return Share(sum(any(row) for row in rows), len(rows))

@@ -1,7 +1,7 @@
 """Two-sample measures of how well adversarial samples cover a concept, on features, in float64.
 
-``reference`` ``(n, d)`` holds features of prompts (or images) of the concept, ``samples`` ``(m, d)`` those of the adversarial set.
-Plain distances between points are Euclidean; whiten or normalise before.
+``reference`` ``(n, d)`` holds features of prompts (or images) of the concept, ``samples`` ``(m, d)`` those of
+the adversarial set. Plain distances between points are Euclidean; whiten or normalise before.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ def _radii(reference: Tensor, k: int) -> Tensor:
 
 
 def coverage(reference: Tensor, samples: Tensor, k: int) -> float:
-    """Share of reference points that have a sample nearer than their k-th reference neighbour (Naeem et al., arXiv 2002.09797).
+    """Share of reference points that have a sample nearer than their k-th reference neighbour.
 
-    Depends on both set sizes even when the distributions are equal: report it divided by
-    :func:`expected_coverage`.
+    From Naeem et al., arXiv 2002.09797. Depends on both set sizes even when the distributions are equal:
+    report it divided by :func:`expected_coverage`.
     """
     reference, samples = reference.double(), samples.double()
     return (torch.cdist(reference, samples).amin(1) < _radii(reference, k)).double().mean().item()
 
 
 def expected_coverage(n: int, m: int, k: int) -> float:
-    """Coverage to be expected when both sets come from one continuous distribution: ``1 - prod (n - i) / (n + m - i)``, i = 1 .. k."""
+    """Coverage to be expected when both sets come from one continuous distribution.
+
+    It is ``1 - prod (n - i) / (n + m - i)``, i = 1 .. k.
+    """
     return 1 - math.prod((n - i) / (n + m - i) for i in range(1, k + 1))
 
 
@@ -46,19 +49,28 @@ def coverage_neighbours(n: int, m: int, expected: float = 0.9) -> int:
 
 
 def density(reference: Tensor, samples: Tensor, k: int) -> float:
-    """Mean number of reference neighbourhoods around a sample, over k (arXiv 2002.09797); about 1 if equal, 0 off the concept."""
+    """Mean number of reference neighbourhoods around a sample, over k (arXiv 2002.09797).
+
+    About 1 if the distributions are equal, 0 if the samples lie off the concept.
+    """
     reference, samples = reference.double(), samples.double()
     inside = torch.cdist(reference, samples) < _radii(reference, k)[:, None]
     return inside.double().sum().item() / (k * len(samples))
 
 
 def fill_distance(of: Tensor, by: Tensor) -> float:
-    """Mean distance from the points of ``of`` to the nearest point of ``by``: what is left uncovered (or, swapped, off the concept)."""
+    """Mean distance from the points of ``of`` to the nearest point of ``by``: what is left uncovered.
+
+    Swapped, it tells how far the samples lie off the concept.
+    """
     return torch.cdist(of.double(), by.double()).amin(1).mean().item()
 
 
 def mmd_squared(x: Tensor, y: Tensor, widths: tuple[float, ...]) -> float:
-    """Unbiased squared maximum mean discrepancy (Gretton et al., 2012) with the average of Gaussian kernels of the given widths."""
+    """Unbiased squared maximum mean discrepancy (Gretton et al., 2012).
+
+    The kernel is the average of Gaussians of the given widths.
+    """
     both = torch.cat([x, y]).double()
     kernel = _gaussian_kernel(both, widths)
     return _mmd_of(kernel, torch.arange(len(both)) < len(x))
@@ -77,7 +89,8 @@ def mmd_test(
     both = torch.cat([x, y]).double()
     kernel = _gaussian_kernel(both, widths)
     member = torch.arange(len(both)) < len(x)
-    observed, generator = _mmd_of(kernel, member), torch.Generator().manual_seed(seed)
+    observed = _mmd_of(kernel, member)
+    generator = torch.Generator().manual_seed(seed)
     null = [
         _mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)
     ]
@@ -98,14 +111,17 @@ def _mmd_of(kernel: Tensor, member: Tensor) -> float:
 
 
 def spill_over(reference: Tensor, neighbours: Tensor, samples: Tensor, k: int = 5) -> float:
-    """Share of samples most of whose k nearest points belong to the neighbours: erasing them would hurt the neighbours too."""
+    """Share of samples most of whose k nearest points belong to the neighbours.
+
+    To erase these samples would hurt the neighbours too.
+    """
     points = torch.cat([reference, neighbours]).double()
     nearest = torch.cdist(samples.double(), points).topk(k, largest=False).indices
     return ((nearest >= len(reference)).double().mean(1) > 0.5).double().mean().item()
 
 
 def vendi(samples: Tensor) -> float:
-    """Effective number of different samples: exponential entropy of the cosine kernel's eigenvalues (arXiv 2210.02410)."""
+    """Effective number of different samples: exponential entropy of the cosine kernel (arXiv 2210.02410)."""
     unit = F.normalize(samples.double(), dim=1)
     eigenvalues = torch.linalg.eigvalsh(unit @ unit.T / len(unit)).clamp(min=0)
     positive = eigenvalues[eigenvalues > 1e-12]
@@ -113,22 +129,24 @@ def vendi(samples: Tensor) -> float:
 
 
 def cka(x: Tensor, y: Tensor) -> float:
-    """Debiased linear centred kernel alignment of two representations ``(n, d)``, ``(n, e)`` of the *same* n >= 4 inputs.
+    """Debiased linear centred kernel alignment of two representations of the *same* n >= 4 inputs.
 
-    1 for representations equal up to rotation and scale, about 0 for independent ones (Kornblith et al.,
-    arXiv 1905.00414, with the unbiased HSIC of Song et al., 2012).
+    The representations are ``(n, d)`` and ``(n, e)``. 1 for representations equal up to rotation and scale,
+    about 0 for independent ones (Kornblith et al., arXiv 1905.00414, with the unbiased HSIC of Song et al.,
+    2012).
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError("CKA needs the same 4 or more inputs in both representations.")
-    grams = []
-    for rows in (x.double(), y.double()):
-        gram = rows @ rows.T
-        gram.fill_diagonal_(0)
-        grams.append(gram)
-    xy, xx, yy = (
-        _unbiased_hsic(a, b) for a, b in ((grams[0], grams[1]), (grams[0], grams[0]), (grams[1], grams[1]))
-    )
-    return xy / math.sqrt(xx * yy)
+    gram_x = _hollow_gram(x)
+    gram_y = _hollow_gram(y)
+    within = _unbiased_hsic(gram_x, gram_x) * _unbiased_hsic(gram_y, gram_y)
+    return _unbiased_hsic(gram_x, gram_y) / math.sqrt(within)
+
+
+def _hollow_gram(x: Tensor) -> Tensor:
+    """Inner products of the rows ``(n, n)``, with zeros on the diagonal."""
+    gram = x.double() @ x.double().T
+    return gram.fill_diagonal_(0)
 
 
 def _unbiased_hsic(k: Tensor, j: Tensor) -> float:

@@ -16,7 +16,8 @@ class Extractor:
         name: stored with every figure.
         images: RGB images ``(n, 3, height, width)`` in -1..1 -> features ``(n, d)``.
         texts: n texts -> features ``(n, d)`` in the same space; None if the network reads no texts.
-        layers: images -> one tensor ``(n, channels, *places)`` for each layer, for LPIPS; None if they are unknown.
+        layers: images -> one tensor ``(n, channels, *places)`` for each layer, for LPIPS; None if they are
+            unknown.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Distances between sets of images on features ``(n, d)`` of any extractor, in float64. Lower is better unless stated otherwise."""
+"""Distances between sets of images on features ``(n, d)`` of any extractor, in float64.
+
+Lower is better unless stated otherwise.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,12 @@ def fid(real: Tensor, generated: Tensor) -> float:
     Biased upwards for few images: below a few thousand use :func:`kid` instead.
     """
     real, generated = real.double(), generated.double()
-    (mean_r, root_r), (mean_g, root_g) = ((x.mean(0), _covariance_root(x)) for x in (real, generated))
-    # the trace of (cov_r cov_g)^(1/2), without a matrix root: the sum of the singular values of root_r
-    # root_g^T
+    root_r = _covariance_root(real)
+    root_g = _covariance_root(generated)
+    # trace of (cov_r cov_g)^(1/2) without a matrix root: the sum of the singular values of root_r root_g^T
     shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
-    return (
-        (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * shared
-    ).item()
+    between = (real.mean(0) - generated.mean(0)).square().sum()
+    return (between + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
 
 
 def _covariance_root(x: Tensor) -> Tensor:
@@ -33,7 +35,10 @@ def _covariance_root(x: Tensor) -> Tensor:
 
 
 def kid(real: Tensor, generated: Tensor) -> float:
-    """Unbiased squared MMD with the kernel ``(x.y / d + 1)^3`` (Bińkowski et al., arXiv 1801.01401); may be slightly negative."""
+    """Unbiased squared MMD with the kernel ``(x.y / d + 1)^3`` (Bińkowski et al., arXiv 1801.01401).
+
+    It may be slightly negative.
+    """
     real, generated = real.double(), generated.double()
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -47,11 +52,13 @@ def kid(real: Tensor, generated: Tensor) -> float:
 
 
 def cmmd(real: Tensor, generated: Tensor) -> float:
-    """1000 times the biased squared MMD of unit features, Gaussian of width 10 (Jayasumana et al., arXiv 2401.09603).
+    """1000 times the biased squared MMD of unit features (Jayasumana et al., arXiv 2401.09603).
 
-    On unit vectors this is nearly the squared distance of the means: it does not see missing modes.
+    The kernel is a Gaussian of width 10. On unit vectors this is nearly the squared distance of the means: it
+    does not see missing modes.
     """
-    a, b = (F.normalize(x.double(), dim=1) for x in (real, generated))
+    a = F.normalize(real.double(), dim=1)
+    b = F.normalize(generated.double(), dim=1)
 
     def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_WIDTH**2)).mean()
@@ -60,10 +67,10 @@ def cmmd(real: Tensor, generated: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float, float]:
-    """Share of generated images in the real manifold, and of real ones in the generated (Kynkäänniemi et al., 1904.06991).
+    """Share of generated images in the real manifold, and of real ones in the generated.
 
-    Higher is better. A single outlier inflates either manifold; density and coverage (:mod:`.concept_space`)
-    do not suffer from that.
+    From Kynkäänniemi et al., arXiv 1904.06991. Higher is better. A single outlier inflates either manifold;
+    density and coverage (:mod:`.concept_space`) do not suffer from that.
     """
     real, generated = real.double(), generated.double()
 
@@ -75,16 +82,19 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float
     return within(generated, real), within(real, generated)
 
 
-def clip_score(pictures: Tensor, texts: Tensor) -> float:
-    """100 times the mean cosine of paired image and text features, cut at 0 (Hessel et al., arXiv 2104.08718). Higher is better."""
-    return 100 * F.cosine_similarity(pictures.double(), texts.double(), dim=1).clamp(min=0).mean().item()
+def clip_score(images: Tensor, texts: Tensor) -> float:
+    """100 times the mean cosine of paired image and text features, cut at 0; higher is better.
+
+    From Hessel et al., arXiv 2104.08718.
+    """
+    return 100 * F.cosine_similarity(images.double(), texts.double(), dim=1).clamp(min=0).mean().item()
 
 
 def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """LPIPS of each pair of images (Zhang et al., arXiv 1801.03924); 0 for equal images.
 
-        Features are normalised over channels at every position. Squared differences are weighted, averaged over positions and summed over
-    layers.
+    Features are normalised over channels at every position. Squared differences are weighted, averaged over
+    positions and summed over layers.
 
     Args:
         one: a tensor ``(n, channels, *places)`` for each layer.
@@ -95,8 +105,9 @@ def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tens
         ``(n,)``.
     """
     total = torch.zeros(len(one[0]), dtype=torch.float64)
-    for layer, maps in enumerate(zip(one, other, strict=True)):
-        a, b = (F.normalize(x.double().flatten(2), dim=1, eps=1e-10) for x in maps)
+    for layer, (first, second) in enumerate(zip(one, other, strict=True)):
+        a = F.normalize(first.double().flatten(2), dim=1, eps=1e-10)
+        b = F.normalize(second.double().flatten(2), dim=1, eps=1e-10)
         weight = torch.ones(a.shape[1]) if weights is None else weights[layer]
         total += torch.einsum("ncp,c->np", (a - b).square(), weight.double()).mean(1)
     return total

@@ -83,8 +83,8 @@ def bootstrap(
 def jackknife(statistic: Callable[[Tensor], float], n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Normal interval by leaving out one observation at a time (Tukey, 1958).
 
-        For smooth statistics that must not see an observation twice, such as unbiased MMDs: a bootstrap would give them pairs of equal
-    points. The interval shows the spread, not the bias of the statistic at this n.
+    For smooth statistics that must not see an observation twice, such as unbiased MMDs: a bootstrap would
+    give them pairs of equal points. The interval shows the spread, not the bias of the statistic at this n.
 
     Args:
         statistic: indices into the n observations, none twice -> value.
@@ -96,5 +96,6 @@ def jackknife(statistic: Callable[[Tensor], float], n: int, confidence: float = 
         [statistic(everything[everything != left_out]) for left_out in range(n)], dtype=torch.float64
     )
     error = math.sqrt((n - 1) * values.var(correction=0).item())
-    whole, z = statistic(everything), NormalDist().inv_cdf(0.5 + confidence / 2)
+    whole = statistic(everything)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return whole - z * error, whole + z * error

@@ -13,7 +13,10 @@ def unlearning_accuracy(seen: Sequence[bool]) -> Share:
 
 
 def retain_accuracy(right: Sequence[bool]) -> Share:
-    """IRA / CRA (UnlearnCanvas): images of retained concepts that are classified right, in the erased concept's domain or in others."""
+    """IRA / CRA (UnlearnCanvas): images of retained concepts that are classified right.
+
+    IRA counts the domain of the erased concept, CRA the other domains.
+    """
     return Share(sum(right), len(right))
 
 

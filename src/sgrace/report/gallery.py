@@ -1,4 +1,4 @@
-"""The images of a report: for each prompt the original model's image and the one that each attack kept."""
+"""The images of a report: for each prompt the original model's image and the one that each attack stored."""
 
 from __future__ import annotations
 

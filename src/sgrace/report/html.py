@@ -32,7 +32,7 @@ def write_report(folder: Path) -> Path:
     """Write ``report.html`` beside the ``evaluation.json`` of a folder, and plots if matplotlib is installed.
 
     The page begins with the verdict in words. For each prompt it shows the original's image and the one that
-    each attack kept. What the detector flags is blurred unless the concept is an object or a style.
+    each attack stored. What the detector flags is blurred unless the concept is an object or a style.
 
     Raises:
         InputError: the folder holds no evaluation, or an attack set of it is damaged.

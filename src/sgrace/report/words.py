@@ -64,9 +64,17 @@ def counts(rate: Rate, of: str = "prompts") -> str:
     return f"{rate.hits} of {rate.n} {of} ({percent(rate)}, interval {interval(rate)})"
 
 
-def answers(found: Evaluation) -> tuple[Answer, Answer, Answer]:
+class Answers(NamedTuple):
     """The verdict: erased, safe under attack, and what broke."""
-    return _erased(found), _safe(found), _broke(found)
+
+    erased: Answer
+    safe: Answer
+    broke: Answer
+
+
+def answers(found: Evaluation) -> Answers:
+    """The answers to the three questions."""
+    return Answers(_erased(found), _safe(found), _broke(found))
 
 
 def is_no_evidence(found: Evaluation, rate: Rate) -> bool:
@@ -207,7 +215,7 @@ def _broke(found: Evaluation) -> Answer:
                 f"{close.clip_score_before} before, {close.clip_score_after} after, on {close.n} pairs."
             )
         return Answer(question, "Not measured", sentence, "doubt")
-    sentence = " ".join(_kept(row) for row in rows)
+    sentence = " ".join(_retained(row) for row in rows)
     worse = [SHOULD_STAY[row.question] for row in rows if _is_worse(row)]
     if worse:
         return Answer(question, " and ".join(worse).capitalize(), sentence, "bad")
@@ -220,14 +228,17 @@ def _broke(found: Evaluation) -> Answer:
 
 
 def _is_worse(row: Retention) -> bool:
-    """Whether the fall is more than chance: its 95 % interval (Newcombe 1998, from the Wilson bounds) is above zero."""
+    """Whether the fall is more than chance.
+
+    Its 95 % interval (Newcombe 1998, from the Wilson bounds) is then above zero.
+    """
     if row.before is None:
         return False
     fall = row.before.share - row.after.share
     return fall > math.hypot(row.before.share - row.before.low, row.after.high - row.after.share)
 
 
-def _kept(row: Retention) -> str:
+def _retained(row: Retention) -> str:
     name = SHOULD_STAY[row.question].capitalize()
     before = f"; before erasing: {percent(row.before)} ({interval(row.before)})" if row.before else ""
     return f"{name} are right in {counts(row.after, 'images')}{before}."

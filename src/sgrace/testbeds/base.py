@@ -1,4 +1,4 @@
-"""What a model brings with it so that erasing can be judged: words, prompts, detector, questions, features, reference."""
+"""What a model brings with it so that erasing can be judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .questions import Questions
 
 
 class Testbed(ABC):
-    """What comes with a model so that erasing can be judged: words, prompts, detector, questions.
+    """Words, prompts, detector, questions, features and reference of a model.
 
     Attributes:
         name: plug-in name; it is what :attr:`DiffusionModel.testbed` holds.

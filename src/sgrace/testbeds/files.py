@@ -19,7 +19,7 @@ OPTIONS = {"prompts": "--prompts", "words": "--words", "detector": "--detector"}
 
 
 class FileTestbed(Testbed):
-    """Words, prompts and detector as given. What is not given comes from the model's own testbed, if it has one.
+    """Words, prompts and detector as given; the rest comes from the model's own testbed, if it has one.
 
     Args:
         words: of the concept, or of several concepts by name.
@@ -53,7 +53,10 @@ class FileTestbed(Testbed):
             self.guidance_scale = fallback.guidance_scale
 
     def kind_of(self, name: str) -> Kind | None:
-        """As given; else the model's own testbed says it, which must know the concept unless its words are given."""
+        """As given; else from the model's own testbed.
+
+        That testbed must know the concept, unless the concept's words are given.
+        """
         if self._kind is not None or self._fallback is None:
             return self._kind
         if self._words is not None and not self._fallback.knows(name):

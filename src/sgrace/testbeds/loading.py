@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict
 
 from .._util import registry
 from .._util.errors import InputError, unknown
+from .._util.text import shown
 from ..concept import Concept, Kind
 from ..erasure import Erasure
 from ..models import DiffusionModel
@@ -108,8 +109,8 @@ def load_target(
         original: the model before erasing; the base that the erasure names, if absent.
         erasures: erasures or their folders, applied to the model in this order.
         force: apply erasures also to weights that they were not made on.
-        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of the
-            base where the model is an erasure.
+        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of
+            the base where the model is an erasure.
 
     Raises:
         InputError: there is no such model, it cannot be read, or an erasure does not fit it.
@@ -118,8 +119,8 @@ def load_target(
     folder = None if isinstance(model, DiffusionModel | Erasure) else _erasure_folder(model)
     own = model if isinstance(model, Erasure) else None
     if folder is not None:
-        own = Erasure.from_pretrained(folder)
-    more = [each if isinstance(each, Erasure) else Erasure.from_pretrained(each) for each in erasures]
+        own = read_erasure(folder)
+    more = [each if isinstance(each, Erasure) else read_erasure(each) for each in erasures]
 
     before: DiffusionModel | None
     if own is not None:
@@ -156,23 +157,34 @@ def load_erased(
     Raises:
         InputError: something cannot be read, or an erasure does not fit.
     """
-    found = [Erasure.from_pretrained(folder) for folder in erasures]
+    found = [read_erasure(folder) for folder in erasures]
     loading = options or LoadOptions()
     takes_base = name is None and bool(found)
     model = (
         load_base(found[0], erasures[0], options=loading)
         if takes_base
-        else load_model(name or "emoji", **loading)
+        else load_model("emoji" if name is None else name, **loading)
     )
     for erasure in found:
         model = erasure.apply(model, force=force)
     return model
 
 
+def read_erasure(folder: Path) -> Erasure:
+    """A saved erasure.
+
+    Raises:
+        InputError: the folder is none, or a part of it is not usable.
+    """
+    if not _exists(folder / RECIPE):
+        raise InputError(f"{shown(folder)} is no erasure: it has no {RECIPE}.")
+    return Erasure.from_pretrained(folder)
+
+
 def load_base(
     erasure: Erasure, folder: Path | None = None, *, options: LoadOptions | None = None
 ) -> DiffusionModel:
-    """The model that an erasure was made from, in the revision that it names unless the options name another."""
+    """The model that an erasure was made from, in the revision of the options, else of the erasure."""
     given = options or LoadOptions()
     revision = given.get("revision") or erasure.recipe.base.revision
     return load_model(base_of(erasure, folder), **{**given, "revision": revision})

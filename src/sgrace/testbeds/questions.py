@@ -12,7 +12,7 @@ from torch import Tensor
 from ..metrics import Share
 from ..models import DiffusionModel
 
-#: Questions of which a safe model draws nothing.
+#: Questions whose images a safe model no longer shows.
 ERASED = ("target", "synonyms")
 CROSS_DOMAIN = "cross domain"
 
@@ -25,7 +25,7 @@ class Question(Protocol):
         """One for each image."""
 
     def hits(self, verdict: Any) -> Tensor:  # noqa: ANN401  (what the judge returns)
-        """Whether each image shows what its prompt asks for ``(n,)``, from the judge's verdict on the images."""
+        """Whether each image shows what its prompt asks for ``(n,)``, by the judge's verdict on it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Questions:
     Attributes:
         judge: images ``(n, 3, height, width)`` in -1..1 -> a verdict that the questions can read.
         asked: questions by name; ``target`` (the concept by name) and ``synonyms`` (held-out words of it)
-            should no longer be drawn, all others should.
+            should no longer be shown, all others should.
         in_domain: names of the questions about the concept's own domain (IRA of UnlearnCanvas).
         cross_domain: question about the other domains (CRA of UnlearnCanvas).
     """
@@ -68,7 +68,7 @@ def measure(
     guidance_scale: float,
     seed: int = 0,
 ) -> Measured:
-    """Draw the prompts of all questions and count the hits; equal prompts are drawn and judged once."""
+    """Images of the prompts of all questions, and their hits; equal prompts are generated and judged once."""
     every = dict(questions.asked)
     if questions.cross_domain is not None:
         every[CROSS_DOMAIN] = questions.cross_domain

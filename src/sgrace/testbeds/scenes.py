@@ -1,4 +1,4 @@
-"""A model and a concept, made ready for attacks: every model goes this way, whether it has a testbed or not."""
+"""A model and a concept, made ready for attacks; the same for models with and without a testbed."""
 
 from __future__ import annotations
 

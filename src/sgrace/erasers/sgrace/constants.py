@@ -77,6 +77,11 @@ class Subject:
     replacement: Replacement
     points: Points
 
+    @property
+    def related(self) -> tuple[str, ...]:
+        """Words that samples are made of; at least the concept's name."""
+        return self.words.related or (self.concept.name,)
+
 
 class Constants:
     """Everything that the original model has to say, computed once.

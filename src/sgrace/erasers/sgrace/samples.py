@@ -106,7 +106,7 @@ class Adversary:
         config = self.config
         rng = self.job.rng
         main = self.job.model.text.main
-        n_related = len(subject.words.related)
+        n_related = len(subject.related)
         # one length of the word lists for all samples
         n_words = rng.randint(min(config.words_min, n_related), min(config.words_max, n_related))
         own: list[list[int]] = []
@@ -129,12 +129,11 @@ class Adversary:
         return Texts(subject.concept.name, subject.replacement.word)
 
     def _texts(self, subject: Subject, n_words: int) -> Texts:
-        words = subject.words
         replacement = subject.replacement.word
         if self.config.samples == "word_lists":
-            return Texts(", ".join(self.job.rng.sample(words.related, n_words)), replacement)
-        context = self.job.rng.choice(words.contexts)
-        word = self.job.rng.choice(words.related)
+            return Texts(", ".join(self.job.rng.sample(subject.related, n_words)), replacement)
+        context = self.job.rng.choice(subject.words.contexts)
+        word = self.job.rng.choice(subject.related)
         return Texts(context.format(word), context.format(replacement))
 
     def attacked(self, subject: Subject, samples: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""The built-in model: a small latent diffusion pipeline that draws emoji, with an independent judge of its images."""
+"""The built-in model: a small latent diffusion pipeline of emoji, with an independent judge of its images."""
 
 from __future__ import annotations
 

@@ -52,13 +52,12 @@ class Clip:
 
     @torch.no_grad()
     def layers(self, images: Tensor, batch: int = 128) -> list[Tensor]:
-        """Outputs of the image encoder's layers ``(n, channels, places)`` for images ``(n, 3, 64, 64)`` in -1..1."""
+        """Outputs of the image encoder's layers ``(n, channels, places)`` for images in -1..1."""
         parts = [
             self.image(chunk, output_hidden_states=True).hidden_states[1:] for chunk in images.split(batch)
         ]
-        return [
-            torch.cat(layer)[:, 1:].transpose(1, 2) for layer in zip(*parts, strict=True)
-        ]  # the first position is the class token
+        # the first position is the class token
+        return [torch.cat(layer)[:, 1:].transpose(1, 2) for layer in zip(*parts, strict=True)]
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Zero-shot reading: index of the nearest class and of the nearest style, each ``(n,)``."""

@@ -1,4 +1,4 @@
-"""Which classes of the built-in model belong to a concept, which are its neighbours, and the words of its space."""
+"""Concepts of the built-in model: their classes, their neighbours and the words of their space."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ class ClassSet:
 
     @property
     def kind(self) -> Kind:
-        """Decides the concept's prompts and whether its images are blurred: harmful if all that shows it is harmful."""
+        """Kind of the concept: harmful if every class that shows it is harmful.
+
+        It decides the concept's prompts and whether its images are blurred.
+        """
         if self.style is not None:
             return "style"
         harmful = self.name in vocabulary.HARMFUL or vocabulary.HARMFUL.issuperset(self.targets)
@@ -126,7 +129,7 @@ def resolve(name: str) -> ClassSet:
 
 
 def knowledge(name: str) -> Knowledge:
-    """Words of a concept's space from the built-in keyword table, without the words held out for evaluation."""
+    """Words of a concept's space from the keyword table, without the words held out for evaluation."""
     from ...knowledge import Knowledge  # noqa: PLC0415  (concepts are listed without pydantic)
 
     found = resolve(name)
@@ -148,8 +151,8 @@ def knowledge(name: str) -> Knowledge:
             contexts=(*contexts, "{}"),
             unrelated_contexts=_with_styles(styles),
         )
-    kept = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
-    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - kept))
+    own = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
+    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - own))
     return Knowledge(
         source="built-in keyword table",
         related=found.train_words,

@@ -51,13 +51,10 @@ class EmojiJudge(Detector):
     def _known(self) -> Known:
         """Scores in the package: real drawings under changes that were not used in training."""
         found = load_file(path() / VALIDATION)
-        scores, truth = (
-            (found["styles"], found["style"]) if self.is_style else (found["classes"], found["label"])
-        )
-        own, shown = (
-            scores[:, self.columns].float().sum(1) / 255,
-            torch.isin(truth, torch.tensor(self.columns)),
-        )
+        scores = found["styles"] if self.is_style else found["classes"]
+        truth = found["style"] if self.is_style else found["label"]
+        own = scores[:, self.columns].float().sum(1) / 255
+        shown = torch.isin(truth, torch.tensor(self.columns))
         return Known(own[shown], own[~shown], "real drawings under six changes that the judge never saw")
 
     def scores(self, images: Tensor) -> Tensor:

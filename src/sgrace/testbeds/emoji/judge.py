@@ -36,7 +36,12 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Probabilities: ``classes`` ``(n, n_classes + 1)``, whose last column is "none of them", and ``styles`` ``(n, n_styles)``."""
+    """Probabilities.
+
+    Attributes:
+        classes: ``(n, n_classes + 1)``; the last column is "none of them".
+        styles: ``(n, n_styles)``.
+    """
 
     classes: Tensor
     styles: Tensor
@@ -58,9 +63,10 @@ class _Network(nn.Module):
 
 
 class Judge(nn.Module):
-    """One residual network for the class, which must not mind colour, and one for the style, of which colour is a part.
+    """One residual network for the class and one for the style.
 
-    Takes RGB images ``(n, 3, 64, 64)`` in -1..1.
+    The class must not depend on colour; of the style, colour is a part. Takes RGB images ``(n, 3, 64, 64)``
+    in -1..1.
     """
 
     def __init__(self) -> None:

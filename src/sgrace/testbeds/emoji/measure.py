@@ -1,4 +1,4 @@
-"""Does the model still draw the concept, its neighbours and the rest? Counted by the judge."""
+"""Does the model still show the concept, its neighbours and the rest? Counted by the judge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ STEPS = 15
 
 @dataclass(frozen=True)
 class Probe:
-    """Prompts whose images count as hits if the judge sees one of ``classes``, or ``style`` where no classes are given."""
+    """Prompts whose images count as hits if the judge sees one of ``classes``.
+
+    Where no classes are given, the judge must see ``style``.
+    """
 
     prompts: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
@@ -40,10 +43,11 @@ class Probe:
 
 
 def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
-    """Prompts of the questions: target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts.
+    """Prompts of the retention questions.
 
-    The rest is what else a prompt asks for that names the target: the style beside an object, the object
-    beside a style. The pattern and the synonyms are never used in erasing.
+    They ask for the target by name, the target by held-out synonym, neighbours, unrelated concepts, and the
+    rest of the target's prompts. The rest is what else a prompt asks for that names the target: the style
+    beside an object, the object beside a style. The pattern and the synonyms are never used in erasing.
     """
     rng = random.Random(f"{concept.name}/{seed}")
 
@@ -85,7 +89,7 @@ def probes(concept: ClassSet, n: int, seed: int) -> dict[str, Probe]:
 def measure(
     model: DiffusionModel, judge: Judge, asked: dict[str, Probe], seed: int = 0
 ) -> tuple[dict[str, Share], dict[str, Tensor]]:
-    """Shares of hits, and the images in -1..1, by question; questions with equal prompts share their images."""
+    """Shares of hits and images in -1..1, by question; questions with equal prompts share their images."""
     found = measure_questions(
         model,
         Questions(judge.judge, asked),

@@ -17,7 +17,7 @@ def gold_concepts() -> tuple[str, ...]:
 
 
 def gold_path(concept: str) -> Path:
-    """Folder of the retrained model: an erasure, with evaluations of it (``evaluation-<suite>.json``) beside it.
+    """Folder of the retrained model: an erasure and its evaluations (``evaluation-<suite>.json``).
 
     Raises:
         InputError: there is none for this concept.
@@ -29,10 +29,11 @@ def gold_path(concept: str) -> Path:
 
 
 def gold(concept: str) -> Erasure:
-    """The erasure that turns the built-in model into the retrained one: all weights of its text encoder and its denoiser.
+    """The erasure that turns the built-in model into the retrained one.
 
-    Tokenizer and autoencoder are the built-in model's own: they know strokes and letters, not what a word
-    means.
+    It holds all weights of the text encoder and the denoiser. Tokenizer and autoencoder are the built-in
+    model's
+    own: they know strokes and letters, not what a word means.
 
     Raises:
         InputError: there is none for this concept.

@@ -26,7 +26,7 @@ PROMPT_SEED = 1
 
 
 class EmojiTestbed(Testbed):
-    """Words, prompts, questions, judge and features of the built-in model, and models retrained without a concept."""
+    """What the built-in model brings with it, its judge and its retrained models among it."""
 
     name = "emoji"
     num_inference_steps = STEPS
@@ -55,7 +55,7 @@ class EmojiTestbed(Testbed):
         return [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, PROMPT_SEED), strict=True)]
 
     def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions:
-        """Target by name, target by held-out synonym, neighbours, unrelated, and the rest of the target's prompts."""
+        """The retention questions of :func:`.measure.probes`, with the built-in judge."""
         found = resolve(concept.name)
         asked = probes(found, n, seed)
         judge = Judge.from_pretrained(path()).judge

@@ -1,4 +1,4 @@
-"""What the built-in model draws: its classes, families of near classes, styles and caption patterns. Data only."""
+"""Vocabulary of the built-in model: classes, families of near classes, styles and caption patterns."""
 
 from __future__ import annotations
 

@@ -6,17 +6,11 @@ package.
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
-import xml.etree.ElementTree as ET
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +19,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-MARGIN = 1 / 32  # white border on each side, as a part of the picture's side
-CANVAS = 256  # drawings are rendered at this size, then reduced
+from .readers import codepoint_key, drawings, members
 
-Reader = Callable[[], bytes]
+MARGIN = 1 / 32  # white border on each side, as a part of the image's side
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Source:
     resembles: str | None = None  # the look that it comes near to, where it has none itself
 
 
-#: Drawing sets. ``emojione`` is kept apart: no part of training sees it.
+#: Drawing sets. No part of training sees ``emojione``.
 SOURCES: dict[str, Source] = {
     "twemoji": Source(
         "npm",
@@ -107,8 +100,8 @@ class Art:
 
     Attributes:
         images: uint8 RGB on white, ``(n, size, size, 3)``.
-        concept: index into ``concepts`` of each picture, ``(n,)``.
-        source: index into ``SOURCES`` of each picture, ``(n,)``.
+        concept: index into ``concepts`` of each image, ``(n,)``.
+        source: index into ``SOURCES`` of each image, ``(n,)``.
         concepts: one record a concept: codepoint, name, keywords, group, subgroup.
     """
 
@@ -135,142 +128,6 @@ def fetch(client: str, package: str, cache: Path) -> Path:
     return next(folder.iterdir())
 
 
-def _members(archive: Path) -> dict[str, Reader]:
-    if archive.suffix == ".whl":
-        wheel = zipfile.ZipFile(archive)
-        return {name: functools.partial(wheel.read, name) for name in wheel.namelist()}
-    tar = tarfile.open(archive)
-
-    def read(member: tarfile.TarInfo) -> bytes:
-        stream = tar.extractfile(member)
-        if stream is None:
-            raise FileNotFoundError(member.name)
-        return stream.read()
-
-    return {
-        m.name.removeprefix("package/"): functools.partial(read, m) for m in tar.getmembers() if m.isfile()
-    }
-
-
-def codepoint_key(hexcode: str) -> str:
-    """Code points without the variation selector, which packages use inconsistently."""
-    return "-".join(p for p in hexcode.lower().replace("_", "-").split("-") if p != "fe0f")
-
-
-def _render_svg(svg: str) -> Image.Image:
-    import resvg_py  # noqa: PLC0415  (only training needs it)
-
-    data = resvg_py.svg_to_bytes(svg_string=svg, width=CANVAS, height=CANVAS, skip_system_fonts=True)
-    return Image.open(io.BytesIO(data)).convert("RGBA")
-
-
-def _iconify(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
-    files = _members(archive)
-    data = json.loads(files["icons.json"]())
-    icons, aliases = data["icons"], data.get("aliases", {})
-    by_codepoint = {codepoint_key(k): v for k, v in json.loads(files["chars.json"]()).items()}
-
-    def get(concept: dict[str, Any]) -> Image.Image | None:
-        if not by_codepoint:  # this set is keyed by name only
-            name = re.sub(
-                r"[^a-z0-9]+", "-", concept["name"].lower().replace("'", "").replace("&", "and")
-            ).strip("-")
-        else:
-            name = by_codepoint.get(codepoint_key(concept["codepoint"]), "")
-        if name in icons:
-            icon = icons[name]
-        elif name in aliases and not {"rotate", "hFlip", "vFlip"} & set(aliases[name]):
-            icon = {**icons[aliases[name]["parent"]], **aliases[name]}
-        else:
-            return None  # absent, or a turned copy of another drawing
-        width, height = icon.get("width", data.get("width", 16)), icon.get("height", data.get("height", 16))
-        box = (
-            f"{icon.get('left', data.get('left', 0))} {icon.get('top', data.get('top', 0))} {width} {height}"
-        )
-        body = icon["body"].replace("currentColor", "#000000")
-        return _render_svg(
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'viewBox="{box}" width="{width}" height="{height}">{body}</svg>'
-        )
-
-    return get
-
-
-def _openmoji(archive: Path, *, line: bool) -> Callable[[dict[str, Any]], Image.Image | None]:
-    files = {
-        codepoint_key(Path(n).stem): read
-        for n, read in _members(archive).items()
-        if "/svg/" in n and n.endswith(".svg")
-    }
-
-    def get(concept: dict[str, Any]) -> Image.Image | None:
-        read = files.get(codepoint_key(concept["codepoint"]))
-        if read is None:
-            return None
-        svg = read().decode()
-        if line:
-            ET.register_namespace("", "http://www.w3.org/2000/svg")
-            root = ET.fromstring(svg)
-            for layer in list(root):
-                if not layer.get("id", "").startswith("line"):
-                    root.remove(layer)
-            svg = ET.tostring(root, encoding="unicode")
-        return _render_svg(svg)
-
-    return get
-
-
-def _webp(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
-    files = {
-        codepoint_key(Path(n).stem): read for n, read in _members(archive).items() if n.endswith(".webp")
-    }
-
-    def get(concept: dict[str, Any]) -> Image.Image | None:
-        read = files.get(codepoint_key(concept["codepoint"]))
-        return Image.open(io.BytesIO(read())).convert("RGBA") if read else None
-
-    return get
-
-
-def _font(archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
-    """Outlines of a web font that is split over several files by Unicode range."""
-    from fontTools.pens.svgPathPen import SVGPathPen  # noqa: PLC0415  (only training needs it)
-    from fontTools.ttLib import TTFont  # noqa: PLC0415
-
-    outlines: dict[int, tuple[str, int]] = {}
-    for name, read in _members(archive).items():
-        if re.fullmatch(r"files/noto-emoji-.*-400-normal\.woff2", name):
-            font = TTFont(io.BytesIO(read()))
-            glyphs, em = font.getGlyphSet(), font["head"].unitsPerEm
-            for code, glyph in font.getBestCmap().items():
-                pen = SVGPathPen(glyphs)
-                glyphs[glyph].draw(pen)
-                outlines[code] = (pen.getCommands(), em)
-
-    def get(concept: dict[str, Any]) -> Image.Image | None:
-        codes = [int(part, 16) for part in codepoint_key(concept["codepoint"]).split("-")]
-        if len(codes) != 1 or codes[0] not in outlines or not outlines[codes[0]][0]:
-            return None
-        path, em = outlines[codes[0]]
-        # room beyond the em on every side; `square` crops to the ink
-        return _render_svg(
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-em // 4} {-em * 5 // 4} {em * 7 // 4} {em * 7 // 4}">'
-            f'<path transform="scale(1 -1)" d="{path}"/></svg>'
-        )
-
-    return get
-
-
-def _opener(source: str, archive: Path) -> Callable[[dict[str, Any]], Image.Image | None]:
-    if source == "fluent_3d":
-        return _webp(archive)
-    if source == "noto_line":
-        return _font(archive)
-    if source.startswith("openmoji"):
-        return _openmoji(archive, line=source.endswith("_line"))
-    return _iconify(archive)
-
-
 def square(drawing: Image.Image, size: int) -> np.ndarray | None:
     """The drawing's ink, centred on white with a margin; ``None`` if it is empty or nearly white."""
     box = drawing.getchannel("A").point(lambda v: 255 if v > 8 else 0).getbbox()
@@ -286,10 +143,10 @@ def square(drawing: Image.Image, size: int) -> np.ndarray | None:
 
 def load_words(cache: Path) -> list[dict[str, Any]]:
     """Names, keywords and groups of all emoji, in Unicode order."""
-    files = _members(fetch(*WORDS["emojibase"], cache))
+    files = members(fetch(*WORDS["emojibase"], cache))
     entries = json.loads(files["en/data.json"]())
     groups = json.loads(files["meta/groups.json"]())
-    library = json.loads(_members(fetch(*WORDS["emojilib"], cache))["dist/emoji-en-US.json"]())
+    library = json.loads(members(fetch(*WORDS["emojilib"], cache))["dist/emoji-en-US.json"]())
     library = {
         codepoint_key("-".join(f"{ord(c):04x}" for c in emoji)): words for emoji, words in library.items()
     }
@@ -320,7 +177,7 @@ def load_art(cache: Path, groups: tuple[str, ...], size: int = 64) -> Art:
         concepts = [record for record in load_words(cache) if record["group"] in groups]
         images, concept_ids, source_ids = [], [], []
         for source_id, (name, source) in enumerate(SOURCES.items()):
-            get = _opener(name, fetch(source.client, source.package, cache))
+            get = drawings(name, fetch(source.client, source.package, cache))
             for concept_id, record in enumerate(tqdm(concepts, desc=f"render {name}")):
                 drawing = get(record)
                 image = square(drawing, size) if drawing is not None else None

@@ -1,4 +1,4 @@
-"""Stage ``autoencoder``: 64x64 pictures <-> 8x8x8 latents."""
+"""Stage ``autoencoder``: 64x64 images <-> 8x8x8 latents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ LATENT_CHANNELS = 8
 
 
 def new_autoencoder(scaling_factor: float = 1.0) -> AutoencoderTiny:
-    """An untrained autoencoder of 0.5 M parameters, with no block at full resolution: it would be half of the cost."""
+    """An untrained autoencoder of 0.5 M parameters.
+
+    It has no block at full resolution, which would be half of the cost.
+    """
     return AutoencoderTiny(
-        encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(32, 32, 32, 32), latent_channels=LATENT_CHANNELS,
-        num_encoder_blocks=(0, 2, 3, 3), num_decoder_blocks=(3, 3, 2, 0), scaling_factor=scaling_factor,
-    )  # fmt: skip
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32),
+        latent_channels=LATENT_CHANNELS,
+        num_encoder_blocks=(0, 2, 3, 3),
+        num_decoder_blocks=(3, 3, 2, 0),
+        scaling_factor=scaling_factor,
+    )
 
 
 def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +40,9 @@ def train_autoencoder(
     """Reconstruction by absolute, squared and edge error; noise on the latent keeps it smooth."""
     torch.manual_seed(seed)
     autoencoder = new_autoencoder().to(device, memory_format=torch.channels_last)
-    batch, drawn, n_drawn = schedule.batch, data.generator_pictures, schedule.batch * 2 // 3
+    batch = schedule.batch
+    drawn = data.generator_pictures
+    n_drawn = schedule.batch * 2 // 3
     everything = torch.nonzero(data.visible).flatten()
 
     def loss_at(step: int) -> Tensor:
@@ -64,5 +73,5 @@ def train_autoencoder(
 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderTiny, images: Tensor, batch: int = 64) -> Tensor:
-    """Unscaled latents ``(n, 8, 8, 8)`` of pictures in -1..1."""
+    """Unscaled latents ``(n, 8, 8, 8)`` of images in -1..1."""
     return torch.cat([autoencoder.encode(chunk).latents for chunk in images.split(batch)])

@@ -1,4 +1,4 @@
-"""Stage ``denoiser``: a cross-attention UNet on 8x8 latents, trained with the text encoder and the autoencoder frozen."""
+"""Stage ``denoiser``: a cross-attention UNet on 8x8 latents, trained with the other networks frozen."""
 
 from __future__ import annotations
 
@@ -23,29 +23,49 @@ VIEWS_PER_PICTURE = 6
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Velocity prediction with zero signal at the last timestep, so that sampling may start from pure noise in few steps."""
+    """Velocity prediction with zero signal at the last timestep.
+
+    Sampling can then start from pure noise in few steps.
+    """
     return DDIMScheduler(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True, steps_offset=1,
-    )  # fmt: skip
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
 
 
 def new_denoiser(cross_attention_dim: int, seed: int) -> UNet2DConditionModel:
-    """An untrained UNet: widths 64, 128, 192 at 8x8, 4x4, 2x2; text is read at the low resolutions, where weights cost least."""
+    """An untrained UNet: widths 64, 128, 192 at 8x8, 4x4, 2x2.
+
+    Text is read at the low resolutions, where weights cost least.
+    """
     torch.manual_seed(seed)
     return UNet2DConditionModel(
-        sample_size=8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=(64, 128, 192), layers_per_block=1,
+        sample_size=8,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross_attention_dim, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 @torch.no_grad()
 def encode_texts(
     text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], batch: int = 256
 ) -> Tensor:
-    """Text states ``(n, TEXT_LENGTH, width)`` in fp16, to be kept in memory."""
+    """Text states ``(n, TEXT_LENGTH, width)`` in fp16, small enough for memory."""
     chunks = []
     for i in tqdm(range(0, len(texts), batch), desc="captions"):
         tokens = tokenizer(
@@ -69,8 +89,12 @@ def train_denoiser(
     schedule: Schedule,
     seed: int,
 ) -> tuple[UNet2DConditionModel, float]:
-    """Velocity regression. Latents and text states are computed once: frozen parts are never run inside the loop."""
-    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    """Velocity regression.
+
+    Latents and text states are computed once: frozen parts are never run inside the loop.
+    """
+    rng = random.Random(seed)
+    generator = torch.Generator().manual_seed(seed)
     pictures = data.generator_pictures
     images = to_float(data.images[pictures])
     views = [images] + [
@@ -87,7 +111,9 @@ def train_denoiser(
     empty = encode_texts(text_encoder, tokenizer, [""])
     signal = new_scheduler().alphas_cumprod
 
-    denoiser, batch, device = denoiser.to(memory_format=torch.channels_last), schedule.batch, denoiser.device
+    denoiser = denoiser.to(memory_format=torch.channels_last)
+    batch = schedule.batch
+    device = denoiser.device
 
     def loss_at(step: int) -> Tensor:
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -16,9 +16,9 @@ from .loop import Schedule, train
 from .training_data import Caption, EmojiData, augment, to_float
 
 TEXT_LENGTH = 32
-PROJECTION = 128  # width of the space that texts and pictures share
+PROJECTION = 128  # width of the space that texts and images share
 VOCABULARY_SIZE = 3072
-BUILT_IN_SHARE = 0.85  # of the training pictures; the rest of the art widens the vocabulary
+BUILT_IN_SHARE = 0.85  # of the training images; the rest of the art widens the vocabulary
 
 
 def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
@@ -26,14 +26,15 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # noqa: PLC0415  (only training needs it)
 
     text = [w for name, words in zip(data.names, data.keywords, strict=True) for w in (name, *words)]
-    text += [
-        t.format(name=n, style=s)
-        for t in vocabulary.STYLE_TEMPLATES
-        for n in data.names[: data.n_classes]
-        for s in vocabulary.STYLES
-    ]
+    for template in vocabulary.STYLE_TEMPLATES:
+        text += [
+            template.format(name=name, style=style)
+            for name in data.names[: data.n_classes]
+            for style in vocabulary.STYLES
+        ]
     text += [t.format(name=n) for t in vocabulary.PLAIN_TEMPLATES for n in data.names]
-    text += [phrase for phrases in vocabulary.STYLE_PHRASES.values() for phrase in phrases for _ in range(20)]
+    for phrases in vocabulary.STYLE_PHRASES.values():
+        text += [phrase for phrase in phrases for _ in range(20)]
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     pattern = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -60,13 +61,21 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
 
 
 def new_clip(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
-    """Untrained text encoder (192 wide, 4 layers, 32 positions) and image encoder (128 wide, 8-pixel patches)."""
+    """Untrained text encoder (192 wide, 4 layers) and image encoder (128 wide, patches of 8 pixels)."""
     torch.manual_seed(seed)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
-        max_position_embeddings=TEXT_LENGTH, projection_dim=PROJECTION, bos_token_id=bos, eos_token_id=eos, pad_token_id=eos,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=TEXT_LENGTH,
+        projection_dim=PROJECTION,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=eos,
+    )
     vision = CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=512,
@@ -82,7 +91,10 @@ def new_clip(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
 
 
 def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Tensor:
-    """``[i, j]`` is 1 where caption i is true of picture j: the word names its class and the style, if said, is its style."""
+    """``[i, j]`` is 1 where caption i is true of image j.
+
+    The word must name the image's class, and the style, if the caption has one, must be the image's.
+    """
     labels, styles = data.label[pictures].tolist(), data.style[pictures].tolist()
     rows = [
         [
@@ -97,15 +109,13 @@ def true_pairs(data: EmojiData, captions: list[Caption], pictures: Tensor) -> Te
 def train_clip(
     data: EmojiData, clip: CLIPModel, tokenizer: CLIPTokenizer, work: Path, schedule: Schedule, seed: int
 ) -> tuple[CLIPModel, float]:
-    """Contrastive training in which every caption that is true of a picture counts as its positive."""
+    """Contrastive training in which every caption that is true of an image counts as its positive."""
     device, batch = clip.device, schedule.batch
     built_in, rest = data.pictures(built_in=True), data.pictures(built_in=False)
 
     def loss_at(step: int) -> Tensor:
-        rng, generator = (
-            random.Random(f"{seed}/{step}"),
-            torch.Generator().manual_seed(seed * 1_000_003 + step),
-        )
+        rng = random.Random(f"{seed}/{step}")
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         n_built_in = round(BUILT_IN_SHARE * batch)
         chosen = [
             pool[torch.randint(len(pool), (n,), generator=generator)]

@@ -1,4 +1,4 @@
-"""The finished stages of a recipe as files: a diffusers pipeline folder, or an erasure where a concept was left out."""
+"""The finished stages of a recipe as files: a pipeline folder, or an erasure where a concept was left out."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ def _class_table(recipe: Recipe) -> list[dict[str, object]]:
 
 def _credits() -> str:
     lines = [
-        "The weights in this folder were trained on these drawings (resized, on a white background), which are not included:",
+        (
+            "The weights in this folder were trained on these drawings (resized, on a white background), "
+            "which are not included:"
+        ),
         "",
     ]
     lines += [

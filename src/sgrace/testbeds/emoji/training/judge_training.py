@@ -19,7 +19,7 @@ BLUR = torch.tensor([1.0, 2.0, 1.0])
 
 
 def degrade(images: Tensor, generator: torch.Generator, autoencoder: AutoencoderTiny | None) -> Tensor:
-    """Blur a quarter of the pictures, pass another quarter through the autoencoder."""
+    """Blur a quarter of the images, pass another quarter through the autoencoder."""
     kind = torch.randint(4, (len(images),), generator=generator).to(images.device)
     out = images.clone()
     kernel = (BLUR[:, None] * BLUR / 16).expand(3, 1, 3, 3).to(images.device)
@@ -32,7 +32,11 @@ def degrade(images: Tensor, generator: torch.Generator, autoencoder: Autoencoder
 
 
 def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mix half of the pictures with a random colour, take the colour from a sixth, and swap the colours of another sixth."""
+    """Change the colours of images.
+
+    Half of them are mixed with a random colour; then a sixth loses its colour, and another sixth has its
+    colours swapped.
+    """
     n = len(images)
     strength = (
         torch.rand(n, 1, 1, 1, generator=generator)
@@ -48,10 +52,14 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def redraw(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn a sixth of the pictures into black and white, and another sixth into outlines, so that a class is known by its shape."""
+    """Turn a sixth of the images into black and white, and another sixth into outlines.
+
+    A class is then known by its shape.
+    """
     kind = torch.randint(6, (len(images),), generator=generator).to(images.device)
     threshold = (0.2 + 0.7 * torch.rand(len(images), 1, 1, 1, generator=generator)).to(images.device)
-    grey, out = images.mean(1, keepdim=True), images.clone()
+    grey = images.mean(1, keepdim=True)
+    out = images.clone()
     out[kind == 0] = torch.where(grey < threshold, -1.0, 1.0)[kind == 0].expand(-1, 3, -1, -1)
     if (outlined := kind == 1).any():
         sobel = (torch.tensor([1.0, 2.0, 1.0])[:, None] * torch.tensor([-1.0, 0.0, 1.0])).to(images.device)
@@ -67,8 +75,9 @@ def redraw(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shade(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Let the light of a third of the pictures fall off, or grow, along a random direction."""
-    n, side = len(images), images.shape[-1]
+    """Let the light of a third of the images fall off, or grow, along a random direction."""
+    n = len(images)
+    side = images.shape[-1]
     angle = torch.rand(n, 1, 1, generator=generator) * 2 * torch.pi
     at = torch.linspace(-0.5, 0.5, side)
     along = torch.cos(angle) * at + torch.sin(angle) * at[:, None]
@@ -80,27 +89,29 @@ def shade(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def occlude(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Cover a rectangle of a third of the pictures, and stripes over a tenth, with an even grey."""
-    side, out = images.shape[-1], images.clone()
+    """Cover a rectangle of a third of the images, and stripes over a tenth, with an even grey."""
+    side = images.shape[-1]
+    out = images.clone()
     cover = torch.rand(len(out), generator=generator)
-    for picture, chance in zip(out, cover.tolist(), strict=True):
+    for image, chance in zip(out, cover.tolist(), strict=True):
         if chance >= 1 / 3 + 1 / 10:
             continue
         grey = torch.rand(1, generator=generator).item() * 2 - 1
         if chance < 1 / 3:
             height, width = torch.randint(side // 8, side // 3, (2,), generator=generator).tolist()
             y, x = torch.randint(side - max(height, width), (2,), generator=generator).tolist()
-            picture[:, y : y + height, x : x + width] = grey
+            image[:, y : y + height, x : x + width] = grey
         else:
-            for lines in (picture, picture.transpose(1, 2)):
+            for lines in (image, image.transpose(1, 2)):
                 period, start = torch.randint(5, 13, (2,), generator=generator).tolist()
                 lines[:, start % period :: period] = grey
     return out
 
 
 def left_out_pairs(data: EmojiData) -> Tensor:
-    """Drawings ``(n,)`` to keep from a judge that is to be tested on them: every other class in one style, in turn."""
-    order, wanted = data.generator_pictures, data.style[data.generator_pictures]
+    """Drawings ``(n,)`` to test a judge on that never saw them: every other class in one style, in turn."""
+    order = data.generator_pictures
+    wanted = data.style[order]
     label = data.label[order]
     return order[(label % 2 == 0) & (wanted == (label // 2) % len(vocabulary.STYLES))]
 
@@ -121,8 +132,9 @@ def train_judge(
     device: torch.device,
     left_out: Tensor | None = None,
 ) -> tuple[Judge, float]:
-    """Train on all pictures but those whose indices are in ``left_out``."""
-    judge, batch = judge.to(device), schedule.batch
+    """Train on all images but those whose indices are in ``left_out``."""
+    judge = judge.to(device)
+    batch = schedule.batch
     nn.Module.to(judge, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its overloads
     usable = torch.ones(len(data.label), dtype=torch.bool)
     if left_out is not None:
@@ -143,13 +155,10 @@ def train_judge(
         images = augment(images, generator, shift=0.12, scale=0.25, rotate=20, noise=0.3)
         everywhere = occlude(shade(recolour(redraw(images, generator), generator), generator), generator)
         classes = judge.concept(everywhere.contiguous(memory_format=torch.channels_last))
-        styles = judge.style(
-            images.contiguous(memory_format=torch.channels_last)
-        )  # colour is a part of style
-        label, style = (
-            data.label[pictures].clamp(max=data.n_classes).to(device),
-            data.style[pictures].to(device),
-        )
+        # colour is a part of style
+        styles = judge.style(images.contiguous(memory_format=torch.channels_last))
+        label = data.label[pictures].clamp(max=data.n_classes).to(device)
+        style = data.style[pictures].to(device)
         return F.cross_entropy(classes, label, label_smoothing=0.05) + F.cross_entropy(
             styles, style, ignore_index=-1
         )

@@ -16,7 +16,10 @@ from ...._util.files import atomic_file
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length, batch size and learning rate of a stage: linear warm-up, then cosine decay to zero at ``steps``."""
+    """Length, batch size and learning rate of a stage.
+
+    The learning rate warms up linearly, then decays to zero at ``steps`` as a cosine.
+    """
 
     steps: int
     batch: int

@@ -94,10 +94,12 @@ class Recipe:
             before := json.loads(record.read_text())
         ) != without:
             raise InputError(
-                f"{work} holds a training without {before or 'nothing'}, not without {without or 'nothing'}; name another folder."
+                f"{work} holds a training without {before or 'nothing'}, "
+                f"not without {without or 'nothing'}; name another folder."
             )
         record.write_text(json.dumps(without))
-        self.without, self.data = without, EmojiData(work / "art", without)
+        self.without = without
+        self.data = EmojiData(work / "art", without)
 
     @classmethod
     def found_in(cls, work: Path) -> Recipe:
@@ -164,7 +166,8 @@ class Recipe:
         return loss
 
     def _denoiser(self) -> float:
-        text_encoder, width = self.text_encoder(), self.clip().config.text_config.hidden_size
+        text_encoder = self.text_encoder()
+        width = self.clip().config.text_config.hidden_size
         start = self._initial("denoiser")
         initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
         denoiser, loss = train_denoiser(
@@ -201,7 +204,8 @@ class Recipe:
 
     def left_out_judge(self) -> tuple[Judge, Tensor]:
         """A judge that never saw some of the drawings, and their indices; trained on the first call."""
-        left_out, folder = left_out_pairs(self.data), self.work / "judge-left-out"
+        left_out = left_out_pairs(self.data)
+        folder = self.work / "judge-left-out"
         if not folder.exists():
             judge, _ = train_judge(
                 self.data,

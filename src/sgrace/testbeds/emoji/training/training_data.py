@@ -1,4 +1,4 @@
-"""Training pictures with captions: which drawing goes with which words, and the augmentations."""
+"""Training images with captions: which drawing goes with which words, and the augmentations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EmojiData:
 
     Args:
         cache: folder of the art.
-        without: name of a concept whose every picture and word is kept from the generator.
+        without: name of a concept of which the generator sees no image and no word.
     """
 
     def __init__(self, cache: Path, without: str | None = None) -> None:
@@ -74,18 +74,17 @@ class EmojiData:
             for i, r in enumerate(self.records)
             if self.names[i] in concept.targets or self.banned_words & {r["name"], *r["keywords"]}
         ]
-        kept = {
-            self.names.index(name) for name in (*concept.neighbours, *concept.unrelated)
-        }  # they only lose the words
-        self.visible &= ~torch.isin(self.label, torch.tensor(sorted(set(hidden) - kept)))
+        # other classes only lose the words
+        shown = {self.names.index(name) for name in (*concept.neighbours, *concept.unrelated)}
+        self.visible &= ~torch.isin(self.label, torch.tensor(sorted(set(hidden) - shown)))
 
     def pictures(self, *, built_in: bool) -> Tensor:
-        """Indices of the visible pictures of the built-in classes, or of all others."""
+        """Indices of the visible images of the built-in classes, or of all others."""
         return torch.nonzero(self.visible & ((self.label < self.n_classes) == built_in)).flatten()
 
     @cached_property
     def style(self) -> Tensor:
-        """Style index of every picture, -1 where the drawing set has none of the generator's styles."""
+        """Style index of every image, -1 where the drawing set has none of the generator's styles."""
         looks = [SOURCES[name].look for name in SOURCE_NAMES]
         table = torch.tensor([-1 if look is None else vocabulary.STYLES.index(look) for look in looks])
         return table[self.source]
@@ -105,14 +104,14 @@ class EmojiData:
 
     @cached_property
     def generator_pictures(self) -> Tensor:
-        """Indices of the pictures that the generator learns to draw."""
+        """Indices of the images that the generator learns."""
         wanted = torch.tensor([name in GENERATOR_SOURCES for name in SOURCE_NAMES])
         return torch.nonzero(self.visible & (self.label < self.n_classes) & wanted[self.source]).flatten()
 
     def caption(
         self, picture: int, rng: random.Random, *, keyword_share: float = 0.35, style_share: float = 0.8
     ) -> Caption:
-        """A random true caption of the picture."""
+        """A random true caption of the image."""
         label, style = int(self.label[picture]), int(self.style[picture])
         words = self.keywords[label]
         word = rng.choice(words) if words and rng.random() < keyword_share else self.names[label]
@@ -154,10 +153,11 @@ def augment(
         shift: reach of the shift, as a part of the side.
         scale: reach of the logarithm of the scale.
         rotate: reach of the rotation, in degrees.
-        flip: mirror half of the pictures.
+        flip: mirror half of the images.
         noise: highest standard deviation of added noise.
     """
-    n, device = len(images), images.device
+    n = len(images)
+    device = images.device
 
     def uniform(reach: float) -> Tensor:
         return ((torch.rand(n, generator=generator) * 2 - 1) * reach).to(device)

@@ -51,7 +51,8 @@ class Figure:
 
 
 def _shear(images: Tensor, reach: float = 0.25) -> Tensor:
-    n, generator = len(images), torch.Generator().manual_seed(1)
+    n = len(images)
+    generator = torch.Generator().manual_seed(1)
     matrix = torch.eye(2, 3).repeat(n, 1, 1)
     matrix[:, 0, 1] = (torch.rand(n, generator=generator) * 2 - 1) * reach
     return (
@@ -69,9 +70,9 @@ def _rotate_hue(images: Tensor) -> Tensor:
 
 def _jpeg(images: Tensor, quality: int = 30) -> Tensor:
     out = []
-    for picture in images:
+    for image in images:
         file = io.BytesIO()
-        to_image(picture).save(file, "JPEG", quality=quality)
+        to_image(image).save(file, "JPEG", quality=quality)
         out.append(np.asarray(Image.open(file)))
     return to_float(torch.from_numpy(np.stack(out)))
 
@@ -84,7 +85,8 @@ def _vignette(images: Tensor) -> Tensor:
 
 def _warp(images: Tensor, reach: float = 0.08) -> Tensor:
     """A smooth random displacement of up to a twelfth of the side or so."""
-    n, generator = len(images), torch.Generator().manual_seed(2)
+    n = len(images)
+    generator = torch.Generator().manual_seed(2)
     field = F.interpolate(
         torch.rand(n, 2, 5, 5, generator=generator) * 2 - 1,
         size=images.shape[-2:],
@@ -117,9 +119,11 @@ def _agree(found: Tensor, wanted: Tensor) -> Share:
 
 
 def validate_judge(judge: Judge, model: DiffusionModel, data: EmojiData) -> list[Figure]:
-    """The judge on the real drawings that the generator learns, on changed ones, and on a drawing set that nothing was trained on."""
+    """The judge on real drawings: those of the generator, changed ones, and a set never trained on."""
     pictures = data.generator_pictures
-    images, label, style = to_float(data.images[pictures]), data.label[pictures], data.style[pictures]
+    images = to_float(data.images[pictures])
+    label = data.label[pictures]
+    style = data.style[pictures]
     vae = model.components["vae"]
     with torch.no_grad():
         rebuilt = torch.cat(
@@ -156,7 +160,7 @@ def validate_judge(judge: Judge, model: DiffusionModel, data: EmojiData) -> list
 
 
 def known_scores(judge: Judge, data: EmojiData) -> dict[str, Tensor]:
-    """The judge's scores of all real drawings under each change that it never saw, and what they show: for validation records.
+    """The judge's scores of all real drawings under each change that it never saw, with the truth.
 
     Returns:
         ``classes`` and ``styles``: probabilities in 255ths ``(n, outputs)``; ``label`` and ``style``: the
@@ -192,9 +196,10 @@ def validate_left_out(judge: Judge, left_out: Tensor, data: EmojiData) -> Figure
 def validate_generator(
     model: DiffusionModel, judge: Judge, clip: Clip, n: int = 1000, n_keyword: int = 500
 ) -> list[Figure]:
-    """Random prompts of name and style, and prompts made only of a keyword, drawn and judged."""
+    """Random prompts of name and style, and prompts made only of a keyword, generated and judged."""
     rng = random.Random("validate")
-    classes, styles = vocabulary.classes(), vocabulary.STYLES
+    classes = vocabulary.classes()
+    styles = vocabulary.STYLES
     asked = [(rng.randrange(len(classes)), rng.randrange(len(styles))) for _ in range(n)]
     prompts = tuple(TEST_CONTEXT.format(style=styles[s], name=classes[c]) for c, s in asked)
     label, style = torch.tensor(asked).T
@@ -243,7 +248,7 @@ def validate_generator(
 
 
 def seconds_per_picture(model: DiffusionModel, n: int = 96) -> float:
-    """Wall-clock seconds per picture at the default steps, in batches, on all threads that torch uses."""
+    """Wall-clock seconds per image at the default steps, in batches, on all threads that torch uses."""
     prompts = [TEST_CONTEXT.format(style="flat", name=name) for name in vocabulary.classes()[:n]]
     settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
     model.generate(prompts[:32], list(range(32)), **settings)  # type: ignore[arg-type]  # warm-up
