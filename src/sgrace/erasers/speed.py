@@ -181,7 +181,7 @@ def moved_most(
 def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) -> Float[Tensor, "width width"]:
     """Projector onto the directions in which the embeddings' mean second moment is below a threshold."""
     values, vectors = torch.linalg.eigh(prompt_embeds.T @ prompt_embeds / len(prompt_embeds))
-    free = vectors[:, values < threshold]
+    free: Tensor = vectors[:, values < threshold]
     return free @ free.T
 
 

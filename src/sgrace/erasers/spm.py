@@ -137,7 +137,7 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
     """The weights of the layers with every concept's adapters added, by name."""
     weights = {}
     for name in adapters[0]:
-        weight = model.denoiser.get_submodule(name).weight
+        weight = model.denoiser.get_parameter(f"{name}.weight")
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
         weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
