@@ -236,10 +236,9 @@ class MACE(Eraser[MACEConfig]):
         config = self.config
         teacher = job.model
         student = teacher.with_denoiser_parameters(refined)
-        layers = [name.removesuffix(".weight") for name in refined]
-        adapters = {
-            name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers
-        }
+        layers = student.sites.layers(self.site)
+        names = [name.removesuffix(".weight") for name in refined]
+        adapters = {name: LowRank(layers[name], config.rank, job.generator) for name in names}
         student = student.replace(denoiser=adapted(student.denoiser, adapters))
         student.calls = teacher.calls
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
