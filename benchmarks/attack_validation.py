@@ -3,10 +3,10 @@
     python benchmarks/attack_validation.py LOG.jsonl --concept weapon --target original gold uce=FOLDER \
         [--effort quick standard] [--attack NAME ...] [--set KEY=VALUE ...] [--prompts 24]
 
-``original`` knows the concept; ``gold`` was trained without it; a folder holds an erasure. Prompts that show
-the concept as they are, are attacked too, so that the share is the attack's own. First comes what each target
-draws right of 96 images a question. A finished attack is one line of the log; the same command again goes on
-where it was.
+Every attack at every effort on every target. ``original`` knows the concept; ``gold`` was trained without it;
+a folder holds an erasure. Prompts that show the concept as they are, are attacked too, so that the share is
+the attack's own. First comes what each target draws right of 96 images of each question. A finished attack is
+one line of the log; the same command again goes on where it was.
 
 A search that reads the original's text encoder alone and starts once for each prompt finds the same texts
 whatever the target: it is done for the first target, and its texts are only checked on the others.
@@ -15,8 +15,8 @@ whatever the target: it is done for the first target, and its texts are only che
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sgrace.attacks import Attack, AttackSet, Scene
 from sgrace.attacks.attack_set import Cost
 from sgrace.attacks.session import Session
 from sgrace.erasure import Erasure
+from sgrace.evaluation.requests import fingerprint
 from sgrace.evaluation.suites import N_PROMPTS
 from sgrace.metrics import Share
 from sgrace.models import DiffusionModel
@@ -37,8 +38,6 @@ from sgrace.testbeds.emoji.measure import measure, probes
 from sgrace.testbeds.loading import Loaded
 from sgrace.testbeds.scenes import prepare
 
-N_PICTURES = 96
-
 
 def on_the_original_alone(attacker: Attack[Any]) -> bool:
     """Whether it finds the same texts whatever the target."""
@@ -46,19 +45,20 @@ def on_the_original_alone(attacker: Attack[Any]) -> bool:
 
 
 def checked(scene: Scene, found: AttackSet) -> AttackSet:
-    """Texts that were found on another target, drawn and judged on this one."""
+    """Texts that were found on another target, sampled and judged on this one."""
     session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
     session.check_plain()
-    indices = [i for i in session.open if found.attempts[i].candidate]
+    candidates = {i: found.attempts[i].candidate for i in session.open}
+    texts = {i: text for i, text in candidates.items() if text}
     main = session.target.text.main
-    session.check_texts(indices, [main.content_tokens(found.attempts[i].candidate or "") for i in indices])
+    session.check_texts(list(texts), [main.content_tokens(text) for text in texts.values()])
     spent = Cost.model_validate(session.spent())
     record = found.record.model_copy(update={"spent": spent, "detector": scene.detector.identity})
     return AttackSet(session.attempts, session.tensors, torch.stack(session.images), record)
 
 
-def main() -> None:
-    """Run what is missing in the log, then print one table per effort."""
+def arguments_given() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,25 +68,23 @@ def main() -> None:
         "--target", nargs="+", default=["original", "gold"], metavar="original|gold|NAME=FOLDER"
     )
     parser.add_argument("--effort", nargs="+", default=["quick", "standard"])
-    parser.add_argument(
-        "--attack", nargs="+", default=[name for name in registry.names("attacks") if name != "none"]
-    )
+    attacks = [name for name in registry.names("attacks") if name != "none"]
+    parser.add_argument("--attack", nargs="+", default=attacks)
     parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--images", type=int, default=96, help="images of each question of the first table")
     parser.add_argument(
-        "--set",
-        dest="pairs",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings of the attack, on top of the effort's",
+        "--set", dest="pairs", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the attack"
     )
-    arguments = parser.parse_args()
-    settings, found_before = parse_pairs(arguments.pairs), dict[tuple[str, str], AttackSet]()
-    rows: list[dict[str, Any]] = (
-        [json.loads(line) for line in arguments.log.read_text().splitlines()]
-        if arguments.log.exists()
-        else []
-    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing in the log, then print one table for each effort."""
+    arguments = arguments_given()
+    settings = parse_pairs(arguments.pairs)
+    found_before: dict[tuple[str, str], AttackSet] = {}
+    lines = arguments.log.read_text().splitlines() if arguments.log.exists() else []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     original = api.load_model("emoji")
     original.set_progress_bar_config(disable=True)
 
@@ -94,16 +92,13 @@ def main() -> None:
         name, _, folder = target.partition("=")
         if name == "original":
             return original
-        return (emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)).apply(
-            original
-        )
+        erasure = emoji.gold(arguments.concept) if name == "gold" else Erasure.from_pretrained(folder)
+        return erasure.apply(original)
 
     def drawn_right(model: DiffusionModel) -> dict[str, Share]:
-        return measure(
-            model,
-            emoji.Judge.from_pretrained(emoji.path()),
-            probes(emoji.resolve(arguments.concept), N_PICTURES, seed=0),
-        )[0]
+        asked = probes(emoji.resolve(arguments.concept), arguments.images, seed=0)
+        found, _ = measure(model, emoji.Judge.from_pretrained(emoji.path()), asked)
+        return found
 
     def run(target: str, attack: str, effort: str) -> dict[str, Any]:
         model = models[target]
@@ -113,23 +108,22 @@ def main() -> None:
             "attack": attack,
             "effort": effort,
         }
-        key |= {"weights": weights[target], "settings": settings or None}
+        key |= {"weights": fingerprint(model).weights, "settings": settings or None, "n": arguments.prompts}
         for row in rows:
-            if all(row.get(name) == value for name, value in key.items()) and row["n"] == arguments.prompts:
+            if all(row.get(name) == value for name, value in key.items()):
                 return row
-        whole = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
-        scene = dataclasses.replace(whole, prompts=whole.prompts[: arguments.prompts])
+        # the table of prompts is the longest one, cut: the same prompts whatever the effort
+        scene = prepare(Loaded(model, original), arguments.concept, n_prompts=N_PROMPTS["full"]).scene
+        scene = replace(scene, prompts=scene.prompts[: arguments.prompts])
         attacker = registry.load("attacks", attack).preset(effort, settings)
         searched = found_before.get((attack, effort)) if on_the_original_alone(attacker) else None
-        found = (
-            attacker.run(scene, api.UNLIMITED, every_prompt=True)
-            if searched is None
-            else checked(scene, searched)
-        )
-        found_before[attack, effort] = searched or found
+        if searched is None:
+            found = attacker.run(scene, api.UNLIMITED, every_prompt=True)
+            found_before[attack, effort] = found
+        else:
+            found = checked(scene, searched)
         row = {
             **key,
-            "n": len(found.attempts),
             "plain": sum(a.pre for a in found.attempts),
             "attacked": sum(a.success for a in found.attempts),
             "checks": sum(a.checks for a in found.attempts),
@@ -144,7 +138,6 @@ def main() -> None:
 
     names = [target.partition("=")[0] for target in arguments.target]
     models = {target: model_of(target) for target in arguments.target}
-    weights = {target: api.fingerprint(model).weights for target, model in models.items()}
     right = [drawn_right(model) for model in models.values()]
     print(
         f"{arguments.concept}: drawn right\n\n| question | "
@@ -157,8 +150,7 @@ def main() -> None:
     for effort in arguments.effort:
         chosen = "".join(f", {name}={value}" for name, value in settings.items())
         print(
-            f"\n{arguments.concept}, {effort}{chosen}: "
-            f"prompts of {arguments.prompts} on which the attack itself succeeds\n"
+            f"\n{arguments.concept}, {effort}{chosen}: prompts of {arguments.prompts} on which the attack succeeds\n"
         )
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:

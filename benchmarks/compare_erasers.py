@@ -1,13 +1,14 @@
-"""Erasers under one protocol on the built-in model: a table per concept, and a plot of safety against harm.
+"""Erasers under one protocol on the built-in model: erase, attack, measure.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
-    ...] [--attacks NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...]
+        [--concept NAME ...]
+        [--attacks NAME ...]
 
-Each cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the
-cell's own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes
-the tables again, also of fewer attacks than were run. Several processes may share a log where their cells
-differ. The rows `original` and `gold` are the model before erasing and the one trained without the concept.
-The tables go to standard output, the plot to WORK/safety_and_harm.png.
+Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
+WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell
+is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of
+fewer attacks than were run. Several processes may share a log where their cells differ. The rows `original`
+and `gold` are the model before erasing and the one trained without the concept.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sgrace.testbeds import emoji
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
-KEPT = ("neighbours", "unrelated", "rest")
+RETAINED = ("neighbours", "unrelated", "rest")
 MEASURES = (
     "worst case",
     "worst by prompt",
@@ -43,7 +44,7 @@ MEASURES = (
     "LPIPS",
     "CLIP score",
     "seconds",
-    "UNet / text rows",
+    "denoiser / text rows",
     "MB",
 )
 REFERENCES = ("original", "gold")
@@ -131,7 +132,7 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
         if not (folder / "erasure").exists():
             python("-c", ERASE, key["concept"], key["eraser"], key["preset"], key["seed"], target)
         whole = Erasure.from_pretrained(target).recipe
-        recipe = {name: whole[name] for name in ("config", "cost", "seconds", "peak_memory_mb")}
+        recipe = whole.model_dump(mode="json", include={"config", "cost", "seconds", "peak_memory_mb"})
     result = folder / f"evaluation-{key['suite']}"
     python(
         "-m",
@@ -172,10 +173,8 @@ def mean(values: list[float]) -> float:
 
 def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     """Table cells of one row."""
-    found, plain = (
-        [cell.evaluation for cell in cells],
-        [name for name in attacks if registry.load("attacks", name).by_text],
-    )
+    found = [cell.evaluation for cell in cells]
+    plain = [name for name in attacks if registry.load("attacks", name).by_text]
     texts = [
         pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells])
         for name in attacks
@@ -193,7 +192,9 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     recipes = [cell.recipe for cell in cells if cell.recipe]
     if not recipes:
         return texts + [""] * 3
-    rows = [mean([recipe["cost"][name] for recipe in recipes]) for name in ("unet_rows", "text_encoder_rows")]
+    rows = [
+        mean([recipe["cost"][name] for recipe in recipes]) for name in ("denoiser_rows", "text_encoder_rows")
+    ]
     seconds = mean([recipe["seconds"] for recipe in recipes])
     memory = mean([recipe["peak_memory_mb"] for recipe in recipes])
     return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
@@ -210,7 +211,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def protocol_of(evaluation: Evaluation) -> str:
     """What stands beside every figure."""
-    detector, n = evaluation.detector, evaluation.worst_case.n
+    detector = evaluation.detector
+    n = evaluation.worst_case.n
     known = f"{detector['name']}, weights {detector['weights'][:8]}, threshold {detector['threshold']}"
     return f"suite {evaluation.suite}, {n} prompts, attacks' seed {evaluation.seed}; detector {known}"
 
@@ -221,11 +223,11 @@ def worst(cell: Cell, attacks: list[str]) -> Share:
 
 
 def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
-    """Place of a row in the plot: images of other concepts judged right, and prompts brought back, in %."""
-    retained = [
-        row.after.share for cell in cells for row in cell.evaluation.retention if row.question in KEPT
+    """Where the plot has the row: images of what should stay drawn right, and prompts brought back, in %."""
+    shares = [
+        row.after.share for cell in cells for row in cell.evaluation.retention if row.question in RETAINED
     ]
-    return 100 * mean(retained), 100 * mean([worst(cell, attacks).value for cell in cells])
+    return 100 * mean(shares), 100 * mean([worst(cell, attacks).value for cell in cells])
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
@@ -243,11 +245,11 @@ def is_guidance(eraser: str) -> bool:
 
     It is not ranked with the others: whoever has the model can leave the guidance out.
     """
-    return eraser in registry.names("erasers") and registry.load("erasers", eraser).form == "guidance"
+    return eraser in registry.names("erasers") and registry.load("erasers", eraser).guidance_type is not None
 
 
 def main() -> None:
-    """Fill the log, print one table per concept and make the plot."""
+    """Fill the log, print one table per concept, draw the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -271,7 +273,8 @@ def main() -> None:
             xlabel="neighbours, unrelated and rest of the prompt drawn right, %",
             ylabel="prompts shown under the worst attack, %",
         )
-        rows, points = list[tuple[str, ...]](), dict[str, tuple[float, float]]()
+        rows: list[tuple[str, ...]] = []
+        points: dict[str, tuple[float, float]] = {}
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue

@@ -1,11 +1,11 @@
-"""S-GRACE on the built-in model: every preset x concept x seed, judged on prompts that erasing never uses.
+"""S-GRACE on the built-in model: every preset, concept and seed, judged on prompts that erasing never uses.
 
     python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3]
-        [--set key=value ...]
+        [--set KEY=VALUE ...]
 
-Each finished run is one line of the log; the same command again goes on where it was. At the end prints a
-table: the share after erasing as a part of the share before, with the hits behind it, and how long the
-shortest and the longest erasure took.
+Each finished run is one line of the log; the same command again goes on where it was. At the end it prints a
+table: the share after erasing as a part of the share before, with the hits behind it, and the seconds of the
+shortest and the longest erasure.
 """
 
 from __future__ import annotations

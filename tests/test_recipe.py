@@ -14,8 +14,9 @@ from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
 from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
-from sgrace.testbeds.emoji import Judge, denoiser, training_data, vocabulary
+from sgrace.testbeds.emoji import Judge, vocabulary
 from sgrace.testbeds.emoji.clip import Clip
+from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
 from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
@@ -112,16 +113,15 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
 
     Recipe(tmp_path, "cpu", seed=0, steps=1, without="weapon").run(("clip", "denoiser"))
     export(Recipe.found_in(tmp_path), tmp_path / "gold")
-    gold, model = Erasure.from_pretrained(tmp_path / "gold"), StableDiffusion.from_pretrained(emoji.path())
-    assert gold.recipe["concepts"] == [{"name": "weapon", "kind": "harmful"}]
-    assert [stage["stage"] for stage in gold.recipe["stages"]] == ["clip", "denoiser"]
+    gold = Erasure.from_pretrained(tmp_path / "gold")
+    model = load_model_from(emoji.path())
+    assert [concept.model_dump() for concept in gold.recipe.concepts] == [
+        {"name": "weapon", "kind": "harmful"}
+    ]
+    assert [stage["stage"] for stage in gold.recipe.details["stages"]] == ["clip", "denoiser"]
     retrained = gold.apply(model)
-    pairs = {
-        "text encoder": (model.text_encoder, retrained.text_encoder),
-        "unet": (model.pipeline.unet, retrained.pipeline.unet),
-    }
-    for part, (before, after) in pairs.items():
-        old = dict(before.named_parameters())
-        new = dict(after.named_parameters())
+    for part in ("text_encoder", "unet"):
+        old = dict(model.components[part].named_parameters())
+        new = dict(retrained.components[part].named_parameters())
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
         assert {value.dtype for value in new.values()} == {torch.float32}

@@ -382,7 +382,7 @@ def test_the_commands_take_guidance_like_weights(tmp_path: Path, method: str) ->
     tiny_pipeline().save_pretrained(model)
     (tmp_path / "words.txt").write_text("church\nchapel\n\ndog, tree\nboat, house\n")
     (tmp_path / "prompts.csv").write_text("seed,prompt\n5,a photo of church\n6,church\n")
-    given = ["--knowledge", str(tmp_path / "words.txt")]
+    given = ["--words", str(tmp_path / "words.txt")]
     out = str(tmp_path / "safe")
 
     def run(*arguments: str) -> str:
@@ -392,11 +392,13 @@ def test_the_commands_take_guidance_like_weights(tmp_path: Path, method: str) ->
 
     run("erase", "church", "--model", model, "--method", method, "--out", out, *given, "--json")
     image = str(tmp_path / "a.png")
-    run("generate", "church", "--model", model, "--erasure", out, "--steps", "2", "--out", image)
+    run(
+        "generate", "church", "--model", model, "--erasure", out, "--num-inference-steps", "2", "--out", image
+    )
     scene = [out, "--prompts", str(tmp_path / "prompts.csv"), *given, "--detector", "never"]
     names = "more_seeds,noise_probe,ring_a_bell_soft"
     sets = str(tmp_path / "sets")
-    printed = run("attack", *scene, "--budget", "quick", "--attack", names, "--out", sets, "--json")
+    printed = run("attack", *scene, "--effort", "quick", "--attacks", names, "--out", sets, "--json")
     rows = json.loads(printed)["attacks"]
     per_step = {"sld": (3, 3), "safree": (2, 1)}[method]
     probe = next(row for row in rows if row["attack"] == "noise_probe")

@@ -31,7 +31,7 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
         raise unknown("device", name, [*DEVICES, "cuda:0"])
     device = torch.device(name)
     if device.type == "mps" and not torch.backends.mps.is_available():

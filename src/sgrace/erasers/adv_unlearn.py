@@ -75,19 +75,19 @@ class AdvUnlearnConfig(BaseModel):
     lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
-_NUDITY: dict[str, Any] = {"retain_weight": 0.3}
-_EMOJI: dict[str, Any] = {
+_NUDITY_PRESET: dict[str, Any] = {"retain_weight": 0.3}
+_EMOJI_PRESET: dict[str, Any] = {
     "n_retain": 95, "pool": 96, "num_inference_steps": 10, "retain_weight": 3.0, "attack_steps": 4,
     "attack_lr": 0.005, "warm_up": 30, "iterations": 100, "batch": 8, "retain_batch": 12, "lr": 2e-4,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-nudity": _NUDITY,
+    "paper-sd14-nudity": _NUDITY_PRESET,
     "paper-sd14-style": {},
     "paper-sd14-object": {},
-    "as-released": {**_NUDITY, "accumulate": True, "count_words": True},
-    "emoji": _EMOJI,
-    "emoji-contexts": {**_EMOJI, "n_prompts": 48},
+    "as-released": {**_NUDITY_PRESET, "accumulate": True, "count_words": True},
+    "emoji": _EMOJI_PRESET,
+    "emoji-contexts": {**_EMOJI_PRESET, "n_prompts": 48},
 }
 
 

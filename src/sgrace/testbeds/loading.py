@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict
 
 from .._util import registry
 from .._util.errors import InputError, unknown
+from .._util.text import shown
 from ..concept import Concept, Kind
 from ..erasure import Erasure
 from ..models import DiffusionModel
@@ -118,8 +119,8 @@ def load_target(
     folder = None if isinstance(model, DiffusionModel | Erasure) else _erasure_folder(model)
     own = model if isinstance(model, Erasure) else None
     if folder is not None:
-        own = Erasure.from_pretrained(folder)
-    more = [each if isinstance(each, Erasure) else Erasure.from_pretrained(each) for each in erasures]
+        own = read_erasure(folder)
+    more = [each if isinstance(each, Erasure) else read_erasure(each) for each in erasures]
 
     before: DiffusionModel | None
     if own is not None:
@@ -156,17 +157,28 @@ def load_erased(
     Raises:
         InputError: something cannot be read, or an erasure does not fit.
     """
-    found = [Erasure.from_pretrained(folder) for folder in erasures]
+    found = [read_erasure(folder) for folder in erasures]
     loading = options or LoadOptions()
     takes_base = name is None and bool(found)
     model = (
         load_base(found[0], erasures[0], options=loading)
         if takes_base
-        else load_model(name or "emoji", **loading)
+        else load_model("emoji" if name is None else name, **loading)
     )
     for erasure in found:
         model = erasure.apply(model, force=force)
     return model
+
+
+def read_erasure(folder: Path) -> Erasure:
+    """A saved erasure.
+
+    Raises:
+        InputError: the folder is none, or a part of it is not usable.
+    """
+    if not _exists(folder / RECIPE):
+        raise InputError(f"{shown(folder)} is no erasure: it has no {RECIPE}.")
+    return Erasure.from_pretrained(folder)
 
 
 def load_base(

@@ -139,13 +139,13 @@ class SGraceConfig(BaseModel):
         return self
 
 
-_V1: dict[str, Any] = {
+_V1_PRESET: dict[str, Any] = {
     "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8,
     "clean_share": 0.0, "attack_lr": 0.005, "erase_weight": 1.0, "n_retain": 8, "near_share": 0.0,
 }  # fmt: skip
 
 #: What the published configurations set for a kind of concept (church, Van Gogh, nudity).
-PUBLISHED_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
+PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
     "object": {
         "words_min": 3, "words_max": 20, "random_ids": 0, "similarity_weight": 1.0, "retain_weight": 1.0,
         "parameter_weight": 0.2,
@@ -162,13 +162,14 @@ PUBLISHED_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {
-        **_V1, "latent_timestep": "count_from_noise", "attack_target": "initial_noise",
+        **_V1_PRESET, "latent_timestep": "count_from_noise", "attack_target": "initial_noise",
         "feature_position": "last_content", "attack_optimizer": "sign_adam", "projection": "none",
         "carry": True, "keep_bare_name": False, "retain_words": "raw", "erase_target": "opposite",
         "match_positions": "one", "lr": 1e-5,
     },
     "corrected": {
-        **_V1, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one", "lr": 1e-4,
+        **_V1_PRESET, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one",
+        "lr": 1e-4,
     },
     "replacement": {},
 }  # fmt: skip

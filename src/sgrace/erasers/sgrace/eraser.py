@@ -17,7 +17,7 @@ from ...concept import Kind
 from ...models import Tokens
 from .._shared.student import TextStudent
 from ..base import Change, Eraser, Job, Need
-from .config import DEFAULT_PRESET, PRESETS, PUBLISHED_BY_KIND, SGraceConfig
+from .config import DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND, SGraceConfig
 from .constants import Constants
 from .samples import Adversary, Samples
 
@@ -54,7 +54,7 @@ class SGrace(Eraser[SGraceConfig]):
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
         """What the published configurations set for a kind of concept."""
-        return {} if preset == DEFAULT_PRESET else PUBLISHED_BY_KIND[kind]
+        return {} if preset == DEFAULT_PRESET else PUBLISHED_PRESET_BY_KIND[kind]
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.
