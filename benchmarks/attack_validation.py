@@ -150,7 +150,8 @@ def main() -> None:
     for effort in arguments.effort:
         chosen = "".join(f", {name}={value}" for name, value in settings.items())
         print(
-            f"\n{arguments.concept}, {effort}{chosen}: prompts of {arguments.prompts} on which the attack succeeds\n"
+            f"\n{arguments.concept}, {effort}{chosen}: "
+            f"prompts of {arguments.prompts} on which the attack succeeds\n"
         )
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:

@@ -98,7 +98,7 @@ class ImageClassifier(Detector):
     def scores(self, images: Tensor) -> Tensor:
         """Images of any size; the model's own processor resizes them."""
         arrays = to_arrays(images)
-        logits = self.model(**self.processor(list(arrays), return_tensors="pt")).logits
+        logits: Tensor = self.model(**self.processor(list(arrays), return_tensors="pt")).logits
         if self.top_k is None:
             return logits.softmax(1)[:, self.class_ids].sum(1).clamp(max=1)
         best = logits.topk(self.top_k, dim=1).indices

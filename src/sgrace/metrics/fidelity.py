@@ -23,15 +23,18 @@ def fid(real: Tensor, generated: Tensor) -> float:
     root_r = _covariance_root(real)
     root_g = _covariance_root(generated)
     # trace of (cov_r cov_g)^(1/2) without a matrix root: the sum of the singular values of root_r root_g^T
-    shared = torch.linalg.svdvals(root_r @ root_g.T).sum()
+    shared: Tensor = torch.linalg.svdvals(root_r @ root_g.T).sum()
     between = (real.mean(0) - generated.mean(0)).square().sum()
     return (between + root_r.square().sum() + root_g.square().sum() - 2 * shared).item()
 
 
 def _covariance_root(x: Tensor) -> Tensor:
     """``r`` of ``min(n, d)`` rows with ``r^T r`` the covariance of ``x`` ``(n, d)``."""
-    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
-    return centred if len(x) <= x.shape[1] else torch.linalg.qr(centred, mode="r").R
+    centred: Tensor = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    if len(x) <= x.shape[1]:
+        return centred
+    root: Tensor = torch.linalg.qr(centred, mode="r").R
+    return root
 
 
 def kid(real: Tensor, generated: Tensor) -> float:

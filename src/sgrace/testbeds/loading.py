@@ -117,20 +117,19 @@ def load_target(
     """
     loading = options or LoadOptions()
     folder = None if isinstance(model, DiffusionModel | Erasure) else _erasure_folder(model)
-    own = model if isinstance(model, Erasure) else None
-    if folder is not None:
-        own = read_erasure(folder)
+    loaded = model if folder is None else read_erasure(folder)
+    own = loaded if isinstance(loaded, Erasure) else None
     more = [each if isinstance(each, Erasure) else read_erasure(each) for each in erasures]
 
     before: DiffusionModel | None
-    if own is not None:
+    if isinstance(loaded, Erasure):
         before = (
-            _loaded(original, loading) if original is not None else load_base(own, folder, options=loading)
+            _loaded(original, loading) if original is not None else load_base(loaded, folder, options=loading)
         )
-        target = own.apply(before, force=force)
+        target = loaded.apply(before, force=force)
     else:
         before = None if original is None else _loaded(original, LoadOptions(**{**loading, "revision": None}))
-        target = _loaded(model, loading)
+        target = _loaded(loaded, loading)
         if more and before is None:
             before = target  # it is the model before these erasures
     for each in more:
@@ -187,7 +186,7 @@ def load_base(
     """The model that an erasure was made from, in the revision of the options, else of the erasure."""
     given = options or LoadOptions()
     revision = given.get("revision") or erasure.recipe.base.revision
-    return load_model(base_of(erasure, folder), **{**given, "revision": revision})
+    return load_model(base_of(erasure, folder), **LoadOptions(**{**given, "revision": revision}))
 
 
 def _loaded(model: Model, options: LoadOptions) -> DiffusionModel:

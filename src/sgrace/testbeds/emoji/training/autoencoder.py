@@ -60,12 +60,13 @@ def train_autoencoder(
         noisy = latents + 0.05 * torch.randn(latents.shape, generator=generator).to(device)
         rebuilt = autoencoder.decode(noisy).sample
         edge_error = sum(F.l1_loss(a, b) for a, b in zip(_edges(rebuilt), _edges(images), strict=True))
-        return (
+        error: Tensor = (
             F.l1_loss(rebuilt, images)
             + F.mse_loss(rebuilt, images)
             + edge_error
             + 1e-3 * latents.square().mean()
         )
+        return error
 
     loss = train("autoencoder", autoencoder, loss_at, schedule, work)
     return autoencoder, loss

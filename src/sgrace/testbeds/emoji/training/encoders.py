@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
     )
     bpe.train_from_iterator([t.lower() for t in text], trainer)
     learned = json.loads(bpe.to_str())["model"]
-    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned["merges"]]
+    merges: list[Any] = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned["merges"]]
     words = dict.fromkeys(sorted(learned["vocab"], key=learned["vocab"].get))
     words |= dict.fromkeys(f"{letter}</w>" for letter in pre_tokenizers.ByteLevel.alphabet())
     vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -51,7 +52,8 @@ def export(recipe: Recipe, out: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(partial)
     clip = recipe.clip()
-    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**clip.config.vision_config.to_dict()))
+    settings: Any = clip.config.vision_config
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings.to_dict()))
     vision.vision_model.load_state_dict(clip.vision_model.state_dict())
     vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
     vision.half().save_pretrained(partial / "image_encoder")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
@@ -140,7 +141,7 @@ class Recipe:
         self._finish("tokenizer", partial)
 
     def _clip(self) -> float:
-        initial = (
+        initial: Any = (
             CLIPModel.from_pretrained(start)
             if (start := self._initial("clip"))
             else new_clip(self.tokenizer(), self.seed)
@@ -167,7 +168,7 @@ class Recipe:
 
     def _denoiser(self) -> float:
         text_encoder = self.text_encoder()
-        width = self.clip().config.text_config.hidden_size
+        width = text_encoder.config.hidden_size
         start = self._initial("denoiser")
         initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
         denoiser, loss = train_denoiser(
@@ -266,18 +267,22 @@ class Recipe:
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""
-        return CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+        return tokenizer
 
     def clip(self) -> CLIPModel:
         """The trained pair of encoders."""
-        return CLIPModel.from_pretrained(self.work / "clip").eval()
+        clip: CLIPModel = CLIPModel.from_pretrained(self.work / "clip").eval()
+        return clip
 
     def text_encoder(self) -> CLIPTextModel:
         """The trained text encoder alone."""
         clip = self.clip()
-        encoder = CLIPTextModel(CLIPTextConfig(**clip.config.text_config.to_dict()))
+        settings: Any = clip.config.text_config
+        encoder = CLIPTextModel(CLIPTextConfig(**settings.to_dict()))
         encoder.load_state_dict(clip.text_model.state_dict())
-        return encoder.eval().requires_grad_(False)
+        encoder.eval().requires_grad_(False)
+        return encoder
 
     def autoencoder(self) -> AutoencoderTiny:
         """The trained autoencoder."""

@@ -124,7 +124,7 @@ def validate_judge(judge: Judge, model: DiffusionModel, data: EmojiData) -> list
     images = to_float(data.images[pictures])
     label = data.label[pictures]
     style = data.style[pictures]
-    vae = model.components["vae"]
+    vae: Any = model.components["vae"]
     with torch.no_grad():
         rebuilt = torch.cat(
             [vae.decode(vae.encode(chunk).latents).sample.clamp(-1, 1) for chunk in images.split(64)]
