@@ -1,6 +1,7 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
+    ...]
         [--attacks NAME ...]
 
 Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
@@ -35,7 +36,16 @@ ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inv
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
 RETAINED = ("neighbours", "unrelated", "rest")
 MEASURES = (
-    "worst case", "worst by prompt", *QUESTIONS, "FID", "KID", "LPIPS", "CLIP score", "seconds", "denoiser / text rows", "MB",
+    "worst case",
+    "worst by prompt",
+    *QUESTIONS,
+    "FID",
+    "KID",
+    "LPIPS",
+    "CLIP score",
+    "seconds",
+    "denoiser / text rows",
+    "MB",
 )  # fmt: skip
 REFERENCES = ("original", "gold")
 
@@ -49,7 +59,7 @@ class Row(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Row:
-        """``NAME[:PRESET[:SEEDS]]``; the preset made for the built-in model, or the default where the method has only one; one seed."""
+        """``NAME[:PRESET[:SEEDS]]``; by default the preset of the built-in model, or the only one, and one seed."""
         eraser, _, rest = text.partition(":")
         preset, _, seeds = rest.partition(":")
         if eraser not in REFERENCES:
@@ -78,7 +88,8 @@ class Cell(NamedTuple):
 ERASE = """
 import sys, sgrace
 concept, method, preset, seed, folder = sys.argv[1:]
-sgrace.erase(sgrace.load_model("emoji"), concept, method=method, preset=preset, seed=int(seed)).save_pretrained(folder)
+model = sgrace.load_model("emoji")
+sgrace.erase(model, concept, method=method, preset=preset, seed=int(seed)).save_pretrained(folder)
 """
 
 
@@ -220,7 +231,7 @@ def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names in a column beside the plot, in the dots' order from below, each with a line to its dot: dots lie on each other."""
+    """Names in a column beside the plot, in the dots' order, each with a line to its dot."""
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
         place = (1.04, i / max(1, len(points) - 1))
@@ -230,7 +241,7 @@ def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 
 def is_guidance(eraser: str) -> bool:
-    """Whether it steers the sampling and changes no weights: not to be ranked with those that do, as whoever has the model can leave it."""
+    """Whether it steers the sampling and changes no weights: who has the model can leave it out."""
     return eraser in registry.names("erasers") and registry.load("erasers", eraser).guidance_type is not None
 
 
@@ -277,7 +288,8 @@ def main() -> None:
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
         print(
-            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(('', 'seeds', *attacks, *MEASURES), rows)}",
+            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n"
+            f"{table(('', 'seeds', *attacks, *MEASURES), rows)}",
             flush=True,
         )
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)

@@ -1,6 +1,7 @@
 """S-GRACE on the built-in model: every preset, concept and seed, judged on prompts that erasing never uses.
 
-    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set KEY=VALUE ...]
+    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set
+    KEY=VALUE ...]
 
 Each finished run is one line of the log; the same command again goes on where it was. At the end it prints a
 table: the share after erasing as a part of the share before, with the hits behind it, and the seconds of the
@@ -92,7 +93,8 @@ def main() -> None:
                     after[question][0] += hits
                     after[question][1] += n
             cells = [
-                f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} ({after[q][0]}/{after[q][1]})"
+                f"{Share(*after[q]).value / max(Share(*before[q]).value, 1e-9):.0%} "
+                f"({after[q][0]}/{after[q][1]})"
                 for q in QUESTIONS
             ]
             seconds = sorted(row["seconds"] for row in found)

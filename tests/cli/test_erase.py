@@ -1,4 +1,4 @@
-"""``sgrace erase`` on a real pipeline of small size: what it writes, what it says, and what bad input leaves behind."""
+"""``sgrace erase`` on a small real pipeline: what it writes and says, and what bad input leaves behind."""
 
 from __future__ import annotations
 
