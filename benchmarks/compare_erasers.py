@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Row:
-        """``NAME[:PRESET[:SEEDS]]``; by default the preset of the built-in model, or the only one; one seed."""
+        """``NAME[:PRESET[:SEEDS]]``; by default the built-in model's preset or the only one, and one seed."""
         eraser, _, rest = text.partition(":")
         preset, _, seeds = rest.partition(":")
         if eraser not in REFERENCES:
