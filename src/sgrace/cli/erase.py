@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 N_SHOWN = 12  # images of each question on the contact sheet
 IMAGES = "before_after.png"
 SCORES = "scores.json"
+UNKNOWN_KIND = "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them."
 #: Questions of the contact sheet, as their rows are labelled.
 ROWS = {"target": "{}", "neighbours": "near {}", "unrelated": "unrelated"}
 
