@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# one process a core, one thread a process; the tests of a module stay together, as they share models
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help demo format lint types test test-fast docs bench
@@ -31,10 +33,10 @@ types: .venv/ready  ## check types
 	$(BIN)/mypy
 
 test: lint types  ## everything that CI checks
-	$(BIN)/pytest
+	$(TESTS)
 
 test-fast: .venv/ready  ## the tests that take seconds, without style and types
-	$(BIN)/pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 docs: .venv/ready  ## write the generated tables of the documents anew
 	$(BIN)/python docs/tables.py

@@ -254,5 +254,5 @@ def test_broken_results(home: Home, here: Path, what: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["erase"], ["erase", "church"], ["emoji", "nonsense"], ["info", "nonsense"]]
 )
-def test_wrong_command_lines(here: Path, arguments: list[str]) -> None:
+def test_wrong_command_lines(arguments: list[str]) -> None:
     assert_refused(sgrace(*arguments))

@@ -18,7 +18,15 @@ from sgrace._util.hashing import sha256
 from sgrace.cli import main
 from sgrace.concept import Concept
 from sgrace.erasers._shared.prompts import joined_phrases
-from sgrace.erasers.safree import SAFREE, SAFREEGuidance, Variants, orthonormal, projected_away, variants
+from sgrace.erasers.safree import (
+    SAFREE,
+    SAFREEGuidance,
+    SAFREESampling,
+    Variants,
+    orthonormal,
+    projected_away,
+    variants,
+)
 from sgrace.erasers.sld import SLD, SLDConfig, SLDGuidance, SLDSampling, safety_term
 from sgrace.erasure import Erasure
 from sgrace.evaluation.requests import fingerprint
@@ -247,9 +255,12 @@ def test_a_prompt_is_filtered_for_its_first_steps(model: DiffusionModel, words: 
     span = safree_of(safe).tensors["span"]
     turned = projected_away(cond.prompt_embeds, found, span, 0.01, onward=True).prompt_embeds.float()
     assert ((turned - cond.prompt_embeds).abs().amax((1, 2)) > 1e-3).all()
-    common = {"num_inference_steps": 4, "guidance_scale": 2.0}
-    half = model.denoise(noise, cond.with_embeds(turned), uncond, stop=2, **common)
-    expected = model.denoise(half.latents, cond, uncond, start=2, **common).latents
+    half = model.denoise(
+        noise, cond.with_embeds(turned), uncond, num_inference_steps=4, guidance_scale=2.0, stop=2
+    )
+    expected = model.denoise(
+        half.latents, cond, uncond, num_inference_steps=4, guidance_scale=2.0, start=2
+    ).latents
     torch.testing.assert_close(denoised(safe, noise, cond, 4), expected, atol=1e-5, rtol=1e-4)
     each = denoised_each(safe, noise, cond, 4, [1, 4])
     torch.testing.assert_close(each[1:], expected[1:], atol=1e-5, rtol=1e-4)
@@ -318,6 +329,7 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: DiffusionMode
     cond = encode(safe, "a photo of church", "chapel", "dog tree boat")
     guidance = safree_of(safe)
     sampling = guidance.sampling(safe, cond, cond[[0]], 2.0, 200)
+    assert isinstance(sampling, SAFREESampling)
     without = variants(model, cond, leave_out=False)
     change = projected_away(cond.prompt_embeds, without, guidance.tensors["span"], 0.01).change
     # ten steps of fifty are forty of two hundred

@@ -51,7 +51,7 @@ def test_maps_are_the_ones_that_the_layer_used(model: DiffusionModel) -> None:
         hook.remove()
     assert len(maps) == len(layers) == 4
     for weights, value, output in zip(maps, values, outputs, strict=True):
-        heads = value.unflatten(-1, (weights.shape[1], -1)).transpose(1, 2)
+        heads = value.view(*value.shape[:2], weights.shape[1], -1).transpose(1, 2)
         torch.testing.assert_close((weights @ heads).transpose(1, 2).flatten(2), output, atol=1e-5, rtol=1e-4)
     model.predict(latents, T500, cond)
     assert len(maps) == 4, "nothing is read after the block"

@@ -44,7 +44,8 @@ def choose_device(name: str) -> torch.device:
 def _check_cuda(device: torch.device) -> None:
     if not torch.cuda.is_available():
         raise InputError(
-            f"PyTorch finds no CUDA device for --device {device}; use --device auto or --device cpu, or install a CUDA build of PyTorch."
+            f"PyTorch finds no CUDA device for --device {device}; use --device auto or --device cpu, or "
+            "install a CUDA build of PyTorch."
         )
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:

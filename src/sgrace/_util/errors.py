@@ -17,7 +17,10 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Input that can be used, though not as it stands. The command line prints it as one line on standard error."""
+    """Input that can be used, though not as it stands.
+
+    The command line prints it as one line on standard error.
+    """
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:

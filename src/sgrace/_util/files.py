@@ -92,7 +92,8 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         InputError: the folder holds something else or another request's results, or cannot be written.
     """
-    note, made = path / REQUEST, _missing_parents(path)
+    note = path / REQUEST
+    made = _missing_parents(path)
     if _is_file(note):
         if names := _differences(read_json(note), json.loads(json_text(request))):
             differences = ", ".join(names)

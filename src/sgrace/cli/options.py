@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .._util.errors import InputError
-from .types import COUNTS, KINDS, SEEDS, ConceptName, DetectorName
+from .types import COUNTS, KINDS, ConceptName, DetectorName, Seed
 
 if TYPE_CHECKING:
     from ..testbeds.loading import Loaded, LoadOptions
@@ -22,7 +22,7 @@ FILE = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no progress bars.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only, and no progress bars.")
 SEED = click.option(
-    "--seed", default=0, show_default=True, type=SEEDS, help="The same seed gives the same result."
+    "--seed", default=0, show_default=True, type=Seed(), help="The same seed gives the same result."
 )
 KIND = click.option("--kind", type=click.Choice(KINDS), help="Kind of the concept; a testbed knows it.")
 ERASURES = click.option(

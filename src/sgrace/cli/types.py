@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,9 +15,20 @@ from .._util.errors import InputError, unknown
 KINDS = ("object", "style", "harmful")
 EFFORTS = ("quick", "standard", "full")
 #: Random generators take seeds of 64 bits; attacks and tables count on from the given one.
-SEEDS = click.IntRange(0, 2**63 - 1)
+MAX_SEED = 2**63 - 1
 #: Counts of anything. What is larger is a slip of the keyboard.
 COUNTS = click.IntRange(1, 10**6)
+
+
+class Seed(click.ParamType):
+    """A seed; help texts do not print its largest value."""
+
+    name = "seed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """The number."""
+        found: int = click.IntRange(0, MAX_SEED).convert(value, param, ctx)
+        return found
 
 
 class PluginName(click.ParamType):

@@ -32,18 +32,17 @@ RESNET_50 = "microsoft/resnet-50"
 
 
 class ImageClassifierOptions(Options):
-    """Options of :class:`ImageClassifier`.
+    """Options of :class:`ImageClassifier`."""
 
-    Attributes:
-        source: folder or hub id of an image-classification model; default ResNet-50 with the ids of the
-            literature.
-        class_ids: outputs that show the concept, separated by commas.
-        top_k: rank that one of them must reach; 0 compares their probability with the threshold.
-    """
-
-    source: str = RESNET_50
-    class_ids: Annotated[tuple[int, ...], Listed] = ()
-    top_k: int = Field(1, ge=0)
+    source: str = Field(RESNET_50, description="Folder or hub id of an image-classification model.")
+    class_ids: Annotated[tuple[int, ...], Listed] = Field(
+        (), description="Outputs that show the concept, by comma; default: the ids of the literature."
+    )
+    top_k: int = Field(
+        1,
+        ge=0,
+        description="Rank that one of them must reach; 0 compares their probability with the threshold.",
+    )
 
 
 class ImageClassifier(Detector):

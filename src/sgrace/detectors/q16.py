@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,15 +22,10 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 class Q16Options(Options):
-    """Options of :class:`Q16`.
+    """Options of :class:`Q16`."""
 
-    Attributes:
-        vectors: safetensors file with the two vectors.
-        clip: folder or hub id of the CLIP they were learned on.
-    """
-
-    vectors: Path | None = None
-    clip: str = CLIP
+    vectors: Path | None = Field(None, description="File of the two vectors.")
+    clip: str = Field(CLIP, description="Folder or hub id of the CLIP that they were learned on.")
 
 
 class Q16(Detector):

@@ -31,14 +31,16 @@ class AdvUnlearnConfig(BaseModel):
         0,
         ge=0,
         le=100_000,
-        description="Prompts of each concept, of its related words in its contexts; 0 for the concept's own prompt only.",
+        description="Prompts of each concept, of its related words in its contexts; 0 for the concept's own "
+        "prompt only.",
     )
     n_retain: int = Field(243, ge=1, le=100_000, description="Retain prompts, over all concepts.")
     pool: int = Field(
         1000,
         ge=1,
         le=100_000,
-        description="Partial samples of the concepts, and as many of the retain prompts; at least one of each prompt.",
+        description="Partial samples of the concepts, and as many of the retain prompts; at least one of "
+        "each prompt.",
     )
     num_inference_steps: int = Field(
         50, ge=1, le=1000, description="Length of the schedule of the partial samples."
@@ -53,7 +55,8 @@ class AdvUnlearnConfig(BaseModel):
     )
     attack: Literal["adam", "sign_adam"] = Field(
         "adam",
-        description="The attack is Adam on the gradient, or on its sign, which is the release's fast variant.",
+        description="The attack is Adam on the gradient, or on its sign, which is the release's fast "
+        "variant.",
     )
     attack_steps: int = Field(
         30, ge=0, le=1000, description="Steps of each attack; 0 switches the attack off."
@@ -65,7 +68,8 @@ class AdvUnlearnConfig(BaseModel):
     )
     count_words: bool = Field(
         False,
-        description="Reproduce the release, which counts words instead of tokens, so that the prefix overwrites tokens of the prompt.",
+        description="Reproduce the release, which counts words instead of tokens, so that the prefix "
+        "overwrites tokens of the prompt.",
     )
     iterations: int = Field(1000, ge=0, le=1_000_000, description="Training steps.")
     batch: int = Field(1, ge=1, le=1024, description="Samples of the concepts in a training step.")

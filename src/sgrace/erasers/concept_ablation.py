@@ -1,4 +1,4 @@
-"""Concept Ablation (Kumari et al., arXiv 2303.13516): prompts of the concept learn the output of a replacement's prompts."""
+"""Concept Ablation (Kumari et al., arXiv 2303.13516): the concept's prompts learn a replacement's output."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ from .base import Change, Eraser, Job, Need
 
 
 class ConceptAblationConfig(BaseModel):
-    """Settings; defaults are those of the release for styles and objects, with batches of 8 as on its two GPUs."""
+    """Settings; defaults are those of the release for styles and objects.
+
+    Batches are of 8, as on the release's two GPUs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["text_kv", "attention"] = Field("text_kv", description="Parameters that are trained.")
     pairs: Literal["replace", "add"] = Field(
         "replace",
-        description="The concept's prompt is the replacement's with another word, or with the concept added to it.",
+        description="The concept's prompt is the replacement's with another word, or with the concept added "
+        "to it.",
     )
     replacement: str = Field(
         "",
-        description="Word of the replacement's prompts. If empty: the concept's first replacement to `replace`, all "
-        "unrelated words to `add` to.",
+        description="Word of the replacement's prompts. If empty: the concept's first replacement to "
+        "`replace`, all unrelated words to `add` to.",
     )
     words: Names = Field(
         "name", description="The concept's prompts use its name only, or its related words too."
@@ -67,13 +71,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {},
     "paper-sd14-style": {"pairs": "add"},
     "paper-sd14-nudity": {
-        "site": "attention", "pairs": "add", "replacement": "person", "avoid": True, "retain_weight": 1.0, "n_prompts": 1000,
-        "iterations": 400, "lr": 6.4e-5,
+        "site": "attention", "pairs": "add", "replacement": "person", "avoid": True, "retain_weight": 1.0,
+        "n_prompts": 1000, "iterations": 400, "lr": 6.4e-5,
     },
     "paper-sd14-noise-based": {"target": "noise"},
     "emoji": {
-        "words": "related", "retain_weight": 1.0, "n_images": 128, "num_inference_steps": 15, "guidance_scale": 2.5,
-        "iterations": 50, "lr": 5e-4,
+        "words": "related", "retain_weight": 1.0, "n_images": 128, "num_inference_steps": 15,
+        "guidance_scale": 2.5, "iterations": 50, "lr": 5e-4,
     },
 }  # fmt: skip
 
@@ -88,7 +92,9 @@ class Pair:
 
 
 class ConceptAblation(Eraser[ConceptAblationConfig]):
-    """Regression of the output for the concept's prompt onto the output, at the same latents, for the replacement's prompt.
+    """Regression of the output for the concept's prompt onto the output for the replacement's prompt.
+
+    Both outputs are at the same latents.
 
     The teacher is the network as it is at that step, without gradient. Of several concepts each has an equal
     part of the pairs.

@@ -28,7 +28,8 @@ class DESConfig(BaseModel):
         6911,
         ge=1,
         le=100_000,
-        description="Prompts of the concepts, and at most as many retain prompts (there may be fewer unrelated words).",
+        description="Prompts of the concepts, and at most as many retain prompts (there may be fewer "
+        "unrelated words).",
     )
     shift: float = Field(
         200.0,

@@ -1,4 +1,7 @@
-"""EraseDiff (Wu et al., arXiv 2401.05779): minimise the retain loss subject to the constraint that the concept is unlearned."""
+"""EraseDiff (Wu et al., arXiv 2401.05779): minimise the retain loss while the concept is unlearned.
+
+That the concept is unlearned is the constraint.
+"""
 
 from __future__ import annotations
 
@@ -23,34 +26,39 @@ class EraseDiffConfig(RelabelConfig):
     margin: float | None = Field(
         None,
         ge=0,
-        description="If given, the weight is max(margin - cos, 0), with the cosine between the two losses' gradients.",
+        description="If given, the weight is max(margin - cos, 0), with the cosine between the two losses' "
+        "gradients.",
     )
     inner_passes: int = Field(
         0,
         ge=0,
         le=100,
-        description="Passes of descent on the forget loss alone before each pass, as released; their steps are undone.",
+        description="Passes of descent on the forget loss alone before each pass, as released; their steps "
+        "are undone.",
     )
 
 
-_NUDITY: dict[str, Any] = {
-    "site": "not_text_attention", "replacement": "pokemon", "retain": "person wearing clothes", "batch": 16, "iterations": 160,
+_NUDITY_PRESET: dict[str, Any] = {
+    "site": "not_text_attention", "replacement": "pokemon", "retain": "person wearing clothes", "batch": 16,
+    "iterations": 160,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-nudity": _NUDITY,
+    "paper-sd14-nudity": _NUDITY_PRESET,
     "paper-sd14-object": {"replacement": "pokemon", "batch": 16, "iterations": 60},
-    "adaptive": {**_NUDITY, "margin": 1.0},
-    "as-released": {**_NUDITY, "inner_passes": 2, "first_batch_only": True},
+    "adaptive": {**_NUDITY_PRESET, "margin": 1.0},
+    "as-released": {**_NUDITY_PRESET, "inner_passes": 2, "first_batch_only": True},
     "emoji": {
-        "site": "not_text_attention", "words": "related", "n_images": 96, "num_inference_steps": 15, "guidance_scale": 2.5,
-        "iterations": 160, "lr": 2e-5, "margin": 1.0,
+        "site": "not_text_attention", "words": "related", "n_images": 96, "num_inference_steps": 15,
+        "guidance_scale": 2.5, "iterations": 160, "lr": 2e-5, "margin": 1.0,
     },
 }  # fmt: skip
 
 
 class EraseDiff(Eraser[EraseDiffConfig]):
-    """Adam on ``L_retain + weight (L_forget - L_forget*)``, where ``L_forget*`` is the minimum of the forget loss alone.
+    """Adam on ``L_retain + weight (L_forget - L_forget*)``.
+
+    ``L_forget*`` is the minimum of the forget loss alone.
 
     ``L_forget*`` is a constant to the gradient, so the method does not compute it.
 
@@ -126,7 +134,10 @@ class ConstrainedGradients(NamedTuple):
 def constrained_gradients(
     losses: RelabelLosses, parameters: Sequence[Tensor], weight: float, margin: float | None
 ) -> ConstrainedGradients:
-    """Gradients with the given weight or, with a margin, with ``max(margin - cos(d retain, d forget), 0)``."""
+    """Gradients with a weight: the given one or, with a margin, one from the gradients themselves.
+
+    With a margin the weight is ``max(margin - cos(d retain, d forget), 0)``.
+    """
     if margin is None:
         return ConstrainedGradients(
             list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight

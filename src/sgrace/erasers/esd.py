@@ -1,4 +1,7 @@
-"""ESD, Erased Stable Diffusion (Gandikota et al., arXiv 2303.07345): the denoiser learns to steer away from the concept."""
+"""ESD, Erased Stable Diffusion (Gandikota et al., arXiv 2303.07345).
+
+The denoiser learns to steer away from the concept.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +33,20 @@ class ESDConfig(PartialSamplesConfig):
 
     site: Literal["x", "x-strict", "u", "self-attention", "all"] = Field(
         "x",
-        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all others (u).",
+        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all "
+        "others (u).",
     )
     lr: float = Field(5e-5, gt=0, le=1, description="Learning rate of Adam.")
 
 
-_COMPVIS: dict[str, Any] = {
+_COMPVIS_PRESET: dict[str, Any] = {
     "form": "A", "negative_guidance": 1.0, "sample_from": "edited", "iterations": 1000, "lr": 1e-5,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-style": {**_COMPVIS, "site": "x"},
-    "paper-sd14-nudity": {**_COMPVIS, "site": "u"},
-    "paper-sd14-object": {**_COMPVIS, "site": "u"},
+    "paper-sd14-style": {**_COMPVIS_PRESET, "site": "x"},
+    "paper-sd14-nudity": {**_COMPVIS_PRESET, "site": "u"},
+    "paper-sd14-object": {**_COMPVIS_PRESET, "site": "u"},
     "release-2025": {},
     "emoji": {
         "negative_guidance": 3.0,
@@ -56,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class ESD(Eraser[ESDConfig]):
-    """Train the model's prediction for the concept towards ``eps('') - g (eps(c) - eps(''))`` of the original.
+    """Train the prediction for the concept towards ``eps('') - g (eps(c) - eps(''))`` of the original.
 
     The weights of the mixture sum to one, so it is exact for noise and for velocity. Of several concepts one
     is picked for each sample. Needs the concepts' names only.

@@ -1,4 +1,7 @@
-"""Forget-Me-Not (Zhang et al., arXiv 2303.17591): images of the concept stop attending to the concept's tokens."""
+"""Forget-Me-Not (Zhang et al., arXiv 2303.17591): images of the concept ignore its tokens.
+
+The attention to the concept's tokens is trained away.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,15 @@ class ForgetMeNotConfig(BaseModel):
     )
     text_end: TextEnd = Field(
         "first",
-        description="End tokens that count as the concept's: none, the first, or all, which in Stable Diffusion 1 are the padding as well.",
+        description="End tokens that count as the concept's: none, the first, or all, which in Stable "
+        "Diffusion 1 are the padding as well.",
     )
     inversion_steps: int = Field(
         500,
         ge=0,
         le=100_000,
-        description="Steps of learning four tokens that stand for the concept in the place of its words; 0 keeps the words.",
+        description="Steps of learning four tokens that stand for the concept in the place of its words; 0 "
+        "keeps the words.",
     )
     n_images: int = Field(32, ge=1, le=100_000, description="Images of the concepts.")
     num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
@@ -63,14 +68,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cross-attention": {"site": "text_attention"},
     "as-released": {"text_end": "all"},
     "emoji": {
-        "site": "text_attention", "words": "related", "inversion_steps": 0, "n_images": 128, "num_inference_steps": 15,
-        "guidance_scale": 2.5, "text_end": "none", "iterations": 240, "batch": 8, "lr": 2e-4,
+        "site": "text_attention", "words": "related", "inversion_steps": 0, "n_images": 128,
+        "num_inference_steps": 15, "guidance_scale": 2.5, "text_end": "none", "iterations": 240, "batch": 8,
+        "lr": 2e-4,
     },
 }  # fmt: skip
 
 
 class ForgetMeNot(Eraser[ForgetMeNotConfig]):
-    """Descent on ``|A[:, concept's tokens]|_F``, the attention of noised images of the concept, over all layers, heads and places.
+    """Descent on ``|A[:, concept's tokens]|_F``, the attention of noised images of the concept.
+
+    The norm is over all layers, heads and places.
 
     No loss retains the rest; steps and rate are meant to be tuned for each concept. Several concepts take
     turns among the images.
@@ -143,7 +151,10 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
 def attention_norm(
     maps: Sequence[Float[Tensor, "batch _ _ length"]], marks: Bool[Tensor, "batch length"]
 ) -> Tensor:
-    """Frobenius norm of the maps' marked columns, of all layers, heads and places together; the mean over the batch."""
+    """Frobenius norm of the maps' marked columns, the mean over the batch.
+
+    One norm for all layers, heads and places together.
+    """
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
     return torch.stack(squares).sum(0).sqrt().mean()
 
@@ -151,7 +162,10 @@ def attention_norm(
 def concept_marks(
     model: DiffusionModel, prompts: Sequence[WordPrompt], text_end: TextEnd
 ) -> Bool[Tensor, "batch length"]:
-    """Positions that count as the concept's: its word's tokens, and the end tokens that ``text_end`` names."""
+    """Positions that count as the concept's.
+
+    Its word's tokens, and the end tokens that ``text_end`` names.
+    """
     main = model.text.main
     marks = torch.zeros(len(prompts), main.length, dtype=torch.bool)
     if not prompts:
@@ -175,7 +189,10 @@ def with_learned_word(prompt: WordPrompt) -> WordPrompt:
 def learned_conditioning(
     job: Job, prompts: Sequence[WordPrompt], latents: Tensor, config: ForgetMeNotConfig
 ) -> Conditioning:
-    """Textual inversion: the prompts with the embeddings of each concept's four tokens learned from its images."""
+    """Textual inversion: the prompts with learned embeddings.
+
+    The embeddings of each concept's four tokens are learned from its images.
+    """
     model = job.model
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}
     start = model.text.main.embed(torch.tensor([firsts[place] for place in range(len(firsts))]))

@@ -34,7 +34,8 @@ class HiRMConfig(BaseModel):
     scale: float = Field(
         1.0,
         ge=0,
-        description="Factor of the random vector, of the replacement's embeddings, or of the subtracted direction.",
+        description="Factor of the random vector, of the replacement's embeddings, or of the subtracted "
+        "direction.",
     )
     replacement: str = Field(
         "", description="Replacement concept; the first one of the concept's words, if empty."

@@ -1,4 +1,7 @@
-"""MACE (Lu et al., arXiv 2403.06135): closed-form edits around a concept's tokens, low-rank adapters for the tokens themselves."""
+"""MACE (Lu et al., arXiv 2403.06135): closed-form edits and low-rank adapters.
+
+The edits act on what stands around a concept's tokens, the adapters on the tokens themselves.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ class MACEConfig(BaseModel):
 
     replacement: str = Field(
         "",
-        description="Phrase that takes the concept's place in the text around it; its first replacement, if empty.",
+        description="Phrase that takes the concept's place in the text around it; its first replacement, if "
+        "empty.",
     )
     words: Names = Field(
         "name", description="The prompts use the concept's name only, or its related words too."
@@ -45,7 +49,8 @@ class MACEConfig(BaseModel):
     ridge: float = Field(
         1e3,
         gt=0,
-        description="Pull of both closed forms towards the matrices before them; the published 0 for nudity is singular.",
+        description="Pull of both closed forms towards the matrices before them; the published 0 for nudity "
+        "is singular.",
     )
     refine_retain: float = Field(
         0.0, ge=0, description="Weight of the retained prompts in the first closed form."
@@ -77,26 +82,33 @@ class MACEConfig(BaseModel):
     max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
 
 
-_NUDITY: dict[str, Any] = {
-    "replacement": "a person wearing clothes", "words": "related", "ridge": 1e-2, "refine_retain": 7e-7, "fuse_retain": 7e-7,
-    "iterations": 120, "importance": False,
+_NUDITY_PRESET: dict[str, Any] = {
+    "replacement": "a person wearing clothes", "words": "related", "ridge": 1e-2, "refine_retain": 7e-7,
+    "fuse_retain": 7e-7, "iterations": 120, "importance": False,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"replacement": "ground"},
-    "paper-sd14-nudity": _NUDITY,
-    "paper-sd14-style": {"replacement": "art", "lr": 1e-4, "mask": "none", "refine_retain": 8.0, "fuse_retain": 8.0},
-    "as-released-nudity": {**_NUDITY, "refine_retain": 7e-7**2},  # the release applies the weight twice in the first closed form
+    "paper-sd14-nudity": _NUDITY_PRESET,
+    "paper-sd14-style": {
+        "replacement": "art", "lr": 1e-4, "mask": "none", "refine_retain": 8.0, "fuse_retain": 8.0,
+    },
+    # the release applies the weight twice in the first closed form
+    "as-released-nudity": {**_NUDITY_PRESET, "refine_retain": 7e-7**2},
     "emoji": {
-        "words": "related", "n_prompts": 200, "ridge": 10.0, "refine_retain": 3.0, "fuse_retain": 10.0, "n_images": 32,
-        "num_inference_steps": 15, "guidance_scale": 2.5, "batch": 8, "iterations": 30, "lr": 1e-3,
+        "words": "related", "n_prompts": 200, "ridge": 10.0, "refine_retain": 3.0, "fuse_retain": 10.0,
+        "n_images": 32, "num_inference_steps": 15, "guidance_scale": 2.5, "batch": 8, "iterations": 30,
+        "lr": 1e-3,
     },
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A prompt with the concept in the positions ``start .. stop``; ``replaced`` has the replacement in ``start .. replaced_stop``."""
+    """A prompt with the concept in the positions ``start .. stop``.
+
+    ``replaced`` has the replacement in ``start .. replaced_stop``.
+    """
 
     text: str
     start: int
@@ -224,10 +236,9 @@ class MACE(Eraser[MACEConfig]):
         config = self.config
         teacher = job.model
         student = teacher.with_denoiser_parameters(refined)
-        layers = [name.removesuffix(".weight") for name in refined]
-        adapters = {
-            name: LowRank(student.denoiser.get_submodule(name), config.rank, job.generator) for name in layers
-        }
+        layers = student.sites.layers(self.site)
+        names = [name.removesuffix(".weight") for name in refined]
+        adapters = {name: LowRank(layers[name], config.rank, job.generator) for name in names}
         student = student.replace(denoiser=adapted(student.denoiser, adapters))
         student.calls = teacher.calls
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
@@ -261,7 +272,10 @@ def attention_loss(
     masks: Bool[Tensor, "batch 1 side side"],
     tokens: Bool[Tensor, "batch tokens"],
 ) -> Tensor:
-    """``sum over layers of |A[places in the mask, concept's tokens]|_F``, all heads in one norm, mean over the batch."""
+    """``sum over layers of |A[places in the mask, concept's tokens]|_F``.
+
+    All heads are in one norm; the result is the mean over the batch.
+    """
     total = torch.zeros(len(tokens), device=tokens.device)
     for layer in maps:
         # (batch, heads, places, tokens): only places inside the mask and the concept's tokens count
@@ -272,7 +286,10 @@ def attention_loss(
 
 
 def timestep_chances(n: int, *, importance: bool) -> Float[Tensor, " n"]:
-    """Unnormalised chances of the timesteps ``0 .. n - 1``: ``s(50 (f - 0.2)) - s(50 (f - 0.4))`` at the fraction f, or equal."""
+    """Unnormalised chances of the timesteps ``0 .. n - 1``.
+
+    Equal, or ``s(50 (f - 0.2)) - s(50 (f - 0.4))`` at the fraction f.
+    """
     if not importance:
         return torch.ones(n)
     t = torch.arange(n) * 1000 / n  # the paper's formula is in thousandths of the schedule
@@ -288,7 +305,9 @@ def concept_tokens(phrases: Sequence[Phrase], length: int) -> Bool[Tensor, "n le
 def phrases_of(
     model: DiffusionModel, config: MACEConfig, target: Target, generator: torch.Generator
 ) -> list[Phrase]:
-    """At most ``n_prompts`` prompts of a concept, each beside the one with the replacement; the plain name comes first.
+    """At most ``n_prompts`` prompts of a concept, each beside the one with the replacement.
+
+    The plain name comes first.
 
     Raises:
         InputError: there is no replacement.
@@ -311,7 +330,10 @@ def phrases_of(
 
 
 def other_embeds(texts: Texts, phrases: Sequence[Phrase]) -> Pairs:
-    """Embeddings of all tokens but the concept's, and those in their place beside the replacement, cut to equal length."""
+    """Embeddings of all tokens but the concept's, and those in their place beside the replacement.
+
+    Both are cut to equal length.
+    """
     own: list[Tensor] = []
     replaced: list[Tensor] = []
     before = texts(phrase.text for phrase in phrases).prompt_embeds

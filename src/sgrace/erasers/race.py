@@ -1,4 +1,4 @@
-"""RACE (Kim et al., arXiv 2405.16341): ESD, trained on under prompt embeddings that are attacked at one timestep."""
+"""RACE (Kim et al., arXiv 2405.16341): ESD against prompt embeddings that are attacked at one timestep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class RACEConfig(ESDConfig):
         1000,
         ge=0,
         le=1_000_000,
-        description="The first so many of the iterations are plain ESD; the paper starts from a finished ESD.",
+        description="The first so many of the iterations are plain ESD; the paper starts from a finished "
+        "ESD.",
     )
     radius: float = Field(
         0.1, ge=0, description="Reach of the attack in each coordinate of the prompt embeddings."
@@ -31,23 +32,25 @@ class RACEConfig(ESDConfig):
     )
 
 
-_PAPER: dict[str, Any] = {
+_PAPER_PRESET: dict[str, Any] = {
     "form": "A", "negative_guidance": 1.0, "sample_from": "edited", "iterations": 2000, "lr": 1e-5,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-sd14-style": {**_PAPER, "site": "x"},
-    "paper-sd14-nudity": {**_PAPER, "site": "u"},
-    "paper-sd14-object": {**_PAPER, "site": "u"},
+    "paper-sd14-style": {**_PAPER_PRESET, "site": "x"},
+    "paper-sd14-nudity": {**_PAPER_PRESET, "site": "u"},
+    "paper-sd14-object": {**_PAPER_PRESET, "site": "u"},
     "emoji": {
-        "site": "u", "iterations": 150, "plain_iterations": 75, "attack_steps": 2, "radius": 0.3, "batch": 8, "pool": 96,
-        "lr": 5e-4, "num_inference_steps": 15,
+        "site": "u", "iterations": 150, "plain_iterations": 75, "attack_steps": 2, "radius": 0.3, "batch": 8,
+        "pool": 96, "lr": 5e-4, "num_inference_steps": 15,
     },
 }  # fmt: skip
 
 
 class RACE(ESD):
-    """ESD under attack: ``min_W max_d |eps_W(x, c + d) - target|^2``, with ``d`` found by sign gradients within a box.
+    """ESD under attack: ``min_W max_d |eps_W(x, c + d) - target|^2``.
+
+    Sign gradients within a box find ``d``.
 
     The attack moves the prompt embeddings so that the student predicts the noise from which the sample came.
 

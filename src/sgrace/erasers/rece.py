@@ -1,4 +1,4 @@
-"""RECE (Gong et al., arXiv 2407.12383): UCE, then again and again on the embedding that still brings the concept back."""
+"""RECE (Gong et al., arXiv 2407.12383): UCE, repeated on embeddings that still bring the concept back."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RECEConfig(UCEConfig):
     recover_ridge: float = Field(0.1, gt=0, description="Pull of the derived embedding towards zero.")
     together: bool = Field(
         False,
-        description="Every edit starts from the original and is of the concept and all embeddings derived so far. "
-        "As published (false), it starts from the edit before and is of the last derived embeddings alone, "
-        "and the concept itself may come back.",
+        description="Every edit starts from the original and is of the concept and all embeddings derived so "
+        "far. As published (false), it starts from the edit before and is of the last derived embeddings "
+        "alone, and the concept itself may come back.",
     )
 
 
@@ -34,8 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {"epochs": 1, "recover_ridge": 1e-3, "replacement": "art"},
     "paper-sd14-object": {"epochs": 1, "recover_ridge": 1e-3, "replacement": " "},
     "emoji": {
-        "epochs": 3, "words": "related", "n_retain": 200, "retain": "prompts", "retain_weight": 1.0, "positions": "tail",
-        "together": True,
+        "epochs": 3, "words": "related", "n_retain": 200, "retain": "prompts", "retain_weight": 1.0,
+        "positions": "tail", "together": True,
     },
 }  # fmt: skip
 
@@ -46,7 +46,9 @@ def recovering_embeds(
     prompt_embeds: Float[Tensor, "n width"],
     ridge: float,
 ) -> Float[Tensor, "n width"]:
-    """Embeddings for which the edited matrices return most nearly what the original ones return for ``prompt_embeds``.
+    """Embeddings that make the edited matrices return what the original ones return.
+
+    The original ones read ``prompt_embeds``; the match is the nearest there is.
 
     ``c' = (sum W'^T W' + ridge I)^-1 (sum W'^T W) c``, over all matrices; in float64.
     """

@@ -1,4 +1,7 @@
-"""Receler (Huang et al., arXiv 2311.17717): adapters after the cross-attention steer away from the concept, also under attack."""
+"""Receler (Huang et al., arXiv 2311.17717): adapters after the cross-attention steer away from the concept.
+
+They are trained to do so under attack, too.
+"""
 
 from __future__ import annotations
 
@@ -67,14 +70,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-style": {},
     "paper-sd14-object": {},
     "emoji": {
-        "sample_from": "frozen", "pool": 96, "iterations": 100, "batch": 8, "num_inference_steps": 15, "rank": 32, "lr": 2e-3,
-        "negative_guidance": 2.0, "outside_weight": 0.03, "attack_steps": 2,
+        "sample_from": "frozen", "pool": 96, "iterations": 100, "batch": 8, "num_inference_steps": 15,
+        "rank": 32, "lr": 2e-3, "negative_guidance": 2.0, "outside_weight": 0.03, "attack_steps": 2,
     },
 }  # fmt: skip
 
 
 class Receler(Eraser[RecelerConfig]):
-    """One set of adapters for all concepts, trained towards ESD's target under prompts that an adversary extends.
+    """One set of adapters for all concepts, trained towards ESD's target.
+
+    An adversary extends the prompts.
 
     Each iteration picks one concept, whose adversary keeps its embeddings from one to the next. The adapters
     are not linear, so no weights can carry them. The release's flag for a later start of the adversary has no
@@ -137,7 +142,9 @@ class Receler(Eraser[RecelerConfig]):
 
 
 class Adversary:
-    """Prompt embeddings after a concept's tokens under which the denoiser with adapters gives the original's output for the concept.
+    """Prompt embeddings after a concept's tokens that bring the concept back.
+
+    Under them the denoiser with adapters gives the original's output for the concept.
 
     Args:
         model: its text encoder's sizes and tokens count.
@@ -162,7 +169,10 @@ class Adversary:
         self.tokens = ((places >= start) & (places < self.end))[None]
 
     def extend(self, cond: Conditioning) -> Conditioning:
-        """The concept's prompt with the adversary's own embeddings after its tokens, or as it is where it takes no steps."""
+        """The concept's prompt with the adversary's own embeddings after its tokens.
+
+        As it is where the adversary takes no steps.
+        """
         if self.config.attack_steps == 0:
             return cond
         own = cond.prompt_embeds
@@ -197,7 +207,10 @@ def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[list[Tensor]]:
 
 
 def outside(added: Sequence[Float[Tensor, "batch _ _"]], mask: Bool[Tensor, "batch 1 side side"]) -> Tensor:
-    """``mean over layers of |e (1 - M)|^2 / |1 - M|``: squares of the additions outside of the mask, by place."""
+    """``mean over layers of |e (1 - M)|^2 / |1 - M|``: the additions outside of the mask.
+
+    Squares are by place.
+    """
     total = torch.zeros((), device=mask.device)
     for layer in added:
         # (batch, places, width): a place counts with all its channels

@@ -1,4 +1,7 @@
-"""SAFREE (Yoon et al., arXiv 2410.12761): tokens that lead a prompt to the concept are projected away from it in the first steps."""
+"""SAFREE (Yoon et al., arXiv 2410.12761): trigger tokens are projected away from the concept.
+
+In the first steps of sampling only.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,18 @@ class SAFREEConfig(BaseModel):
         0.01,
         ge=-1,
         le=100,
-        description="Margin of the trigger test. A token is a trigger if removing it moves the prompt at least 1 + alpha "
-        "times as far from the concept's subspace as removing an average other token.",
+        description="Margin of the trigger test. A token is a trigger if removing it moves the prompt at "
+        "least 1 + alpha times as far from the concept's subspace as removing an average other token.",
     )
     removal: Literal["masked", "left-out"] = Field(
         "masked",
-        description="Remove a token by masking it, as published, or by leaving it out, for encoders that read no mask.",
+        description="Remove a token by masking it, as published, or by leaving it out, for encoders that "
+        "read no mask.",
     )
     reach: Literal["triggers", "onward"] = Field(
         "triggers",
-        description="Project the trigger tokens only, as published, or all that follows them too, end and padding "
-        "included: a causal encoder has passed the triggers' meaning on to them.",
+        description="Project the trigger tokens only, as published, or all that follows them too, end and "
+        "padding included: a causal encoder has passed the triggers' meaning on to them.",
     )
     middle: float = Field(
         5.333,
@@ -66,9 +70,11 @@ class SAFREEConfig(BaseModel):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {},
     "paper-sd14-style": {"words": "name", "middle": 5.5, "slope": 3.5},
-    "as-released": {"negative": True},  # its script feeds the phrases as the negative prompt, and its figures have both
+    # its script feeds the phrases as the negative prompt, and its figures have both
+    "as-released": {"negative": True},
     "emoji": {
-        "alpha": 0.2, "removal": "left-out", "reach": "onward", "filter_steps": 50, "middle": -10.0, "negative": True,
+        "alpha": 0.2, "removal": "left-out", "reach": "onward", "filter_steps": 50, "middle": -10.0,
+        "negative": True,
     },
 }  # fmt: skip
 
@@ -107,7 +113,9 @@ class SAFREESampling(Sampling):
 
 
 class SAFREEGuidance(Guidance[SAFREEConfig]):
-    """Holds an orthonormal basis of the concept's span, ``span`` ``(rank, width)``, and a negative prompt, if any.
+    """Holds an orthonormal basis of the concept's span, and a negative prompt, if any.
+
+    The basis is ``span`` ``(rank, width)``.
 
     What is filtered is read from the source of a conditioning: token rows, or input embeddings in their
     place. Prompt embeddings without a source are sampled as they are.
@@ -129,7 +137,10 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         return [row for row, place in enumerate(end.tolist()) if place > 1]
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
-        """As classifier-free guidance, and one row through the text encoder for each token of each filtered prompt."""
+        """As classifier-free guidance, and more of the text encoder.
+
+        The text encoder reads one row for each token of each filtered prompt.
+        """
         text_rows = 0
         if rows := self.filtered_rows(model, cond):
             assert cond.source is not None
@@ -183,7 +194,9 @@ class Variants(NamedTuple):
 
 @torch.no_grad()
 def variants(model: Steerable, cond: Conditioning, *, leave_out: bool) -> Variants:
-    """Encode each prompt once for each of its tokens, without that token; all in one call of the text encoder.
+    """Encode each prompt once for each of its tokens, without that token.
+
+    All in one call of the text encoder.
 
     A token is masked, or left out; then what follows moves up, with padding after it.
     """
@@ -211,7 +224,10 @@ def variants(model: Steerable, cond: Conditioning, *, leave_out: bool) -> Varian
 
 
 class Projected(NamedTuple):
-    """Projected prompt embeddings, and how far they are from the prompt's own: ``1 - cos``, mean over its tokens."""
+    """Projected prompt embeddings, and how far they are from the prompt's own.
+
+    The distance is ``1 - cos``, the mean over the prompt's tokens.
+    """
 
     prompt_embeds: Float[Tensor, "n length width"]
     change: Float[Tensor, " n"]

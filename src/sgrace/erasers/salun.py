@@ -1,4 +1,7 @@
-"""SalUn (Fan et al., arXiv 2310.12508): only the weights that matter most to the concept learn another output for it."""
+"""SalUn (Fan et al., arXiv 2310.12508): the weights that matter most to the concept relearn it.
+
+Only these weights learn another output for the concept.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"retain_weight": 0.5, "iterations": 500},
     "as-released": {**_NUDITY, "first_batch_only": True},
     "emoji": {
-        "words": "related", "n_images": 96, "num_inference_steps": 15, "guidance_scale": 2.5, "iterations": 80, "lr": 5e-5,
-        "mask_share": 0.3, "retain_weight": 3.0,
+        "words": "related", "n_images": 96, "num_inference_steps": 15, "guidance_scale": 2.5,
+        "iterations": 80, "lr": 5e-5, "mask_share": 0.3, "retain_weight": 3.0,
     },
 }  # fmt: skip
 
 
 class SalUn(Eraser[SalUnConfig]):
-    """Relabelling of the salient weights: those with the largest gradients of the guided denoising loss on the concept's images.
+    """Relabelling of the salient weights.
+
+    Those with the largest gradients of the guided denoising loss on the concept's images.
 
     The gradients are summed over one pass through the images; Adam then moves only the weights of the mask.
 
@@ -96,7 +101,10 @@ class SalUn(Eraser[SalUnConfig]):
         )
 
     def gradients(self, student: Student, data: RelabelData) -> list[Tensor]:
-        """Gradient of the guided denoising loss over one pass through the concept's images, one tensor for each parameter."""
+        """Gradient of the guided denoising loss over one pass through the concept's images.
+
+        One tensor for each parameter.
+        """
         total = [torch.zeros_like(parameter, device=student.model.device) for parameter in student.parameters]
         for _ in range(self.config.batches_a_pass):
             loss = guided_loss(
@@ -117,7 +125,10 @@ def guided_loss(model: DiffusionModel, batch: RelabelBatch, uncond: Conditioning
 
 
 def saliency_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Boolean masks of the ``share`` of largest magnitudes among all gradients together; ties with the last of them are in."""
+    """Boolean masks of the ``share`` of largest magnitudes among all gradients together.
+
+    Ties with the last of them are in.
+    """
     magnitudes = torch.cat([gradient.abs().flatten() for gradient in gradients])
     keep = max(1, round(share * len(magnitudes)))
     threshold = magnitudes.kthvalue(len(magnitudes) - keep + 1).values

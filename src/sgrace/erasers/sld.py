@@ -1,4 +1,7 @@
-"""SLD, Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): each step of sampling is pushed away from the concept's text."""
+"""SLD, Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105).
+
+Each step of sampling is pushed away from the concept's text.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ class SLDConfig(BaseModel):
 
     text: str = Field(
         "",
-        description="Text that sampling is steered away from. If empty: the concepts' names and as many of their related "
-        "words as the text encoder can read.",
+        description="Text that sampling is steered away from. If empty: the concepts' names and as many of "
+        "their related words as the text encoder can read.",
     )
     warm_up: int = Field(
         10,
@@ -59,7 +62,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class SLDSampling(Sampling):
-    """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` of :func:`safety_term` and its momentum.
+    """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` and its momentum.
+
+    :func:`safety_term` gives ``g``.
 
     The outputs ``e`` are the model's own, noise as in the paper or velocity: the mixture is exact for both,
     and only the scale and the threshold then mean differences of velocity.
@@ -135,7 +140,10 @@ class SLDGuidance(Guidance[SLDConfig]):
 
 
 def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:
-    """``m (safety - uncond)``, with ``m = min(scale |prompt - safety|, 1)`` where ``prompt - safety < threshold``, and 0 elsewhere."""
+    """``m (safety - uncond)``, where ``prompt - safety < threshold``, and 0 elsewhere.
+
+    ``m`` is ``min(scale |prompt - safety|, 1)``.
+    """
     difference = prompt - safety
     strength = torch.where(
         difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference)

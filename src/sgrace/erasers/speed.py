@@ -42,7 +42,8 @@ class SPEEDConfig(BaseModel):
     threshold: float = Field(
         0.1,
         ge=0,
-        description="Eigenvalue of the retained embeddings' second moment below which a direction is free to be edited.",
+        description="Eigenvalue of the retained embeddings' second moment below which a direction is free to "
+        "be edited.",
     )
     ridge: float = Field(1.0, gt=0, description="Pull towards the matrix before the edit.")
     slack: float = Field(
@@ -50,13 +51,15 @@ class SPEEDConfig(BaseModel):
     )
     select: bool = Field(
         True,
-        description="Retain only embeddings that an edit without constraints would move more than the average.",
+        description="Retain only embeddings that an edit without constraints would move more than the "
+        "average.",
     )
     n_variants: int = Field(
         10,
         ge=0,
         le=1000,
-        description="Noisy variants of each retained embedding, selected likewise, along the direction that the matrix reads least.",
+        description="Noisy variants of each retained embedding, selected likewise, along the direction that "
+        "the matrix reads least.",
     )
 
 
@@ -86,7 +89,9 @@ class Plan:
 
 
 class SPEED(Eraser[SPEEDConfig]):
-    """One solve for each matrix, in the null space of what it must retain. Several concepts go into one solve.
+    """One solve for each matrix, in the null space of what it must retain.
+
+    Several concepts go into one solve.
 
     Cost: four calls of the text encoder, two with ``positions=all``; no denoiser, no gradients.
     """
@@ -183,7 +188,9 @@ def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) ->
 def constrained_change(
     plan: Plan, projector: Tensor, ridge: float, slack: float
 ) -> Float[Tensor, "width width"]:
-    """X such that ``W + W X`` is the edit: ``X = (C_r - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, ``N = P (C_t P + ridge I)^-1``.
+    """X such that ``W + W X`` is the edit.
+
+    ``X = (C_r - C_t) [N - N K (K^T N K + slack I)^-1 K^T N]``, with ``N = P (C_t P + ridge I)^-1``.
 
     ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no
     constraint: hence the pseudo-inverse.

@@ -1,4 +1,7 @@
-"""SPM (Lyu et al., arXiv 2312.16145): adapters of rank one steer away from the concept, and are anchored to do nothing elsewhere."""
+"""SPM (Lyu et al., arXiv 2312.16145): adapters of rank one steer away from the concept.
+
+They are anchored to do nothing elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +65,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-nudity": {"keep_adapters": True},
     "merged": {},
     "emoji": {
-        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15, "retain_weight": 0.3,
-        "n_retain": 1, "lr": 3e-3, "warm_up": 10, "cycles": 1,
+        "sample_from": "frozen", "pool": 96, "iterations": 150, "batch": 8, "num_inference_steps": 15,
+        "retain_weight": 0.3, "n_retain": 1, "lr": 3e-3, "warm_up": 10, "cycles": 1,
     },
 }  # fmt: skip
 
 
 class SPM(Eraser[SPMConfig]):
-    """One set of low-rank adapters for each concept, trained apart, then added to the weights of the transformers.
+    """One set of low-rank adapters for each concept, trained apart.
+
+    They are then added to the weights of the transformers.
 
     With ``keep_adapters`` they stay beside the weights and are scaled for each prompt by the cosine of its
     prompt embeddings and the concept's (Facilitated Transport).
@@ -98,7 +103,8 @@ class SPM(Eraser[SPMConfig]):
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`; needs the concepts' names only."""
         adapters = [self._train(job, concept) for concept in job.concepts]
-        trained = sum(p.numel() for own in adapters for adapter in own.values() for p in adapter.parameters())
+        layers = [adapter for own in adapters for adapter in own.values()]
+        trained = sum(p.numel() for layer in layers for p in layer.parameters())
         if self.config.keep_adapters:
             return Change(
                 adapter=Adapter("gated", gated_tensors(job.model, job.concepts, adapters)), trained=trained
@@ -129,9 +135,10 @@ class SPM(Eraser[SPMConfig]):
 @torch.no_grad()
 def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
     """The weights of the layers with every concept's adapters added, by name."""
+    layers = model.sites.layers("transformer")
     weights = {}
     for name in adapters[0]:
-        weight = model.denoiser.get_submodule(name).weight
+        weight = layers[name].weight
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
         weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
@@ -141,7 +148,10 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
 def gated_tensors(
     model: DiffusionModel, concepts: Sequence[Concept], adapters: Sequence[Mapping[str, LowRank]]
 ) -> dict[str, Tensor]:
-    """The adapters as they are, a set for each concept, with the concept's prompt embeddings: see :func:`gated`."""
+    """The adapters as they are, a set for each concept.
+
+    Each has the concept's prompt embeddings: see :func:`gated`.
+    """
     prompt_embeds = model.encode([concept.prompt for concept in concepts]).prompt_embeds
     tensors = {f"{place}/states": own.clone() for place, own in enumerate(prompt_embeds)}
     for place, own in enumerate(adapters):
@@ -154,7 +164,9 @@ def gated_tensors(
 def spm_loss(
     teacher: DiffusionModel, student: DiffusionModel, samples: Samples, retained: Conditioning, weight: float
 ) -> Tensor:
-    """``mean |student(x, c) - target|^2 + weight mean |student(x, r) - teacher(x, r)|^2``; a call of each network.
+    """``mean |student(x, c) - target|^2 + weight mean |student(x, r) - teacher(x, r)|^2``.
+
+    One call of each network.
 
     Args:
         teacher: the original.
@@ -186,7 +198,10 @@ def random_conditioning(concept: Conditioning, n: int, generator: torch.Generato
 def random_embeds(
     concept: Float[Tensor, "1 length width"], n: int, generator: torch.Generator
 ) -> Float[Tensor, "n length width"]:
-    """Random prompt embeddings, 0.8 to 1.2 times as long as the concept's; each is accepted with the chance ``1 - cos`` to the concept."""
+    """Random prompt embeddings, 0.8 to 1.2 times as long as the concept's.
+
+    Each is accepted with the chance ``1 - cos`` to the concept.
+    """
     own = concept.cpu()
     size = own.norm()
     found: list[Tensor] = []

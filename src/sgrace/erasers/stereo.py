@@ -1,4 +1,4 @@
-"""STEREO (Srivatsan et al., arXiv 2408.16807): words that bring the concept back are searched first, then all are erased at once."""
+"""STEREO (Srivatsan et al., arXiv 2408.16807): search words that bring the concept back, then erase all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from .esd import SITES
 
 
 class STEREOConfig(PartialSamplesConfig):
-    """Settings; ``iterations``, ``batch`` and ``lr`` are those of the erasure at the end, defaults those of the release for nudity."""
+    """Settings; defaults are those of the release for nudity.
+
+    ``iterations``, ``batch`` and ``lr`` are those of the erasure at the end.
+    """
 
     negative_guidance: float = Field(1.0, gt=0, description="g of the target in the search, as in ESD.")
     sample_from: Literal["frozen", "edited"] = Field(
@@ -35,7 +38,8 @@ class STEREOConfig(PartialSamplesConfig):
     )
     site: Literal["x", "x-strict", "u", "self-attention", "all"] = Field(
         "u",
-        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all others (u).",
+        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all "
+        "others (u).",
     )
     rounds: int = Field(2, ge=0, le=100, description="Words that are searched for each concept.")
     search_iterations: int = Field(
@@ -49,7 +53,8 @@ class STEREOConfig(PartialSamplesConfig):
     inversion_lr: float = Field(5e-3, gt=0, le=1, description="Learning rate of such a step.")
     words: Names = Field(
         "name",
-        description="The contexts and the images from which words are learned use the name only, or its related words too.",
+        description="The contexts and the images from which words are learned use the name only, or its "
+        "related words too.",
     )
     n_images: int = Field(500, ge=1, le=100_000, description="Images of the concepts.")
     image_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
@@ -66,8 +71,8 @@ class STEREOConfig(PartialSamplesConfig):
     )
     anchors: Literal["scenes", "unrelated", "replacement"] = Field(
         "scenes",
-        description="Prompts of unrelated words with the concept added, as in the release; prompts of unrelated words; or "
-        "the word's own prompt with the replacement in the word's place.",
+        description="Prompts of unrelated words with the concept added, as in the release; prompts of "
+        "unrelated words; or the word's own prompt with the replacement in the word's place.",
     )
     n_anchors: int = Field(
         200,
@@ -85,9 +90,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"rounds": 4},
     "as-released": {"erase_weight": 3.0},
     "emoji": {
-        "site": "x", "n_contexts": 48, "anchors": "replacement", "sample_from": "frozen", "pool": 64, "num_inference_steps": 10,
-        "words": "related", "n_images": 64, "image_steps": 10, "image_guidance": 2.5, "search_iterations": 40, "search_lr": 1e-4,
-        "inversion_steps": 40, "inversion_batch": 8, "inversion_lr": 0.05, "iterations": 100, "batch": 8, "lr": 2e-4,
+        "site": "x", "n_contexts": 48, "anchors": "replacement", "sample_from": "frozen", "pool": 64,
+        "num_inference_steps": 10, "words": "related", "n_images": 64, "image_steps": 10,
+        "image_guidance": 2.5, "search_iterations": 40, "search_lr": 1e-4, "inversion_steps": 40,
+        "inversion_batch": 8, "inversion_lr": 0.05, "iterations": 100, "batch": 8, "lr": 2e-4,
     },
 }  # fmt: skip
 
@@ -249,7 +255,9 @@ class STEREO(Eraser[STEREOConfig]):
 
 @dataclass
 class WordsSampler(PartialSampler):
-    """Samples of all words of the concepts in all their contexts, with one target for all words of a concept in a context.
+    """Samples of all words of the concepts in all their contexts.
+
+    All words of a concept in a context have one target.
 
     Attributes:
         bank: the words; ``cond`` holds all of them.
@@ -263,7 +271,10 @@ class WordsSampler(PartialSampler):
     n_anchors: int = field(kw_only=True)
 
     def targets(self, latents: Tensor, timesteps: Float[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
-        """The robust target at samples of some of the words; one call of the teacher for the words, an anchor and the empty prompt."""
+        """The robust target at samples of some of the words.
+
+        One call of the teacher for the words, an anchor and the empty prompt.
+        """
         bank = self.bank
         concept = picks // (len(bank.words) * bank.n_contexts)
         place = picks % bank.n_contexts

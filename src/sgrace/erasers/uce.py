@@ -1,4 +1,7 @@
-"""UCE, Unified Concept Editing (Gandikota et al., arXiv 2308.14761): a closed-form edit of the cross-attention keys and values."""
+"""UCE, Unified Concept Editing (Gandikota et al., arXiv 2308.14761).
+
+A closed-form edit of the cross-attention keys and values.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class UCEConfig(BaseModel):
     )
     positions: Literal["last", "tail"] = Field(
         "last",
-        description="Edit and retain the last content token only, or all positions from there on (release of 2023).",
+        description="Edit and retain the last content token only, or all positions from there on (release of "
+        "2023).",
     )
     erase_weight: float = Field(1.0, gt=0, description="Weight of the erased prompts.")
     retain_weight: float = Field(1.0, ge=0, description="Weight of the retained prompts.")
@@ -63,7 +67,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class UCE(Eraser[UCEConfig]):
-    """One linear solve for all key and value matrices: ``W' c_concept = W c_replacement`` and ``W' c_retained = W c_retained``.
+    """One linear solve for all key and value matrices.
+
+    ``W' c_concept = W c_replacement`` and ``W' c_retained = W c_retained``.
 
     Several concepts go into one solve. The result does not depend on the seed.
 

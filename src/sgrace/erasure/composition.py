@@ -76,8 +76,8 @@ def check_fit(erasure: Parts, model: DiffusionModel) -> None:
             )
     if erasure.guidance is not None and model.guidance is not None:
         raise InputError(
-            f"This model is steered by {model.guidance.name} already, and it takes only one; erase all concepts "
-            "together, or use a method that changes weights."
+            f"This model is steered by {model.guidance.name} already, and it takes only one; erase all "
+            "concepts together, or use a method that changes weights."
         )
 
 

@@ -165,7 +165,8 @@ class Recipe(_Part):
         version = raw.get("schema_version", 1)
         if version not in (1, VERSION):
             raise InputError(
-                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and {VERSION}; update sgrace."
+                f"{shown(path)}: schema_version is {str(version)[:20]}, but this sgrace reads 1 and "
+                f"{VERSION}; update sgrace."
             )
         try:
             return cls(**(_Version1(**raw).upgraded() if version == 1 else raw))

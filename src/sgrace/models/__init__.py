@@ -1,7 +1,9 @@
 """Model families behind one interface; only ``families`` knows the classes of diffusers."""
 
-from .base import Calls, DiffusionModel, PartialSample, PartialSamples
+from .base import DiffusionModel
 from .conditioning import Conditioning, PromptSource, Tokens
+from .parts import Calls
+from .schedule import PartialSample, PartialSamples
 from .text import TextEncoder, TextStack
 
 __all__ = [

@@ -16,12 +16,17 @@ from .sites import Sites
 
 
 def near(parameter: Tensor, x: Tensor) -> Tensor:
-    """A parameter on the device of ``x``, in its own precision: adapters in training are float32 and stay where they were made."""
+    """A parameter on the device of ``x``, in its own precision.
+
+    Adapters in training are float32 and stay where they were made.
+    """
     return parameter.to(x.device)
 
 
 class LowRank(nn.Module):
-    """What is added to a layer's output: ``up(down(x))``, of a low rank; nothing as long as ``up`` is zero, as it is at first.
+    """What is added to a layer's output: ``up(down(x))``, of a low rank.
+
+    Nothing as long as ``up`` is zero, as it is at first.
 
     Args:
         layer: a linear or convolution layer, of which shapes, stride and padding are taken.
@@ -69,7 +74,9 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
 
 
 def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a denoiser with sets of adapters, each scaled for every sample by the likeness of its prompt to a text.
+    """A copy of a denoiser with sets of adapters.
+
+    Each is scaled for every sample by the likeness of its prompt to a text.
 
     The likeness is the cosine of the flattened prompt embeddings, 0 where it is negative. The adapters are
     part of the copy's state.
@@ -128,7 +135,9 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 class Bottleneck(nn.Module):
-    """What is added to the output of an attention layer: ``up(gelu(down(x)))``; nothing as long as ``up`` is zero, as it is at first.
+    """What is added to the output of an attention layer: ``up(gelu(down(x)))``.
+
+    Nothing as long as ``up`` is zero, as it is at first.
 
     Args:
         width: of the output.
@@ -151,7 +160,10 @@ class Bottleneck(nn.Module):
 
 
 def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Module:
-    """A copy of a denoiser that adds to the outputs of the layers that ``adapters`` names; they are part of its state."""
+    """A copy of a denoiser that adds to the outputs of the layers that ``adapters`` names.
+
+    The adapters are part of its state.
+    """
     clone = shared_copy(sites.denoiser, {})
     for name, adapter in adapters.items():
 
@@ -187,7 +199,9 @@ def bottlenecked(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def not_alone(denoiser: Module) -> Module:
-    """The denoiser, which refuses to be saved by itself: other programs would load its weights without the adapters.
+    """The denoiser, which refuses to be saved by itself.
+
+    Other programs would load its weights without the adapters.
 
     The copy answers ``save_pretrained`` with an error, so a pipeline that holds it cannot be saved either.
     """

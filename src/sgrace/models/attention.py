@@ -1,4 +1,7 @@
-"""Where a denoiser looks: the maps of the layers that read the text, and where they say that some tokens are in the image."""
+"""Where a denoiser looks: the maps of the layers that read the text.
+
+They say where some tokens are in the image.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from .sites import AttentionLayer
 
 @contextmanager
 def attention_maps(model: DiffusionModel) -> Iterator[list[Float[Tensor, "batch _ _ tokens"]]]:
-    """After the block, the list holds the map of each text-reading layer for every call of the denoiser, with gradient.
+    """After the block, the list holds the map of each text-reading layer, with gradient.
+
+    One map for every call of the denoiser.
 
     A map ``(batch, heads, places, tokens)`` is computed again from the layer's queries and keys; the layer
     itself is untouched.
@@ -93,7 +98,10 @@ def token_mask(
 
 
 def resized(mask: Bool[Tensor, "batch 1 side side"], side: int) -> Float[Tensor, "batch 1 side2 side2"]:
-    """A mask of another size, as 0 and 1; where it shrinks, a pixel is in if any part of it was, so that no mask vanishes."""
+    """A mask of another size, as 0 and 1.
+
+    Where it shrinks, a pixel is in if any part of it was, so that no mask vanishes.
+    """
     values = mask.float()
     if side < mask.shape[-1]:
         return F.adaptive_max_pool2d(values, side)

@@ -1,4 +1,4 @@
-"""How a model is steered while it samples: classifier-free guidance, and guidance that a method puts in its place.
+"""How a model is steered while it samples: classifier-free guidance, or what a method puts in its place.
 
 Guidance is a function of ``predict``; it knows no model class.
 """
@@ -54,7 +54,9 @@ def is_off(guidance_scale: Scale) -> bool:
 
 
 class Sampling:
-    """Classifier-free guidance of one batch through the steps of sampling, and what it remembers from step to step.
+    """Classifier-free guidance of one batch through the steps of sampling.
+
+    It may remember something from step to step.
 
     Args:
         predict: the denoiser.
@@ -145,7 +147,7 @@ class Guidance(ABC, Generic[Config]):
         """What steers one batch; see :class:`Sampling`."""
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
-        """What sampling these prompts takes; as classifier-free guidance, if a method does not say otherwise."""
+        """What sampling these prompts takes; as classifier-free guidance, unless a method says otherwise."""
         del model
         return SamplingCost(len(cond) * (1 if is_off(guidance_scale) else 2), 0)
 

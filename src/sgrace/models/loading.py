@@ -68,7 +68,8 @@ def load_model_from(
         family = known_pipelines().get(name or "")
         if family is None:
             raise InputError(
-                f"{source} holds a {name}; the pipelines that can be read are: {', '.join(known_pipelines())}."
+                f"{source} holds a {name}; the pipelines that can be read are: "
+                f"{', '.join(known_pipelines())}."
             )
         model = family.from_pipeline(_pipeline(source, kind, variant, revision), str(source))
     for encoder in model.text:
@@ -128,7 +129,7 @@ def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revis
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Errors only and no progress bars of diffusers and transformers, whose notes are of no use to the caller."""
+    """Errors only, and no progress bars, from diffusers and transformers: their notes help no caller."""
     from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
     from transformers.utils import logging as of_transformers  # noqa: PLC0415
 
@@ -162,7 +163,8 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):
         raise InputError(
-            f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not {list(own[wrong])}."
+            f"{folder} does not fit the model: {wrong} has the shape {list(other.get(wrong, ()))}, not "
+            f"{list(own[wrong])}."
         )
     module: torch.nn.Module = found
     return module

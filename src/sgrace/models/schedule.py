@@ -6,12 +6,31 @@ noise.
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class PartialSample(NamedTuple):
+    """Latents within the schedule, and the timestep at which the next step would be taken (-1 at the end)."""
+
+    latents: Float[Tensor, "batch ..."]
+    timestep: float
+
+
+class PartialSamples(NamedTuple):
+    """Latents within the schedule, each with the timestep of its next step.
+
+    Finished ones have that of the last step.
+    """
+
+    latents: Float[Tensor, "batch ..."]
+    timesteps: Float[Tensor, " batch"]
 
 
 class Sampler(ABC):
@@ -87,7 +106,9 @@ class NoiseSchedule(ABC):
 
 
 class DiffusionSchedule(NoiseSchedule):
-    """``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``; the denoiser returns the noise ``e`` or the velocity ``sqrt(a_t) e - sqrt(1 - a_t) x``.
+    """``x_t = sqrt(a_t) x + sqrt(1 - a_t) e``, from clean latents ``x`` and noise ``e``.
+
+    The denoiser returns the noise ``e`` or the velocity ``sqrt(a_t) e - sqrt(1 - a_t) x``.
 
     Args:
         signal: ``a_t`` of every timestep, high at the clean end.
@@ -132,3 +153,13 @@ class DiffusionSchedule(NoiseSchedule):
         if self.prediction_type == "epsilon":
             return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
         return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left
+
+
+def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
+    """A CPU generator for each sample, seeded by the sample's own noise.
+
+    Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its
+    batch.
+    """
+    rows = noise.detach().cpu().contiguous()
+    return [torch.Generator().manual_seed(zlib.crc32(row.numpy().tobytes())) for row in rows]

@@ -12,7 +12,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
-    """A copy with its own parameters only where ``changed`` names them; all others are the original's own tensors.
+    """A copy with its own parameters only where ``changed`` names them.
+
+    All others are the original's own tensors.
 
     Raises:
         KeyError: a name is no parameter of the module.

@@ -49,7 +49,10 @@ class DenoiserMap:
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of one denoiser: ``text_kv``, ``text_attention``, ``attention``, ``self_attention``, ``transformer``, ``all`` ..."""
+    """The sites of one denoiser, by name.
+
+    ``text_kv``, ``text_attention``, ``attention``, ``self_attention``, ``transformer``, ``all`` ...
+    """
 
     denoiser: nn.Module
     map: DenoiserMap

@@ -1,4 +1,4 @@
-"""Text encoders: tokens, input embeddings, text states from either of them, and what of an encoder can be trained."""
+"""Text encoders: tokens, input embeddings, text states from either, and what can be trained."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class TextEncoder:
         """Token rows of ids on the CPU."""
         if len(ids) and ids.max() >= self.table.num_embeddings:
             raise InputError(
-                f"The tokenizer of {self.component} gives token {int(ids.max())}, but the network has embeddings for "
-                f"{self.table.num_embeddings} tokens only: they do not belong together."
+                f"The tokenizer of {self.component} gives token {int(ids.max())}, but the network has "
+                f"embeddings for {self.table.num_embeddings} tokens only: they do not belong together."
             )
         return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
 
@@ -127,7 +127,10 @@ class TextEncoder:
         return embeddings.to(self.device).float()
 
     def run(self, ids: Int[Tensor, "batch length"], embeddings: Tensor | None = None, **options: Any) -> Any:  # noqa: ANN401
-        """The network's own output for token ids, or for embeddings in the place of the ids' own (with gradient)."""
+        """The network's own output for token ids.
+
+        Or for embeddings in the place of the ids' own (with gradient).
+        """
         if embeddings is None:
             return self.module(ids.to(self.device), **options)
         given = embeddings.to(self.table.weight)
@@ -139,7 +142,10 @@ class TextEncoder:
             hook.remove()
 
     def trainable(self, layers: int | None = None) -> list[str]:
-        """Names of the parameters that erasers train: all but the embeddings, or those of the first ``layers`` layers."""
+        """Names of the parameters that erasers train.
+
+        All but the embeddings, or those of the first ``layers`` layers.
+        """
         return [name for name, _ in self.module.named_parameters() if _is_trainable(name, layers)]
 
 
@@ -194,7 +200,10 @@ class TextStack:
         return TextStack([replace(e, module=modules.get(e.component, e.module)) for e in self])
 
     def with_projection(self, projection: Float[Tensor, "features width"]) -> TextStack:
-        """The same encoders; the main one's pooled states have a projection to the space shared with images."""
+        """The same encoders, with a projection of the main one's pooled states.
+
+        It leads to the space shared with images.
+        """
         main, *others = self
         return TextStack([replace(main, projection=projection.to(main.device)), *others])
 

@@ -1,4 +1,7 @@
-"""Least-squares edits of matrices that read the same inputs, solved in float64 on the CPU (not every device has float64)."""
+"""Least-squares edits of matrices that read the same inputs.
+
+They are solved in float64 on the CPU, because not every device has float64.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,9 @@ class FusionTerm:
 def fuse_matrices(
     matrices: Sequence[Float[Tensor, "_ width"]], terms: Sequence[FusionTerm], ridge: float
 ) -> list[Float[Tensor, "_ width"]]:
-    """Matrices X that minimise ``sum weight |X inputs - T inputs|^2 + ridge |X - W|^2``, T the matrices of each term, in closed form.
+    """Matrices X that minimise ``sum weight |X inputs - T inputs|^2 + ridge |X - W|^2``, in closed form.
+
+    T are the matrices of each term.
 
     ``X = W + [sum weight (T - W) inputs inputs^T] [ridge I + sum weight inputs inputs^T]^-1``.
 

@@ -1,4 +1,7 @@
-"""Images for methods that learn from them: the model generates them itself, as latents, and every text is encoded once."""
+"""Images for methods that learn from them: the model generates them itself, as latents.
+
+Every text is encoded once.
+"""
 
 from __future__ import annotations
 
@@ -99,6 +102,9 @@ class Noise(NamedTuple):
 
 
 def noise_for(model: DiffusionModel, clean: Float[Tensor, "n ..."], generator: torch.Generator) -> Noise:
-    """Unit noise of the shape of ``clean``, and for each sample a timestep, uniform over the schedule of training."""
+    """Unit noise of the shape of ``clean``, and for each sample a timestep.
+
+    The timesteps are uniform over the schedule of training.
+    """
     noise = torch.randn(clean.shape, generator=generator).to(model.device)
     return Noise(noise, model.schedule.sample_timesteps(len(clean), generator).to(model.device))

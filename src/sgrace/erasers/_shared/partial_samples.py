@@ -1,4 +1,7 @@
-"""Partial samples of concepts, and the outputs by which a denoiser learns to steer away from the concepts there (arXiv 2303.07345)."""
+"""Partial samples of concepts, and the outputs that steer away from the concepts (arXiv 2303.07345).
+
+A denoiser learns these outputs at the samples.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,16 @@ class PartialSamplesConfig(BaseModel):
 
     form: Literal["A", "B"] = Field(
         "B",
-        description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 equals A with g.",
+        description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 "
+        "equals A with g.",
     )
     negative_guidance: float = Field(
         2.0, gt=0, description="g: how far the target lies on the other side of the concept."
     )
     sample_from: Literal["frozen", "edited"] = Field(
         "frozen",
-        description="Partial samples come from the original (once, with their targets) or from the edited model.",
+        description="Partial samples come from the original (once, with their targets) or from the edited "
+        "model.",
     )
     pool: int = Field(
         200, ge=1, le=100_000, description="Number of partial samples, where they are made once."
@@ -46,7 +51,10 @@ class PartialSamplesConfig(BaseModel):
 
 
 class Partial(NamedTuple):
-    """Samples stopped at random steps: latents, timesteps of their next steps, and the unit noise they came from."""
+    """Samples stopped at random steps.
+
+    Latents, timesteps of their next steps, and the unit noise they came from.
+    """
 
     latents: Float[Tensor, "n ..."]
     timesteps: Float[Tensor, " n"]
@@ -152,7 +160,10 @@ class PartialSampler:
         concepts: Sequence[Concept],
         generator: torch.Generator,
     ) -> Self:
-        """A sampler of concepts by their prompts; makes the pool, if there is one. Two calls of the text encoder."""
+        """A sampler of concepts by their prompts; makes the pool, if there is one.
+
+        Two calls of the text encoder.
+        """
         with torch.no_grad():
             cond = teacher.encode([concept.prompt for concept in concepts])
             uncond = teacher.uncond()
@@ -192,7 +203,10 @@ class PartialSampler:
         return Samples(found.latents, found.timesteps, cond, targets, found.noise)
 
     def targets(self, latents: Tensor, timesteps: Float[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
-        """What the student should return at samples of some of the concepts, given by index: one call of the teacher."""
+        """What the student should return at samples of some of the concepts, given by index.
+
+        One call of the teacher.
+        """
         cond = self.cond[picks]
         prompts = [cond, self.uncond.expand(len(cond))]
         concept, uncond = outputs(self.teacher, latents, timesteps, prompts)

@@ -45,7 +45,10 @@ def own_words(targets: Sequence[Target]) -> set[str]:
 
 
 def concept_prompts(target: Target, n: int, rng: random.Random) -> list[str]:
-    """``n`` prompts of the concept's words in its contexts, none twice while there are others; for 0, the concept's own prompt only."""
+    """``n`` prompts of the concept's words in its contexts; for 0, the concept's own prompt only.
+
+    None comes twice while there are others.
+    """
     names = names_of(target, "related")
     found = list(dict.fromkeys(context.format(name) for context in target.words.contexts for name in names))
     rng.shuffle(found)
@@ -70,7 +73,9 @@ def retain_prompts(targets: Sequence[Target], n: int, rng: random.Random) -> lis
 
 
 def replacement_of(target: Target, chosen: str) -> str:
-    """The word that takes the concept's place: the chosen one or, if that is empty, the first candidate that is no word of the concept.
+    """The word that takes the concept's place.
+
+    The chosen one or, if that is empty, the first candidate that is no word of the concept.
 
     Raises:
         InputError: there is neither.
@@ -79,7 +84,8 @@ def replacement_of(target: Target, chosen: str) -> str:
     found = chosen or next((word for word in target.words.replacements if word not in own), "")
     if not found:
         raise InputError(
-            f"Nothing can take the place of {target.concept.name!r}: its words name no replacement, and the settings none either."
+            f"Nothing can take the place of {target.concept.name!r}: its words name no replacement, and the "
+            "settings none either."
         )
     return found
 
@@ -107,7 +113,10 @@ class Pairs(NamedTuple):
 
 @torch.no_grad()
 def tail_embeds(model: DiffusionModel, texts: Sequence[str], others: Sequence[str]) -> Pairs:
-    """Prompt embeddings of pairs of texts from their last content token on, cut to equal length and joined."""
+    """Prompt embeddings of pairs of texts, cut to equal length and joined.
+
+    Each begins at the last content token.
+    """
     left = model.text.main.tokenize(texts).end.tolist()
     right = model.text.main.tokenize(others).end.tolist()
     own = model.encode(texts).prompt_embeds
@@ -124,7 +133,9 @@ def tail_embeds(model: DiffusionModel, texts: Sequence[str], others: Sequence[st
 
 
 def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:
-    """The concepts' names and, in turns, as many of their related words as the text encoder can read, with commas.
+    """The concepts' names and their related words, with commas.
+
+    In turns, as many related words as the text encoder can read.
 
     Raises:
         InputError: the names alone are too long.
@@ -140,6 +151,7 @@ def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:
     missing = [target.concept.name for target in targets if target.concept.name not in chosen]
     if missing:
         raise InputError(
-            f"The text encoder cannot read all names at once ({missing[0]!r} is left over): give fewer concepts."
+            f"The text encoder cannot read all names at once ({missing[0]!r} is left over): give fewer "
+            "concepts."
         )
     return ", ".join(chosen)

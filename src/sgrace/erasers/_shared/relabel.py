@@ -1,4 +1,7 @@
-"""Relabelling: prompts of a concept learn what other prompts give at the same latents, while other images stay learned."""
+"""Relabelling: prompts of a concept learn what other prompts give at the same latents.
+
+Other images stay learned.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class RelabelLosses:
 
 
 def relabel_losses(student: DiffusionModel, batch: RelabelBatch) -> RelabelLosses:
-    """``mean |eps(x, c) - sg eps(x, label)|^2`` of the relabelled samples, and the denoising loss of the others.
+    """``mean |eps(x, c) - sg eps(x, label)|^2`` of the relabelled samples, and the others' denoising loss.
 
     The network in training is its own teacher. Two calls of the denoiser, one where ``labels`` is absent.
     """
@@ -64,7 +67,7 @@ def relabel_losses(student: DiffusionModel, batch: RelabelBatch) -> RelabelLosse
 
 
 class RelabelConfig(BaseModel):
-    """Settings of methods that learn from images of the concept to forget it, and from other images to retain them."""
+    """Settings of relabelling: forget from images of the concept, retain from other images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,7 @@
-"""The copy of a model that is trained, its denoiser or its text encoders, beside the original that teaches it."""
+"""The copy of a model that is trained, beside the original that teaches it.
+
+Its denoiser is trained, or its text encoders.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ class Student:
 
 @dataclass(frozen=True)
 class TextStudent:
-    """The transformer layers of the text encoder, or the first few of them; everything else is the original's own.
+    """The transformer layers of the text encoder, or the first few of them.
+
+    Everything else is the original's own.
 
     Attributes:
         teacher: the original.

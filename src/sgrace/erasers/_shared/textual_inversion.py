@@ -1,4 +1,7 @@
-"""Textual inversion (Gal et al., arXiv 2208.01618): words whose embeddings are learned from images of a concept."""
+"""Textual inversion (Gal et al., arXiv 2208.01618): words learned from images of a concept.
+
+What is learned is their embeddings.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ def image_prompts(
         long = next((p.text for p in each[-1] if p.span.stop >= model.text.main.length), None)
         if long is not None:
             raise InputError(
-                f"This prompt is longer than the model reads, and the concept comes at its end: {long[:80]!r}."
+                "This prompt is longer than the model reads, and the concept comes at its end: "
+                f"{long[:80]!r}."
             )
     turns = [each[i % len(each)] for i in range(n)]
     return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
@@ -105,7 +109,9 @@ def learn_words(
     weight_decay: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "concepts k width"]:
-    """Embeddings of each concept's ``k`` tokens, learned by AdamW on the denoising loss of its images; a call of each network a step.
+    """Embeddings of each concept's ``k`` tokens, learned by AdamW on the denoising loss of its images.
+
+    A step is one call of each network.
 
     Args:
         model: the denoiser and the text encoder; none of their weights is given a gradient.

@@ -20,7 +20,8 @@ class SGraceConfig(BaseModel):
     # -- switches between the published algorithm and its repairs --
     samples: Literal["word_lists", "prompts"] = Field(
         "prompts",
-        description="Adversarial samples start from comma-joined word_lists, or from prompts of one word each.",
+        description="Adversarial samples start from comma-joined word_lists, or from prompts of one word "
+        "each.",
     )
     latent_timestep: Literal["count_from_noise", "matched"] = Field(
         "matched",
@@ -29,7 +30,8 @@ class SGraceConfig(BaseModel):
     )
     attack_target: Literal["initial_noise", "frozen_prediction"] = Field(
         "frozen_prediction",
-        description="The attack imitates the initial_noise, or the frozen_prediction of the original for the concept.",
+        description="The attack imitates the initial_noise, or the frozen_prediction of the original for the "
+        "concept.",
     )
     n_pairs: int = Field(
         1, ge=1, le=64, description="Pairs of latent and timestep that the attack uses in turn."
@@ -40,7 +42,8 @@ class SGraceConfig(BaseModel):
     )
     attack_optimizer: Optimizer = Field(
         "sign_pgd",
-        description="sign_adam feeds the gradient's sign to Adam; sign_pgd takes plain sign steps; adam is Adam.",
+        description="sign_adam feeds the gradient's sign to Adam; sign_pgd takes plain sign steps; adam is "
+        "Adam.",
     )
     projection: Projection = Field(
         "ball",
@@ -81,7 +84,8 @@ class SGraceConfig(BaseModel):
         2,
         ge=0,
         le=60,
-        description="Random tokens in each attacked sample, before the words; the replacement's prompt has the same ones.",
+        description="Random tokens in each attacked sample, before the words; the replacement's prompt has "
+        "the same ones.",
     )
     update_chance: float = Field(
         0.15, ge=0, le=1, description="Probability that a carried sample is replaced by a new one."

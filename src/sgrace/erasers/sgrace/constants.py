@@ -181,7 +181,8 @@ class Constants:
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
             raise InputError(
-                f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set replacement=WORD."
+                f"No replacement for {concept.name!r} is below the similarity ceiling; "
+                "set one with --set replacement=WORD."
             )
         return Replacement(chosen, ranking[:LISTED])
 

@@ -1,0 +1,231 @@
+"""The parts of a model of any family: its networks, where they are, and copies with other parts."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from .._util.device import autocast_for, out_of_memory
+from .._util.errors import InputError
+from .conditioning import CPU
+from .guidance import Guidance
+from .schedule import NoiseSchedule
+from .sharing import shared_copy
+from .sites import DenoiserMap, Sites
+from .text import TextStack
+
+#: Images or latents that are sampled together where nobody says otherwise.
+BATCH_SIZE = 32
+
+
+@dataclass
+class Calls:
+    """Samples (rows) that went through the denoiser and the text encoders, and the calls they came in."""
+
+    denoiser_calls: int = 0
+    denoiser_rows: int = 0
+    text_encoder_calls: int = 0
+    text_encoder_rows: int = 0
+
+
+@dataclass(kw_only=True)
+class ModelParts(ABC):
+    """The networks of a text-to-image model, and how they are placed, exchanged and saved.
+
+    Frozen parts keep ``requires_grad=False`` and the model's ``dtype``.
+
+    Attributes:
+        source: name, folder or hub id it was loaded from.
+        components: the networks by their name in the diffusers pipeline.
+        text: the text encoders.
+        schedule: how noise is added and removed.
+        device, dtype: of the parts.
+        revision: of the hub repository, where one was asked for.
+        testbed: name of the testbed that comes with the model, set by the loader.
+        erasures: erasures that were applied, in order.
+        guidance: what steers the sampling, where an erasure brings any.
+        low_memory: only the network at work is on the device.
+        batch_size: samples that are denoised or decoded together.
+        calls: what went through the networks.
+        progress_bar_options: as in diffusers (``disable=True`` silences the bars).
+    """
+
+    family: ClassVar[str]
+    #: Classes of diffusers pipelines that hold such a model.
+    pipelines: ClassVar[tuple[str, ...]]
+    #: Name of the denoiser among the components.
+    denoiser_component: ClassVar[str]
+    denoiser_map: ClassVar[DenoiserMap]
+
+    source: str
+    components: Mapping[str, nn.Module]
+    text: TextStack
+    schedule: NoiseSchedule
+    parts: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline, that are no networks
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+    revision: str | None = None
+    testbed: str | None = None
+    erasures: tuple[Any, ...] = ()
+    guidance: Guidance[Any] | None = None
+    low_memory: bool = False
+    batch_size: int = BATCH_SIZE
+    calls: Calls = field(default_factory=Calls)
+    progress_bar_options: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        erased = f", {len(self.erasures)} erasures" if self.erasures else ""
+        return f"{type(self).__name__}({self.source!r}, {self.dtype}, {self.device}{erased})"
+
+    @classmethod
+    @abstractmethod
+    def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)
+        """Wrap a pipeline that is already loaded; its networks are frozen and set to evaluation mode."""
+
+    @abstractmethod
+    def save_memory(self) -> None:
+        """Trade time for memory inside the networks: gradient checkpointing, decoding in slices and tiles."""
+
+    @abstractmethod
+    def _make_pipeline(self) -> Any:  # noqa: ANN401  (a pipeline of diffusers)
+        """The diffusers pipeline of the components and the other parts."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that removes noise."""
+        return self.components[self.denoiser_component]
+
+    @property
+    def sites(self) -> Sites:
+        """Where the denoiser can be changed or watched."""
+        return Sites(self.denoiser, self.denoiser_map)
+
+    @property
+    def pipeline(self) -> Any:  # noqa: ANN401  (a pipeline of diffusers)
+        """The diffusers pipeline of the model as it is now: what it draws and saves is the erased model.
+
+        Raises:
+            InputError: the model is steered while it samples, which no pipeline does.
+        """
+        if self.guidance is not None:
+            raise InputError(
+                f"{self.guidance.name} steers the sampling and changes no weights, so a diffusers pipeline "
+                "cannot carry it; use `generate` of the model, or an eraser that changes weights."
+            )
+        pipeline = self._make_pipeline()
+        pipeline.set_progress_bar_config(**self.progress_bar_options)
+        return pipeline
+
+    def replace(
+        self,
+        *,
+        denoiser: nn.Module | None = None,
+        text: Mapping[str, nn.Module] | None = None,
+        guidance: Guidance[Any] | None = None,
+        erasures: tuple[Any, ...] | None = None,
+    ) -> Self:
+        """The same model with other parts and its own call counts; nothing is copied.
+
+        Args:
+            denoiser: in the place of the model's own.
+            text: text-encoder networks by component.
+            guidance: steers the sampling from now on.
+            erasures: what has been applied.
+
+        Raises:
+            InputError: the model is steered already, or its prompt embeddings have another width than the
+                guidance.
+        """
+        other = copy.copy(self)
+        other.calls = Calls()
+        networks = dict(text or {}) | ({} if denoiser is None else {self.denoiser_component: denoiser})
+        other.components = {**self.components, **networks}
+        other.text = self.text.with_modules(text or {})
+        if guidance is not None:
+            other.guidance = self._checked(guidance)
+        if erasures is not None:
+            other.erasures = erasures
+        return other
+
+    def _checked(self, guidance: Guidance[Any]) -> Guidance[Any]:
+        if self.guidance is not None:
+            raise InputError(
+                f"This model is steered by {self.guidance.name} already; apply the erasure to the original "
+                "model."
+            )
+        width = self.text.main.width
+        if any(value.shape[-1] != width for value in guidance.tensors.values()):
+            raise InputError(
+                f"This erasure was made for another model: its prompt embeddings are not {width} wide."
+            )
+        return guidance
+
+    def with_components(self, changed: Mapping[str, Mapping[str, Tensor]]) -> Self:
+        """A copy with these parameters in place, by component and name; all others are shared.
+
+        Raises:
+            KeyError: there is no such component or parameter.
+            ValueError: a tensor has another shape.
+        """
+        modules = {}
+        for component, tensors in changed.items():
+            own = self.components[component]
+            types = {name: parameter.dtype for name, parameter in own.named_parameters()}
+            placed = {name: value.to(self.device, types[name]) for name, value in tensors.items()}
+            modules[component] = shared_copy(own, placed)
+        denoiser = modules.pop(self.denoiser_component, None)
+        return self.replace(denoiser=denoiser, text=modules)
+
+    def with_denoiser_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
+        """A copy with these parameters of the denoiser in place, in their own precision.
+
+        All others are shared.
+        """
+        return self.replace(denoiser=shared_copy(self.denoiser, parameters))
+
+    def metered(self) -> Self:
+        """The same model with its own call counts."""
+        return self.replace()
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move the parts, in place as in diffusers.
+
+        Models that share parts with this one are moved with it.
+        """
+        self.device = self.device if device is None else torch.device(device)
+        self.dtype = dtype or self.dtype
+        for module in self.components.values():
+            place = CPU if self.low_memory else self.device
+            nn.Module.to(module, place, self.dtype)  # not diffusers' own, which warns about every cast
+        self.text = self.text.to(self.device)
+        return self
+
+    def set_progress_bar_config(self, **options: Any) -> None:  # noqa: ANN401  (passed on to tqdm)
+        """Options of the progress bars, as in diffusers (``disable=True`` silences them)."""
+        self.progress_bar_options = options
+
+    @contextmanager
+    def _at_work(self, *modules: nn.Module) -> Iterator[None]:
+        """The block in which networks are called.
+
+        Trained float32 weights meet frozen ones of another type there, and memory has an end.
+        """
+        with out_of_memory():
+            if self.low_memory:
+                for module in self.components.values():
+                    if any(module is working for working in modules):
+                        module.to(self.device)
+                    elif (
+                        not torch.is_grad_enabled()
+                    ):  # a backward pass may come that goes through its parameters
+                        module.to("cpu")
+            mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
+            with autocast_for(self.device, self.dtype) if mixed else nullcontext():
+                yield
