@@ -1,7 +1,7 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...]
-        [--concept NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
+    ...]
         [--attacks NAME ...]
 
 Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of

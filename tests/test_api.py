@@ -54,7 +54,7 @@ def test_concepts_count_once_and_have_one_word_list_each(model: DiffusionModel, 
     assert [target.concept.name for target in erasure.recipe.targets] == ["church"]
     with pytest.raises(InputError, match="2 concepts need 2 word lists, not 1"):
         sgrace.erase(model, ["church", "boat"], method="esd", words=words)
-    with pytest.raises(InputError, match="--knowledge"):
+    with pytest.raises(InputError, match="--words"):
         sgrace.erase(model, "church", method="esd")
 
 

@@ -1,7 +1,7 @@
 """What documents show is true: Python runs, command lines parse, links lead somewhere, tables are up to date.
 
-A block that cannot run here stands below ``<!-- not run: REASON -->``. Its imports are run all the same. A block that
-is a file of the package stands below ``<!-- module: NAME -->`` and may use relative imports.
+A block that cannot run here stands below ``<!-- not run: REASON -->``. Its imports are run all the same. A
+block that is a file of the package stands below ``<!-- module: NAME -->`` and may use relative imports.
 """
 
 from __future__ import annotations

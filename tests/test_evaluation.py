@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = (
         "--model",
         root / "tiny",
-        "--knowledge",
+        "--words",
         root / "words.txt",
         "--kind",
         "harmful",
@@ -73,7 +73,7 @@ def evaluate(folder: Path, out: Path, *more: str | Path) -> Result:
     given = (
         "--prompts",
         folder / "prompts.txt",
-        "--knowledge",
+        "--words",
         folder / "words.txt",
         "--suite",
         "quick",
@@ -128,7 +128,7 @@ def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> N
     given = (
         "--prompts",
         folder / "prompts.txt",
-        "--knowledge",
+        "--words",
         folder / "words.txt",
         "--suite",
         "quick",

@@ -1,4 +1,4 @@
-"""``sgrace erase`` on a real pipeline of small size: what it writes, what it says, and what bad input leaves behind."""
+"""``sgrace erase`` on a small real pipeline: what it writes and says, and what bad input leaves behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -159,15 +158,3 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
     assert ("interrupted; nothing was written." in error) == (how == signal.SIGINT)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_the_verdict_on_the_built_in_model(tmp_path: Path) -> None:
-    done = sgrace("erase", "church", "--method", "uce", "--preset", "emoji", "-o", tmp_path / "out")
-    assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(("church: Erased", "church: Partly erased", "church: Not erased"))
-    assert set(json.loads((tmp_path / "out" / "scores.json").read_text())["church"]) >= {
-        "target",
-        "unrelated",
-    }
-    assert Image.open(tmp_path / "out" / "before_after.png").width > 900

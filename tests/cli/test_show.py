@@ -88,7 +88,6 @@ def test_info_of_unknown_names() -> None:
     [
         ("sgrace erase chur", "church"),
         ("sgrace erase church --method es", "esd"),
-        ("sgrace erase church --method esd --preset em", "emoji"),
         ("sgrace attack safe --attacks none,p4", "none,p4d_k"),
         ("sgrace attack safe --effort q", "quick"),
         ("sgrace attack safe --detector al", "always"),
@@ -111,6 +110,13 @@ def test_values_are_completed(line: str, wanted: str) -> None:
     assert f"plain,{wanted}" in run.stdout.splitlines(), run
 
 
+def test_presets_are_those_of_the_method() -> None:
+    context = click.Context(main.commands["erase"])
+    context.params["method"] = "esd"
+    preset = next(param for param in main.commands["erase"].params if param.name == "preset")
+    assert [item.value for item in preset.shell_complete(context, "em")] == ["emoji"]
+
+
 def test_env_and_version() -> None:
     found = json.loads(sgrace("env", "--json").stdout)
     assert found["sgrace"] in sgrace("--version").stdout
@@ -118,6 +124,7 @@ def test_env_and_version() -> None:
     assert "threads: " in sgrace("env").stdout
 
 
+@pytest.mark.slow
 def test_nothing_of_other_libraries_is_printed() -> None:
     code = "import sgrace; model = sgrace.load_model(); model.pipeline"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

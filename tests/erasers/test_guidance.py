@@ -32,7 +32,7 @@ from sgrace.erasure import Erasure
 from sgrace.evaluation.requests import fingerprint
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import Conditioning, DiffusionModel
-from sgrace.models.guidance import Sampling, SamplingCost
+from sgrace.models.guidance import SamplingCost
 
 from ..conftest import tiny_pipeline
 
@@ -157,8 +157,9 @@ def test_the_safety_text_is_cut_between_phrases_and_names_come_first(
 
 def test_sampling_goes_on_with_the_momentum_of_its_samples(model: DiffusionModel) -> None:
     cond = encode(model, "church", "dog", "tree")
-    plain = Sampling(model.predict, cond, cond[[0]], 2.0, 3)
-    sampling = SLDSampling(plain, SLDConfig(warm_up=0), cond[[0]])
+    sampling = SLDSampling(
+        model.predict, cond, cond[[0]], 2.0, 3, config=SLDConfig(warm_up=0), safety=cond[[0]]
+    )
     sampling.output(model.initial_noise([1, 2, 3]), torch.tensor(500.0), 0)
     velocity = sampling.velocity
     assert velocity is not None

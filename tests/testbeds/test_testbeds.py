@@ -44,7 +44,7 @@ def test_what_is_not_given_and_not_known_is_told(words: Knowledge) -> None:
         testbed.prompts(CHURCH, 5)
     with pytest.raises(InputError, match="--detector"):
         testbed.detector(CHURCH)
-    with pytest.raises(InputError, match="--knowledge"):
+    with pytest.raises(InputError, match="--words"):
         FileTestbed().words(CHURCH)
 
 

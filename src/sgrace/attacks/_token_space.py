@@ -141,7 +141,7 @@ def gradient(
     """
     losses = []
     gradients = []
-    each = values.detach().split(layout.counts)
+    each = torch.split(values.detach(), layout.counts)
     for part in batches(len(layout), model.batch_size):
         own = torch.cat(each[part]).requires_grad_(True)
         loss = losses_of(part, layout[part].encode(model, own))
@@ -219,5 +219,5 @@ def nearest_tokens(
     embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]
 ) -> Int[Tensor, "*n"]:
     """Index of the row with the highest cosine, of a table of unit rows."""
-    rows = embeddings.reshape(-1, embeddings.shape[-1]).split(COMPARED_TOGETHER)
+    rows = torch.split(embeddings.reshape(-1, embeddings.shape[-1]), COMPARED_TOGETHER)
     return torch.cat([(part @ unit_table.T).argmax(-1) for part in rows]).view(embeddings.shape[:-1])

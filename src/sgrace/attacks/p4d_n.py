@@ -80,7 +80,7 @@ class P4DN(Attack[P4DConfig]):
             task = task.with_goal_of(original, wanted[indices])
             session.charge(denoiser_rows=len(indices), text_encoder_rows=len(indices), backward=True)
             found = gradient(model, here.filled(pool[picks]), table[picks], task.errors)
-            for i, own in zip(indices, found.values.split(here.counts), strict=True):
+            for i, own in zip(indices, torch.split(found.values, here.counts), strict=True):
                 free[i].grad = own
                 optimizers[i].step()
             if (step + 1) % config.check_every == 0:

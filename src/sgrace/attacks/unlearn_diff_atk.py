@@ -83,7 +83,7 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
                 picks = sampled([points[i] for i in indices], session.generator)
                 task = Denoising.of(session, clean[indices], torch.full((len(indices),), level))
                 found = gradient(model, here.filled(pool[picks]), table[picks], task.errors)
-                for i, own in zip(indices, found.values.split(here.counts), strict=True):
+                for i, own in zip(indices, torch.split(found.values, here.counts), strict=True):
                     points[i].grad = (own @ table.T).clamp(-1, 1)
                     optimizers[i].step()
                     points[i].grad = None

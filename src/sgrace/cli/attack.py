@@ -83,8 +83,8 @@ def attack(
 ) -> None:
     """Try to bring a concept back from TARGET.
 
-    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets one attack set for
-    each attack: attempts.jsonl, tensors.safetensors and manifest.json.
+    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets one attack
+    set for each attack: attempts.jsonl, tensors.safetensors and manifest.json.
     """
     from .._util.files import check_resumable_folder, resumable_folder  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
@@ -151,4 +151,7 @@ def _line(row: dict[str, Any]) -> str:
     interval = f"{success['share']:6.1%} [{success['low']:.1%}, {success['high']:.1%}]"
     cost = f"denoiser {row['denoiser_rows']}  text {row['text_encoder_rows']}  {row['seconds']} s"
     stopped = "  stopped by the limit" if row["stopped"] == "budget" else ""
-    return f"{row['attack']:18s} success {interval}  plain {pre['share']:6.1%}  n={success['n']}  checks {row['checks']}  {cost}{stopped}"
+    return (
+        f"{row['attack']:18s} success {interval}  plain {pre['share']:6.1%}  "
+        f"n={success['n']}  checks {row['checks']}  {cost}{stopped}"
+    )

@@ -31,7 +31,7 @@ def emoji() -> None:
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path, exists=True),
-    help="Pipeline folder whose parts count as finished stages; those that --stage names go on from its weights.",
+    help="Pipeline folder whose parts count as finished; stages that --stage names start from its weights.",
 )
 @click.option(
     "--without", metavar="CONCEPT", help="Keep every image and word of a concept from the generator."
@@ -83,7 +83,10 @@ def export(work: Path, out: Path) -> None:
 @click.option("--sheet", type=FILE, help="PNG file for 64 random images beside the real drawings.")
 @JSON
 def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
-    """Measure the built-in model and its judge. Trains a second judge in WORK, to be tested on drawings it never saw."""
+    """Measure the built-in model and its judge.
+
+    Trains a second judge in WORK and tests it on drawings it never saw.
+    """
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet} must be a .png file.")
     from ..testbeds import emoji as built_in  # noqa: PLC0415  (torch takes seconds to import)

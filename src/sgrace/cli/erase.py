@@ -194,7 +194,7 @@ def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool)
 
 
 def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool) -> dict[str, BeforeAfter]:
-    """Images of both models by concept, with shares and a verdict where a judge is known; also as a contact sheet."""
+    """Images of both models by concept, with shares and a verdict where a judge is known."""
     from .._util.files import atomic_file  # noqa: PLC0415
     from .._util.images import blurred, sheet  # noqa: PLC0415
     from ..evaluation.before_after import before_after  # noqa: PLC0415

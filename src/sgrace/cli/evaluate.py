@@ -81,8 +81,8 @@ def evaluate(
 ) -> None:
     """Attack TARGET, measure what else changed, and write a report.
 
-    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets report.html,
-    evaluation.json, evaluation.csv, the attack sets and the images.
+    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets
+    report.html, evaluation.json, evaluation.csv, the attack sets and the images.
     """
     from .._util.files import check_resumable_folder  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _with_networks(loaded: Loaded, text_encoder: Path | None, unet: Path | None) -> Loaded:
-    """The target with networks from folders; it is the model before erasing as it was, unless another is named."""
+    """The target with networks from folders; without --base, the target as it was is the original."""
     from ..models.loading import load_component  # noqa: PLC0415  (torch takes seconds to import)
 
     model = loaded.target

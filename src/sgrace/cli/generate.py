@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     "prompt_file",
     type=FILE,
     metavar="FILE",
-    help="Prompt table: one prompt a line, CSV, TSV, JSON or JSON lines; its seeds and guidance scales count.",
+    help="Prompt table: one prompt a line, CSV, TSV, JSON or JSON lines, with seeds and guidance scales.",
 )
 @click.option("--prompt-column", metavar="NAME", help="Column of the table that holds the prompts.")
 @click.option("--num-images", default=1, show_default=True, type=COUNTS, help="Images of each prompt.")
@@ -95,8 +95,8 @@ def generate(
 ) -> None:
     """Draw PROMPTS.
 
-    The first image has the seed that --seed gives, each other image the next one. The seeds of a prompt table count
-    from there too: its row with seed 5 is drawn with --seed plus 5.
+    The first image has the seed that --seed gives, each other image the next one. The seeds of a prompt table
+    count from there too: its row with seed 5 is drawn with --seed plus 5.
     """
     is_sheet = _check_out(out)
     if bool(prompts) == (prompt_file is not None):

@@ -101,7 +101,7 @@ def _describe(family: str, name: str) -> dict[str, Any]:
 
 
 def _sections(docstring: str) -> dict[str, str]:
-    """The text of a docstring, and its paragraph that begins with ``Cost:``; lists of arguments are left out."""
+    """The text of a docstring without its argument lists, and its paragraph on ``Cost:``."""
     found = {"": ""}
     paragraphs = []
     for paragraph in inspect.cleandoc(docstring).split("\n\n"):

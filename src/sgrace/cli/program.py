@@ -34,7 +34,8 @@ class Interrupted(KeyboardInterrupt):
 class Program(click.Group):
     """A group whose commands end in one sentence on standard error and a fixed exit code.
 
-    The code is 2 for bad input, 130 for an interrupt and 128 + number for another signal that ends the process.
+    The code is 2 for bad input, 130 for an interrupt and 128 + number for another signal that ends the
+    process.
     """
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (as click has it)

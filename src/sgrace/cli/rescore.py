@@ -38,8 +38,8 @@ EPILOG = examples(
 def rescore(*, folder: Path, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Score the images of attack sets with another detector.
 
-    FOLDER is an attack set, or a folder of them such as `sgrace attack` and `sgrace evaluate` write. Each prompt counts
-    by the image that the attack kept.
+    FOLDER is an attack set, or a folder of them such as `sgrace attack` and `sgrace evaluate` write. Each
+    prompt counts by the image that the attack kept.
     """
     options = detector_options(name, pairs)
     folders = _sets_in(folder)
@@ -54,7 +54,8 @@ def rescore(*, folder: Path, name: str, pairs: tuple[str, ...], as_json: bool) -
         click.echo(json.dumps({"folder": str(folder), "attacks": rows}))
         return
     for row in rows:
-        before, after = (f"{row[key]['hits']} of {row[key]['n']}" for key in ("before", "after"))
+        before = f"{row['before']['hits']} of {row['before']['n']}"
+        after = f"{row['after']['hits']} of {row['after']['n']}"
         click.echo(f"{row['attack']:18s} {row['detector_before']}: {before}   {row['detector']}: {after}")
 
 

@@ -24,11 +24,11 @@ CONCEPTS = "concepts"
 @click.option(
     "--matrix",
     is_flag=True,
-    help="What each eraser needs and leaves, as Markdown tables: erasers of weights, then guidance while sampling.",
+    help="What each eraser needs and leaves, as Markdown tables: changed weights, then guidance.",
 )
 @JSON
 def list_(*, family: str | None, matrix: bool, as_json: bool) -> None:
-    """List erasers, attacks, detectors, testbeds and the concepts of the built-in model, or one FAMILY of them."""
+    """List erasers, attacks, detectors, testbeds and concepts, or one FAMILY of them."""
     if matrix:
         rows = {name: _row(registry.load("erasers", name)) for name in registry.names("erasers")}
         click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
@@ -66,7 +66,7 @@ def columns(names: Iterable[str], indent: int = 2) -> str:
 
 
 def _row(eraser: type[Eraser[Any]]) -> dict[str, str]:
-    """What an eraser changes with its presets, the default one first; what it needs and leaves; where it runs."""
+    """What an eraser changes with its presets, what it needs and leaves, and where it runs."""
     from ..erasers.base import Need  # noqa: PLC0415  (takes seconds to import)
     from ..models.loading import known_families  # noqa: PLC0415
 

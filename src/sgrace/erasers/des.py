@@ -139,7 +139,7 @@ class DES(Eraser[DESConfig]):
             beside = torch.randint(len(names), (config.batch,), generator=generator)
             tokens = Tokens.cat([prompt_ids[picks], retain_ids[others], name_ids])
             encoded = student.model.encode_tokens(tokens).prompt_embeds.flatten(1)
-            concept, unrelated, named = encoded.split([config.batch, config.batch, len(names)])
+            concept, unrelated, named = torch.split(encoded, [config.batch, config.batch, len(names)])
             targets = shifted(retain_vectors[opposite[picks]], directions[concepts[picks]], config.shift)
             erase = cosine_distance(concept, targets) + cosine_distance(named, uncond)
             stay = retain_loss(unrelated, retain_vectors[others], config.shift * directions[beside])
@@ -153,7 +153,7 @@ class DES(Eraser[DESConfig]):
 def least_similar(concept: Float[Tensor, "n d"], retain: Float[Tensor, "m d"]) -> Int[Tensor, " n"]:
     """For each vector of the concept, the index of the retain vector with the lowest cosine to it."""
     against = F.normalize(retain, dim=-1).T
-    parts = [(F.normalize(part, dim=-1) @ against).argmin(-1) for part in concept.split(COMPARE_BATCH)]
+    parts = [(F.normalize(part, dim=-1) @ against).argmin(-1) for part in torch.split(concept, COMPARE_BATCH)]
     return torch.cat(parts)
 
 

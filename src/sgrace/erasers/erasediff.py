@@ -120,7 +120,7 @@ class EraseDiff(Eraser[EraseDiffConfig]):
         for _ in range(self.config.batches_a_pass):
             losses = relabel_losses(student.model, data.batch(retain=False))
             optimizer.zero_grad(set_to_none=True)
-            losses.forget.backward()
+            torch.autograd.backward(losses.forget)
             optimizer.step()
 
 

@@ -58,7 +58,8 @@ def recovering_embeds(
     for before, after in zip(original, edited, strict=True):
         left += exact(after).T @ exact(after)
         right += exact(after).T @ exact(before)
-    return torch.linalg.solve(left, right @ exact(prompt_embeds).T).T
+    solved: Tensor = torch.linalg.solve(left, right @ exact(prompt_embeds).T)
+    return solved.T
 
 
 class RECE(UCE):

@@ -6,6 +6,7 @@ In the first steps of sampling only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -79,25 +80,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@dataclass(kw_only=True, eq=False)
 class SAFREESampling(Sampling):
     """The projected prompt embeddings during each sample's first steps, the prompt's own after them.
 
     Args:
-        sampling: classifier-free guidance of the batch.
         safe: the projected prompts.
         steps: number of steps that each sample takes with them.
     """
 
-    def __init__(self, sampling: Sampling, safe: Conditioning, steps: Tensor) -> None:
-        super().__init__(
-            sampling.predict,
-            sampling.cond,
-            sampling.uncond,
-            sampling.guidance_scale,
-            sampling.num_inference_steps,
-        )
-        self.safe = safe
-        self.steps = steps
+    safe: Conditioning
+    steps: Tensor
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the samples only."""
@@ -175,8 +168,15 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
             steps[rows] = (most * share).round().long().to(steps.device)
         if "negative" in self.tensors:
             uncond = uncond[[0]].with_embeds(self.tensors["negative"].to(safe)[None])
-        plain = Sampling(model.predict, cond, uncond, guidance_scale, num_inference_steps)
-        return SAFREESampling(plain, cond.with_embeds(safe), steps)
+        return SAFREESampling(
+            model.predict,
+            cond,
+            uncond,
+            guidance_scale,
+            num_inference_steps,
+            safe=cond.with_embeds(safe),
+            steps=steps,
+        )
 
 
 class Variants(NamedTuple):
@@ -267,7 +267,8 @@ def projected_away(
 def orthonormal(rows: Float[Tensor, "n width"]) -> Float[Tensor, "rank width"]:
     """A basis of the span of some rows."""
     _, values, directions = torch.linalg.svd(rows.cpu().double(), full_matrices=False)
-    return directions[values > 1e-6 * values[0]].to(rows)
+    basis: Tensor = directions[values > 1e-6 * values[0]]
+    return basis.to(rows)
 
 
 class SAFREE(Eraser[SAFREEConfig]):

@@ -6,6 +6,7 @@ Each step of sampling is pushed away from the concept's text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(kw_only=True, eq=False)
 class SLDSampling(Sampling):
     """``e('') + s (e(prompt) - e('') - g)``, with the safety term ``g`` and its momentum.
 
@@ -70,22 +72,14 @@ class SLDSampling(Sampling):
     and only the scale and the threshold then mean differences of velocity.
 
     Args:
-        sampling: classifier-free guidance of the batch.
         config: settings.
         safety: conditioning of the safety text.
+        velocity: the momentum that earlier steps left.
     """
 
-    def __init__(self, sampling: Sampling, config: SLDConfig, safety: Conditioning) -> None:
-        super().__init__(
-            sampling.predict,
-            sampling.cond,
-            sampling.uncond,
-            sampling.guidance_scale,
-            sampling.num_inference_steps,
-        )
-        self.config = config
-        self.safety = safety
-        self.velocity: Tensor | None = None
+    config: SLDConfig
+    safety: Conditioning
+    velocity: Tensor | None = None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the samples only."""
@@ -134,9 +128,16 @@ class SLDGuidance(Guidance[SLDConfig]):
         num_inference_steps: int,
     ) -> Sampling:
         """See :meth:`Guidance.sampling`."""
-        plain = Sampling(model.predict, cond, uncond, guidance_scale, num_inference_steps)
         safety = uncond[[0]].with_embeds(self.tensors["safety"].to(cond.prompt_embeds)[None])
-        return SLDSampling(plain, self.config, safety)
+        return SLDSampling(
+            model.predict,
+            cond,
+            uncond,
+            guidance_scale,
+            num_inference_steps,
+            config=self.config,
+            safety=safety,
+        )
 
 
 def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:

@@ -181,7 +181,7 @@ def moved_most(
 def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) -> Float[Tensor, "width width"]:
     """Projector onto the directions in which the embeddings' mean second moment is below a threshold."""
     values, vectors = torch.linalg.eigh(prompt_embeds.T @ prompt_embeds / len(prompt_embeds))
-    free = vectors[:, values < threshold]
+    free: Tensor = vectors[:, values < threshold]
     return free @ free.T
 
 
@@ -199,7 +199,8 @@ def constrained_change(
     n = solve_right(inner, projector)  # N, which is symmetric
     moved = n @ plan.fixed
     small = plan.fixed.T @ moved + slack * torch.eye(plan.fixed.shape[1], dtype=torch.float64)
-    return plan.change @ (n - moved @ torch.linalg.pinv(small, hermitian=True) @ moved.T)
+    change: Tensor = plan.change @ (n - moved @ torch.linalg.pinv(small, hermitian=True) @ moved.T)
+    return change
 
 
 def centres(rows: Float[Tensor, "n width"], k: int) -> Float[Tensor, "k width"]:

@@ -135,10 +135,9 @@ class SPM(Eraser[SPMConfig]):
 @torch.no_grad()
 def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> dict[str, Tensor]:
     """The weights of the layers with every concept's adapters added, by name."""
-    layers = model.sites.layers("transformer")
     weights = {}
     for name in adapters[0]:
-        weight = layers[name].weight
+        weight = model.denoiser.get_parameter(f"{name}.weight")
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
         weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     T5EncoderModel,
-    T5TokenizerFast,
+    T5Tokenizer,
 )
 
 from .._util.errors import InputError
@@ -32,7 +32,7 @@ WEIGHTS = "model.safetensors"
 ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "CLIPTextModel": (CLIPTextModel, CLIPTokenizer),
     "CLIPTextModelWithProjection": (CLIPTextModelWithProjection, CLIPTokenizer),
-    "T5EncoderModel": (T5EncoderModel, T5TokenizerFast),
+    "T5EncoderModel": (T5EncoderModel, T5Tokenizer),
 }
 #: Largest whole number in a config. Vocabularies end at 300,000; a longer list of classes would fill memory.
 MAX_SIZE = 1_000_000
@@ -53,7 +53,7 @@ class TextFolder:
     @classmethod
     def of(cls, encoder: TextEncoder) -> Self:
         """That of a model's own text encoder."""
-        config: PreTrainedConfig = copy.deepcopy(encoder.module.config)
+        config: Any = copy.deepcopy(encoder.module.config)
         config.architectures = [type(encoder.module).__name__]
         return cls(config, encoder.tokenizer)
 

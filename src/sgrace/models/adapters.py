@@ -67,7 +67,8 @@ def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
         def add(
             _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, adapter: LowRank = adapter
         ) -> Tensor:
-            return output + adapter(inputs[0])
+            added: Tensor = adapter(inputs[0])
+            return output + added
 
         clone.get_submodule(name).register_forward_hook(add)
     return clone
@@ -127,7 +128,8 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
             key: str = key,
         ) -> Tensor:
             scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
-            return output + scale * adapter(inputs[0])
+            added: Tensor = adapter(inputs[0])
+            return output + scale * added
 
         layer.register_forward_hook(add)
         layer.add_module(f"adapter_{key}", adapter)
@@ -168,7 +170,8 @@ def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Mod
     for name, adapter in adapters.items():
 
         def add(_layer: nn.Module, _inputs: object, output: Tensor, adapter: Bottleneck = adapter) -> Tensor:
-            return output + adapter(output)
+            added: Tensor = adapter(output)
+            return output + added
 
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)

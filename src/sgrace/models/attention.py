@@ -73,8 +73,8 @@ def _watch(layer: AttentionLayer, seen: list[_Seen]) -> list[RemovableHandle]:
 def _map_of(query: Tensor, key: Tensor, heads: int) -> Tensor:
     # (batch, places, heads * width) -> (batch, heads, places, width); float32, as maps are compared and
     # differentiated
-    queries = query.float().unflatten(-1, (heads, -1)).transpose(1, 2)
-    keys = key.float().unflatten(-1, (heads, -1)).transpose(1, 2)
+    queries = torch.unflatten(query.float(), -1, (heads, -1)).transpose(1, 2)
+    keys = torch.unflatten(key.float(), -1, (heads, -1)).transpose(1, 2)
     return (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
 
 

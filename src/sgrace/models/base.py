@@ -188,9 +188,8 @@ class DiffusionModel(ModelParts):
         timesteps = torch.empty(len(stops))
         everyone = list(range(len(stops)))
         n_steps = len(self.schedule.sampler(num_inference_steps).timesteps)
-        stops = [
-            n_steps if stop >= num_inference_steps else stop for stop in stops
-        ]  # some samplers take more steps
+        # some samplers take more steps
+        stops = [n_steps if stop >= num_inference_steps else stop for stop in stops]
         groups = [everyone]
         if self.schedule.sampler(num_inference_steps).remembers:
             groups = [[row for row in everyone if stops[row] == stop] for stop in sorted(set(stops))]
@@ -221,7 +220,7 @@ class DiffusionModel(ModelParts):
     def decode(self, latents: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1 from scaled latents, ``batch_size`` at once."""
         images = []
-        for part in latents.split(self.batch_size):
+        for part in torch.split(latents, self.batch_size):
             with self._at_work(*self._decoders()):
                 decoded = self._decode(part.to(self.dtype)).float()
             check_finite(decoded, "The images", self.dtype)

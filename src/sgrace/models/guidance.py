@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -53,6 +54,7 @@ def is_off(guidance_scale: Scale) -> bool:
     return not isinstance(guidance_scale, Tensor) and guidance_scale == 1
 
 
+@dataclass(eq=False)
 class Sampling:
     """Classifier-free guidance of one batch through the steps of sampling.
 
@@ -67,19 +69,14 @@ class Sampling:
         num_inference_steps: length of the whole schedule.
     """
 
-    def __init__(
-        self,
-        predict: Predict,
-        cond: Conditioning,
-        uncond: Conditioning,
-        guidance_scale: Scale,
-        num_inference_steps: int,
-    ) -> None:
-        self.predict = predict
-        self.cond = cond
-        self.uncond = uncond.expand(len(cond))
-        self.guidance_scale = guidance_scale
-        self.num_inference_steps = num_inference_steps
+    predict: Predict
+    cond: Conditioning
+    uncond: Conditioning
+    guidance_scale: Scale
+    num_inference_steps: int
+
+    def __post_init__(self) -> None:
+        self.uncond = self.uncond.expand(len(self.cond))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the samples only."""

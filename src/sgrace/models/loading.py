@@ -111,6 +111,7 @@ def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
 def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
+    load: Any = DiffusionPipeline.from_pretrained
     # what looks at finished images is not needed, and published folders often lack it
     options: dict[str, Any] = {
         "safety_checker": None,
@@ -118,9 +119,7 @@ def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revis
         "requires_safety_checker": False,
     }
     try:
-        return DiffusionPipeline.from_pretrained(
-            source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options
-        )
+        return load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
         raise InputError(
             f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."

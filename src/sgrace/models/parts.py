@@ -222,9 +222,7 @@ class ModelParts(ABC):
                 for module in self.components.values():
                     if any(module is working for working in modules):
                         module.to(self.device)
-                    elif (
-                        not torch.is_grad_enabled()
-                    ):  # a backward pass may come that goes through its parameters
+                    elif not torch.is_grad_enabled():  # a backward pass may go through its parameters
                         module.to("cpu")
             mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
             with autocast_for(self.device, self.dtype) if mixed else nullcontext():

@@ -39,12 +39,14 @@ class TextEncoder:
     @property
     def length(self) -> int:
         """Number of text positions."""
-        return int(self.module.config.max_position_embeddings)
+        config: Any = self.module.config
+        return int(config.max_position_embeddings)
 
     @property
     def width(self) -> int:
         """Size of a text state."""
-        return int(self.module.config.hidden_size)
+        config: Any = self.module.config
+        return int(config.hidden_size)
 
     @property
     def room(self) -> int:

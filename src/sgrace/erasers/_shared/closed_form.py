@@ -112,7 +112,7 @@ def fuse_matrices(
             for term, moment in zip(terms, moments, strict=True)
         ]
         changes.append(torch.stack(parts).sum(0))
-    solved = solve_right(total, torch.cat(changes)).split([len(matrix) for matrix in matrices])
+    solved = torch.split(solve_right(total, torch.cat(changes)), [len(matrix) for matrix in matrices])
     return [(exact(matrix) + change).to(matrix) for matrix, change in zip(matrices, solved, strict=True)]
 
 
@@ -129,4 +129,5 @@ def solve_right(
         raise InputError(
             f"The closed-form edit is ill-conditioned (condition number {condition:.1e}); use a larger ridge."
         )
-    return torch.linalg.solve(moment, change.T).T
+    solved: Tensor = torch.linalg.solve(moment, change.T)
+    return solved.T

@@ -146,5 +146,5 @@ def encode_learned(
 ) -> Conditioning:
     """Conditioning of prompts with learned words."""
     tokens = _LearnedTokens(model, prompts)
-    parts = [tokens.encode(rows, learned) for rows in torch.arange(len(prompts)).split(ENCODE_BATCH)]
+    parts = [tokens.encode(rows, learned) for rows in torch.split(torch.arange(len(prompts)), ENCODE_BATCH)]
     return Conditioning.cat(parts)

@@ -39,7 +39,7 @@ def train(
         loss = loss_at(step)
         check_finite(loss.detach(), "The loss", job.model.dtype)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         if max_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, max_norm)
         optimizer.step()

@@ -146,7 +146,7 @@ class Constants:
         latents: list[Tensor] = []
         timesteps: list[Tensor] = []
         goals: list[Tensor] = []
-        for noise in self.model.noise(config.n_pairs, self.generator).split(1):
+        for noise in torch.split(self.model.noise(config.n_pairs, self.generator), 1):
             t = self.rng.randrange(low, high)
             matched = config.latent_timestep == "matched"
             done = self.model.denoise(
@@ -181,8 +181,8 @@ class Constants:
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
             raise InputError(
-                f"No replacement for {concept.name!r} is below the similarity ceiling; "
-                "set one with --set replacement=WORD."
+                f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set "
+                "replacement=WORD."
             )
         return Replacement(chosen, ranking[:LISTED])
 

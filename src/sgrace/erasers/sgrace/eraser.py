@@ -149,7 +149,7 @@ class _Run:
             loss = loss + config.retain_weight * F.mse_loss(cond.prompt_embeds[len(tokens) :], wanted)
             check_finite(loss.detach(), "The loss", self.job.model.dtype)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimizer.step()
             next(bar, None)
         if config.edit_steps:

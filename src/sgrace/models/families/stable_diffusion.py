@@ -61,7 +61,7 @@ class StableDiffusion(DiffusionModel):
     denoiser_map = UNET
 
     @classmethod
-    def from_pipeline(cls, pipeline: StableDiffusionPipeline, source: str = "pipeline") -> Self:
+    def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)
         """See :meth:`DiffusionModel.from_pipeline`."""
         components = {name: getattr(pipeline, name) for name in NETWORKS}
         for module in components.values():
@@ -80,7 +80,7 @@ class StableDiffusion(DiffusionModel):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
-        config = self.denoiser.config
+        config: Any = self.denoiser.config
         return config.in_channels, config.sample_size, config.sample_size
 
     def _encode(self, source: PromptSource) -> Conditioning:
@@ -94,15 +94,18 @@ class StableDiffusion(DiffusionModel):
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self.components["vae"]
+        vae: Any = self.components["vae"]
         decoded: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
         return decoded
 
-    def _make_pipeline(self) -> StableDiffusionPipeline:
-        return StableDiffusionPipeline(**self.parts, **self.components, requires_safety_checker=False)
+    def _make_pipeline(self) -> Any:  # noqa: ANN401  (of diffusers)
+        pipeline_type: Any = StableDiffusionPipeline
+        return pipeline_type(**self.parts, **self.components, requires_safety_checker=False)
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
-        self.denoiser.enable_gradient_checkpointing()
-        self.components["vae"].enable_slicing()
-        self.components["vae"].enable_tiling()
+        denoiser: Any = self.denoiser
+        vae: Any = self.components["vae"]
+        denoiser.enable_gradient_checkpointing()
+        vae.enable_slicing()
+        vae.enable_tiling()
