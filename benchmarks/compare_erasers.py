@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Row:
-        """``NAME[:PRESET[:SEEDS]]``; default: the built-in model's preset, if it has one; one seed."""
+        """``NAME[:PRESET[:SEEDS]]``; by default the built-in model's preset or the only one, and one seed."""
         eraser, _, rest = text.partition(":")
         preset, _, seeds = rest.partition(":")
         if eraser not in REFERENCES:
@@ -88,8 +88,8 @@ class Cell(NamedTuple):
 ERASE = """
 import sys, sgrace
 concept, method, preset, seed, folder = sys.argv[1:]
-erasure = sgrace.erase(sgrace.load_model("emoji"), concept, method=method, preset=preset, seed=int(seed))
-erasure.save_pretrained(folder)
+model = sgrace.load_model("emoji")
+sgrace.erase(model, concept, method=method, preset=preset, seed=int(seed)).save_pretrained(folder)
 """
 
 
@@ -231,7 +231,7 @@ def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names in a column beside the plot, each with a line to its dot, since dots overlap."""
+    """Names in a column beside the plot, in the dots' order, each with a line to its dot."""
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda point: (point[1][1], -point[1][0]))):
         place = (1.04, i / max(1, len(points) - 1))
@@ -241,10 +241,7 @@ def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 
 def is_guidance(eraser: str) -> bool:
-    """Whether it steers the sampling and changes no weights.
-
-    It is not ranked with the others: whoever has the model can leave the guidance out.
-    """
+    """Whether it steers the sampling and changes no weights: who has the model can leave it out."""
     return eraser in registry.names("erasers") and registry.load("erasers", eraser).guidance_type is not None
 
 
@@ -291,9 +288,8 @@ def main() -> None:
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
         print(
-            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n",
-            table(("", "seeds", *attacks, *MEASURES), rows),
-            sep="\n",
+            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n"
+            f"{table(('', 'seeds', *attacks, *MEASURES), rows)}",
             flush=True,
         )
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)

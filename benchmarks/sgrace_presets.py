@@ -1,7 +1,7 @@
 """S-GRACE on the built-in model: every preset, concept and seed, judged on prompts that erasing never uses.
 
-    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3]
-        [--set KEY=VALUE ...]
+    python benchmarks/sgrace_presets.py LOG.jsonl [--preset P ...] [--concept C ...] [--seeds 3] [--set
+    KEY=VALUE ...]
 
 Each finished run is one line of the log; the same command again goes on where it was. At the end it prints a
 table: the share after erasing as a part of the share before, with the hits behind it, and the seconds of the
