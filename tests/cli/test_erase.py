@@ -44,6 +44,7 @@ def test_the_verdict_comes_first_and_duplicates_count_once(home: Home, tmp_path:
     assert found["cost"]["trained_parameters"] > 0
     recipes = [Erasure.from_pretrained(tmp_path / name).recipe for name in ("text", "json")]
     assert [len(recipe.targets) for recipe in recipes] == [1, 1]
+    assert "blurred because the kind of concept is unknown" in printed.stdout
 
 
 def test_earlier_erasures_become_parents(home: Home, tmp_path: Path) -> None:

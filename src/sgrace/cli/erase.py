@@ -31,6 +31,7 @@ from .types import ConceptName, PluginName, PresetName
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..concept import Kind
     from ..erasure import Erasure
     from ..evaluation.before_after import BeforeAfter
     from ..models import DiffusionModel
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 N_SHOWN = 12  # images of each question on the contact sheet
 IMAGES = "before_after.png"
 SCORES = "scores.json"
+UNKNOWN_KIND = "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them."
 #: Questions of the contact sheet, as their rows are labelled.
 ROWS = {"target": "{}", "neighbours": "near {}", "unrelated": "unrelated"}
 
@@ -73,7 +75,9 @@ EPILOG = examples(
 @FORCE
 @SEED
 @out_option("New folder for the erasure, its recipe, images before and after, and scores.")
-@click.option("--no-blur", is_flag=True, help="Do not blur images of harmful concepts.")
+@click.option(
+    "--no-blur", is_flag=True, help="Do not blur images of concepts that are harmful or of unknown kind."
+)
 @model_options
 @QUIET
 @JSON
@@ -123,7 +127,7 @@ def erase(
         seed=seed,
     )
     erasure.save_pretrained(out)
-    outcome = _outcome(loaded, erasure, out, blur=not no_blur)
+    outcome = _outcome(loaded, erasure, out, kind, blur=not no_blur)
     if as_json:
         click.echo(json.dumps({"out": str(out), **outcome.facts(erasure)}))
     elif not quiet:
@@ -137,10 +141,12 @@ class Outcome:
     Attributes:
         found: verdict and shares by concept; empty where they could not be made.
         failure: why they could not.
+        unknown_kind: whether images are blurred for this reason.
     """
 
     found: Mapping[str, BeforeAfter]
     failure: str = ""
+    unknown_kind: bool = False
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -173,18 +179,25 @@ class Outcome:
         for name, questions in self.scores.items():
             lines += ["", f"{name}: share of images that the judge names right, with 95 % intervals"]
             for question, row in questions.items():
-                before, after = map(_interval, (row["before"], row["after"]))
-                lines.append(f"  {question:11s} before {before}   after {after}   n={row['after']['n']}")
+                shares = f"before {_interval(row['before'])}   after {_interval(row['after'])}"
+                lines.append(f"  {question:11s} {shares}   n={row['after']['n']}")
         images = "" if self.failure else f"   Images: {out / IMAGES}"
+        if self.unknown_kind:
+            lines += [
+                "",
+                "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them.",
+            ]
         return [*lines, "", f"Took {erasure.recipe.seconds} s. Result: {out}{images}"]
 
 
-def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool) -> Outcome:
+def _outcome(
+    before: DiffusionModel, erasure: Erasure, out: Path, kind: Kind | None, *, blur: bool
+) -> Outcome:
     """Images and shares before and after; the erasure is saved, so that nothing is lost if they fail."""
     from .._util.files import write_json  # noqa: PLC0415
 
     try:
-        outcome = Outcome(_compare(before, erasure, out / IMAGES, blur=blur))
+        outcome = _compare(before, erasure, out / IMAGES, kind, blur=blur)
         write_json(out / SCORES, outcome.scores)
     except InputError as error:
         return Outcome({}, f"{error} The erasure itself is complete.")
@@ -193,8 +206,13 @@ def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool)
     return outcome
 
 
-def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool) -> dict[str, BeforeAfter]:
-    """Images of both models by concept, with shares and a verdict where a judge is known."""
+def _compare(
+    before: DiffusionModel, erasure: Erasure, file: Path, kind: Kind | None, *, blur: bool
+) -> Outcome:
+    """Images of both models by concept on one sheet, with shares and a verdict where a judge is known.
+
+    Images that may show the concept are blurred if it is harmful or if nobody has said its kind.
+    """
     from .._util.files import atomic_file  # noqa: PLC0415
     from .._util.images import blurred, sheet  # noqa: PLC0415
     from ..evaluation.before_after import before_after  # noqa: PLC0415
@@ -202,12 +220,16 @@ def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool
 
     after = erasure.apply(before)
     found: dict[str, BeforeAfter] = {}
+    unknown: list[bool] = []
     rows: list[Tensor] = []
     labels: list[str] = []
     for concept, words in [(target.concept, target.words) for target in erasure.recipe.targets]:
-        one = before_after(before, after, concept, find_testbed(before, words=words, kind=concept.kind))
+        testbed = find_testbed(before, words=words, kind=kind)
+        one = before_after(before, after, concept, testbed)
         found[concept.name] = one
-        hidden = blur and concept.kind == "harmful"
+        known = testbed.kind_of(concept.name)
+        unknown.append(blur and known is None)
+        hidden = blur and known in (None, "harmful")
         for question, label in ROWS.items():
             if question in one.before:
                 for images, when in ((one.before, "before"), (one.after, "after")):
@@ -216,7 +238,7 @@ def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool
                     labels.append(f"{label.format(concept.name)}, {when}")
     with atomic_file(file) as partial:
         sheet(rows, labels=labels).save(partial, "PNG")
-    return found
+    return Outcome(found, unknown_kind=any(unknown))
 
 
 def _interval(rate: dict[str, float]) -> str:
