@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from .._util import registry
 from .._util.errors import InputError, unknown
 from .options import JSON, examples
+from .types import ParamType
 
 FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 WIDTH = 100
@@ -35,7 +36,7 @@ FACTS = {
 }
 
 
-class AnyName(click.ParamType):
+class AnyName(ParamType):
     """Name of a plug-in of any family."""
 
     name = "name"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from .._util import registry
 from .._util.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic for type checkers, and in newer releases of click only
+else:
+    ParamType = click.ParamType
 
 KINDS = ("object", "style", "harmful")
 EFFORTS = ("quick", "standard", "full")
@@ -20,7 +25,7 @@ MAX_SEED = 2**63 - 1
 COUNTS = click.IntRange(1, 10**6)
 
 
-class Seed(click.ParamType):
+class Seed(ParamType):
     """A seed; help texts do not print its largest value."""
 
     name = "seed"
@@ -31,7 +36,7 @@ class Seed(click.ParamType):
         return found
 
 
-class PluginName(click.ParamType):
+class PluginName(ParamType):
     """Name of a plug-in of a family, such as ``erasers``."""
 
     name = "name"
@@ -90,7 +95,7 @@ class DetectorName(PluginName):
         return value
 
 
-class PresetName(click.ParamType):
+class PresetName(ParamType):
     """Name of a preset of the method that ``--method`` names."""
 
     name = "name"
@@ -105,7 +110,7 @@ class PresetName(click.ParamType):
         return _completed(known, incomplete)
 
 
-class ConceptName(click.ParamType):
+class ConceptName(ParamType):
     """Name of a concept; those of the built-in model are completed."""
 
     name = "concept"
@@ -123,7 +128,7 @@ class ConceptName(click.ParamType):
 class FiniteRange(click.FloatRange):
     """Numbers within limits; ``nan`` is none."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """The number."""
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
