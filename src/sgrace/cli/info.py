@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from .._util import registry
 from .._util.errors import InputError, unknown
@@ -35,7 +36,7 @@ FACTS = {
 }
 
 
-class AnyName(click.ParamType):
+class AnyName(StringParamType):
     """Name of a plug-in of any family."""
 
     name = "name"

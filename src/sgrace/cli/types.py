@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import IntParamType, StringParamType
 
 from .._util import registry
 from .._util.errors import InputError, unknown
@@ -20,7 +21,7 @@ MAX_SEED = 2**63 - 1
 COUNTS = click.IntRange(1, 10**6)
 
 
-class Seed(click.ParamType):
+class Seed(IntParamType):
     """A seed; help texts do not print its largest value."""
 
     name = "seed"
@@ -31,7 +32,7 @@ class Seed(click.ParamType):
         return found
 
 
-class PluginName(click.ParamType):
+class PluginName(StringParamType):
     """Name of a plug-in of a family, such as ``erasers``."""
 
     name = "name"
@@ -90,7 +91,7 @@ class DetectorName(PluginName):
         return value
 
 
-class PresetName(click.ParamType):
+class PresetName(StringParamType):
     """Name of a preset of the method that ``--method`` names."""
 
     name = "name"
@@ -105,7 +106,7 @@ class PresetName(click.ParamType):
         return _completed(known, incomplete)
 
 
-class ConceptName(click.ParamType):
+class ConceptName(StringParamType):
     """Name of a concept; those of the built-in model are completed."""
 
     name = "concept"
@@ -123,8 +124,12 @@ class ConceptName(click.ParamType):
 class FiniteRange(click.FloatRange):
     """Numbers within limits; ``nan`` is none."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
+    def convert(  # noqa: D102
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,  # noqa: ANN401  (of click)
+    ) -> float:
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
