@@ -46,7 +46,7 @@ MEASURES = (
     "seconds",
     "denoiser / text rows",
     "MB",
-)  # fmt: skip
+)
 REFERENCES = ("original", "gold")
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -17,6 +13,7 @@ from .._util.device import choose_device, choose_dtype
 from .._util.errors import InputError
 from . import families
 from .base import DiffusionModel
+from .families._pipelines import load_pipeline, pipeline_class, quiet_libraries, reason
 
 #: File beside a pipeline: CLIP's projection from pooled text states to the space shared with images.
 TEXT_PROJECTION = "text_projection.safetensors"
@@ -63,15 +60,15 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
-    with _quiet_libraries():
-        name = _pipeline_class(source, revision)
+    with quiet_libraries():
+        name = pipeline_class(source, revision)
         family = known_pipelines().get(name or "")
         if family is None:
             raise InputError(
                 f"{source} holds a {name}; the pipelines that can be read are: "
                 f"{', '.join(known_pipelines())}."
             )
-        model = family.from_pipeline(_pipeline(source, kind, variant, revision), str(source))
+        model = family.from_pipeline(load_pipeline(source, kind, variant, revision), str(source))
     for encoder in model.text:
         known = set(encoder.tokenizer.get_vocab().values())
         if known <= encoder.special_ids:  # what transformers makes of a folder without files
@@ -88,65 +85,6 @@ def load_model_from(
     return model.to(chosen, kind)
 
 
-def _pipeline_class(source: str | Path, revision: str | None) -> str | None:
-    """The class that a pipeline's index names."""
-    path = Path(source)
-    index = path / "model_index.json"
-    if path.exists() and not index.is_file():
-        raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
-    try:
-        if not path.exists():
-            from diffusers import DiffusionPipeline  # noqa: PLC0415  (only for the hub)
-
-            return str(DiffusionPipeline.load_config(str(source), revision=revision).get("_class_name"))
-        return str(json.loads(index.read_text()).get("_class_name"))
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{index} is not valid JSON.") from error
-    except Exception as error:
-        raise InputError(
-            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
-        ) from error
-
-
-def _pipeline(source: str | Path, dtype: torch.dtype, variant: str | None, revision: str | None) -> Any:  # noqa: ANN401
-    from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
-
-    load: Any = DiffusionPipeline.from_pretrained
-    # what looks at finished images is not needed, and published folders often lack it
-    options: dict[str, Any] = {
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    }
-    try:
-        return load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
-    except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
-        raise InputError(
-            f"Cannot load {str(source)!r} as a diffusers pipeline ({_reason(error)})."
-        ) from error
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Errors only, and no progress bars, from diffusers and transformers: their notes help no caller."""
-    from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
-    from transformers.utils import logging as of_transformers  # noqa: PLC0415
-
-    both = (of_diffusers, of_transformers)
-    levels = [logging.get_verbosity() for logging in both]
-    with_bars = [logging for logging in both if logging.is_progress_bar_enabled()]
-    for logging in both:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logging, level in zip(both, levels, strict=True):
-            logging.set_verbosity(level)
-        for logging in with_bars:
-            logging.enable_progress_bar()
-
-
 def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module:
     """A network of the same class and sizes as a model's own, frozen.
 
@@ -157,7 +95,7 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
     try:
         found = type(like).from_pretrained(folder, **options).eval().requires_grad_(False)  # type: ignore[attr-defined]
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"Cannot load {folder} as a {type(like).__name__} ({_reason(error)}).") from error
+        raise InputError(f"Cannot load {folder} as a {type(like).__name__} ({reason(error)}).") from error
     own = {name: value.shape for name, value in like.state_dict().items()}
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):
@@ -167,7 +105,3 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
         )
     module: torch.nn.Module = found
     return module
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
