@@ -124,12 +124,13 @@ class ConceptName(StringParamType):
 class FiniteRange(click.FloatRange):
     """Numbers within limits; ``nan`` is none."""
 
-    def convert(  # noqa: D102
+    def convert(
         self,
-        value: Any,
+        value: Any,  # noqa: ANN401  (as click has it)
         param: click.Parameter | None,
-        ctx: click.Context | None,  # noqa: ANN401  (of click)
+        ctx: click.Context | None,
     ) -> float:
+        """The number."""
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
