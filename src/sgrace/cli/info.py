@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from .._util import registry
 from .._util.errors import InputError, unknown
 from .options import JSON, examples
-from .types import ParamType
 
 FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 WIDTH = 100
@@ -36,7 +36,7 @@ FACTS = {
 }
 
 
-class AnyName(ParamType):
+class AnyName(StringParamType):
     """Name of a plug-in of any family."""
 
     name = "name"

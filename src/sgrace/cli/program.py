@@ -91,7 +91,7 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:  # noqa: ANN401  (category, file, line)
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:  # noqa: ANN401  (category, file, line)
     click.echo(f"sgrace: {_one_line(str(message))}", err=True)
 
 

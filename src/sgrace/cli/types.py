@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import IntParamType, StringParamType
 
 from .._util import registry
 from .._util.errors import InputError, unknown
-
-if TYPE_CHECKING:
-    ParamType = click.ParamType[Any]  # generic for type checkers, and in newer releases of click only
-else:
-    ParamType = click.ParamType
 
 KINDS = ("object", "style", "harmful")
 EFFORTS = ("quick", "standard", "full")
@@ -25,7 +21,7 @@ MAX_SEED = 2**63 - 1
 COUNTS = click.IntRange(1, 10**6)
 
 
-class Seed(ParamType):
+class Seed(IntParamType):
     """A seed; help texts do not print its largest value."""
 
     name = "seed"
@@ -36,7 +32,7 @@ class Seed(ParamType):
         return found
 
 
-class PluginName(ParamType):
+class PluginName(StringParamType):
     """Name of a plug-in of a family, such as ``erasers``."""
 
     name = "name"
@@ -95,7 +91,7 @@ class DetectorName(PluginName):
         return value
 
 
-class PresetName(ParamType):
+class PresetName(StringParamType):
     """Name of a preset of the method that ``--method`` names."""
 
     name = "name"
@@ -110,7 +106,7 @@ class PresetName(ParamType):
         return _completed(known, incomplete)
 
 
-class ConceptName(ParamType):
+class ConceptName(StringParamType):
     """Name of a concept; those of the built-in model are completed."""
 
     name = "concept"
@@ -128,7 +124,12 @@ class ConceptName(ParamType):
 class FiniteRange(click.FloatRange):
     """Numbers within limits; ``nan`` is none."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (as click has it)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
         """The number."""
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
