@@ -35,7 +35,7 @@ BOAT = Target(
 PREDICTIONS = ("epsilon", "v_prediction")
 #: What a run is seen to do, by the need that has to announce it.
 SEEN = {
-    Need.GRADIENTS: ((torch.Tensor, "backward"), (torch.autograd, "grad")),
+    Need.GRADIENTS: ((torch.autograd, "backward"), (torch.autograd, "grad")),
     Need.ATTENTION_MAPS: ((Sites, "text_attention"),),
     Need.GENERATED_DATA: ((DiffusionModel, "denoise"), (DiffusionModel, "decode")),
 }
