@@ -19,7 +19,7 @@ help:  ## this list
 
 demo: .venv/ready  ## erase `weapon` from the built-in model and show it
 	rm -rf out/demo
-	$(BIN)/sgrace erase weapon --out out/demo
+	$(BIN)/sgrace erase weapon --no-blur --out out/demo
 
 format: .venv/ready  ## format the code and repair what the linter can
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
 from .._util.settings import config_from
 from .attack_set import Access, AttackSet, Manifest
@@ -91,7 +92,8 @@ class Attack(ABC, Generic[Config]):
         stopped = "finished"
         try:
             if session.open:
-                self.search(session)
+                with out_of_memory():  # also where a backward pass runs out of it
+                    self.search(session)
         except BudgetSpent:
             stopped = "budget"
         return AttackSet(

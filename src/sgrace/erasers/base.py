@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from torch import Tensor
 from tqdm import tqdm
 
+from .._util.device import out_of_memory
 from .._util.errors import InputError
-from .._util.provenance import peak_memory_mb, versions
+from .._util.provenance import device_memory_mb, peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
 from ..erasure import Adapter, Erasure, Recipe, base_of
@@ -176,7 +177,8 @@ class Eraser(ABC, Generic[Config]):
         started = time.monotonic()
         teacher = model.metered()
         generator = torch.Generator().manual_seed(seed)
-        change = self.change(Job(teacher, chosen, seed, generator, random.Random(seed)))
+        with out_of_memory():  # also where a backward pass runs out of it
+            change = self.change(Job(teacher, chosen, seed, generator, random.Random(seed)))
         recipe = Recipe(
             method=self.name,
             paper=self.paper,
@@ -188,6 +190,7 @@ class Eraser(ABC, Generic[Config]):
             cost=Cost(**asdict(teacher.calls), trained_parameters=change.trained),
             seconds=round(time.monotonic() - started, 1),
             peak_memory_mb=peak_memory_mb(),
+            device_memory_mb=device_memory_mb(model.device),
             versions=versions(),
             details=dict(change.details),
         )
