@@ -142,7 +142,7 @@ def parse(line: str, *, whole: bool) -> None:
     """
     command: click.Command = main
     args = shlex.split(line)[1:]
-    context = click.Context(main, info_name="sgrace")
+    context = click.Context(main, info_name="sgrace", **main.context_settings)
     while isinstance(command, click.Group) and args and not args[0].startswith("-"):
         found = command.get_command(context, args[0])
         assert found is not None, f"there is no command {args[0]!r}"
