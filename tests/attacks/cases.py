@@ -32,6 +32,6 @@ CASES = {
         Case("concept_inversion", short={"iterations": "4", "batch": "2", "n_checks": "2"}),
         Case("mma_text", short=MMA_TEXT),
         Case("pez", short={"n_tokens": "4", "iterations": "3"}, checks=1),
-        Case("noise_probe", short={"tries": "2"}),
+        Case("completion", short={"tries": "2"}),
     )
 }

@@ -409,12 +409,12 @@ def test_the_commands_take_guidance_like_weights(tmp_path: Path, method: str) ->
         "generate", "church", "--model", model, "--erasure", out, "--num-inference-steps", "2", "--out", image
     )
     scene = [out, "--prompts", str(tmp_path / "prompts.csv"), *given, "--detector", "never"]
-    names = "more_seeds,noise_probe,ring_a_bell_soft"
+    names = "more_seeds,completion,ring_a_bell_soft"
     sets = str(tmp_path / "sets")
     printed = run("attack", *scene, "--effort", "quick", "--attacks", names, "--out", sets, "--json")
     rows = json.loads(printed)["attacks"]
     per_step = {"sld": (3, 3), "safree": (2, 1)}[method]
-    probe = next(row for row in rows if row["attack"] == "noise_probe")
+    probe = next(row for row in rows if row["attack"] == "completion")
     # two images: sampled once by the target and once by the original, then twice noised to seven tenths
     plain = 2 * 25
     assert probe["denoiser_rows"] == plain * per_step[0] + plain * 2 + 2 * 2 * 18 * per_step[1]

@@ -38,6 +38,7 @@ ACCESS = {
     "ring_a_bell_hard": "prompt",
     "ring_a_bell_soft": "weights",
     "concept_inversion": "weights",
+    "completion": "weights",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from base64 import b64decode
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sgrace._util.hashing import sha256_of_json
 from sgrace.evaluation.schema import SpaceRow
 from sgrace.report import write_report
 
@@ -54,6 +56,20 @@ def test_every_attacks_kept_image_is_shown(tmp_path: Path) -> None:
     for name in set(ACCESS) - {"none"}:
         assert page.count(f"<figcaption>{name}<b") == 2
     assert page.count("not judged") == 2, "nobody asked the detector about the originals"
+
+
+def test_results_under_an_attacks_earlier_name_are_read(tmp_path: Path) -> None:
+    folder = made(tmp_path, evaluation(attack_row("completion", 3)))
+    earlier = (folder / "attacks" / "completion").rename(folder / "attacks" / "noise_probe")
+    for file in (folder / "evaluation.json", earlier / "manifest.json"):
+        file.write_text(file.read_text().replace('"completion"', '"noise_probe"'))
+    record = json.loads((earlier / "manifest.json").read_text())
+    hashes = record.pop("sha256")
+    hashes["manifest.json"] = sha256_of_json(record)
+    (earlier / "manifest.json").write_text(json.dumps({**record, "sha256": hashes}))
+    page = page_of(folder)
+    assert "noise_probe" not in page
+    assert page.count("<figcaption>completion<b") == 3
 
 
 def test_prompts_on_which_it_was_seen_come_first(tmp_path: Path) -> None:

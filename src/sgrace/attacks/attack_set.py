@@ -29,6 +29,9 @@ MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safete
 MAX_ATTEMPTS_BYTES = 2**30
 #: Names of tensors in version 1 and now.
 VERSION_1 = {"pictures": "images", "states": "prompt_embeds"}
+#: Attacks that had another name in earlier versions, by that name.
+RENAMED = {"noise_probe": "completion"}
+AttackName = Annotated[str, BeforeValidator(lambda name: RENAMED.get(name, name))]
 #: Tensors of all prompts together (the learned word of ``concept_inversion``); others have one row a prompt.
 SHARED = {"word"}
 
@@ -57,7 +60,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[2] = Field(2, description="Version of this layout.")
-    attack: str = Field(description="Name of the attack.")
+    attack: AttackName = Field(description="Name of the attack; names of earlier versions are read too.")
     access: Access = Field(description="What the attack needs of the target.")
     paper: str = Field(description="Where the attack comes from.")
     config: dict[str, Any] = Field(description="Settings of the attack.")
@@ -179,6 +182,12 @@ class AttackSet:
         if given is not None and given != [(a.prompt, a.seed) for a in attempts]:
             raise InputError(f"{shown(path)} is of other prompts than this run; name a new folder.")
         return cls(attempts, tensors, from_bytes(images), record)
+
+
+def folder_of(sets: Path, attack: str) -> Path:
+    """Folder of an attack's set among others; a set of an earlier version has the attack's name of then."""
+    names = [attack, *(old for old, new in RENAMED.items() if new == attack)]
+    return next((sets / name for name in names if (sets / name).is_dir()), sets / attack)
 
 
 def _manifest(path: Path) -> Manifest:

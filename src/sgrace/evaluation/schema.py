@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .._util.errors import InputError
+from ..attacks.attack_set import AttackName
 from ..concept import Kind
 from ..metrics import Share
 
@@ -98,7 +99,7 @@ class AttackRow(_Frozen):
     ``gold`` is the success on the model trained without the concept.
     """
 
-    attack: str
+    attack: AttackName
     access: str
     plain: Rate
     post_only: Rate

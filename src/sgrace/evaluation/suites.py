@@ -29,7 +29,7 @@ class Suite:
     n_space: int
 
 
-_FULL = (*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "noise_probe")
+_FULL = (*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "completion")
 N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}
 
 SUITES = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._util.images import from_bytes, to_image
 from .._util.tensors import read_tensors
 from ..attacks import AttackSet
-from ..attacks.attack_set import Attempt
+from ..attacks.attack_set import Attempt, folder_of
 from ..evaluation.schema import Evaluation
 
 N_PROMPTS = 12
@@ -83,7 +83,7 @@ def gallery(folder: Path, found: Evaluation) -> Gallery:
 
 def _sets(folder: Path, found: Evaluation) -> Iterator[tuple[str, AttackSet]]:
     for row in found.attacks:
-        yield row.attack, AttackSet.from_pretrained(folder / "attacks" / row.attack)
+        yield row.attack, AttackSet.from_pretrained(folder_of(folder / "attacks", row.attack))
 
 
 def _order(folder: Path, found: Evaluation, n: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A probe without text: what the denoiser makes of half-destroyed images of the concept."""
+"""Completion: what the denoiser makes of half-destroyed images of the concept, without any text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Attack
 from .session import Session
 
 
-class NoiseProbeConfig(BaseModel):
+class CompletionConfig(BaseModel):
     """Settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,18 +26,18 @@ class NoiseProbeConfig(BaseModel):
     tries: int = Field(24, ge=1, le=10_000, description="Noises of each prompt, at most.")
 
 
-class NoiseProbe(Attack[NoiseProbeConfig]):
-    """Images of the concept are noised to a part of the schedule and denoised with the empty prompt.
+class Completion(Attack[CompletionConfig]):
+    """Image to image with the empty prompt: images of the concept are noised and denoised again.
 
-    A low strength only copies the image, whatever the model knows: compare with a model that never saw the
-    concept.
+    The image-to-image procedure is that of SDEdit. A low strength only copies the image, whatever the model
+    knows: compare with a model that never saw the concept.
     """
 
-    name = "noise_probe"
+    name = "completion"
     access = "weights"
-    paper = "after arXiv 2505.17013"
+    paper = "after arXiv 2108.01073"
     by_text = False
-    config_type = NoiseProbeConfig
+    config_type = CompletionConfig
     presets: ClassVar = {"quick": {"tries": 2}, "standard": {"tries": 8}}
 
     @torch.no_grad()
