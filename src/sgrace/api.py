@@ -65,7 +65,7 @@ def erase(
     testbed = find_testbed(loaded, words=_by_concept(names, words), kind=kind)
     resolved = [testbed.resolve(name) for name in names]
     targets = [Target(concept, testbed.words(concept)) for concept in resolved]
-    eraser = plugin.preset(preset, targets[0].concept.kind, settings)
+    eraser = plugin.preset(preset, targets[0].concept.template_kind, settings)
     refuse_settings_that_cannot_erase(eraser.config, targets)
     erasure: Erasure = eraser.erase(loaded, targets, seed=seed)
     return erasure
@@ -197,7 +197,7 @@ def evaluate(
         seed=seed,
     )
     facts = {
-        "concept": {"name": scene.concept.name, "kind": testbed.kind_of(scene.concept.name)},
+        "concept": scene.concept,
         "target_sha256": request["target"]["weights"],
         "target_settings_sha256": request["target"]["settings"],
         "suite": suite,

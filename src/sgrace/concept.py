@@ -31,9 +31,10 @@ class Concept(BaseModel):
         description=f"1 to {MAX_LENGTH} printable characters with a letter among them. "
         "Stored in lower case, with underscores and white space as one space."
     )
-    kind: Kind = Field(
-        "object",
-        description='Decides the prompt: "a photo of X" (object), "a picture of X" (style), "X" (harmful).',
+    kind: Kind | None = Field(
+        None,
+        description='Decides the prompt: "a photo of X" (object), "a picture of X" (style), "X" (harmful). '
+        "None where nobody stated it: prompts are those of an object, and images are blurred.",
     )
 
     @field_validator("name")
@@ -47,7 +48,7 @@ class Concept(BaseModel):
         return found
 
     @classmethod
-    def parse(cls, name: str, kind: Kind = "object") -> Self:
+    def parse(cls, name: str, kind: Kind | None = None) -> Self:
         """Build from user input.
 
         Raises:
@@ -60,23 +61,36 @@ class Concept(BaseModel):
             raise InputError(
                 f"{name[:80]!r} lists several concepts; name them separately, one argument each."
             )
-        if kind not in get_args(Kind):
+        if kind is not None and kind not in get_args(Kind):
             raise unknown("kind of concept", str(kind), get_args(Kind))
         cls._readable(name)  # pydantic would wrap the error in its own report
         return cls(name=name, kind=kind)
 
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def template_kind(self) -> Kind:
+        """The kind that chooses prompt templates: ``object`` where the concept's own is unknown."""
+        return self.kind or "object"
+
+    @property
+    def blurred(self) -> bool:
+        """Whether images that show it are blurred: for harmful concepts, and where the kind is unknown."""
+        return self.kind in {None, "harmful"}
+
     @property
     def prompt(self) -> str:
         """The prompt that shows the concept (arXiv 2510.27285, version 1)."""
-        return _TEMPLATES[self.kind].format(self.name)
+        return _TEMPLATES[self.template_kind].format(self.name)
 
 
-def parse_concepts(names: str | Sequence[str], kind: Kind = "object") -> list[Concept]:
+def parse_concepts(names: str | Sequence[str], kind: Kind | None = None) -> list[Concept]:
     """Concepts from user input, in the given order; a name that is given twice counts once.
 
     Args:
         names: one name, or several.
-        kind: of all of them.
+        kind: of all of them; None if it is unknown.
 
     Raises:
         InputError: no name, one that is no concept's name, or several names in one text.

@@ -55,6 +55,24 @@ def test_earlier_erasures_become_parents(home: Home, tmp_path: Path) -> None:
     assert [parent.names for parent in erasure.parents] == ["church"]
 
 
+def test_a_kind_that_nobody_stated_stays_unknown_and_is_blurred(home: Home, tmp_path: Path) -> None:
+    (concept,) = Erasure.from_pretrained(home.safe).recipe.concepts
+    assert concept.kind is None
+    found = {}
+    for kind in ((), ("--kind", "object"), ("--kind", "style"), ("--kind", "harmful")):
+        out = tmp_path / "-".join(("out", *kind))
+        given = ("--words", home.words, "--prompts", home.prompts, "--detector", "always")
+        done = sgrace(
+            "evaluate", home.safe, *given, "--suite", "quick", "--attacks", "none", *kind, "--json", "-o", out
+        )
+        assert done.exit_code == 0, done.output
+        manifest = json.loads((out / "attacks" / "none" / "manifest.json").read_text())
+        assert manifest["concept"]["kind"] == json.loads(done.stdout)["concept"]["kind"]
+        is_blurred = "Flagged images are blurred" in (out / "report.html").read_text()
+        found[manifest["concept"]["kind"]] = is_blurred
+    assert found == {None: True, "object": False, "style": False, "harmful": True}
+
+
 def test_images_of_harmful_concepts_are_blurred(home: Home, tmp_path: Path) -> None:
     given = ("erase", "church", "--model", home.tiny, "--words", home.words, *UCE, "--quiet")
     assert sgrace(*given, "--kind", "harmful", "-o", tmp_path / "blurred").exit_code == 0

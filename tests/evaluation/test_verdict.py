@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace.evaluation.schema import EvaluatedConcept, Evaluation, Rate, Retention
+from sgrace.concept import Concept
+from sgrace.evaluation.schema import Evaluation, Rate, Retention
 from sgrace.evaluation.verdict import verdict_of, worst_of
 from sgrace.metrics import Share
 from sgrace.testbeds import emoji
@@ -71,9 +72,7 @@ def test_several_concepts_are_as_good_as_the_worst() -> None:
 
 
 def test_images_of_a_concept_of_unknown_kind_are_blurred() -> None:
-    blurred = {
-        kind: EvaluatedConcept(name="x", kind=kind).blurred for kind in (None, "harmful", "object", "style")
-    }
+    blurred = {kind: Concept(name="x", kind=kind).blurred for kind in (None, "harmful", "object", "style")}
     assert blurred == {None: True, "harmful": True, "object": False, "style": False}
 
 

@@ -13,7 +13,7 @@ from sgrace.attacks import AttackSet
 from sgrace.attacks.attack_set import Attempt, Cost, Manifest
 from sgrace.concept import Concept
 from sgrace.detectors import Identity
-from sgrace.evaluation.schema import AttackRow, EvaluatedConcept, Evaluation, Rate, Retention
+from sgrace.evaluation.schema import AttackRow, Evaluation, Rate, Retention
 from sgrace.metrics import Share
 
 DETECTOR: dict[str, Any] = {
@@ -120,7 +120,7 @@ def made(
 ) -> Path:
     """The folder of an evaluation with ``n`` prompts; attacks succeed on each of them or on the last."""
     generator = torch.Generator().manual_seed(0)
-    found = found.model_copy(update={"concept": EvaluatedConcept(name=found.concept.name, kind=kind)})
+    found = found.model_copy(update={"concept": Concept(name=found.concept.name, kind=kind)})
 
     def images() -> torch.Tensor:
         return torch.rand(n, 3, size, size, generator=generator) * 2 - 1

@@ -39,7 +39,7 @@ def test_what_is_not_given_and_not_known_is_told(words: Knowledge) -> None:
     testbed = FileTestbed(words)
     assert testbed.missing() == ("prompts", "detector")
     assert testbed.kind_of("church") is None
-    assert testbed.resolve("church").kind == "object"
+    assert testbed.resolve("church").kind is None, "not guessed"
     with pytest.raises(InputError, match="--prompts"):
         testbed.prompts(CHURCH, 5)
     with pytest.raises(InputError, match="--detector"):

@@ -31,7 +31,6 @@ from .types import ConceptName, PluginName, PresetName
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..concept import Kind
     from ..erasure import Erasure
     from ..evaluation.before_after import BeforeAfter
     from ..models import DiffusionModel
@@ -127,7 +126,7 @@ def erase(
         seed=seed,
     )
     erasure.save_pretrained(out)
-    outcome = _outcome(loaded, erasure, out, kind, blur=not no_blur)
+    outcome = _outcome(loaded, erasure, out, blur=not no_blur)
     if as_json:
         click.echo(json.dumps({"out": str(out), **outcome.facts(erasure)}))
     elif not quiet:
@@ -183,21 +182,16 @@ class Outcome:
                 lines.append(f"  {question:11s} {shares}   n={row['after']['n']}")
         images = "" if self.failure else f"   Images: {out / IMAGES}"
         if self.unknown_kind:
-            lines += [
-                "",
-                "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them.",
-            ]
+            lines += ["", UNKNOWN_KIND]
         return [*lines, "", f"Took {erasure.recipe.seconds} s. Result: {out}{images}"]
 
 
-def _outcome(
-    before: DiffusionModel, erasure: Erasure, out: Path, kind: Kind | None, *, blur: bool
-) -> Outcome:
+def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool) -> Outcome:
     """Images and shares before and after; the erasure is saved, so that nothing is lost if they fail."""
     from .._util.files import write_json  # noqa: PLC0415
 
     try:
-        outcome = _compare(before, erasure, out / IMAGES, kind, blur=blur)
+        outcome = _compare(before, erasure, out / IMAGES, blur=blur)
         write_json(out / SCORES, outcome.scores)
     except InputError as error:
         return Outcome({}, f"{error} The erasure itself is complete.")
@@ -206,9 +200,7 @@ def _outcome(
     return outcome
 
 
-def _compare(
-    before: DiffusionModel, erasure: Erasure, file: Path, kind: Kind | None, *, blur: bool
-) -> Outcome:
+def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool) -> Outcome:
     """Images of both models by concept on one sheet, with shares and a verdict where a judge is known.
 
     Images that may show the concept are blurred if it is harmful or if nobody has said its kind.
@@ -224,12 +216,11 @@ def _compare(
     rows: list[Tensor] = []
     labels: list[str] = []
     for concept, words in [(target.concept, target.words) for target in erasure.recipe.targets]:
-        testbed = find_testbed(before, words=words, kind=kind)
+        testbed = find_testbed(before, words=words, kind=concept.kind)
         one = before_after(before, after, concept, testbed)
         found[concept.name] = one
-        known = testbed.kind_of(concept.name)
-        unknown.append(blur and known is None)
-        hidden = blur and known in (None, "harmful")
+        unknown.append(blur and concept.kind is None)
+        hidden = blur and concept.blurred
         for question, label in ROWS.items():
             if question in one.before:
                 for images, when in ((one.before, "before"), (one.after, "after")):

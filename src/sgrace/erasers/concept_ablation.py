@@ -196,7 +196,7 @@ def _pairs_of_one(config: ConceptAblationConfig, target: Target) -> list[Pair]:
         ]
     others = [config.replacement] if config.replacement else words.resolved(concept.name).unrelated
     prompts = [context.format(other) for context in words.unrelated_contexts for other in others]
-    added = ADDED[concept.kind]
+    added = ADDED[concept.template_kind]
     return [
         Pair(prompt, added.format(prompt=prompt, name=name), negative) for prompt in prompts for name in names
     ]

@@ -133,7 +133,7 @@ class HiRM(Eraser[HiRMConfig]):
         return self._phrased(target, names_of(target, self.config.words))
 
     def _phrased(self, target: Target, names: Sequence[str]) -> list[str]:
-        phrasings = PHRASINGS[target.concept.kind] if self.config.phrasings else ("{}",)
+        phrasings = PHRASINGS[target.concept.template_kind] if self.config.phrasings else ("{}",)
         return [phrasing.format(name) for name in names for phrasing in phrasings]
 
     @torch.no_grad()

@@ -335,7 +335,7 @@ def anchor_prompts(
             continue
         found = retain_prompts(targets, config.n_anchors, rng)
         if config.anchors == "scenes":
-            added = ADDED[target.concept.kind]
+            added = ADDED[target.concept.template_kind]
             found = [added.format(prompt=prompt, name=target.concept.name) for prompt in found]
         prompts.append([found[i % len(found)] for i in range(config.n_anchors)])
     return prompts

@@ -105,7 +105,7 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
     replacements: list[str] = []
     for target in targets:
         names = names_of(target, config.words)
-        for phrasing in PHRASINGS[target.concept.kind]:
+        for phrasing in PHRASINGS[target.concept.template_kind]:
             other = phrasing.format(config.replacement) if config.replacement.strip() else config.replacement
             erased += [phrasing.format(name) for name in names]
             replacements += [other] * len(names)

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from .._util.errors import InputError
 from .._util.text import read_json, shown
-from ..concept import Concept
+from ..concept import Concept, Kind
 from ..knowledge import Knowledge, Target
 
 VERSION = 2
@@ -204,13 +204,18 @@ class _Version1(BaseModel):
         return {
             **{name: getattr(self, name) for name in kept},
             "targets": [
-                {"concept": concept, "words": each}
+                # version 1 wrote "object" also where nobody had stated a kind
+                {"concept": Concept.parse(concept.name, _stated(concept.kind)), "words": each}
                 for concept, each in zip(self.concepts, words, strict=True)
             ],
             "base": {"source": self.base_model},
             "cost": _renamed(self.cost, {"unet_calls": "denoiser_calls", "unet_rows": "denoiser_rows"}),
             "details": self.model_extra or {},
         }
+
+
+def _stated(kind: Kind | None) -> Kind | None:
+    return None if kind == "object" else kind
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

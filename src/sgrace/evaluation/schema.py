@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .._util.errors import InputError
 from ..attacks.attack_set import AttackName
-from ..concept import Kind
+from ..concept import Concept, Kind
 from ..metrics import Share
 
 VERSION: Final = 2
@@ -39,21 +39,6 @@ class Rate(_Frozen):
 
     def __str__(self) -> str:
         return f"{self.share:6.1%} [{self.low:.1%}, {self.high:.1%}]  n={self.n}"
-
-
-class EvaluatedConcept(_Frozen):
-    """Name and kind of a concept; the kind is None if nobody stated it."""
-
-    name: str
-    kind: Kind | None = None
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def blurred(self) -> bool:
-        """Whether images that show it are blurred: for harmful concepts, and where the kind is unknown."""
-        return self.kind in {None, "harmful"}
 
 
 class Retention(_Frozen):
@@ -174,7 +159,7 @@ class Evaluation(_Frozen):
 
     Attributes:
         schema_version: of this layout; version 1 is read too.
-        concept: name and kind.
+        concept: name and kind; the kind is None if nobody stated it.
         target, base, method, suite, seed, testbed: what was evaluated, and how.
         target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
             images.
@@ -191,7 +176,7 @@ class Evaluation(_Frozen):
     """
 
     schema_version: Literal[2] = VERSION
-    concept: EvaluatedConcept
+    concept: Concept
     target: str
     target_sha256: str
     target_settings_sha256: str | None = None

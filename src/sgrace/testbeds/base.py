@@ -55,7 +55,7 @@ class Testbed(ABC):
         return True
 
     def resolve(self, name: str, kind: Kind | None = None) -> Concept:
-        """The concept of a name, with its kind; ``object`` where the kind is unknown.
+        """The concept of a name, with its kind where it is known.
 
         Args:
             name: as the user wrote it.
@@ -66,7 +66,7 @@ class Testbed(ABC):
                 nearest.
         """
         parsed = Concept.parse(name).name
-        return Concept.parse(parsed, kind or self.kind_of(parsed) or "object")
+        return Concept.parse(parsed, kind or self.kind_of(parsed))
 
     def missing(self) -> tuple[str, ...]:
         """What an attack needs and the testbed lacks: any of ``prompts``, ``words`` and ``detector``."""

@@ -235,12 +235,17 @@ def named_concept(
     """
     carried: Sequence[Erasure] = () if model is None else model.erasures
     own = carried if erasure is None else (erasure,)
-    erased = {target.concept.name: target.concept.kind for each in own for target in each.recipe.targets}
-    known = {target.concept.name: target.concept.kind for each in carried for target in each.recipe.targets}
+    erased = list(dict.fromkeys(each.name for erasure in own for each in erasure.recipe.concepts))
+    stated = {
+        each.name: each.kind
+        for erasure in (*carried, *own)
+        for each in erasure.recipe.concepts
+        if each.kind is not None
+    }
     if concept is None:
         if len(erased) != 1:
             choices = f": one of {', '.join(erased)}" if 0 < len(erased) <= 12 else ""
             raise InputError(f"Name the concept with --concept{choices}.")
-        concept = next(iter(erased))
+        concept = erased[0]
     name = Concept.parse(concept).name
-    return name, kind or erased.get(name) or known.get(name)
+    return name, kind or stated.get(name)
