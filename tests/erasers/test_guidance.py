@@ -32,7 +32,7 @@ from sgrace.erasure import Erasure
 from sgrace.evaluation.requests import fingerprint
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import Conditioning, DiffusionModel
-from sgrace.models.guidance import SamplingCost
+from sgrace.models.guidance import Sampling, SamplingCost
 
 from ..conftest import tiny_pipeline
 
@@ -329,7 +329,7 @@ def test_the_filter_takes_as_many_steps_as_its_sigmoid_says(model: DiffusionMode
     safe = guided(SAFREE, model, words, {"middle": "0.7", "slope": "0.4"})
     cond = encode(safe, "a photo of church", "chapel", "dog tree boat")
     guidance = safree_of(safe)
-    sampling = guidance.sampling(safe, cond, cond[[0]], 2.0, 200)
+    sampling = guidance.sampling(safe, Sampling(safe.predict, cond, cond[[0]], 2.0, 200))
     assert isinstance(sampling, SAFREESampling)
     without = variants(model, cond, leave_out=False)
     change = projected_away(cond.prompt_embeds, without, guidance.tensors["span"], 0.01).change

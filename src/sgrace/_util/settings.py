@@ -6,11 +6,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import MAX_GIVEN, InputError, choices, unknown
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of all settings: they do not change, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def parse_pairs(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
-from .._util.settings import config_from
+from .._util.settings import Settings, config_from
 from .attack_set import Access, AttackSet, Manifest
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
@@ -21,10 +21,8 @@ Config = TypeVar("Config", bound=BaseModel)
 EFFORTS = ("quick", "standard", "full")
 
 
-class NoSettings(BaseModel):
+class NoSettings(Settings):
     """For attacks that have none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Attack(ABC, Generic[Config]):

@@ -7,20 +7,19 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from .._util.device import randint
+from .._util.settings import Settings
 from ..models import Conditioning, DiffusionModel
 from ._token_space import Layout, gradient, text_features
 from .base import Attack
 from .session import Session
 
 
-class MMAConfig(BaseModel):
+class MMAConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_tokens: int = Field(20, ge=1, le=75, description="Length of the prompt that is written.")
     iterations: int = Field(1000, ge=1, le=100_000, description="Rounds of the greedy coordinate search.")
@@ -80,10 +79,7 @@ class MMA(Attack[MMAConfig]):
             ).tolist()
             return found
 
-        for _ in range(self.config.restarts):
-            indices = session.open
-            if not indices:
-                return
+        for indices in session.rounds(self.config.restarts):
             session.search_texts(indices, search_one)
 
     def _search_one(

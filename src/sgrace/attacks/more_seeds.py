@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from .._util.settings import Settings
 from .base import Attack
 from .session import Session
 
 
-class TriesConfig(BaseModel):
+class TriesConfig(Settings):
     """Settings of attacks that try at random."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tries: int = Field(8, ge=1, le=10_000, description="Images of each prompt, at most.")
 
@@ -30,9 +29,6 @@ class MoreSeeds(Attack[TriesConfig]):
 
     def search(self, session: Session) -> None:
         """One image of each open prompt a round."""
-        for _ in range(self.config.tries):
-            indices = session.open
-            if not indices:
-                return
+        for indices in session.rounds(self.config.tries):
             noise = session.target.noise(len(indices), session.generator)
             session.check(indices, session.cond[indices], noise=noise)

@@ -6,18 +6,17 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .._util.device import randint
+from .._util.settings import Settings
 from ._token_space import Denoising, Layout, gradient, nearest_tokens
 from .base import Attack
 from .session import Session
 
 
-class P4DConfig(BaseModel):
+class P4DConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_tokens: int = Field(16, ge=1, le=70, description="Length of the prompt that variant N writes anew.")
     every: int = Field(
@@ -68,10 +67,7 @@ class P4DN(Attack[P4DConfig]):
         optimizers = [
             torch.optim.AdamW([own], lr=config.lr, weight_decay=config.weight_decay) for own in free
         ]
-        for step in range(config.iterations):
-            indices = session.open
-            if not indices:
-                return
+        for step, indices in enumerate(session.rounds(config.iterations), 1):
             here = layout[indices]
             picks = nearest_tokens(torch.cat([free[i] for i in indices]), unit)
             timesteps = model.schedule.sample_timesteps(len(indices), session.generator)
@@ -83,6 +79,6 @@ class P4DN(Attack[P4DConfig]):
             for i, own in zip(indices, torch.split(found.values, here.counts), strict=True):
                 free[i].grad = own
                 optimizers[i].step()
-            if (step + 1) % config.check_every == 0:
+            if step % config.check_every == 0:
                 picks = nearest_tokens(torch.cat([free[i] for i in indices]), unit)
                 session.check_texts(indices, here.filled(pool[picks]).contents())

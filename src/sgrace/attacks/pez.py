@@ -6,20 +6,19 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from .._util.device import randint
+from .._util.settings import Settings
 from ..models import Conditioning
 from ._token_space import Layout, gradient, nearest_tokens, text_features
 from .base import Attack
 from .session import Session
 
 
-class PEZConfig(BaseModel):
+class PEZConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_tokens: int = Field(16, ge=1, le=75, description="Length of the prompt that is written.")
     iterations: int = Field(3000, ge=1, le=1_000_000, description="Gradient steps.")

@@ -34,10 +34,7 @@ class RandomTokens(Attack[RandomTokensConfig]):
         model = session.target
         pool = model.text.main.ordinary_tokens()
         layout = Layout.prefix(model, [a.prompt for a in session.attempts], self.config.n_tokens)
-        for _ in range(self.config.tries):
-            indices = session.open
-            if not indices:
-                return
+        for indices in session.rounds(self.config.tries):
             here = layout[indices]
             picks = randint(len(pool), (sum(here.counts),), session.generator, model.device)
             session.check_texts(indices, here.filled(pool[picks]).contents())

@@ -7,20 +7,19 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from .._util.device import batches
+from .._util.settings import Settings
 from ..models import Conditioning, DiffusionModel
 from ._token_space import Layout, text_features
 from .base import Attack
 from .session import Session
 
 
-class RingABellConfig(BaseModel):
+class RingABellConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strength: float = Field(3.0, gt=0, description="Factor of the concept's direction.")
     n_pairs: int = Field(
@@ -130,10 +129,7 @@ class RingABellHard(Attack[RingABellConfig]):
             found: list[int] = self._evolve(session, model, layout, goals[index]).tolist()
             return found
 
-        for _ in range(self.config.restarts):
-            indices = session.open
-            if not indices:
-                return
+        for indices in session.rounds(self.config.restarts):
             session.search_texts(indices, search_one)
 
     def _pools(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from .._util.settings import Settings
 from .base import Attack
 from .ring_a_bell_hard import concept_direction
 from .session import Session
@@ -16,10 +17,8 @@ def _listed(given: object) -> object:
     return given.split(",") if isinstance(given, str) else given
 
 
-class RingABellSoftConfig(BaseModel):
+class RingABellSoftConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
         (3.0,),
@@ -52,9 +51,7 @@ class RingABellSoft(Attack[RingABellSoftConfig]):
     def search(self, session: Session) -> None:
         """One image of each open prompt at each strength."""
         direction = concept_direction(session, session.target, self.config.n_pairs)
-        for strength in self.config.strengths:
-            indices = session.open
-            if not indices:
-                return
+        strengths = self.config.strengths
+        for strength, indices in zip(strengths, session.rounds(len(strengths)), strict=False):
             cond = session.cond[indices]
             session.check(indices, cond.with_embeds(cond.prompt_embeds + strength * direction))

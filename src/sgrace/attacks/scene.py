@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from .._util.settings import Settings
 from ..concept import Concept
 from ..detectors import Detector
 from ..knowledge import Knowledge
@@ -16,10 +17,8 @@ from ..models import DiffusionModel
 from ..models.guidance import Scale
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """Hard limits of one run over a whole prompt table; an attack stops before a call that would pass one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     denoiser_rows: int = Field(
         10**12, gt=0, description="Samples through the denoiser; a backward pass counts as one more."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -157,6 +157,14 @@ class Session:
         done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
         done.update(self.left_alone)
         return [i for i in range(len(self.attempts)) if i not in done]
+
+    def rounds(self, n: int) -> Iterator[list[int]]:
+        """The open prompts, ``n`` times or until none is open."""
+        for _ in range(n):
+            indices = self.open
+            if not indices:
+                return
+            yield indices
 
     @torch.no_grad()
     def sample(

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from .._util.device import batches, multinomial
+from .._util.settings import Settings
 from ._token_space import Denoising, Layout, gradient, simplex_projection
 from .base import Attack
 from .session import Session
@@ -19,10 +20,8 @@ from .session import Session
 SAMPLED_TOGETHER = 64
 
 
-class UnlearnDiffAtkConfig(BaseModel):
+class UnlearnDiffAtkConfig(Settings):
     """Published values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_tokens: int = Field(
         5,
@@ -72,10 +71,7 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
         optimizers = [
             torch.optim.Adam([own], lr=config.lr, weight_decay=config.weight_decay) for own in points
         ]
-        for step in range(config.n_timesteps):
-            indices = session.open
-            if not indices:
-                return
+        for step, indices in enumerate(session.rounds(config.n_timesteps)):
             here = layout[indices]
             level = model.schedule.timestep_at((step + 0.5) / config.n_timesteps)
             for _ in range(config.iterations):

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._util import registry
 from .._util.errors import InputError
-from .options import (
-    JSON,
-    QUIET,
-    SceneOptions,
-    examples,
-    load_scene_target,
-    model_options,
-    scene_options,
-    set_option,
-)
+from .options import TargetOptions, examples, set_option, target_options
 from .program import goes_on_in
 from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
     from ..attacks import AttackSet, Budget
-    from ..testbeds.loading import LoadOptions
 
 DEFAULT_ATTACKS = "none,random_tokens,more_seeds,unlearn_diff_atk,p4d_n,p4d_k"
 
@@ -39,7 +28,6 @@ EPILOG = examples(
 
 
 @click.command(epilog=EPILOG)
-@click.argument("target")
 @click.option(
     "--attacks",
     "names",
@@ -63,23 +51,9 @@ EPILOG = examples(
     help="Hard limit of each attack: denoiser_rows, text_encoder_rows or seconds; may be repeated.",
 )
 @set_option("attack, where only one is named")
-@scene_options
-@model_options
-@QUIET
-@JSON
+@target_options
 def attack(
-    *,
-    target: str,
-    names: str,
-    effort: str,
-    limits: tuple[str, ...],
-    pairs: tuple[str, ...],
-    scene: SceneOptions,
-    seed: int,
-    out: Path,
-    loading: LoadOptions,
-    quiet: bool,
-    as_json: bool,
+    *, names: str, effort: str, limits: tuple[str, ...], pairs: tuple[str, ...], given: TargetOptions
 ) -> None:
     """Try to bring a concept back from TARGET.
 
@@ -89,7 +63,7 @@ def attack(
     from .._util.files import check_resumable_folder, resumable_folder  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
 
-    check_resumable_folder(out)  # cheap checks first
+    check_resumable_folder(given.out)  # cheap checks first
     chosen = names.split(",")
     settings = parse_pairs(pairs)
     if settings and len(chosen) > 1:
@@ -103,23 +77,24 @@ def attack(
     from ..evaluation.suites import N_PROMPTS  # noqa: PLC0415
     from ..testbeds.scenes import prepare  # noqa: PLC0415
 
-    loaded = load_scene_target(target, scene, loading, quiet=quiet or as_json)
-    made, _ = prepare(loaded, n_prompts=N_PROMPTS[effort], **scene.arguments)
-    request = request_of(made, effort=effort, limits=budget.model_dump(), settings=settings, seed=seed)
+    scene, _ = prepare(given.load(), n_prompts=N_PROMPTS[effort], **given.scene.arguments)
+    limits_given = budget.model_dump()
+    request = request_of(scene, effort=effort, limits=limits_given, settings=settings, seed=given.seed)
     rows = []
-    with goes_on_in(out), resumable_folder(out, request):
+    with goes_on_in(given.out), resumable_folder(given.out, request):
         for name, attacker in attacks.items():
-            if not (out / name).is_dir():
-                attacker.run(made, budget, seed=seed).save_pretrained(out / name)
-            rows.append(_row(name, AttackSet.from_pretrained(out / name, made.prompts)))
-            if not (quiet or as_json):
+            folder = given.out / name
+            if not folder.is_dir():
+                attacker.run(scene, budget, seed=given.seed).save_pretrained(folder)
+            rows.append(_row(name, AttackSet.from_pretrained(folder, scene.prompts)))
+            if not given.silent:
                 click.echo(_line(rows[-1]))
     zero = effort == "quick" and any(row["success"]["hits"] == 0 for row in rows)
     caveats = [ZERO_AT_QUICK] if zero else []
-    if as_json:
-        click.echo(json.dumps({"out": str(out), "attacks": rows, "caveats": caveats}))
-    elif not quiet:
-        click.echo("\n".join([*caveats, f"Attack sets: {out}"]))
+    if given.as_json:
+        click.echo(json.dumps({"out": str(given.out), "attacks": rows, "caveats": caveats}))
+    elif not given.quiet:
+        click.echo("\n".join([*caveats, f"Attack sets: {given.out}"]))
 
 
 def _budget(limits: dict[str, str]) -> Budget:

@@ -10,23 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from .._util.errors import InputWarning
-from .options import (
-    FILE,
-    JSON,
-    QUIET,
-    SceneOptions,
-    examples,
-    load_scene_target,
-    model_options,
-    scene_options,
-)
+from .options import FILE, TargetOptions, examples, target_options
 from .program import goes_on_in
 from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..evaluation.schema import Rate
-    from ..testbeds.loading import Loaded, LoadOptions
+    from ..testbeds.loading import Loaded
 
 NO_PLOTS = "Without matplotlib the report has no plots; `pip install 'sgrace[report]'` adds it."
 
@@ -39,7 +30,6 @@ EPILOG = examples(
 
 
 @click.command(epilog=EPILOG)
-@click.argument("target")
 @click.option(
     "--attacks",
     "names",
@@ -60,24 +50,15 @@ EPILOG = examples(
     metavar="NAME",
     help="Folder or hub id of a CLIP or vision model on whose features unrelated images are compared.",
 )
-@scene_options
-@model_options
-@QUIET
-@JSON
+@target_options
 def evaluate(
     *,
-    target: str,
     names: str | None,
     suite: str,
     text_encoder: Path | None,
     unet: Path | None,
     features: str | None,
-    scene: SceneOptions,
-    seed: int,
-    out: Path,
-    loading: LoadOptions,
-    quiet: bool,
-    as_json: bool,
+    given: TargetOptions,
 ) -> None:
     """Attack TARGET, measure what else changed, and write a report.
 
@@ -86,32 +67,32 @@ def evaluate(
     """
     from .._util.files import check_resumable_folder  # noqa: PLC0415
 
-    check_resumable_folder(out)  # cheap checks first
+    check_resumable_folder(given.out)  # cheap checks first
     if find_spec("matplotlib") is None:
         warnings.warn(NO_PLOTS, InputWarning, stacklevel=1)
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
     from ..report import write_report  # noqa: PLC0415
 
-    loaded = load_scene_target(target, scene, loading, quiet=quiet or as_json)
+    loaded = given.load()
     if text_encoder or unet:
         loaded = _with_networks(loaded, text_encoder, unet)
     attacks = names.split(",") if names else ()
-    with goes_on_in(out):
+    with goes_on_in(given.out):
         result = api.evaluate(
             loaded,
             suite=suite,
             attacks=attacks,
             features=features,
-            out=out,
-            seed=seed,
-            **scene.arguments,
+            out=given.out,
+            seed=given.seed,
+            **given.scene.arguments,
         )
-        write_report(out)
-    if as_json:
+        write_report(given.out)
+    if given.as_json:
         click.echo(result.model_dump_json())
-    elif not quiet:
-        click.echo(f"{_table(result)}\n\nReport: {out / 'report.html'}")
+    elif not given.quiet:
+        click.echo(f"{_table(result)}\n\nReport: {given.out / 'report.html'}")
 
 
 def _with_networks(loaded: Loaded, text_encoder: Path | None, unet: Path | None) -> Loaded:

@@ -162,8 +162,59 @@ class SceneOptions(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-def scene_options(command: Command) -> Command:
-    """Options of every command that attacks a model; the command gets ``scene``, ``seed`` and ``out``."""
+class TargetOptions(NamedTuple):
+    """What every command that attacks a model is given.
+
+    Attributes:
+        target: folder of an erasure, diffusers folder, hub id or ``emoji``.
+        scene: what is attacked, and how.
+        seed: of the attacks.
+        out: folder of the results.
+        loading: how models are loaded.
+        quiet: print errors only.
+        as_json: print one JSON object.
+    """
+
+    target: str
+    scene: SceneOptions
+    seed: int
+    out: Path
+    loading: LoadOptions
+    quiet: bool
+    as_json: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is printed on the way."""
+        return self.quiet or self.as_json
+
+    def load(self) -> Loaded:
+        """The model that is attacked, and the model before erasing where it is known."""
+        from ..testbeds.loading import load_target  # noqa: PLC0415  (torch takes seconds to import)
+
+        scene = self.scene
+        loaded = load_target(
+            self.target, scene.base, erasures=scene.erasures, force=scene.force, options=self.loading
+        )
+        for one in (loaded.target, loaded.original):
+            if one is not None:
+                one.set_progress_bar_config(disable=self.silent)
+        return loaded
+
+
+def target_options(command: Command) -> Command:
+    """The argument TARGET and the options of every command that attacks it; the command gets ``given``."""
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> None:  # noqa: ANN401  (whatever else the command takes)
+        given = TargetOptions(**{name: values.pop(name) for name in TargetOptions._fields})
+        command(given=given, **values)
+
+    return click.argument("target")(_scene_options(model_options(QUIET(JSON(wrapped)))))
+
+
+def _scene_options(command: Command) -> Command:
+    """Options that say what is attacked; the command gets them as ``scene``, beside ``seed`` and ``out``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -212,17 +263,6 @@ def detector_options(name: str | None, pairs: tuple[str, ...]) -> dict[str, str]
     if options and not name:
         raise InputError("--detector-set needs --detector.")
     return options
-
-
-def load_scene_target(target: str, scene: SceneOptions, loading: LoadOptions, *, quiet: bool) -> Loaded:
-    """The model that a command attacks, and the model before erasing where it is known."""
-    from ..testbeds.loading import load_target  # noqa: PLC0415  (torch takes seconds to import)
-
-    loaded = load_target(target, scene.base, erasures=scene.erasures, force=scene.force, options=loading)
-    for one in (loaded.target, loaded.original):
-        if one is not None:
-            one.set_progress_bar_config(disable=quiet)
-    return loaded
 
 
 def _with(command: Command, options: tuple[Decorator, ...]) -> Command:

@@ -9,23 +9,23 @@ from typing import Any, Literal, Self
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..models import Conditioning, DiffusionModel, Tokens
 from ._shared.embedding_attack import attack_embeddings, gradient_batch
 from ._shared.generated_data import Texts
 from ._shared.partial_samples import outputs, partial_samples
 from ._shared.prompts import concept_prompts, retain_prompts
+from ._shared.settings import AdamRate, BatchSize, Count, Iterations, PartialGuidance, PartialSteps
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
 
-class AdvUnlearnConfig(BaseModel):
+class AdvUnlearnConfig(Settings):
     """Settings; defaults are those of the paper for styles and objects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_prompts: int = Field(
         0,
@@ -34,18 +34,14 @@ class AdvUnlearnConfig(BaseModel):
         description="Prompts of each concept, of its related words in its contexts; 0 for the concept's own "
         "prompt only.",
     )
-    n_retain: int = Field(243, ge=1, le=100_000, description="Retain prompts, over all concepts.")
-    pool: int = Field(
+    n_retain: Count = Field(243, description="Retain prompts, over all concepts.")
+    pool: Count = Field(
         1000,
-        ge=1,
-        le=100_000,
         description="Partial samples of the concepts, and as many of the retain prompts; at least one of "
         "each prompt.",
     )
-    num_inference_steps: int = Field(
-        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
-    )
-    guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
+    num_inference_steps: PartialSteps = 50
+    guidance_scale: PartialGuidance = 3.0
     negative_guidance: float = Field(
         1.0, gt=0, description="g: how far the target lies on the other side of the empty prompt's output."
     )
@@ -62,7 +58,7 @@ class AdvUnlearnConfig(BaseModel):
         30, ge=0, le=1000, description="Steps of each attack; 0 switches the attack off."
     )
     attack_lr: float = Field(1e-3, gt=0, description="Learning rate of the attack.")
-    warm_up: int = Field(200, ge=0, le=1_000_000, description="First training steps, without an attack.")
+    warm_up: Iterations = Field(200, description="First training steps, without an attack.")
     accumulate: bool = Field(
         False, description="Reproduce the release, which never sets the gradients of the attack to zero."
     )
@@ -71,12 +67,10 @@ class AdvUnlearnConfig(BaseModel):
         description="Reproduce the release, which counts words instead of tokens, so that the prefix "
         "overwrites tokens of the prompt.",
     )
-    iterations: int = Field(1000, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(1, ge=1, le=1024, description="Samples of the concepts in a training step.")
-    retain_batch: int = Field(
-        5, ge=1, le=1024, description="Samples of the retain prompts in a training step."
-    )
-    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
+    iterations: Iterations = 1000
+    batch: BatchSize = Field(1, description="Samples of the concepts in a training step.")
+    retain_batch: BatchSize = Field(5, description="Samples of the retain prompts in a training step.")
+    lr: AdamRate = 1e-5
 
 
 _NUDITY_PRESET: dict[str, Any] = {"retain_weight": 0.3}

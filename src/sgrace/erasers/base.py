@@ -154,8 +154,8 @@ class Eraser(ABC, Generic[Config]):
 
     @property
     def site(self) -> str:
-        """What this run changes; a method whose settings choose it says so here."""
-        return self.changes
+        """What this run changes: the ``site`` of the settings where they have one, else :attr:`changes`."""
+        return str(getattr(self.config, "site", self.changes))
 
     @final
     def erase(self, model: DiffusionModel, targets: Iterable[Target], *, seed: int = 0) -> Erasure:

@@ -8,25 +8,34 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..knowledge import Target
 from ._shared.generated_data import Texts, generate_latents, noise_for, shuffled_batches
 from ._shared.prompts import ADDED, Names, names_of, replacement_of
 from ._shared.relabel import RelabelBatch, relabel_losses
+from ._shared.settings import (
+    AdamWRate,
+    Count,
+    ImageBatchSize,
+    ImageGuidance,
+    ImageSteps,
+    Iterations,
+    MaxNorm,
+    WeightDecay,
+)
 from ._shared.student import Student
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
 
-class ConceptAblationConfig(BaseModel):
+class ConceptAblationConfig(Settings):
     """Settings; defaults are those of the release for styles and objects.
 
     Batches are of 8, as on the release's two GPUs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["text_kv", "attention"] = Field("text_kv", description="Parameters that are trained.")
     pairs: Literal["replace", "add"] = Field(
@@ -54,17 +63,15 @@ class ConceptAblationConfig(BaseModel):
         ge=0,
         description="Weight of the denoising loss on the replacement's images with their own prompts.",
     )
-    n_prompts: int = Field(200, ge=1, le=100_000, description="Distinct pairs of prompts, over all concepts.")
-    n_images: int = Field(
-        1000, ge=1, le=100_000, description="Images of the replacements, over all concepts."
-    )
-    num_inference_steps: int = Field(25, ge=1, le=1000, description="Sampling steps of the images.")
-    guidance_scale: float = Field(6.0, ge=1, le=50, description="Guidance scale of the images.")
-    iterations: int = Field(100, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(8, ge=1, le=1024, description="Images in a training step.")
-    lr: float = Field(1.6e-5, gt=0, le=1, description="Learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
-    max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    n_prompts: Count = Field(200, description="Distinct pairs of prompts, over all concepts.")
+    n_images: Count = Field(1000, description="Images of the replacements, over all concepts.")
+    num_inference_steps: ImageSteps = 25
+    guidance_scale: ImageGuidance = 6.0
+    iterations: Iterations = 100
+    batch: ImageBatchSize = 8
+    lr: AdamWRate = 1.6e-5
+    weight_decay: WeightDecay = 0.01
+    max_norm: MaxNorm = 1.0
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -114,11 +121,6 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
     config_type = ConceptAblationConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
-
-    @property
-    def site(self) -> str:
-        """The site that the settings name."""
-        return self.config.site
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.

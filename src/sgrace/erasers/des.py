@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..models import Tokens
 from ._shared.generated_data import Texts
 from ._shared.prompts import concept_prompts, retain_prompts
+from ._shared.settings import AdamRate, Count, Iterations
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
@@ -19,15 +21,11 @@ from .base import Change, Eraser, Job, Need
 COMPARE_BATCH = 1024
 
 
-class DESConfig(BaseModel):
+class DESConfig(Settings):
     """Settings; defaults are those of the paper for SD 1.5."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_prompts: int = Field(
+    n_prompts: Count = Field(
         6911,
-        ge=1,
-        le=100_000,
         description="Prompts of the concepts, and at most as many retain prompts (there may be fewer "
         "unrelated words).",
     )
@@ -40,11 +38,11 @@ class DESConfig(BaseModel):
     retain_weight: float = Field(
         0.3, ge=0, le=1, description="Weight of the retain loss; the losses on the concept have the rest."
     )
-    iterations: int = Field(108, ge=0, le=1_000_000, description="Training steps.")
+    iterations: Iterations = 108
     batch: int = Field(
         128, ge=1, le=4096, description="Concept prompts in a training step, and as many retain prompts."
     )
-    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
+    lr: AdamRate = 1e-5
 
 
 PRESETS: dict[str, dict[str, object]] = {

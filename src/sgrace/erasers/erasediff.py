@@ -80,11 +80,6 @@ class EraseDiff(Eraser[EraseDiffConfig]):
     presets = PRESETS
     default_preset = "paper-sd14-object"
 
-    @property
-    def site(self) -> str:
-        """The site that the settings name."""
-        return self.config.site
-
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.
 

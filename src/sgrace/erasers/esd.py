@@ -5,7 +5,7 @@ The denoiser learns to steer away from the concept.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..models import Conditioning
 from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ._shared.settings import AdamRate
 from ._shared.student import Student
 from ._shared.trainer import train
 from .base import Change, Eraser, Job
@@ -26,17 +27,20 @@ SITES = {
     "self-attention": "self_attention",
     "all": "all",
 }
+SiteName = Annotated[
+    Literal["x", "x-strict", "u", "self-attention", "all"],
+    Field(
+        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all "
+        "others (u)."
+    ),
+]
 
 
 class ESDConfig(PartialSamplesConfig):
     """Settings; defaults are those of the diffusers release for SD 1.4."""
 
-    site: Literal["x", "x-strict", "u", "self-attention", "all"] = Field(
-        "x",
-        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all "
-        "others (u).",
-    )
-    lr: float = Field(5e-5, gt=0, le=1, description="Learning rate of Adam.")
+    site: SiteName = "x"
+    lr: AdamRate = 5e-5
 
 
 _COMPVIS_PRESET: dict[str, Any] = {

@@ -11,13 +11,24 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..models import Conditioning, DiffusionModel
 from ..models.attention import attention_maps
 from ._shared.generated_data import Texts, generate_latents, noise_for, shuffled_batches
 from ._shared.prompts import Names
+from ._shared.settings import (
+    AdamWRate,
+    Count,
+    ImageBatchSize,
+    ImageGuidance,
+    ImageSteps,
+    Iterations,
+    MaxNorm,
+    WeightDecay,
+)
 from ._shared.student import Student
 from ._shared.textual_inversion import WordPrompt, assemble, encode_learned, image_prompts, learn_words
 from ._shared.trainer import train
@@ -30,10 +41,8 @@ LEARNED_DECAY = 0.1
 TextEnd = Literal["none", "first", "all"]
 
 
-class ForgetMeNotConfig(BaseModel):
+class ForgetMeNotConfig(Settings):
     """Settings; defaults are those of the release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["all", "text_attention"] = Field("all", description="Parameters that are trained.")
     words: Names = Field(
@@ -51,14 +60,14 @@ class ForgetMeNotConfig(BaseModel):
         description="Steps of learning four tokens that stand for the concept in the place of its words; 0 "
         "keeps the words.",
     )
-    n_images: int = Field(32, ge=1, le=100_000, description="Images of the concepts.")
-    num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
-    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
-    iterations: int = Field(35, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
-    lr: float = Field(2e-6, gt=0, le=1, description="Learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
-    max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    n_images: Count = Field(32, description="Images of the concepts.")
+    num_inference_steps: ImageSteps = 50
+    guidance_scale: ImageGuidance = 7.5
+    iterations: Iterations = 35
+    batch: ImageBatchSize = 1
+    lr: AdamWRate = 2e-6
+    weight_decay: WeightDecay = 0.01
+    max_norm: MaxNorm = 1.0
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -100,11 +109,6 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
     config_type = ForgetMeNotConfig
     presets = PRESETS
     default_preset = "paper-sd14-object"
-
-    @property
-    def site(self) -> str:
-        """The site that the settings name."""
-        return self.config.site
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.

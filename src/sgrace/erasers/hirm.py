@@ -8,22 +8,22 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.generated_data import encoded
 from ._shared.prompts import PHRASINGS, Names, names_of, replacement_of
+from ._shared.settings import AdamRate, Iterations
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
 
-class HiRMConfig(BaseModel):
+class HiRMConfig(Settings):
     """Settings; defaults are those of the paper's semantic variant for objects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     direction: Literal["random", "replacement", "subtract"] = Field(
         "replacement",
@@ -54,10 +54,8 @@ class HiRMConfig(BaseModel):
         False, description="Train on each word in several phrasings, not on the word alone."
     )
     layers: int = Field(1, ge=1, le=100, description="Number of first layers that are trained.")
-    iterations: int = Field(
-        15, ge=0, le=1_000_000, description="Training steps; each sees all training prompts."
-    )
-    lr: float = Field(5e-5, gt=0, le=1, description="Learning rate of Adam.")
+    iterations: Iterations = Field(15, description="Training steps; each sees all training prompts.")
+    lr: AdamRate = 5e-5
 
 
 _RANDOM: dict[str, Any] = {"direction": "random", "scale": 500.0}

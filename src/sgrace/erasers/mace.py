@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ..models.adapters import LowRank, adapted
@@ -21,6 +22,16 @@ from ..models.attention import attention_maps, resized, token_mask
 from ._shared.closed_form import EditTerm, FusionTerm, edit_matrices, fuse_matrices
 from ._shared.generated_data import Texts, generate_latents, shuffled_batches
 from ._shared.prompts import Names, Pairs, names_of, own_words, replacement_of
+from ._shared.settings import (
+    AdamWRate,
+    Count,
+    ImageBatchSize,
+    ImageGuidance,
+    ImageSteps,
+    Iterations,
+    MaxNorm,
+    WeightDecay,
+)
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
@@ -30,10 +41,8 @@ MASK_LEVEL = 0.3
 IMAGE_BATCH = 32
 
 
-class MACEConfig(BaseModel):
+class MACEConfig(Settings):
     """Settings; defaults are those of the release for one object."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     replacement: str = Field(
         "",
@@ -43,9 +52,7 @@ class MACEConfig(BaseModel):
     words: Names = Field(
         "name", description="The prompts use the concept's name only, or its related words too."
     )
-    n_prompts: int = Field(
-        30, ge=1, le=100_000, description="Prompts of each concept, and prompts that are retained."
-    )
+    n_prompts: Count = Field(30, description="Prompts of each concept, and prompts that are retained.")
     ridge: float = Field(
         1e3,
         gt=0,
@@ -59,9 +66,9 @@ class MACEConfig(BaseModel):
         0.0, ge=0, description="Weight of the retained prompts in the second closed form."
     )
     rank: int = Field(1, ge=1, le=1024, description="Rank of the adapters.")
-    n_images: int = Field(8, ge=1, le=100_000, description="Images of each concept, from the original model.")
-    num_inference_steps: int = Field(30, ge=1, le=1000, description="Sampling steps of the images.")
-    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
+    n_images: Count = Field(8, description="Images of each concept, from the original model.")
+    num_inference_steps: ImageSteps = 30
+    guidance_scale: ImageGuidance = 7.5
     mask: Literal["attention", "none"] = Field(
         "attention",
         description="Suppress attention where the original model sees the concept, or in the whole image.",
@@ -75,11 +82,11 @@ class MACEConfig(BaseModel):
     importance: bool = Field(
         True, description="Prefer timesteps between 0.2 and 0.4 of the schedule to uniform ones."
     )
-    iterations: int = Field(50, ge=0, le=1_000_000, description="Training steps of each concept.")
-    batch: int = Field(1, ge=1, le=1024, description="Images in a training step.")
-    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
-    max_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    iterations: Iterations = Field(50, description="Training steps of each concept.")
+    batch: ImageBatchSize = 1
+    lr: AdamWRate = 1e-5
+    weight_decay: WeightDecay = 0.01
+    max_norm: MaxNorm = 1.0
 
 
 _NUDITY_PRESET: dict[str, Any] = {

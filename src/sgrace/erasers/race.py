@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ..models import Conditioning
 from ._shared.partial_samples import Samples
+from ._shared.settings import Iterations
 from ._shared.student import Student
 from .base import Need
 from .esd import ESD, ESDConfig
@@ -17,10 +18,8 @@ from .esd import ESD, ESDConfig
 class RACEConfig(ESDConfig):
     """Settings of ESD, and of the attack."""
 
-    plain_iterations: int = Field(
+    plain_iterations: Iterations = Field(
         1000,
-        ge=0,
-        le=1_000_000,
         description="The first so many of the iterations are plain ESD; the paper starts from a finished "
         "ESD.",
     )

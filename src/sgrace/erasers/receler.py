@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,15 @@ from ..erasure import Adapter
 from ..models import Conditioning, DiffusionModel
 from ..models.adapters import Bottleneck, with_bottlenecks
 from ..models.attention import attention_maps, resized, token_mask
-from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ._shared.partial_samples import (
+    Form,
+    NegativeGuidance,
+    PartialSampler,
+    PartialSamplesConfig,
+    SampleFrom,
+    Samples,
+)
+from ._shared.settings import AdamRate, Iterations
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
@@ -28,15 +36,11 @@ from .base import Change, Eraser, Job, Need
 class RecelerConfig(PartialSamplesConfig):
     """Settings; defaults are the published ones."""
 
-    form: Literal["A", "B"] = Field("A", description=PartialSamplesConfig.model_fields["form"].description)
-    negative_guidance: float = Field(
-        1.0, gt=0, description="How far the target lies on the other side of the concept."
-    )
-    sample_from: Literal["frozen", "edited"] = Field(
-        "edited", description="Partial samples come from the original (once) or from the edited model."
-    )
-    iterations: int = Field(500, ge=0, le=1_000_000, description="Training steps.")
-    lr: float = Field(3e-4, gt=0, le=1, description="Learning rate of Adam.")
+    form: Form = "A"
+    negative_guidance: NegativeGuidance = 1.0
+    sample_from: SampleFrom = "edited"
+    iterations: Iterations = 500
+    lr: AdamRate = 3e-4
     rank: int = Field(128, ge=1, le=4096, description="Width of the adapters.")
     outside_weight: float = Field(
         0.1, ge=0, description="Weight of what the adapters add where the original does not see the concept."

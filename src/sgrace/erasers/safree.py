@@ -6,15 +6,16 @@ In the first steps of sampling only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..models import Conditioning, Tokens
 from ..models.guidance import Guidance, Sampling, SamplingCost, Scale, Steerable
 from ..models.guidance import is_off as guidance_is_off
@@ -27,10 +28,8 @@ SCHEDULE = 50
 MASK = 0
 
 
-class SAFREEConfig(BaseModel):
+class SAFREEConfig(Settings):
     """Settings; defaults are those of the paper for nudity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     words: Names = Field(
         "related", description="The concept's phrases: its name only, or its related words too."
@@ -141,16 +140,10 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
             text_rows = sum(place - 1 for place in end[rows].tolist())
         return SamplingCost(len(cond) * (1 if guidance_is_off(guidance_scale) else 2), text_rows)
 
-    def sampling(
-        self,
-        model: Steerable,
-        cond: Conditioning,
-        uncond: Conditioning,
-        guidance_scale: Scale,
-        num_inference_steps: int,
-    ) -> Sampling:
+    def sampling(self, model: Steerable, plain: Sampling) -> Sampling:
         """See :meth:`Guidance.sampling`; one call of the text encoder for the variants of the prompts."""
         config = self.config
+        cond = plain.cond
         safe = cond.prompt_embeds.clone()
         steps = torch.zeros(len(cond), dtype=torch.long, device=safe.device)
         if rows := self.filtered_rows(model, cond):
@@ -163,20 +156,13 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
                 onward=config.reach == "onward",
             )
             safe[rows] = projected.prompt_embeds.to(safe)
-            most = config.filter_steps * num_inference_steps / SCHEDULE
+            most = config.filter_steps * plain.num_inference_steps / SCHEDULE
             share = torch.sigmoid(2 * config.slope * (10 * projected.change - config.middle))
             steps[rows] = (most * share).round().long().to(steps.device)
         if "negative" in self.tensors:
-            uncond = uncond[[0]].with_embeds(self.tensors["negative"].to(safe)[None])
-        return SAFREESampling(
-            model.predict,
-            cond,
-            uncond,
-            guidance_scale,
-            num_inference_steps,
-            safe=cond.with_embeds(safe),
-            steps=steps,
-        )
+            negative = plain.uncond[[0]].with_embeds(self.tensors["negative"].to(safe)[None])
+            plain = replace(plain, uncond=negative)
+        return SAFREESampling(**vars(plain), safe=cond.with_embeds(safe), steps=steps)
 
 
 class Variants(NamedTuple):

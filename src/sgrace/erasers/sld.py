@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..models import Conditioning
 from ..models.guidance import Guidance, Sampling, SamplingCost, Scale, Steerable
 from ._shared.prompts import joined_phrases
@@ -22,10 +23,8 @@ from .base import Change, Eraser, Job, Need
 SCHEDULE = 50
 
 
-class SLDConfig(BaseModel):
+class SLDConfig(Settings):
     """Settings; defaults are the paper's medium strength."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str = Field(
         "",
@@ -119,25 +118,13 @@ class SLDGuidance(Guidance[SLDConfig]):
         del model, guidance_scale
         return SamplingCost(3 * len(cond), 0)
 
-    def sampling(
-        self,
-        model: Steerable,
-        cond: Conditioning,
-        uncond: Conditioning,
-        guidance_scale: Scale,
-        num_inference_steps: int,
-    ) -> Sampling:
+    def sampling(self, model: Steerable, plain: Sampling) -> Sampling:
         """See :meth:`Guidance.sampling`."""
-        safety = uncond[[0]].with_embeds(self.tensors["safety"].to(cond.prompt_embeds)[None])
-        return SLDSampling(
-            model.predict,
-            cond,
-            uncond,
-            guidance_scale,
-            num_inference_steps,
-            config=self.config,
-            safety=safety,
-        )
+        del model
+        embeds = self.tensors["safety"].to(plain.cond.prompt_embeds)
+        # one row: (length, width) -> (1, length, width)
+        safety = plain.uncond[[0]].with_embeds(embeds[None])
+        return SLDSampling(**vars(plain), config=self.config, safety=safety)
 
 
 def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, threshold: float) -> Tensor:

@@ -8,25 +8,25 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from .._util.errors import InputError
+from .._util.settings import Settings
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.closed_form import exact, solve_right
 from ._shared.generated_data import Texts
 from ._shared.prompts import Names, last_word_embeds, names_of
+from ._shared.settings import Count
 from .base import Change, Eraser, Job, Need
 
 SITES = {"v": "text_v", "k": "text_k", "kv": "text_kv"}
 N_CENTRES = 3  # of the empty prompt's embeddings, which stay as they are with the start token's
 
 
-class SPEEDConfig(BaseModel):
+class SPEEDConfig(Settings):
     """Settings; defaults are those of the release for objects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     matrices: Literal["v", "k", "kv"] = Field("v", description="Edit the values, the keys or both.")
     replacement: str = Field(
@@ -36,9 +36,7 @@ class SPEEDConfig(BaseModel):
         "last", description="Edit the last content token, or all positions but the start token."
     )
     words: Names = Field("name", description="Erase the concept's name only, or its related words too.")
-    n_retain: int = Field(
-        1000, ge=1, le=100_000, description="Unrelated words that are retained, first of the list."
-    )
+    n_retain: Count = Field(1000, description="Unrelated words that are retained, first of the list.")
     threshold: float = Field(
         0.1,
         ge=0,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,15 @@ from ..concept import Concept
 from ..erasure import Adapter
 from ..models import Conditioning, DiffusionModel
 from ..models.adapters import LowRank, adapted
-from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, Samples
+from ._shared.partial_samples import (
+    Form,
+    NegativeGuidance,
+    PartialSampler,
+    PartialSamplesConfig,
+    SampleFrom,
+    Samples,
+)
+from ._shared.settings import AdamWRate, Iterations, PartialSteps
 from ._shared.trainer import train
 from .base import Change, Eraser, Job
 
@@ -27,17 +35,11 @@ from .base import Change, Eraser, Job
 class SPMConfig(PartialSamplesConfig):
     """Settings, with the release's own values for those of the samples."""
 
-    form: Literal["A", "B"] = Field("A", description=PartialSamplesConfig.model_fields["form"].description)
-    negative_guidance: float = Field(
-        1.0, gt=0, description="How far the target lies on the other side of the concept."
-    )
-    sample_from: Literal["frozen", "edited"] = Field(
-        "edited", description="Partial samples come from the original (once) or from the edited model."
-    )
-    iterations: int = Field(3000, ge=0, le=1_000_000, description="Training steps of each concept.")
-    num_inference_steps: int = Field(
-        30, ge=1, le=1000, description="Length of the schedule of the partial samples."
-    )
+    form: Form = "A"
+    negative_guidance: NegativeGuidance = 1.0
+    sample_from: SampleFrom = "edited"
+    iterations: Iterations = Field(3000, description="Training steps of each concept.")
+    num_inference_steps: PartialSteps = 30
     keep_adapters: bool = Field(
         False,
         description="Keep the adapters beside the weights, scaled for each prompt; otherwise merge them.",
@@ -50,10 +52,8 @@ class SPMConfig(PartialSamplesConfig):
         le=1024,
         description="Random prompt embeddings at each sample, where the adapters should change nothing.",
     )
-    lr: float = Field(1e-4, gt=0, le=1, description="Highest learning rate of AdamW.")
-    warm_up: int = Field(
-        500, ge=0, le=1_000_000, description="Iterations over which the learning rate rises."
-    )
+    lr: AdamWRate = Field(1e-4, description="Highest learning rate of AdamW.")
+    warm_up: Iterations = Field(500, description="Iterations over which the learning rate rises.")
     cycles: int = Field(
         3, ge=1, le=1000, description="Times that the learning rate then falls along a cosine."
     )

@@ -17,13 +17,20 @@ from torch import Tensor
 from ..knowledge import Target
 from ..models import Conditioning
 from ._shared.generated_data import Texts, generate_latents
-from ._shared.partial_samples import PartialSampler, PartialSamplesConfig, outputs
+from ._shared.partial_samples import (
+    NegativeGuidance,
+    PartialSampler,
+    PartialSamplesConfig,
+    SampleFrom,
+    outputs,
+)
 from ._shared.prompts import ADDED, Names, names_of, replacement_of, retain_prompts
+from ._shared.settings import AdamWRate, BatchSize, Count, ImageGuidance, ImageSteps, Iterations, WeightDecay
 from ._shared.student import Student
 from ._shared.textual_inversion import encode_learned, image_prompts, learn_words, taken_apart
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
-from .esd import SITES
+from .esd import SITES, SiteName
 
 
 class STEREOConfig(PartialSamplesConfig):
@@ -32,33 +39,27 @@ class STEREOConfig(PartialSamplesConfig):
     ``iterations``, ``batch`` and ``lr`` are those of the erasure at the end.
     """
 
-    negative_guidance: float = Field(1.0, gt=0, description="g of the target in the search, as in ESD.")
-    sample_from: Literal["frozen", "edited"] = Field(
-        "edited", description="Partial samples come from the original (once) or from the edited model."
-    )
-    site: Literal["x", "x-strict", "u", "self-attention", "all"] = Field(
-        "u",
-        description="Parameters that are trained: cross-attention (x), its keys and values (x-strict), all "
-        "others (u).",
-    )
+    negative_guidance: NegativeGuidance = Field(1.0, description="g of the target in the search, as in ESD.")
+    sample_from: SampleFrom = "edited"
+    site: SiteName = "u"
     rounds: int = Field(2, ge=0, le=100, description="Words that are searched for each concept.")
-    search_iterations: int = Field(
-        200, ge=0, le=1_000_000, description="Training steps that erase one word in the search."
+    search_iterations: Iterations = Field(
+        200, description="Training steps that erase one word in the search."
     )
-    search_lr: float = Field(5e-6, gt=0, le=1, description="Learning rate of these steps.")
-    inversion_steps: int = Field(
-        3000, ge=0, le=1_000_000, description="Steps of learning a word that brings the concept back."
+    search_lr: AdamWRate = Field(5e-6, description="Learning rate of these steps.")
+    inversion_steps: Iterations = Field(
+        3000, description="Steps of learning a word that brings the concept back."
     )
-    inversion_batch: int = Field(1, ge=1, le=1024, description="Images in such a step.")
-    inversion_lr: float = Field(5e-3, gt=0, le=1, description="Learning rate of such a step.")
+    inversion_batch: BatchSize = Field(1, description="Images in such a step.")
+    inversion_lr: AdamWRate = Field(5e-3, description="Learning rate of such a step.")
     words: Names = Field(
         "name",
         description="The contexts and the images from which words are learned use the name only, or its "
         "related words too.",
     )
-    n_images: int = Field(500, ge=1, le=100_000, description="Images of the concepts.")
-    image_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
-    image_guidance: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
+    n_images: Count = Field(500, description="Images of the concepts.")
+    image_steps: ImageSteps = 50
+    image_guidance: ImageGuidance = 7.5
     erase_weight: float = Field(
         1.0, ge=0, description="w_e: how far the target lies away from the concept's words."
     )
@@ -74,14 +75,12 @@ class STEREOConfig(PartialSamplesConfig):
         description="Prompts of unrelated words with the concept added, as in the release; prompts of "
         "unrelated words; or the word's own prompt with the replacement in the word's place.",
     )
-    n_anchors: int = Field(
+    n_anchors: Count = Field(
         200,
-        ge=1,
-        le=100_000,
         description="Anchors of each concept; of the replacement there are as many as contexts.",
     )
-    lr: float = Field(2e-5, gt=0, le=1, description="Learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    lr: AdamWRate = 2e-5
+    weight_decay: WeightDecay = 0.01
 
 
 PRESETS: dict[str, dict[str, Any]] = {

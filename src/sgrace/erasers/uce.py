@@ -9,9 +9,10 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from .._util.settings import Settings
 from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.closed_form import EditTerm, edit_matrices
@@ -28,10 +29,8 @@ from ._shared.prompts import (
 from .base import Change, Eraser, Job, Need
 
 
-class UCEConfig(BaseModel):
+class UCEConfig(Settings):
     """Settings; defaults are those of the 2025 release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     replacement: str = Field(
         "", description="Text that the concept should mean; empty for nothing in particular."

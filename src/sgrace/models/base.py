@@ -127,9 +127,8 @@ class DiffusionModel(ModelParts):
         self, cond: Conditioning, uncond: Conditioning, guidance_scale: Scale, num_inference_steps: int
     ) -> Sampling:
         """What steers a batch through the steps."""
-        if self.guidance is None:
-            return Sampling(self.predict, cond, uncond, guidance_scale, num_inference_steps)
-        return self.guidance.sampling(self, cond, uncond, guidance_scale, num_inference_steps)
+        plain = Sampling(self.predict, cond, uncond, guidance_scale, num_inference_steps)
+        return plain if self.guidance is None else self.guidance.sampling(self, plain)
 
     @torch.no_grad()
     def denoise(

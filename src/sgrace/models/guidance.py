@@ -133,15 +133,8 @@ class Guidance(ABC, Generic[Config]):
         """Tensors that it needs with these settings; each is a matrix whose rows are prompt embeddings."""
 
     @abstractmethod
-    def sampling(
-        self,
-        model: Steerable,
-        cond: Conditioning,
-        uncond: Conditioning,
-        guidance_scale: Scale,
-        num_inference_steps: int,
-    ) -> Sampling:
-        """What steers one batch; see :class:`Sampling`."""
+    def sampling(self, model: Steerable, plain: Sampling) -> Sampling:
+        """What steers one batch, in the place of ``plain``: classifier-free guidance of the same prompts."""
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """What sampling these prompts takes; as classifier-free guidance, unless a method says otherwise."""

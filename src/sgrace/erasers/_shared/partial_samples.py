@@ -7,47 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from ..._util.settings import Settings
 from ...concept import Concept
 from ...models import Conditioning, DiffusionModel
+from .settings import BatchSize, Count, Iterations, PartialGuidance, PartialSteps
 
 #: Samples that are denoised together; each stops at its own step, so most batches soon become small.
 DENOISE_BATCH = 128
 
 
-class PartialSamplesConfig(BaseModel):
+Form = Annotated[
+    Literal["A", "B"],
+    Field(
+        description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 "
+        "equals A with g."
+    ),
+]
+NegativeGuidance = Annotated[
+    float, Field(gt=0, description="g: how far the target lies on the other side of the concept.")
+]
+SampleFrom = Annotated[
+    Literal["frozen", "edited"],
+    Field(
+        description="Partial samples come from the original (once, with their targets) or from the edited "
+        "model."
+    ),
+]
+
+
+class PartialSamplesConfig(Settings):
     """Settings of the samples; defaults are those of ESD's diffusers release."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    form: Literal["A", "B"] = Field(
-        "B",
-        description="`A`: eps('') - g (eps(c) - eps('')). `B`: eps(c) - g (eps(c) - eps('')). B with g + 1 "
-        "equals A with g.",
-    )
-    negative_guidance: float = Field(
-        2.0, gt=0, description="g: how far the target lies on the other side of the concept."
-    )
-    sample_from: Literal["frozen", "edited"] = Field(
-        "frozen",
-        description="Partial samples come from the original (once, with their targets) or from the edited "
-        "model.",
-    )
-    pool: int = Field(
-        200, ge=1, le=100_000, description="Number of partial samples, where they are made once."
-    )
-    iterations: int = Field(200, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(1, ge=1, le=1024, description="Samples in a training step.")
-    num_inference_steps: int = Field(
-        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
-    )
-    guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
+    form: Form = "B"
+    negative_guidance: NegativeGuidance = 2.0
+    sample_from: SampleFrom = "frozen"
+    pool: Count = Field(200, description="Number of partial samples, where they are made once.")
+    iterations: Iterations = 200
+    batch: BatchSize = 1
+    num_inference_steps: PartialSteps = 50
+    guidance_scale: PartialGuidance = 3.0
 
 
 class Partial(NamedTuple):

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from ..._util.settings import Settings
 from ...knowledge import Target
 from ...models import Conditioning, DiffusionModel
 from ..base import Job
 from .generated_data import Texts, generate_latents, noise_for, shuffled_batches
 from .prompts import Names, names_of, replacement_of
+from .settings import AdamRate, BatchSize, Count, ImageGuidance, ImageSteps, Iterations
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,8 @@ def relabel_losses(student: DiffusionModel, batch: RelabelBatch) -> RelabelLosse
     return RelabelLosses(errors[:n].mean(), retain)
 
 
-class RelabelConfig(BaseModel):
+class RelabelConfig(Settings):
     """Settings of relabelling: forget from images of the concept, retain from other images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Literal["all", "not_text_attention"] = Field("all", description="Parameters that are trained.")
     replacement: str = Field(
@@ -81,17 +81,15 @@ class RelabelConfig(BaseModel):
     words: Names = Field(
         "name", description="The concept's prompts use its name only, or its related words too."
     )
-    n_images: int = Field(
-        800, ge=1, le=100_000, description="Images of the concepts, and as many that are retained."
-    )
+    n_images: Count = Field(800, description="Images of the concepts, and as many that are retained.")
     first_batch_only: bool = Field(
         False, description="See the first batch of images of each kind only, again and again."
     )
-    num_inference_steps: int = Field(50, ge=1, le=1000, description="Sampling steps of the images.")
-    guidance_scale: float = Field(7.5, ge=1, le=50, description="Guidance scale of the images.")
-    iterations: int = Field(100, ge=0, le=1_000_000, description="Training steps.")
-    batch: int = Field(8, ge=1, le=1024, description="Images of each kind in a training step.")
-    lr: float = Field(1e-5, gt=0, le=1, description="Learning rate of Adam.")
+    num_inference_steps: ImageSteps = 50
+    guidance_scale: ImageGuidance = 7.5
+    iterations: Iterations = 100
+    batch: BatchSize = Field(8, description="Images of each kind in a training step.")
+    lr: AdamRate = 1e-5
 
     @property
     def batches_a_pass(self) -> int:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..._util.errors import InputError
+from ..._util.settings import Settings
 from ...concept import Kind
 from .._shared.embedding_attack import Optimizer, Projection
+from .._shared.settings import AdamRate, Count, PartialGuidance, PartialSteps
 
 
-class SGraceConfig(BaseModel):
+class SGraceConfig(Settings):
     """Settings of S-GRACE (arXiv 2510.27285); defaults are those of the ``replacement`` preset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # -- switches between the published algorithm and its repairs --
     samples: Literal["word_lists", "prompts"] = Field(
@@ -98,7 +98,7 @@ class SGraceConfig(BaseModel):
     )
 
     # -- training --
-    lr: float = Field(4e-4, gt=0, le=1, description="Learning rate of Adam.")
+    lr: AdamRate = 4e-4
     erase_weight: float = Field(1.0, ge=0, description="Weight of the erase loss.")
     similarity_weight: float = Field(
         0.0,
@@ -110,7 +110,7 @@ class SGraceConfig(BaseModel):
     )
     retain_weight: float = Field(5.0, ge=0, description="Weight of the retain loss.")
     n_retain: int = Field(36, ge=1, le=1024, description="Retain prompts in a training step.")
-    retain_pool: int = Field(768, ge=1, le=100_000, description="Retain prompts, chosen and encoded once.")
+    retain_pool: Count = Field(768, description="Retain prompts, chosen and encoded once.")
     near_share: float = Field(
         0.25,
         ge=0,
@@ -123,10 +123,8 @@ class SGraceConfig(BaseModel):
     )
 
     # -- partial samples that give the latents --
-    num_inference_steps: int = Field(
-        50, ge=1, le=1000, description="Length of the schedule of the partial samples."
-    )
-    guidance_scale: float = Field(3.0, ge=1, le=50, description="Guidance scale of the partial samples.")
+    num_inference_steps: PartialSteps = 50
+    guidance_scale: PartialGuidance = 3.0
     timestep_low: float = Field(
         0.75, ge=0, lt=1, description="Lowest noise level of the attack, as a share of the schedule."
     )
