@@ -15,12 +15,14 @@ from sgrace._util.text import read_json, read_text
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"\xff\xfe{\x00", "not text in UTF-8"),
-        (b"", "is not JSON"),
+        (b"\xff\xfe{\x00", "not UTF-8 text; save it as UTF-8"),
+        (b"", "it is empty"),
         (b'{"a": 1', "is not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b"1" * 100_000, "is not JSON"),
-        (b" " * 1_000_001, "larger than 1 MB"),
+        (b" " * 1_000_001, "larger than 1,000,000 bytes"),
+        ("é".encode() * 600_000, "larger than 1,000,000 bytes"),
+        (b"{}\0", "it is not text"),
     ],
 )
 def test_bad_json_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -33,13 +35,13 @@ def test_bad_json_is_told(tmp_path: Path, content: bytes | None, message: str) -
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/", "x" * 5000, "a\0b"])
 def test_what_is_no_file_is_not_opened(path: str) -> None:
-    with pytest.raises(InputError, match="Cannot read"):
-        read_text(Path(path))
+    with pytest.raises(InputError, match=r"^Cannot read .* as a word file: "):
+        read_text(Path(path), "a word file")
 
 
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="not a regular file"):
+    with pytest.raises(InputError, match="it is a device, a pipe or a socket"):
         read_json(tmp_path / "pipe")
 
 

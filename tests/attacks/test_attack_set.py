@@ -137,7 +137,7 @@ def attempts_of(folder: Path) -> list[dict[str, Any]]:
     ("change", "message"),
     [
         (lambda rows: rows[:1], "1 attempts, but 2 rows of images"),
-        (lambda _: [], "holds no attempt"),
+        (lambda _: [], "attempts.jsonl as the attempts of an attack: it is empty"),
         (lambda rows: [*rows, rows[0]], "3 attempts, but 2 rows of images"),
         (lambda rows: [rows[0], {**rows[1], "success": "false"}], "1.success"),
         (lambda rows: [rows[0], {**rows[1], "score": None}], "1.score"),

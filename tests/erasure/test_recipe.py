@@ -181,7 +181,7 @@ def test_broken_words_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not JSON"),
+        ("", "it is empty"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
         ("[]", "must be a JSON object"),
@@ -189,8 +189,8 @@ def test_broken_words_are_named(tmp_path: Path) -> None:
         ("null", "must be a JSON object"),
         ("{}", "method"),
         ('{"seed": 1' + "0" * 5000 + "}", "not JSON"),
-        ("\x00", "not JSON"),
-        (" " * 20_000_001, "larger than 20 MB"),
+        ("\x00", "it is not text"),
+        (" " * 20_000_001, "larger than 20,000,000 bytes"),
     ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path: Path, content: str, message: str) -> None:

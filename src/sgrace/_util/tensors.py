@@ -19,9 +19,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, on the CPU, and the metadata of a safetensors file.
 
     Raises:
-        InputError: the file is absent, not a regular file, cut off, or not in this format.
+        InputError: the file is absent, not a regular file, empty, cut off, or not in this format.
     """
-    check_regular_file(path)
+    check_regular_file(path, "a safetensors file")
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)

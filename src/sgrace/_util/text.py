@@ -1,9 +1,12 @@
-"""Text and JSON: read with limits, written as valid JSON, shown in errors."""
+"""Text and JSON: read with limits, cleaned of what cannot be seen, written as valid JSON, shown in errors."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import stat
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,10 @@ from .errors import InputError
 
 MAX_BYTES = 64 * 2**20
 MAX_SHOWN = 120
+#: Marks of a list at the start of a line: ``-``, ``*``, ``•``, ``1.``, ``2)``, ``(3)``.
+LIST_MARK = re.compile(  # dashes and bullets of word processors too
+    r"^\s*(?:[-*+•‣◦▪·–—]+(?=\s|\w)|\(\d{1,4}\)|\d{1,4}[.)](?=\s|[^\W\d]))\s*"  # noqa: RUF001
+)
 
 
 def json_text(value: Any, *, indent: int | None = 2, sort_keys: bool = False) -> str:  # noqa: ANN401  (JSON)
@@ -33,52 +40,63 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  (
     Raises:
         InputError: as :func:`read_text`, or the text is not JSON or nested too deeply.
     """
+    what = "a JSON file"
+    text = read_text(path, what, max_bytes)
     try:
-        return json.loads(read_text(path, max_bytes), parse_constant=lambda _: None)
-    except InputError:
-        raise
+        return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        what = "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON ({error})"
-        raise InputError(f"{shown(path)} {what}.") from error
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON ({error})"
+        raise _unreadable(path, what, why) from error
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+def read_text(path: Path, what: str, max_bytes: int = MAX_BYTES) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
+    Args:
+        path: the file.
+        what: what the file should be, for the error: "a prompt table".
+        max_bytes: largest size that is read.
+
     Raises:
-        InputError: it is absent, not a regular file (a device, a pipe), too large, or not UTF-8.
+        InputError: as :func:`check_regular_file`, or it is too large, or not UTF-8 text.
     """
-    content = _read_bytes(path, max_bytes)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"Cannot read {shown(path)}: it is not text in UTF-8.") from error
-
-
-def _read_bytes(path: Path, max_bytes: int) -> bytes:
-    check_regular_file(path)
+    check_regular_file(path, what)
     try:
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)  # not the size: files under /proc tell none
+            content = file.read(max_bytes + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {shown(path)}: {reason(error)}.") from error
+        raise _unreadable(path, what, reason(error)) from error
     if len(content) > max_bytes:
-        raise InputError(f"{shown(path)} is larger than {max_bytes / 1e6:,.0f} MB.")
-    return content
+        raise _unreadable(path, what, f"it is larger than {max_bytes:,} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, what, "it is not UTF-8 text; save it as UTF-8") from error
+    if "\0" in text:
+        raise _unreadable(path, what, "it is not text")
+    return text
 
 
-def check_regular_file(path: Path) -> None:
+def check_regular_file(path: Path, what: str) -> None:
     """Check before opening, because a pipe or a device can be endless.
 
     Raises:
-        InputError: it is absent or not a regular file.
+        InputError: it is absent, a folder, a device or a pipe, or empty.
     """
     try:
-        path.stat()
+        found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise InputError(f"Cannot read {shown(path)}: {reason(error)}.") from error
-    if not path.is_file():
-        raise InputError(f"Cannot read {shown(path)}: it is not a regular file.")
+        raise _unreadable(path, what, reason(error)) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise _unreadable(path, what, "it is a folder; name a file")
+    if not stat.S_ISREG(found.st_mode):
+        raise _unreadable(path, what, "it is a device, a pipe or a socket; name a file")
+    if found.st_size == 0:  # also the files that a system makes up while they are read
+        raise _unreadable(path, what, "it is empty")
+
+
+def _unreadable(path: Path, what: str, why: str) -> InputError:
+    return InputError(f"Cannot read {shown(path)} as {what}: {why}.")
 
 
 def shown(path: Path) -> str:
@@ -90,3 +108,18 @@ def shown(path: Path) -> str:
 def reason(error: Exception) -> str:
     """The system's own words for an error."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def visible(text: str) -> str:
+    """The text on one line, without zero-width characters; white space of any kind becomes one space."""
+    return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
+
+
+def has_control(text: str) -> bool:
+    """Whether the text holds a control character, or half of a character that no file can hold."""
+    return any(unicodedata.category(c) in {"Cc", "Cs"} for c in text)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, whichever system wrote the line breaks."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

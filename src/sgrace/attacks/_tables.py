@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._util.errors import InputError
-from .._util.text_files import lines_of, visible
+from .._util.text import lines_of, visible
 from ..concept import folded
 
 DELIMITERS = (",", "\t", ";")  # where several fit, the first counts

@@ -212,7 +212,7 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _attempts(path: Path) -> list[Attempt]:
-    lines = read_text(path / ATTEMPTS, MAX_ATTEMPTS_BYTES).splitlines()
+    lines = read_text(path / ATTEMPTS, "the attempts of an attack", MAX_ATTEMPTS_BYTES).splitlines()
     try:
         return TypeAdapter(list[Attempt]).validate_json(f"[{','.join(lines)}]", strict=True)
     except ValidationError as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._util.errors import InputError
-from .._util.text_files import LIST_MARK, has_control, lines_of, read_text, visible
+from .._util.text import LIST_MARK, has_control, lines_of, read_text, visible
 from ..concept import folded
 from ._tables import Row, Table, read_table
 from .scene import Prompt

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._util.errors import InputError
-from .._util.text_files import LIST_MARK, has_control, lines_of, read_text, visible
+from .._util.text import LIST_MARK, has_control, lines_of, read_text, visible
 from ..concept import MAX_LENGTH, folded
 
 MAX_FILE_BYTES = 1_000_000
