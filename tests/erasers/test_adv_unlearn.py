@@ -11,7 +11,10 @@ from sgrace._util.errors import InputError
 from sgrace.concept import Concept
 from sgrace.erasers._shared.generated_data import Texts
 from sgrace.erasers._shared.prompts import concept_prompts, retain_prompts
-from sgrace.erasers.adv_unlearn import AdvUnlearn, Batch, Pool, adv_unlearn_loss, with_prefix
+from sgrace.erasers.adv_unlearn import AdvUnlearn
+from sgrace.erasers.adv_unlearn.attack import attacked, with_prefix
+from sgrace.erasers.adv_unlearn.eraser import adv_unlearn_loss
+from sgrace.erasers.adv_unlearn.pool import Batch, Pool
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models.families.stable_diffusion import StableDiffusion
@@ -81,10 +84,10 @@ def test_targets_lie_on_the_other_side_of_the_empty_prompt(model: StableDiffusio
 
 
 def test_the_attack_moves_the_prefix_only_and_brings_the_concept_back(model: StableDiffusion) -> None:
-    eraser = adv_unlearn(attack_steps="20", attack_lr="0.5", prefix="2")
+    config = adv_unlearn(attack_steps="20", attack_lr="0.5", prefix="2").config
     pool = pool_of(model, ["church"])
     tokens = with_prefix(model, ["dog"], 2, count_words=False)  # the student's prompt says something else
-    found = eraser.attacked(model, tokens, pool, torch.tensor([0]), torch.Generator().manual_seed(0))
+    found = attacked(config, model, tokens, pool, torch.tensor([0]), torch.Generator().manual_seed(0))
     start = model.text.main.embed(tokens.ids)
     assert set((found != start).any(-1).nonzero()[:, 1].tolist()) == {1, 2}
 
@@ -97,14 +100,14 @@ def test_the_attack_moves_the_prefix_only_and_brings_the_concept_back(model: Sta
 
 
 def test_the_attack_does_not_depend_on_its_pieces(model: StableDiffusion) -> None:
-    eraser = adv_unlearn(attack_steps="4", attack_lr="0.1")
+    config = adv_unlearn(attack_steps="4", attack_lr="0.1").config
     pool = pool_of(model, ["church", "a photo of church"])
     tokens = with_prefix(model, ["dog", "tree", "boat"], 1, count_words=False)
     prompts = torch.tensor([0, 1, 1])
 
     def found(size: int) -> torch.Tensor:
         model.batch_size = size
-        return eraser.attacked(model, tokens, pool, prompts, torch.Generator().manual_seed(0))
+        return attacked(config, model, tokens, pool, prompts, torch.Generator().manual_seed(0))
 
     whole = found(3)
     moved = (whole - model.text.main.embed(tokens.ids)).abs().max()

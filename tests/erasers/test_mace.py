@@ -10,16 +10,9 @@ from torch import Tensor, nn
 from sgrace.concept import Concept
 from sgrace.erasers._shared.closed_form import FusionTerm, fuse_matrices
 from sgrace.erasers._shared.generated_data import Texts
-from sgrace.erasers.mace import (
-    MACE,
-    MACEConfig,
-    Phrase,
-    attention_loss,
-    concept_tokens,
-    other_embeds,
-    phrases_of,
-    timestep_chances,
-)
+from sgrace.erasers.mace import MACE, MACEConfig
+from sgrace.erasers.mace.adapters import attention_loss, timestep_chances
+from sgrace.erasers.mace.prompts import Phrase, concept_tokens, other_embeds, phrases_of
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
 from sgrace.models.adapters import LowRank, adapted

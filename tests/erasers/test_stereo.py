@@ -13,16 +13,9 @@ from sgrace.concept import Concept
 from sgrace.erasers._shared.partial_samples import PartialSampler
 from sgrace.erasers._shared.student import Student
 from sgrace.erasers._shared.textual_inversion import encode_learned, learn_words, taken_apart
-from sgrace.erasers.stereo import (
-    STEREO,
-    STEREOConfig,
-    WordBank,
-    WordsSampler,
-    anchor_prompts,
-    contexts_of,
-    prompts_of_words,
-    robust_target,
-)
+from sgrace.erasers.stereo import STEREO, STEREOConfig
+from sgrace.erasers.stereo.prompts import anchor_prompts, contexts_of, prompts_of_words
+from sgrace.erasers.stereo.words import WordBank, WordsSampler, robust_target
 from sgrace.knowledge import Knowledge
 from sgrace.models import Conditioning, DiffusionModel
 
