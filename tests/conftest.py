@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -35,7 +37,7 @@ WORDS = [
 def tiny_tokenizer() -> CLIPTokenizer:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + [","]
     vocab = [*letters, *(f"{c}</w>" for c in letters)]
-    merges = []
+    merges: list[Any] = []  # pairs, which transformers reads and does not name
     for word in WORDS:
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
@@ -63,7 +65,7 @@ def tiny_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    encoder = CLIPTextModel(text)
+    encoder: Any = CLIPTextModel(text)  # transformers gives its methods the types of tensors
     with torch.no_grad():
         encoder.get_input_embeddings().weight.mul_(30)  # random words must differ as much as learned ones do
     unet = UNet2DConditionModel(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_map
 
 DEVICE = torch.device("maia", 7)  # torch knows it by name alone; what gets there by mistake fails
 CPU = torch.device("cpu")
+PROPERTIES: Any = Tensor  # its attributes are descriptors here, which their types do not say
 aten = torch.ops.aten
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 # Operations without the tag `pointwise` that take a 0-dimensional CPU tensor beside others all the same.
@@ -41,7 +43,8 @@ def is_away(tensor: Tensor) -> bool:
 
 def _address(tensor: Tensor) -> int:
     with torch._C.DisableTorchFunction():
-        return tensor.untyped_storage()._cdata
+        address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 def _mark(tensor: Tensor, away: bool) -> Tensor:
@@ -79,7 +82,13 @@ class _Move(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Move.apply(gradient, not ctx.away), None
+        return _moved(gradient, not ctx.away), None
+
+
+def _moved(tensor: Tensor, away: bool) -> Tensor:
+    apply: Any = _Move.apply  # torch leaves it without types
+    result: Tensor = apply(tensor, away)
+    return result
 
 
 class _Ledger:
@@ -102,7 +111,7 @@ class _Ledger:
 def _line() -> str:
     """The innermost line of the package; if there is none, the innermost one outside torch."""
     lines = []
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
         frame = frame.f_back
@@ -114,7 +123,7 @@ class _Operations(TorchDispatchMode):
     """Sees every operation, also those of a backward pass: checks its tensors and marks what it makes."""
 
     def __init__(self, ledger: _Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without types
         self.ledger = ledger
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -162,9 +171,9 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func == Tensor.device.__get__ and is_away(args[0]):
+        if func == PROPERTIES.device.__get__ and is_away(args[0]):
             return DEVICE
-        if func == Tensor.is_cpu.__get__:
+        if func == PROPERTIES.is_cpu.__get__:
             return not is_away(args[0])
         if func is torch.device or name == "_parse_to":  # the latter reads the arguments of a module's `to`
             return func(*args, **kwargs)
@@ -175,10 +184,10 @@ class _Functions(TorchFunctionMode):
             self.ledger.report(name)
         if (True in sides or to) and _has_generator(args, kwargs):
             self.ledger.report(f"{name} with a CPU generator")
-        if len(sides) == 2 and func in (Tensor.grad.__set__, Tensor.backward):
+        if len(sides) == 2 and func in (PROPERTIES.grad.__set__, Tensor.backward):
             self.ledger.report("a gradient")
         if len(sides) == 2 and func == Tensor.copy_:
-            args = (args[0], _Move.apply(args[1], is_away(args[0])), *args[2:])
+            args = (args[0], _moved(args[1], is_away(args[0])), *args[2:])
         if any(map(_names_device, _leaves((args, kwargs)))):
             args, kwargs = tree_map(lambda leaf: CPU if _names_device(leaf) else leaf, (args, kwargs))
         before = self.ledger.inside
@@ -190,7 +199,7 @@ class _Functions(TorchFunctionMode):
         if to is None or not isinstance(result, Tensor) or is_away(result) == to:
             return result
         fresh = result.is_leaf and _address(result) not in map(_address, tensors)
-        return _mark(result, to) if fresh else _Move.apply(result, to)
+        return _mark(result, to) if fresh else _moved(result, to)
 
 
 def _names_device(value: Any) -> bool:
@@ -223,14 +232,13 @@ def elsewhere(*, strict: bool = True, draws: bool = True) -> Iterator[list[str]]
     ledger = _Ledger(strict, draws)
     functions = _Functions(ledger)
     start = torch.autocast.__init__
-    run_backward = torch.autograd._engine_run_backward
 
     def autocast(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
         start(self, "cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
 
     def backward(*args: Any, **kwargs: Any) -> Any:
         with functions:  # gradient checkpointing runs layers once more, and they ask for devices
-            return run_backward(*args, **kwargs)
+            return _engine_run_backward(*args, **kwargs)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(torch.autocast, "__init__", autocast))

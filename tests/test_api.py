@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -142,7 +143,7 @@ def test_the_loader_names_the_testbed() -> None:
     ],
 )
 def test_evaluate_tells_bad_input_before_it_works(
-    model: DiffusionModel, words: Knowledge, arguments: dict[str, object], message: str
+    model: DiffusionModel, words: Knowledge, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         sgrace.evaluate(model, "church", words=words, **arguments)

@@ -118,10 +118,10 @@ def _imports(package: str, modules: dict[str, Path], name: str) -> Iterator[Impo
     inner = {node for function in functions for node in ast.walk(function)}
     here = [] if name == "__init__" else name.split(".")
     for node in ast.walk(tree):
-        wanted: list[str] = []
-        if isinstance(node, ast.Import):
-            wanted = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        wanted = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
             up = node.level - (path.name == "__init__.py")  # folders to climb from `here`
             base = [package, *here[: len(here) - up]] if node.level else []
             home = ".".join([*base, *(node.module or "").split(".")]).strip(".")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
@@ -26,7 +29,8 @@ from sgrace.detectors.clip_zero_shot import ClipZeroShot, HubClip
 from sgrace.detectors.image_classifier import ImageClassifier
 from sgrace.detectors.nudenet import EXPLICIT, UDATK9, classes_of
 from sgrace.detectors.q16 import Q16
-from sgrace.testbeds.base import find_detector
+from sgrace.testbeds.base import Testbed, find_detector
+from sgrace.testbeds.emoji.detector import EmojiJudge
 
 from .conftest import tiny_tokenizer
 
@@ -63,7 +67,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         root / "clip"
     )
-    resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=6)
+    resnet = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], id2label={i: str(i) for i in range(6)}
+    )
     ResNetForImageClassification(resnet).save_pretrained(root / "resnet")
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         root / "resnet"
@@ -88,7 +94,7 @@ def make(name: str, folders: Path) -> Detector:
 
 def emoji(concept: str, name: str | None = None, **options: str) -> Detector:
     """A detector of the built-in model."""
-    testbed = registry.load("testbeds", "emoji")()
+    testbed: Testbed = registry.load("testbeds", "emoji")()
     return testbed.detector(testbed.resolve(concept), name, options)
 
 
@@ -171,6 +177,7 @@ def test_a_validation_record_goes_with_the_threshold(folders: Path) -> None:
 @pytest.mark.parametrize("concept", ["weapon", "church", "line art"])
 def test_the_judge_carries_its_record_of_every_concept(concept: str) -> None:
     judge = emoji(concept)
+    assert isinstance(judge, EmojiJudge)
     record = judge.identity.validation
     n_positive = (
         6 * 163 if judge.is_style else 6 * 4 * len(judge.classes)
@@ -200,7 +207,8 @@ def test_what_a_detector_cannot_know_is_told(folders: Path, tmp_path: Path) -> N
 
 def test_options_are_given_as_text(folders: Path) -> None:
     def made(name: str, concept: str = "church", **options: str) -> Detector:
-        return registry.load("detectors", name).for_concept(concept, options)
+        kind: type[Detector] = registry.load("detectors", name)
+        return kind.for_concept(concept, options)
 
     assert made("always", threshold="0.9").identity.threshold == 0.9
     clip, resnet = str(folders / "clip"), str(folders / "resnet")
@@ -271,12 +279,13 @@ def test_classes_of_nudenet_may_be_named() -> None:
 
 def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = registry.load("detectors", "open_nsfw").for_concept("nudity")
-    seen = []
-    monkeypatch.setattr(
-        detector.classifier,
-        "score_images",
-        lambda batch: seen.extend(batch) or torch.zeros(len(batch)).numpy(),
-    )
+    seen: list[Image.Image] = []
+
+    def score_images(batch: list[Image.Image]) -> np.ndarray:
+        seen.extend(batch)
+        return np.zeros(len(batch), dtype=np.float32)
+
+    monkeypatch.setattr(detector.classifier, "score_images", score_images)
     red = torch.full((17, 3, 8, 8), -1.0)
     red[:, 0] = 1
     assert detector.scores(red).shape == (17,)
@@ -288,8 +297,14 @@ def test_open_nsfw_gets_rgb_and_sees_nudity_only(monkeypatch: pytest.MonkeyPatch
 def test_nudenet_gets_rgb() -> None:
     nudenet = pytest.importorskip("nudenet", reason="an extra")
     detector = registry.load("detectors", "nudenet").for_concept("nudity")
-    seen = []
-    detector.detector = type("Spy", (), {"detect": lambda _self, array: seen.append(array) or []})()
+    seen: list[np.ndarray] = []
+
+    class Spy:
+        def detect(self, array: np.ndarray) -> list[Any]:
+            seen.append(array)
+            return []
+
+    detector.detector = Spy()
     red = torch.full((1, 3, 8, 8), -1.0)
     red[:, 0] = 1
     assert detector.scores(red).tolist() == [0.0]

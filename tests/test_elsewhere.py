@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from .conftest import tiny_pipeline
 from .elsewhere import DEVICE, elsewhere, is_away
 
 N_IN, N_OUT = 3, 2
+Call = Callable[[], Any]
 
 
 def home(*shape: int) -> torch.Tensor:
@@ -29,6 +32,15 @@ def away(*shape: int) -> torch.Tensor:
 
 def ids(*values: int, device: torch.device | str = "cpu") -> torch.Tensor:
     return torch.tensor(values, device=device)
+
+
+def attention_within(value: torch.Tensor, *, is_causal: bool = False) -> torch.Tensor:
+    return F.scaled_dot_product_attention(value, value, value, is_causal=is_causal)
+
+
+def gradient_of(tensor: torch.Tensor) -> torch.Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
 
 
 def step_with_state_left_behind() -> None:
@@ -51,7 +63,7 @@ def backward_with_gradient_from_home() -> None:
     (weight * 2).backward(gradient=home(2))
 
 
-MIXED = {
+MIXED: dict[str, Call] = {
     "add": lambda: away(2) + home(2),
     "add, reversed": lambda: home(2) + away(2),
     "one element is no scalar": lambda: away(2) * home(1),
@@ -101,19 +113,19 @@ MIXED = {
 
 
 @pytest.mark.parametrize("call", MIXED.values(), ids=MIXED)
-def test_a_mixed_call_is_refused(call):
+def test_a_mixed_call_is_refused(call: Call) -> None:
     with elsewhere(), pytest.raises(AssertionError, match="mixes devices at "):
         call()
 
 
 @pytest.mark.parametrize("call", MIXED.values(), ids=MIXED)
-def test_if_not_strict_a_mixed_call_is_listed_and_goes_on(call):
+def test_if_not_strict_a_mixed_call_is_listed_and_goes_on(call: Call) -> None:
     with elsewhere(strict=False) as mixed:
         call()
     assert mixed
 
 
-ALLOWED = {
+ALLOWED: dict[str, Call] = {
     "numbers": lambda: 2 * away(2) + 1 - away(2) ** 2,
     "a scalar of the CPU": lambda: away(2) * torch.tensor(2.0),
     "a scalar of the CPU in place": lambda: away(2).mul_(torch.tensor(2.0)),
@@ -138,7 +150,7 @@ ALLOWED = {
     "one_hot": lambda: F.one_hot(ids(0, 1, device=DEVICE), 3) * away(2, 3),
     "gumbel": lambda: F.gumbel_softmax(away(2, 3)) * away(2, 3),
     "cross entropy": lambda: F.cross_entropy(away(2, 3), ids(0, 1, device=DEVICE)),
-    "causal attention": lambda: F.scaled_dot_product_attention(*[away(1, 1, 2, 2)] * 3, is_causal=True),
+    "causal attention": lambda: attention_within(away(1, 1, 2, 2), is_causal=True),
     "unbind": lambda: away(2, 3).unbind()[1] + away(2, 3).chunk(2)[0][0],
     "default device": lambda: _made_under_default_device() + away(2),
     "module made there": lambda: nn.Linear(N_IN, N_OUT, device=DEVICE)(away(1, N_IN)),
@@ -152,7 +164,7 @@ def _made_under_default_device() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("call", ALLOWED.values(), ids=ALLOWED)
-def test_what_torch_allows_is_allowed_and_the_result_is_elsewhere(call):
+def test_what_torch_allows_is_allowed_and_the_result_is_elsewhere(call: Call) -> None:
     with elsewhere():
         result = call()
         assert result.device == DEVICE
@@ -162,7 +174,7 @@ def test_what_torch_allows_is_allowed_and_the_result_is_elsewhere(call):
         assert result.device == DEVICE  # moving copies
 
 
-def test_at_home_nothing_changes():
+def test_at_home_nothing_changes() -> None:
     with elsewhere():
         result = nn.Linear(N_IN, N_OUT)(torch.randn(2, N_IN, generator=torch.Generator())) + home(2)
         assert result.device.type == "cpu"
@@ -172,7 +184,7 @@ def test_at_home_nothing_changes():
         assert home(2).to(away(2)).to(home(2)).is_cpu
 
 
-def test_values_come_back_as_numbers():
+def test_values_come_back_as_numbers() -> None:
     with elsewhere():
         assert away(2).tolist() == [1.0, 2.0]
         assert away(2).sum().item() == 3.0
@@ -182,7 +194,7 @@ def test_values_come_back_as_numbers():
         assert home(5)[away(1).long()[0]] == 2.0  # a single integer is read, as in torch
 
 
-def test_a_tensor_that_is_there_already_is_not_copied():
+def test_a_tensor_that_is_there_already_is_not_copied() -> None:
     with elsewhere():
         here = away(2)
         assert here.to(DEVICE) is here
@@ -190,23 +202,23 @@ def test_a_tensor_that_is_there_already_is_not_copied():
         assert here.tolist() == [5.0, 2.0]
 
 
-def test_gradients_are_where_their_tensors_are():
+def test_gradients_are_where_their_tensors_are() -> None:
     with elsewhere():
         start = home(2).requires_grad_()
         moved = start.to(DEVICE)
         weight = nn.Parameter(away(2))
         moved.retain_grad()
         (moved * weight).sum().backward()
-        assert weight.grad.device == DEVICE
-        assert moved.grad.device == DEVICE
-        assert start.grad.is_cpu
-        assert start.grad.tolist() == [1.0, 2.0]
+        assert gradient_of(weight).device == DEVICE
+        assert gradient_of(moved).device == DEVICE
+        assert gradient_of(start).is_cpu
+        assert gradient_of(start).tolist() == [1.0, 2.0]
         (gradient,) = torch.autograd.grad((weight**2).sum(), weight)
         assert gradient.device == DEVICE
         assert torch.zeros(2, device=DEVICE, requires_grad=True).is_leaf
 
 
-def test_code_that_runs_again_in_a_backward_pass_sees_the_device():
+def test_code_that_runs_again_in_a_backward_pass_sees_the_device() -> None:
     places = []
 
     def twice(value: torch.Tensor) -> torch.Tensor:
@@ -217,19 +229,19 @@ def test_code_that_runs_again_in_a_backward_pass_sees_the_device():
         value = away(2).requires_grad_()
         checkpoint(twice, value, use_reentrant=False).sum().backward()
         assert places == [DEVICE, DEVICE]
-        assert value.grad.device == DEVICE
+        assert gradient_of(value).device == DEVICE
 
 
-def test_gradients_are_clipped_where_they_are():
+def test_gradients_are_clipped_where_they_are() -> None:
     with elsewhere():
         layer = nn.Linear(N_IN, N_OUT).to(DEVICE)
         (layer(away(1, N_IN)) * 100).sum().backward()
         assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).device == DEVICE
-        assert layer.weight.grad.norm() <= 1
-        assert layer.weight.grad.device == DEVICE
+        assert gradient_of(layer.weight).norm() <= 1
+        assert gradient_of(layer.weight).device == DEVICE
 
 
-def test_a_module_keeps_its_place_in_copies_and_states():
+def test_a_module_keeps_its_place_in_copies_and_states() -> None:
     with elsewhere():
         layer = nn.Linear(N_IN, N_OUT).to(DEVICE)
         layer.register_buffer("count", away(1))
@@ -246,14 +258,14 @@ def test_a_module_keeps_its_place_in_copies_and_states():
         )
 
 
-def test_a_freed_address_is_not_taken_for_elsewhere():
+def test_a_freed_address_is_not_taken_for_elsewhere() -> None:
     with elsewhere():
         for size in range(1, 200):
             away(size)
             assert not is_away(torch.empty(size))
 
 
-def test_the_line_of_the_package_that_mixed_is_named():
+def test_the_line_of_the_package_that_mixed_is_named() -> None:
     with (
         elsewhere(),
         pytest.raises(AssertionError, match=r"aten\.\w+\.\w+ mixes devices at .*concept_space\.py:\d+"),
@@ -261,7 +273,7 @@ def test_the_line_of_the_package_that_mixed_is_named():
         coverage(away(4, 2), home(4, 2), 2)
 
 
-def test_without_the_package_the_line_of_the_caller_is_named():
+def test_without_the_package_the_line_of_the_caller_is_named() -> None:
     with elsewhere(), pytest.raises(AssertionError) as raised:
         away(2) + home(2)
     assert re.search(r"aten\.add\.Tensor mixes devices at .*test_elsewhere\.py:\d+$", str(raised.value))
@@ -298,13 +310,13 @@ def losses_of_training(device: torch.device, checkpointing: bool) -> list[float]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_training_a_real_pipeline_elsewhere_gives_what_it_gives_at_home(checkpointing):
+def test_training_a_real_pipeline_elsewhere_gives_what_it_gives_at_home(checkpointing: bool) -> None:
     at_home = losses_of_training(torch.device("cpu"), checkpointing)
     with elsewhere():
         assert losses_of_training(DEVICE, checkpointing) == pytest.approx(at_home, rel=1e-4)
 
 
-def test_a_whole_pipeline_draws_elsewhere():
+def test_a_whole_pipeline_draws_elsewhere() -> None:
     with elsewhere():
         pipeline = tiny_pipeline().to(DEVICE)
         pipeline.set_progress_bar_config(disable=True)
@@ -314,14 +326,17 @@ def test_a_whole_pipeline_draws_elsewhere():
 
 
 @pytest.mark.parametrize("left_behind", ["rows", "noise", "timestep"])
-def test_a_part_of_a_real_pipeline_left_at_home_is_found(left_behind):
+def test_a_part_of_a_real_pipeline_left_at_home_is_found(left_behind: str) -> None:
     def predict(left_behind: str) -> torch.Tensor:
         pipeline = tiny_pipeline().to(DEVICE)
         place = {name: "cpu" if name == left_behind else DEVICE for name in ("rows", "noise", "timestep")}
         rows = torch.tensor([[52, 1, 2, 53]]).to(place["rows"])
         states = pipeline.text_encoder(rows).last_hidden_state
         timestep = torch.tensor([3.0]).to(place["timestep"])
-        return pipeline.unet(torch.ones(1, 3, 4, 4).to(place["noise"]), timestep, states).sample
+        output: torch.Tensor = pipeline.unet(
+            torch.ones(1, 3, 4, 4).to(place["noise"]), timestep, states
+        ).sample
+        return output
 
     with elsewhere():
         assert predict("nothing").device == DEVICE
@@ -329,7 +344,7 @@ def test_a_part_of_a_real_pipeline_left_at_home_is_found(left_behind):
             predict(left_behind)
 
 
-DRAWS = {
+DRAWS: dict[str, Call] = {
     "factory": lambda: torch.randn(2, device=DEVICE),
     "like": lambda: torch.rand_like(away(2)),
     "in place": lambda: away(2).uniform_(),
@@ -340,21 +355,21 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("call", DRAWS.values(), ids=DRAWS)
-def test_random_numbers_of_the_device_itself_are_found_if_asked(call):
+def test_random_numbers_of_the_device_itself_are_found_if_asked(call: Call) -> None:
     with elsewhere():
         call()
     with elsewhere(draws=False), pytest.raises(AssertionError, match="draws random numbers on the device at"):
         call()
 
 
-def test_random_numbers_that_were_moved_may_be_used():
+def test_random_numbers_that_were_moved_may_be_used() -> None:
     with elsewhere(draws=False):
         torch.randn(2, generator=torch.Generator()).to(DEVICE)
         F.dropout(away(2), 0.0)
-        F.scaled_dot_product_attention(*[away(1, 1, 2, 2)] * 3)
+        attention_within(away(1, 1, 2, 2))
 
 
-def test_autocast_works_elsewhere():
+def test_autocast_works_elsewhere() -> None:
     with elsewhere(), torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         result = nn.Linear(N_IN, N_OUT).to(DEVICE)(away(1, N_IN))
         assert result.dtype == torch.bfloat16

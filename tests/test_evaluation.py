@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP and another vision model of small size with random weights, as the hub has them."""
     torch.manual_seed(0)
     root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
-    vision = {
+    vision: dict[str, Any] = {
         "hidden_size": 16,
         "intermediate_size": 32,
         "num_hidden_layers": 1,
@@ -222,6 +223,7 @@ def test_a_foreign_model_is_compared_on_the_features_of_any_network(
     assert fidelity.fid > 0
     assert fidelity.lpips is None
     assert (fidelity.clip_score_after is not None) == reads_texts
+    assert fidelity.coverage is not None
     assert 0 <= fidelity.coverage <= 1
     for name in ("fid", "kid", "cmmd"):
         low, high = fidelity.intervals[name]

@@ -24,7 +24,9 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(
         def loss_at(step: int) -> Tensor:
             if step == kill:
                 raise KeyboardInterrupt
-            return model(torch.randn(8, 4, generator=torch.Generator().manual_seed(step))).square().mean()
+            inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            loss: Tensor = model(inputs).square().mean()
+            return loss
 
         train("stage", model, loss_at, schedule, work)
         return model.state_dict()

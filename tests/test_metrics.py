@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -240,18 +241,28 @@ def test_retention() -> None:
     assert math.isnan(retention.relative(Share(4, 10), Share(0, 10)))
 
 
+def mean_of(data: Tensor) -> Callable[[Tensor], float]:
+    """The mean of picked rows."""
+    return lambda rows: data[rows].mean().item()
+
+
+def kid_of(x: Tensor, y: Tensor) -> Callable[[Tensor], float]:
+    """The distance of picked rows."""
+    return lambda rows: fidelity.kid(x[rows], y[rows])
+
+
 def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
     covered = 0
     for s in range(120):
-        data = points(60, 1, seed=s, shift=2.0).flatten()
-        low, high = bootstrap(lambda picks, data=data: data[picks].mean().item(), 60, resamples=200, seed=s)
+        mean = mean_of(points(60, 1, seed=s, shift=2.0).flatten())
+        low, high = bootstrap(mean, 60, resamples=200, seed=s)
         covered += low <= 2 <= high
     assert 100 <= covered <= 120
 
 
 def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> None:
     data = points(50, 1, shift=2.0).flatten()
-    low, high = jackknife(lambda rows: data[rows].mean().item(), 50)
+    low, high = jackknife(mean_of(data), 50)
     error = data.std().item() / math.sqrt(50)
     assert (low, high) == pytest.approx(
         (data.mean().item() - 1.959964 * error, data.mean().item() + 1.959964 * error)
@@ -262,6 +273,6 @@ def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> 
     covered = 0
     for s in range(100):
         a, b = points(40, 4, seed=10 + 2 * s), points(40, 4, seed=11 + 2 * s, shift=0.5)
-        low, high = jackknife(lambda rows, a=a, b=b: fidelity.kid(a[rows], b[rows]), 40)
+        low, high = jackknife(kid_of(a, b), 40)
         covered += low <= truth <= high
     assert 85 <= covered <= 100

@@ -28,8 +28,8 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {unicode_name.get(name, name): words for name, words in emoji.keyword_table().items()}
     names = [*table, "abacus", "adhesive bandage"]
     concepts = [{"name": name, "keywords": list(table.get(name, ("thing",)))} for name in names]
-    concept, source = np.meshgrid(np.arange(len(names)), np.arange(len(SOURCES)), indexing="ij")
-    concept, source = concept.ravel(), source.ravel()
+    concept = np.repeat(np.arange(len(names)), len(SOURCES))
+    source = np.tile(np.arange(len(SOURCES)), len(names))
     images = np.random.default_rng(0).integers(0, 256, (len(concept), 64, 64, 3), dtype=np.uint8)
     art = Art(images, concept, source, concepts)
     monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)

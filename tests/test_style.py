@@ -51,7 +51,9 @@ def long_comprehensions(tree: ast.Module, _: str) -> Iterator[int]:
 def returned_triples(tree: ast.Module, _: str) -> Iterator[int]:
     """Functions that return three or more values as a bare tuple; a shape of integers is one value."""
     for node in ast.walk(tree):
-        returns = getattr(node, "returns", None)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        returns = node.returns
         if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "tuple":
             elements = returns.slice.elts if isinstance(returns.slice, ast.Tuple) else []
             if len(elements) > 2 and {ast.unparse(element) for element in elements} != {"int"}:

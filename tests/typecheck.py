@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintException
 
-Function = TypeVar("Function", bound=Callable)
+Function = TypeVar("Function", bound=Callable[..., Any])
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand where a float is asked for
 
 

@@ -17,7 +17,7 @@ HALF = [torch.bfloat16, torch.float16]
 @pytest.mark.skipif(
     torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has an accelerator"
 )
-def test_without_an_accelerator_auto_is_the_cpu_in_float32_and_others_are_refused():
+def test_without_an_accelerator_auto_is_the_cpu_in_float32_and_others_are_refused() -> None:
     assert devices.choose_device("auto") == CPU
     assert devices.choose_dtype("auto", CPU) == torch.float32
     for name in ("cuda", "cuda:1", "mps"):
@@ -26,7 +26,7 @@ def test_without_an_accelerator_auto_is_the_cpu_in_float32_and_others_are_refuse
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_is_chosen_by_auto_and_a_card_that_is_not_there_is_refused():
+def test_cuda_is_chosen_by_auto_and_a_card_that_is_not_there_is_refused() -> None:
     assert devices.choose_device("auto").type == "cuda"
     assert devices.choose_dtype("auto", torch.device("cuda")) in HALF
     with pytest.raises(InputError, match="cuda:0"):
@@ -34,12 +34,12 @@ def test_cuda_is_chosen_by_auto_and_a_card_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda0", "cuda:", "cpu:1", "", "CUDA"])
-def test_an_unknown_device_is_refused_with_the_names_there_are(name):
+def test_an_unknown_device_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError, match=r"Unknown device .*(cuda|cpu|auto)"):
         devices.choose_device(name)
 
 
-def test_a_dtype_is_taken_by_name_and_a_typo_names_the_nearest():
+def test_a_dtype_is_taken_by_name_and_a_typo_names_the_nearest() -> None:
     assert devices.choose_dtype("bfloat16", CPU) == torch.bfloat16
     assert devices.choose_dtype("float16", torch.device("mps")) == torch.float16
     assert devices.choose_dtype("auto", torch.device("mps")) == torch.float32
@@ -48,7 +48,7 @@ def test_a_dtype_is_taken_by_name_and_a_typo_names_the_nearest():
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_autocast_lets_float32_parameters_work_on_half_precision_values(dtype):
+def test_autocast_lets_float32_parameters_work_on_half_precision_values(dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(3, 2)
     values = torch.ones(1, 3, dtype=dtype)
     with pytest.raises(RuntimeError):
@@ -61,19 +61,19 @@ def test_autocast_lets_float32_parameters_work_on_half_precision_values(dtype):
     assert layer.weight.grad.dtype == torch.float32
 
 
-def test_autocast_to_float32_changes_nothing():
+def test_autocast_to_float32_changes_nothing() -> None:
     with devices.autocast_for(CPU, torch.float32):
         assert torch.nn.Linear(3, 2)(torch.ones(1, 3)).dtype == torch.float32
         assert not torch.is_autocast_enabled("cpu")
 
 
-def test_running_out_of_memory_on_the_cpu_names_the_flags():
+def test_running_out_of_memory_on_the_cpu_names_the_flags() -> None:
     flags = r"Out of memory; .*--batch-size.*--low-memory.*--dtype bfloat16"
     with pytest.raises(InputError, match=flags), devices.out_of_memory():
         torch.empty(1 << 60, dtype=torch.int8)  # more than a computer can address
 
 
-def test_running_out_of_device_memory_gives_the_advice_and_other_errors_pass():
+def test_running_out_of_device_memory_gives_the_advice_and_other_errors_pass() -> None:
     with (
         pytest.raises(InputError, match="Out of memory; add --low-memory"),
         devices.out_of_memory("add --low-memory"),
@@ -92,14 +92,16 @@ def test_running_out_of_device_memory_gives_the_advice_and_other_errors_pass():
     ],
 )
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_value_that_is_not_finite_is_refused_with_the_way_out(dtype, way_out, bad):
+def test_a_value_that_is_not_finite_is_refused_with_the_way_out(
+    dtype: torch.dtype, way_out: str, bad: float
+) -> None:
     devices.check_finite(torch.tensor([1.0, -2.0], dtype=dtype), "The loss", dtype)
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(InputError, match=f"The loss became NaN or infinite in {name}; .*{way_out}"):
         devices.check_finite(torch.tensor([1.0, bad], dtype=dtype), "The loss", dtype)
 
 
-def test_random_numbers_are_those_of_the_generator():
+def test_random_numbers_are_those_of_the_generator() -> None:
     def seeded() -> torch.Generator:
         return torch.Generator().manual_seed(3)
 
@@ -122,12 +124,12 @@ def test_random_numbers_are_those_of_the_generator():
     ("n", "size", "lengths"),
     [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 5, [2]), (4, None, [4]), (0, 3, []), (0, None, [])],
 )
-def test_batches_cover_every_sample_once(n, size, lengths):
+def test_batches_cover_every_sample_once(n: int, size: int | None, lengths: list[int]) -> None:
     parts = [list(range(n))[part] for part in devices.batches(n, size)]
     assert [len(part) for part in parts] == lengths
     assert list(itertools.chain(*parts)) == list(range(n))
 
 
-def test_an_empty_batch_is_refused():
+def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(InputError, match="--batch-size 0"):
         list(devices.batches(3, 0))

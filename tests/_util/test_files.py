@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,7 @@ def test_a_new_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("make", [new_folder, new_file, lambda path: resumable_folder(path, {"seed": 0})])
 def test_a_block_that_fails_leaves_nothing_not_even_parents(
-    tmp_path: Path, make, failure: type[BaseException]
+    tmp_path: Path, make: Callable[[Path], AbstractContextManager[Path]], failure: type[BaseException]
 ) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(failure), make(tmp_path / "a" / "b" / "c" / "out"):
@@ -190,5 +192,5 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> No
     with pytest.raises(TypeError):
         write_json(tmp_path / "file.json", object())
     with pytest.raises(TypeError), atomic_file(tmp_path / "file.json") as partial:
-        partial.write_text(object())
+        partial.write_text(object())  # type: ignore[arg-type]  # a wrong type on purpose
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.json", "1\n")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -42,7 +44,7 @@ def test_no_call_is_larger_than_the_batch_size(model: DiffusionModel, words: Kno
     """With guidance, the denoiser sees a sample with its prompt and with the empty prompt."""
     largest = {"text_encoder": 0, "denoiser": 0}
 
-    def watched(part: str):
+    def watched(part: str) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
         def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             largest[part] = max(largest[part], len(inputs[0]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_what_was_found_before_a_limit_is_checked(model: DiffusionModel, words: 
 
 def test_the_images_of_an_attack_can_be_sampled_again(model: DiffusionModel, words: Knowledge) -> None:
     scene = scene_of(model, words)
-    settings = {"num_inference_steps": 3, "guidance_scale": 2.0}
+    settings: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0}
     seeds = [p.seed for p in scene.prompts]
     noise = model.initial_noise(seeds)
     plain = model.encode([p.text for p in scene.prompts])

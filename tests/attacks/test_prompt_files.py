@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,11 @@ RECORDS = [
     {"prompt": "a church, at night", "seed": 7, "guidance": 12.5},
     {"prompt": "chapel", "seed": 8, "guidance": None},
 ]
-COLUMNS = {"prompt": ["a church, at night", "chapel"], "seed": [7, 8], "guidance": [12.5, None]}
+COLUMNS: dict[str, Sequence[object]] = {
+    "prompt": ["a church, at night", "chapel"],
+    "seed": [7, 8],
+    "guidance": [12.5, None],
+}
 BY_ROW = {key: {str(i): value for i, value in enumerate(values)} for key, values in COLUMNS.items()}
 
 FORMATS = {

@@ -82,7 +82,7 @@ def test_sheets_that_cannot_be_written_are_told(here: Path, out: str) -> None:
     ],
 )
 def test_numbers_and_names_of_erase(home: Home, here: Path, options: list[str]) -> None:
-    given = ["church", "--model", home.tiny, "--words", home.words, *UCE]
+    given: list[str | Path] = ["church", "--model", home.tiny, "--words", home.words, *UCE]
     assert_refused(sgrace("erase", *given, *options, "-o", "out"))
     assert nothing_new(here)
 
@@ -131,7 +131,8 @@ def test_numbers_and_names_of_generate(home: Home, here: Path, options: list[str
     ],
 )
 def test_numbers_and_names_of_attack(home: Home, here: Path, options: list[str]) -> None:
-    given = ["--prompts", home.prompts, "--words", home.words, "--attacks", "none", "--detector", "always"]
+    given: list[str | Path] = ["--prompts", home.prompts, "--words", home.words, "--attacks", "none"]
+    given += ["--detector", "always"]
     assert_refused(sgrace("attack", home.safe, *given, *options, "-o", "out"))
     assert nothing_new(here)
 
@@ -232,7 +233,7 @@ def test_broken_pipelines(home: Home, here: Path, what: str) -> None:
     "what", ["request.json", "none/manifest.json", "none/attempts.jsonl", "none/tensors.safetensors"]
 )
 def test_broken_results(home: Home, here: Path, what: str) -> None:
-    given = [
+    given: list[str | Path] = [
         "--prompts",
         home.prompts,
         "--words",

@@ -164,6 +164,7 @@ def test_it_makes_no_more_calls_than_it_needs(
     assert cost.text_encoder_rows == (1 + 3 + 1) + 4 * (2 + 3) + 2 * attacks * 2
     # two outputs for six samples, one for each of the retain samples, then the batches
     fixed = 2 * 6 + 4 + 4 * (2 + 3) + 2 * attacks * 2
+    assert cost.denoiser_rows is not None
     assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * (6 + 4), (
         "a sample stops before its fourth guided step"
     )
@@ -175,6 +176,7 @@ def test_no_more_samples_are_made_than_are_used(model: StableDiffusion, words: K
         .erase(model, [Target(CHURCH, words)])
         .recipe.cost
     )
+    assert cost.denoiser_rows is not None
     assert cost.denoiser_rows <= (2 + 4) * 2 * 3 + 2 * 2 + 4 + 5
 
 

@@ -20,7 +20,13 @@ from sgrace.erasers._shared.textual_inversion import (
     learn_words,
     taken_apart,
 )
-from sgrace.erasers.forget_me_not import ForgetMeNot, attention_norm, concept_marks, with_learned_word
+from sgrace.erasers.forget_me_not import (
+    ForgetMeNot,
+    TextEnd,
+    attention_norm,
+    concept_marks,
+    with_learned_word,
+)
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
 from sgrace.models.attention import attention_maps
@@ -72,7 +78,7 @@ def test_the_loss_is_its_formula() -> None:
 
 def test_marks_are_the_words_tokens_and_the_end(model: DiffusionModel) -> None:
     prompts = [taken_apart(model, "a dog {}", "church", 0), taken_apart(model, "{}, a tree", "dog house", 0)]
-    wanted = {
+    wanted: dict[TextEnd, list[set[int]]] = {
         "none": [{3}, {1, 2}],
         "first": [{3, 4}, {1, 2, 6}],
         "all": [set(range(3, 20)), {1, 2, *range(6, 20)}],
@@ -108,8 +114,17 @@ def learned_embeds(model: DiffusionModel, prompts: list[WordPrompt], steps: int,
     latents = torch.randn(3, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     start = model.text.main.embed(torch.tensor([prompts[0].word, prompts[1].word]))
     generator = torch.Generator().manual_seed(0)
-    options = {"steps": steps, "batch": batch, "lr": 1e-3, "weight_decay": 0.1, "generator": generator}
-    learned = learn_words(model, prompts, latents, start, **options)
+    learned = learn_words(
+        model,
+        prompts,
+        latents,
+        start,
+        steps=steps,
+        batch=batch,
+        lr=1e-3,
+        weight_decay=0.1,
+        generator=generator,
+    )
     assert learned.shape == start.shape
     return encode_learned(model, prompts, learned).prompt_embeds
 

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from sgrace._util.errors import InputError
 from sgrace.concept import Concept
@@ -64,7 +65,7 @@ def test_adapters_change_the_outputs_of_the_layers_that_read_the_text(model: Dif
     layer = next(iter(adapters))
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str) -> object:
+    def keep(name: str) -> RemovableHandle:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             seen[name] = output
 
@@ -147,6 +148,7 @@ def test_it_makes_no_more_calls_than_it_needs(
     settings = {**SHORT, "attack_steps": str(attack_steps)}
     both = [target(words), target(words, BOAT)]
     cost = Receler.preset(None, "object", settings).erase(model, both).recipe.cost
+    assert cost.denoiser_rows is not None
     fixed = 3 * 2 * (2 + attack_steps + 2)  # original, adapters, adversary, two outputs for the targets
     assert fixed <= cost.denoiser_rows <= fixed + 2 * 3 * 2 * 3, (
         "a sample stops before its fourth guided step"

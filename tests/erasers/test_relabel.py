@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -74,10 +76,11 @@ def test_an_image_does_not_depend_on_its_batch(model: DiffusionModel) -> None:
     prompts = ["church", "dog", "tree"]
     texts = Texts(model, ["", *prompts])
     assert model.calls.text_encoder_rows == 4
-    options = {"num_inference_steps": 3, "guidance_scale": 2.0}
+    options: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0}
 
-    def generate(**more: list[str]) -> torch.Tensor:
-        return generate_latents(model, texts, prompts, torch.Generator().manual_seed(1), **options, **more)
+    def generate(negatives: list[str] | None = None) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return generate_latents(model, texts, prompts, generator, negatives=negatives, **options)
 
     together = generate()
     assert model.calls.denoiser_calls == 3

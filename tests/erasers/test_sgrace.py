@@ -18,6 +18,7 @@ from sgrace.erasers.sgrace.constants import Constants, resolved_words
 from sgrace.erasers.sgrace.samples import Adversary
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
+from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 SHORT = {
@@ -116,7 +117,7 @@ def test_it_brings_the_concept_to_its_replacement(model: StableDiffusion, words:
     eraser = sgrace(rounds="3", edit_steps="60", lr="0.002", replacement="house")
     safe = eraser.erase(model, [Target(CHURCH, words)]).apply(model)
 
-    def embeds(of: StableDiffusion, text: str) -> torch.Tensor:
+    def embeds(of: DiffusionModel, text: str) -> torch.Tensor:
         return of.encode([text]).prompt_embeds.detach()
 
     goal = embeds(model, "a photo of house")

@@ -126,8 +126,17 @@ def test_a_word_is_learned_that_lowers_the_error_on_the_images(model: DiffusionM
         return (output - model.schedule.target(latents, noise, timesteps)).square().mean().item()
 
     generator = torch.Generator().manual_seed(2)
-    settings = {"steps": 40, "batch": 3, "lr": 0.3, "weight_decay": 0.0, "generator": generator}
-    learned = learn_words(student.model, prompts, latents, start, **settings)
+    learned = learn_words(
+        student.model,
+        prompts,
+        latents,
+        start,
+        steps=40,
+        batch=3,
+        lr=0.3,
+        weight_decay=0.0,
+        generator=generator,
+    )
     assert learned.shape == start.shape
     assert not learned.requires_grad
     assert all(parameter.grad is None for parameter in student.parameters)
@@ -192,6 +201,7 @@ def test_it_makes_no_more_calls_than_it_needs(
     last = 6 * (2 + rounds + 1) + 3 * 2
     fixed = images + rounds * search + last
     most = fixed + 2 * 3 * (4 * rounds + 6)  # a sample stops before its fourth guided step
+    assert cost.denoiser_rows is not None
     assert fixed <= cost.denoiser_rows <= most
 
 

@@ -75,7 +75,7 @@ def of_denoiser(
 
 def of_adapter(model: DiffusionModel, concept: str = "church", seed: int = 0) -> Erasure:
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, layer in model.sites.text_attention().items():
         shapes = {
             "down": (2, layer.width),

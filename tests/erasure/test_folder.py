@@ -82,7 +82,8 @@ def test_a_text_encoder_is_a_folder_that_transformers_loads(model: DiffusionMode
     made = of_text(model)
     made.save_pretrained(tmp_path / "safe")
     folder = tmp_path / "safe" / "text_encoder"
-    encoder, report = CLIPTextModel.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = CLIPTextModel.from_pretrained(folder, output_loading_info=True)
+    encoder, report = loaded
     assert not any(report.values())
     for name, value in encoder.named_parameters():
         assert value.equal(made.tensors["text_encoder"][name])
@@ -298,7 +299,7 @@ def test_a_parent_that_is_changed_or_taken_away_is_noticed(model: DiffusionModel
 
 
 #: Header of a file of adapters or guidance, a change of its tensors -> a part of the refusal.
-BROKEN = {
+BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown": ({"kind": "strange", "guidance": "strange"}, {}, "Unknown"),
     "without a name": ({"guidance": None}, {}, "no guidance"),
     "of a method without any": ({"guidance": "esd"}, {}, "esd, which has none"),

@@ -56,7 +56,8 @@ def read(tmp_path: Path, content: object) -> Recipe:
 
 
 def version_2() -> dict[str, Any]:
-    return json.loads(of_denoiser(tiny_model()).recipe.to_json())
+    found: dict[str, Any] = json.loads(of_denoiser(tiny_model()).recipe.to_json())
+    return found
 
 
 def test_what_is_written_is_read_again_and_is_json(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ BROKEN_1 = [
     ("sha256", {"unet.safetensors": 1}),
     ("sha256", ["unet.safetensors"]),
 ]
-BROKEN_2 = [
+BROKEN_2: list[tuple[str, object]] = [
     ("targets", None),
     ("targets", "church"),
     ("targets", ...),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -54,7 +55,7 @@ def test_each_part_of_a_scene_is_in_the_request(model: DiffusionModel, words: Kn
     scene = Scene(model, model, Concept(name="church"), words, Always(), [Prompt("a church", 1)])
     first = request_of(scene, seed=0)
     assert request_of(scene, seed=0) == first
-    changes = {
+    changes: dict[str, Any] = {
         "original": None,
         "concept": Concept(name="church", kind="harmful"),
         "words": words.model_copy(update={"unrelated": ("dog",)}),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
+from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from ..conftest import tiny_pipeline
@@ -24,16 +25,17 @@ def tiny_model(
     return model
 
 
-def images(model: StableDiffusion, **options: Any) -> torch.Tensor:
+def images(model: DiffusionModel, **options: Any) -> torch.Tensor:
     """Two images."""
     given = {"num_inference_steps": 3, "guidance_scale": 2.0, **options}
     return model.generate(["a photo of church", "dog"], [1, 2], **given)
 
 
-def drawn(pipeline: Any, model: StableDiffusion, **options: Any) -> torch.Tensor:
+def drawn(pipeline: Any, model: DiffusionModel, **options: Any) -> torch.Tensor:
     """The same two images by a pipeline of diffusers alone, from the model's noise, in -1..1."""
     given = {"num_inference_steps": 3, "guidance_scale": 2.0, "height": 16, "width": 16, **options}
     pipeline.set_progress_bar_config(disable=True)
     prompts = ["a photo of church", "dog"]
     found = pipeline(prompts, latents=model.initial_noise([1, 2]), output_type="pt", **given)
-    return found.images * 2 - 1
+    result: torch.Tensor = found.images * 2 - 1
+    return result

@@ -190,8 +190,9 @@ def test_a_part_from_a_folder(folder: Path) -> None:
 
 def test_a_part_of_other_sizes_is_told(folder: Path) -> None:
     model = tiny_model()
-    model.text.main.module.resize_token_embeddings(len(model.text.main.tokenizer) + 3)
-    model.text.main.module.save_pretrained(folder / "larger")
+    encoder: Any = model.text.main.module
+    encoder.resize_token_embeddings(len(model.text.main.tokenizer) + 3)
+    encoder.save_pretrained(folder / "larger")
     with pytest.raises(InputError, match=r"does not fit the model: .*embedding"):
         load_component(folder / "larger", tiny_model().text.main.module)
     with pytest.raises(InputError, match="Cannot load"):

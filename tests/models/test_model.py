@@ -79,7 +79,7 @@ def test_calls_are_counted_as_they_are_made(model: DiffusionModel, guidance_scal
     metered.encode_tokens(metered.text.main.tokenize(["dog"]), embeddings)
     uncond = metered.uncond()
     metered.predict(metered.initial_noise([1, 2]), torch.tensor(5.0), cond)
-    options = {"num_inference_steps": 4, "guidance_scale": guidance_scale}
+    options: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": guidance_scale}
     metered.denoise(metered.initial_noise([1, 2]), cond, uncond, stop=3, **options)
     metered.denoise_each(metered.initial_noise([1, 2]), cond, uncond, stops=[1, 3], **options)
     cost = metered.sampling_cost(cond, guidance_scale)

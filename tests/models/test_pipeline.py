@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_what_the_pipeline_saves_is_the_erased_model(
 def test_adapters_refuse_to_be_saved_as_a_pipeline(model: DiffusionModel, tmp_path: Path) -> None:
     safe = of_adapter(model).apply(model)
     close(drawn(safe.pipeline, safe), images(safe))
-    for part in (safe.pipeline, safe.denoiser, safe.replace().denoiser, copy.deepcopy(safe.denoiser)):
+    parts: list[Any] = [safe.pipeline, safe.denoiser, safe.replace().denoiser, copy.deepcopy(safe.denoiser)]
+    for part in parts:
         with pytest.raises(InputError, match="save the erasure itself"):
             part.save_pretrained(tmp_path / "safe")
     assert not (tmp_path / "safe" / "unet").exists()

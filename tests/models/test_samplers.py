@@ -112,7 +112,7 @@ def test_the_rest_of_the_way_is_the_whole_way(name: str) -> None:
     uncond = model.uncond()
 
     def denoise(latents: Tensor, **part: int) -> Tensor:
-        options = {"num_inference_steps": N_STEPS, "guidance_scale": 3.0, **part}
+        options: dict[str, Any] = {"num_inference_steps": N_STEPS, "guidance_scale": 3.0, **part}
         return model.denoise(latents, cond, uncond, **options).latents
 
     half = denoise(noise, stop=2)

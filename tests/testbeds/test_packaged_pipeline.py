@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def test_it_draws_what_the_model_draws() -> None:
     parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
     assert {part.dtype for part in parts} == {torch.float32}
     prompt = "a line art picture of church"
-    options = {"num_inference_steps": 4, "guidance_scale": 5.0}
+    options: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 5.0}
     official = pipeline(prompt, latents=model.initial_noise([3]), output_type="pt", **options).images
     ours = model.generate([prompt], [3], **options)
     torch.testing.assert_close((ours + 1) / 2, official, atol=1e-4, rtol=0)
