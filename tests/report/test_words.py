@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
 from sgrace.evaluation import Evaluation
+from sgrace.evaluation.schema import Verdict
 from sgrace.report import words
 
 from .made import DETECTOR, attack_row, evaluation, kept, rate
@@ -104,22 +103,14 @@ def test_what_was_not_measured_is_said() -> None:
     assert words_of(evaluation(*HELD, retention=(kept("neighbours", None, 90),)))[2] == "Unknown"
 
 
-class Given(NamedTuple):
-    word: str
-    sentence: str
-
-
-class Judged(Evaluation):
-    verdict: Given  # type: ignore[assignment, unused-ignore]
-
-
-def test_the_evaluations_own_verdict_is_preferred() -> None:
-    plain = evaluation(*HELD)
-    values = {name: getattr(plain, name) for name in type(plain).model_fields if name != "verdict"}
-    tones: dict[str, words.Tone] = {"erased": "good", "partly erased": "doubt", "not erased": "bad"}
-    for word, tone in tones.items():
-        first = words.answers(Judged(**values, verdict=Given(word, "Shares say so.")))[0]
-        assert first == words.Answer("Is it erased?", word.capitalize(), "Shares say so.", tone)
+@pytest.mark.parametrize(
+    ("word", "tone"),
+    [("erased", "good"), ("partly", "doubt"), ("not erased", "bad"), ("not measured", "doubt")],
+)
+def test_the_evaluations_own_verdict_is_preferred(word: str, tone: words.Tone) -> None:
+    given = Verdict.model_validate({"word": word, "sentence": "Shares say so."})
+    first = words.answers(evaluation(*HELD).model_copy(update={"verdict": given}))[0]
+    assert first == words.Answer("Is it erased?", word.capitalize(), "Shares say so.", tone)
 
 
 def test_the_retrained_model_gives_the_scale() -> None:

@@ -148,12 +148,9 @@ def _is_seen(found: Evaluation, rate: Rate) -> bool:
 
 def _erased(found: Evaluation) -> Answer:
     question = "Is it erased?"
-    given = getattr(found, "verdict", None)
-    if given is not None:
-        tones: dict[str, Tone] = {"erased": "good", "not": "bad"}
-        word = str(given.word)
-        tone = tones.get(word.lower().split()[0], "doubt")
-        return Answer(question, word.capitalize(), given.sentence, tone)
+    if (given := found.verdict) is not None:
+        tones: dict[str, Tone] = {"erased": "good", "not erased": "bad"}
+        return Answer(question, given.word.capitalize(), given.sentence, tones.get(given.word, "doubt"))
     plain = found.attacks[0].plain
     sentence = f"Without an attack the model shows “{found.concept}” on {counts(plain)}."
     if _is_seen(found, plain):
