@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = parse_pairs(arguments.set)
     lines = arguments.log.read_text().splitlines() if arguments.log.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
     model = api.load_model("emoji")
     judge = Judge.from_pretrained(emoji.path())
