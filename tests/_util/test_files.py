@@ -16,6 +16,7 @@ from sgrace._util.files import (
     atomic_file,
     check_new_file,
     check_new_folder,
+    check_room,
     new_file,
     new_folder,
     resumable_folder,
@@ -111,6 +112,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         atomic_file(tmp_path / "file") as partial,
     ):
         write_to_a_full_disk(partial)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "a" / "b"):
+        check_room(path, 0)
+        with pytest.raises(InputError, match=r"about 1,000,000,000,000\.0 MB will be saved, but its"):
+            check_room(path, 10**18)
     assert list(tmp_path.iterdir()) == []
 
 

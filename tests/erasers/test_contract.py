@@ -155,6 +155,13 @@ class EraserContract:
         assert not run.model.erasures
         assert run.safe.erasures[0].same_as(run.erasure)
 
+    def test_its_size_is_known_before_it_is_made(self, run: Run) -> None:
+        weights = [value.nbytes for tensors in run.erasure.tensors.values() for value in tensors.values()]
+        expected = run.eraser().saved_bytes(run.model)
+        assert sum(weights) <= expected
+        assert bool(weights) == (expected > 0)
+        assert run.eraser().saved_bytes(run.safe) == expected + run.erasure.n_bytes, "parents are saved too"
+
     def test_it_shows_in_the_images(self, run: Run) -> None:
         assert (run.safe_images - run.images).abs().max() > 1e-4
         assert images_of(run.model).equal(run.images)

@@ -40,6 +40,21 @@ def check_new_folder(path: Path) -> Path:
     return _check_writable(path)
 
 
+def check_room(path: Path, n_bytes: int) -> None:
+    """Check that the disk of a path, which need not exist yet, has room for so many bytes.
+
+    Raises:
+        InputError: it has not.
+    """
+    folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise InputError(
+            f"Cannot write {shown(path)}: about {n_bytes / 1e6:,.1f} MB will be saved, but its disk has "
+            f"{free / 1e6:,.1f} MB left; free some of it, or name a folder on another disk."
+        )
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A hidden folder to fill; it takes the name ``path`` only when the block ends well.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,7 @@ import click
 
 from .._util import registry
 from .._util.errors import InputError
+from .._util.text import shown
 from .options import (
     ERASURES,
     FILE,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 N_SHOWN = 12  # images of each question on the contact sheet
 IMAGES = "before_after.png"
 SCORES = "scores.json"
+ROOM_FOR_THE_REST = 2**22  # bytes: tokenizer, recipe and images, of which only the images grow with the model
 UNKNOWN_KIND = "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them."
 #: Questions of the contact sheet, as their rows are labelled.
 ROWS = {"target": "{}", "neighbours": "near {}", "unrelated": "unrelated"}
@@ -99,7 +104,7 @@ def erase(
     as_json: bool,
 ) -> None:
     """Erase CONCEPTS together from a model and say whether they are gone."""
-    from .._util.files import check_new_folder  # noqa: PLC0415
+    from .._util.files import check_new_folder, check_room  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
     from ..concept import parse_concepts  # noqa: PLC0415
 
@@ -111,10 +116,11 @@ def erase(
     from ..knowledge import Knowledge  # noqa: PLC0415
     from ..testbeds.loading import load_erased  # noqa: PLC0415
 
-    registry.load("erasers", method).preset(preset, kind or "object", settings)
+    eraser = registry.load("erasers", method).preset(preset, kind or "object", settings)
     words = [Knowledge.from_file(path) for path in word_files] or None
     loaded = load_erased(model, erasures, force=force, options=loading)
     loaded.set_progress_bar_config(disable=quiet or as_json)
+    check_room(out, eraser.saved_bytes(loaded) + ROOM_FOR_THE_REST)
     erasure = api.erase(
         loaded,
         names,
@@ -125,12 +131,40 @@ def erase(
         kind=kind,
         seed=seed,
     )
-    erasure.save_pretrained(out)
+    _save(erasure, out)
     outcome = _outcome(loaded, erasure, out, blur=not no_blur)
     if as_json:
         click.echo(json.dumps({"out": str(out), **outcome.facts(erasure)}))
     elif not quiet:
         click.echo("\n".join(outcome.lines(erasure, out)))
+
+
+def _save(erasure: Erasure, out: Path) -> None:
+    """Write the erasure; where that fails, into another folder, because training may have taken hours.
+
+    Raises:
+        InputError: it is not in ``out``; the error says where it is kept.
+    """
+    try:
+        erasure.save_pretrained(out)
+    except (InputError, OSError) as error:
+        failure = str(error) if isinstance(error, InputError) else f"Cannot write {shown(out)}: {error}."
+        kept = _save_elsewhere(erasure)
+        where = "no other place could take it either" if kept is None else f"the erasure is kept in {kept}"
+        raise InputError(f"{failure} After training, {where}.") from error
+
+
+def _save_elsewhere(erasure: Erasure) -> Path | None:
+    """The new folder that took the erasure; float32 holds also what the base's precision cannot."""
+    import torch  # noqa: PLC0415  (takes seconds to import)
+
+    name = f"sgrace-erasure-{uuid.uuid4().hex[:8]}"
+    for place in (tempfile.gettempdir(), Path.home(), Path.cwd()):
+        for dtype in (None, torch.float32):
+            with suppress(InputError, OSError):
+                erasure.save_pretrained(Path(place) / name, dtype=dtype)
+                return Path(place) / name
+    return None
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,20 @@ class Eraser(ABC, Generic[Config]):
         """What this run changes: the ``site`` of the settings where they have one, else :attr:`changes`."""
         return str(getattr(self.config, "site", self.changes))
 
+    def saved_bytes(self, model: DiffusionModel) -> int:
+        """About how large a saved erasure of a model is, known before it is made.
+
+        Counted are the parameters that the run changes, and the erasures that the model has already. Adapters
+        and guidance are small beside them.
+        """
+        changed: list[Tensor] = []
+        if self.site == "text":
+            changed = [value for encoder in model.text for value in encoder.module.parameters()]
+        elif self.site in model.sites.map.groups:
+            changed = list(model.sites.parameters(self.site).values())
+        beneath: tuple[Erasure, ...] = model.erasures
+        return sum(value.nbytes for value in changed) + sum(each.n_bytes for each in beneath)
+
     @final
     def erase(self, model: DiffusionModel, targets: Iterable[Target], *, seed: int = 0) -> Erasure:
         """Erase a set of concepts; the given model is untouched.

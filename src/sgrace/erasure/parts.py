@@ -39,6 +39,11 @@ class Parts:
         names = [concept.name for concept in self.recipe.concepts]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of all tensors as they are in memory."""
+        return sum(value.nbytes for value in self._everything().values())
+
     def same_as(self, other: Parts) -> bool:
         """Whether another erasure changes the same in the same way; where they are saved does not count."""
         if self is other:
