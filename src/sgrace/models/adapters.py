@@ -206,7 +206,7 @@ def not_alone(denoiser: Module) -> Module:
 
     Other programs would load its weights without the adapters.
 
-    The copy answers ``save_pretrained`` with an error, so a pipeline that holds it cannot be saved either.
+    The copy answers ``save_pretrained`` with an error; a model's pipeline with it does so at once.
     """
 
     def refuse(*_given: object, **_options: object) -> None:

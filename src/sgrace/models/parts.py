@@ -121,6 +121,10 @@ class ModelParts(ABC):
             )
         pipeline = self._make_pipeline()
         pipeline.set_progress_bar_config(**self.progress_bar_options)
+        # a network that refuses to be saved refuses for the whole pipeline, before any part of it is written
+        for module in self.components.values():
+            if "save_pretrained" in vars(module):
+                pipeline.save_pretrained = module.save_pretrained
         return pipeline
 
     def replace(
