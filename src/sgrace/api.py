@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from .evaluation import evaluate as evaluate_scene
 from .evaluation.evaluate import UNLIMITED
 from .evaluation.features import from_hub
 from .evaluation.requests import fingerprint, request_of
-from .evaluation.suites import N_PROMPTS, SUITES
+from .evaluation.suites import N_PROMPTS, SUITES, Suite
 from .knowledge import Knowledge, Target
 from .metrics.extractor import Extractor
 from .models import DiffusionModel
@@ -166,12 +167,7 @@ def evaluate(
     Raises:
         InputError: an unknown name, something is missing, or the folder holds the results of another request.
     """
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
-    chosen = SUITES[suite]
-    names = list(attacks or chosen.attacks)
-    for name in names:
-        registry.load("attacks", name)
+    chosen = _suite(suite, attacks)
     extractor = from_hub(features) if isinstance(features, str) else features
     loaded = model if isinstance(model, Loaded) else load_target(model, original)
     if extractor is not None and loaded.original is None:
@@ -189,13 +185,9 @@ def evaluate(
         kind=kind,
         protocol=protocol,
     )
-    request = request_of(
-        scene,
-        suite=suite,
-        attacks=names,
-        features=extractor.name if extractor else None,
-        seed=seed,
-    )
+    names = list(chosen.attacks)
+    compared_on = extractor.name if extractor else None
+    request = request_of(scene, suite=suite, attacks=names, features=compared_on, seed=seed)
     facts = {
         "concept": scene.concept,
         "target_sha256": request["target"]["weights"],
@@ -205,14 +197,7 @@ def evaluate(
     }
     with _folder(out, request) as folder:
         return evaluate_scene(
-            scene,
-            testbed,
-            chosen,
-            folder,
-            facts=facts,
-            attacks=names,
-            extractor=extractor,
-            seed=seed,
+            scene, testbed, chosen, folder, facts=facts, attacks=names, extractor=extractor, seed=seed
         )
 
 
@@ -255,6 +240,20 @@ def _by_concept(
     if len(given) != len(names):
         raise InputError(f"{len(names)} concepts need {len(names)} word lists, not {len(given)}.")
     return dict(zip(names, given, strict=True))
+
+
+def _suite(name: str, attacks: Sequence[str]) -> Suite:
+    """The suite of a name, with these attacks in the place of its own where any are given.
+
+    Raises:
+        InputError: there is no such suite or attack.
+    """
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    chosen = SUITES[name]
+    for attack_name in attacks:
+        registry.load("attacks", attack_name)
+    return replace(chosen, attacks=tuple(attacks)) if attacks else chosen
 
 
 @contextmanager

@@ -79,8 +79,7 @@ class Attack(ABC, Generic[Config]):
         Raises:
             InputError: the scene lacks what the attack needs, or the budget does not cover the plain prompts.
         """
-        limits = budget or Budget()
-        session = Session(scene, limits, seed, every_prompt=every_prompt)
+        session = Session(scene, budget or Budget(), seed, every_prompt=every_prompt)
         try:
             session.charge()  # the prompts were encoded
             session.check_plain()
@@ -98,25 +97,30 @@ class Attack(ABC, Generic[Config]):
             attempts=session.attempts,
             tensors=session.tensors,
             images=torch.stack(session.images),
-            record=Manifest.model_validate(
-                {
-                    "attack": self.name,
-                    "access": self.access,
-                    "paper": self.paper,
-                    "config": self.config.model_dump(),
-                    "concept": scene.concept.model_dump(),
-                    "target": scene.target.source,
-                    "detector": scene.detector.identity.as_dict(),
-                    "num_inference_steps": scene.num_inference_steps,
-                    "guidance_scale": scene.guidance_scale,
-                    "protocol": scene.protocol.name,
-                    "left_alone": len(session.left_alone),
-                    "seed": seed,
-                    "budget": limits.model_dump(),
-                    "spent": session.spent(),
-                    "stopped": stopped,
-                }
-            ),
+            record=self._manifest(session, seed, stopped),
+        )
+
+    def _manifest(self, session: Session, seed: int, stopped: str) -> Manifest:
+        """How the set came about."""
+        scene = session.scene
+        return Manifest.model_validate(
+            {
+                "attack": self.name,
+                "access": self.access,
+                "paper": self.paper,
+                "config": self.config.model_dump(),
+                "concept": scene.concept.model_dump(),
+                "target": scene.target.source,
+                "detector": scene.detector.identity.as_dict(),
+                "num_inference_steps": scene.num_inference_steps,
+                "guidance_scale": scene.guidance_scale,
+                "protocol": scene.protocol.name,
+                "left_alone": len(session.left_alone),
+                "seed": seed,
+                "budget": session.budget.model_dump(),
+                "spent": session.spent(),
+                "stopped": stopped,
+            }
         )
 
     @abstractmethod

@@ -122,14 +122,7 @@ def erase(
     loaded.set_progress_bar_config(disable=quiet or as_json)
     check_room(out, eraser.saved_bytes(loaded) + ROOM_FOR_THE_REST)
     erasure = api.erase(
-        loaded,
-        names,
-        method=method,
-        preset=preset,
-        settings=settings,
-        words=words,
-        kind=kind,
-        seed=seed,
+        loaded, names, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed
     )
     _save(erasure, out)
     outcome = _outcome(loaded, erasure, out, blur=not no_blur)

@@ -99,19 +99,11 @@ def generate(
     count from there too: its row with seed 5 is drawn with --seed plus 5.
     """
     is_sheet = _check_out(out)
-    if bool(prompts) == (prompt_file is not None):
-        raise InputError("Give prompts as arguments or a table with --prompts, one of both.")
-    if prompt_column and prompt_file is None:
-        raise InputError("--prompt-column needs --prompts.")
+    rows = _rows(prompts, prompt_file, prompt_column, num_images)
 
-    from ..attacks import Prompt  # noqa: PLC0415  (torch takes seconds to import)
-    from ..attacks.prompt_files import read_prompts  # noqa: PLC0415
-    from ..testbeds.loading import load_erased  # noqa: PLC0415
+    from ..testbeds.loading import load_erased  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.scenes import find_testbed  # noqa: PLC0415
 
-    rows = [Prompt(text, i * num_images) for i, text in enumerate(prompts)]
-    if prompt_file is not None:
-        rows = read_prompts(prompt_file, prompt_column=prompt_column)
     if is_sheet and len(rows) * num_images > MAX_IN_SHEET:
         raise InputError(f"A .png file holds at most {MAX_IN_SHEET:,} images; name a folder with --out.")
     loaded = load_erased(model, erasures, force=force, options=loading)
@@ -145,6 +137,25 @@ def _check_out(out: Path) -> bool:
         raise InputError(f"{shown(out)} must be a .png file, or a folder.")
     check_resumable_folder(out)
     return False
+
+
+def _rows(prompts: tuple[str, ...], file: Path | None, column: str | None, num_images: int) -> list[Prompt]:
+    """The prompts as given, each with seeds of its own, or the prompt table.
+
+    Raises:
+        InputError: both are given, or none, or the table cannot be read.
+    """
+    if bool(prompts) == (file is not None):
+        raise InputError("Give prompts as arguments or a table with --prompts, one of both.")
+    if column and file is None:
+        raise InputError("--prompt-column needs --prompts.")
+
+    from ..attacks import Prompt  # noqa: PLC0415  (torch takes seconds to import)
+    from ..attacks.prompt_files import read_prompts  # noqa: PLC0415
+
+    if file is not None:
+        return read_prompts(file, prompt_column=column)
+    return [Prompt(text, i * num_images) for i, text in enumerate(prompts)]
 
 
 def _wanted(rows: list[Prompt], num_images: int, seed: int, guidance_scale: float) -> Iterator[Wanted]:

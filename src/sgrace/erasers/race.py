@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from ..models import Conditioning
+from ._shared.embedding_attack import within_range
 from ._shared.partial_samples import Samples
 from ._shared.settings import Iterations
 from ._shared.student import Student
@@ -74,8 +75,6 @@ class RACE(ESD):
             return samples.cond
         model = student.model
         own = samples.cond.prompt_embeds
-        low = own.amin((1, 2), keepdim=True)
-        high = own.amax((1, 2), keepdim=True)
         start = torch.rand(own.shape, generator=generator).to(own)
         current = own + (start * 2 - 1) * config.radius
         for _ in range(config.attack_steps):
@@ -86,5 +85,5 @@ class RACE(ESD):
             with torch.no_grad():
                 current = current - config.radius / 4 * gradient.sign()
                 current = torch.clamp(current, own - config.radius, own + config.radius)
-                current = torch.clamp(current, low, high)
+                current = within_range(current, own)
         return samples.cond.with_embeds(current.detach())

@@ -94,17 +94,7 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
     """
     clone = shared_copy(sites.denoiser, {})
     texts = {key.partition("/")[0]: value for key, value in tensors.items() if key.endswith("/states")}
-    likeness: dict[str, Tensor] = {}
-
-    def look(_denoiser: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        prompt_embeds = sites.map.prompt_embeds_of(inputs, named).float()
-        for key in texts:
-            own = clone.get_buffer(f"gate_{key}").to(prompt_embeds)
-            likeness[key] = F.cosine_similarity(prompt_embeds.flatten(1), own.flatten()[None]).clamp(min=0)
-
-    clone.register_forward_pre_hook(look, with_kwargs=True)
-    for key, own in texts.items():
-        clone.register_buffer(f"gate_{key}", own)
+    likeness = _likeness(sites, clone, texts)
     for name in tensors:
         key, _, rest = name.partition("/")
         layer_name, _, part = rest.rpartition("/")
@@ -113,27 +103,46 @@ def gated(sites: Sites, tensors: Mapping[str, Tensor]) -> nn.Module:
         layer = clone.get_submodule(layer_name)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             raise ValueError(f"{layer_name} is no linear or convolution layer")
+        down = tensors[name]
         up = tensors[f"{key}/{layer_name}/up"]
-        adapter = LowRank(layer, len(tensors[name]), torch.Generator())
-        if adapter.down.shape != tensors[name].shape or adapter.up.shape != up.shape or key not in texts:
+        adapter = LowRank(layer, len(down), torch.Generator())
+        if adapter.down.shape != down.shape or adapter.up.shape != up.shape or key not in texts:
             raise ValueError(f"adapter {name} does not fit")
-        adapter.down = nn.Parameter(tensors[name].to(layer.weight), requires_grad=False)
+        adapter.down = nn.Parameter(down.to(layer.weight), requires_grad=False)
         adapter.up = nn.Parameter(up.to(layer.weight), requires_grad=False)
-
-        def add(
-            _layer: nn.Module,
-            inputs: tuple[Tensor, ...],
-            output: Tensor,
-            adapter: LowRank = adapter,
-            key: str = key,
-        ) -> Tensor:
-            scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
-            added: Tensor = adapter(inputs[0])
-            return output + scale * added
-
-        layer.register_forward_hook(add)
+        layer.register_forward_hook(_scaled(adapter, likeness, key))
         layer.add_module(f"adapter_{key}", adapter)
     return not_alone(clone)
+
+
+def _likeness(sites: Sites, clone: nn.Module, texts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For each text the likeness of the prompts, one value a sample, filled anew at each call of the copy."""
+    likeness: dict[str, Tensor] = {}
+
+    def look(_denoiser: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        prompt_embeds = sites.map.prompt_embeds_of(inputs, named).float()
+        for key in texts:
+            own = clone.get_buffer(f"gate_{key}").to(prompt_embeds)
+            # all positions of a prompt are one vector: (batch, length, width) -> (batch, length * width)
+            cosine = F.cosine_similarity(prompt_embeds.flatten(1), own.flatten()[None])
+            likeness[key] = cosine.clamp(min=0)
+
+    clone.register_forward_pre_hook(look, with_kwargs=True)
+    for key, own in texts.items():
+        clone.register_buffer(f"gate_{key}", own)
+    return likeness
+
+
+def _scaled(adapter: LowRank, likeness: Mapping[str, Tensor], key: str) -> Callable[..., Tensor]:
+    """A hook that adds an adapter's output, times the likeness of each sample's prompt to a text."""
+
+    def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # one factor a sample, whatever the rank of the output: (batch,) -> (batch, 1, ...)
+        scale = likeness[key].to(output).view(-1, *[1] * (output.ndim - 1))
+        added: Tensor = adapter(inputs[0])
+        return output + scale * added
+
+    return add
 
 
 class Bottleneck(nn.Module):

@@ -52,16 +52,13 @@ def attack_embeddings(
         lr: step size (per coordinate for the sign methods).
         radius: reach of the projection, per coordinate.
         optimizer: ``sign_pgd`` takes plain sign steps; ``adam`` feeds the gradient to Adam; ``sign_adam``
-            feeds its
-            sign to Adam, as the published code does.
+            feeds its sign to Adam, as the published code does.
         projection: ``ball`` keeps each coordinate within ``radius`` of ``around``; ``ball_then_range`` also
-            within the
-            range of each sample of ``around``.
+            within the range of each sample of ``around``.
         around: centre of the projection.
         batch_size: samples in a call of ``loss_at``; it bounds the memory and changes nothing else.
         accumulate: each step follows the sum of all gradients so far, as published code does that never sets
-            them to
-            zero.
+            them to zero.
 
     Returns:
         The adversarial embeddings, detached.
@@ -70,9 +67,6 @@ def attack_embeddings(
     if not len(current):
         return current
     adam = torch.optim.Adam([current], lr=lr) if optimizer != "sign_pgd" else None
-    # one range for each sample: (batch, 1, 1)
-    low = around.amin((1, 2), keepdim=True)
-    high = around.amax((1, 2), keepdim=True)
     total = torch.zeros_like(current)
     for step in range(steps):
         gradient = _gradient(current, loss_at, step, batch_size)
@@ -87,8 +81,18 @@ def attack_embeddings(
             if projection != "none":
                 current.copy_(torch.clamp(current, around - radius, around + radius))
             if projection == "ball_then_range":
-                current.copy_(torch.where(mask.bool(), torch.clamp(current, low, high), around))
+                current.copy_(torch.where(mask.bool(), within_range(current, around), around))
     return current
+
+
+def within_range(
+    values: Float[Tensor, "batch length width"], samples: Float[Tensor, "batch length width"]
+) -> Float[Tensor, "batch length width"]:
+    """Values clamped to the smallest and the largest value of their own sample."""
+    # one range for each sample: (batch, length, width) -> (batch, 1, 1)
+    low = samples.amin((1, 2), keepdim=True)
+    high = samples.amax((1, 2), keepdim=True)
+    return torch.clamp(values, low, high)
 
 
 def _gradient(current: Tensor, loss_at: Loss, step: int, batch_size: int) -> Tensor:
