@@ -189,7 +189,9 @@ class Eraser(ABC, Generic[Config]):
         if reason := self.refusal(type(model)):
             raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
         started = time.monotonic()
+        # a count of its own: the recipe tells what this run cost, not what the model has done before
         teacher = model.metered()
+        # on the CPU, so that the same seed makes the same choices on every device
         generator = torch.Generator().manual_seed(seed)
         with out_of_memory():  # also where a backward pass runs out of it
             change = self.change(Job(teacher, chosen, seed, generator, random.Random(seed)))

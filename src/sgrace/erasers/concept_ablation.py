@@ -135,7 +135,9 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
             job.model,
             ["", *(text for pair in pairs for text in (pair.replacement, pair.concept, pair.negative))],
         )
+        # no more than training can see
         n = min(config.n_images, config.iterations * config.batch)
+        # pairs in turn: every pair has an image before any has two
         shown = [pairs[i % len(pairs)] for i in range(n)]
         latents = generate_latents(
             job.model,
@@ -151,12 +153,16 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
 
         def loss_at(_step: int) -> Tensor:
             rows = next(batches)
+            # the same images serve both losses; with weight 0 none are drawn, so that none are denoised for
+            # nothing
             retained = next(batches) if config.retain_weight else torch.empty(0, dtype=torch.long)
             taught = [shown[i] for i in rows.tolist()]
             plain = [shown[i] for i in retained.tolist()]
             clean = latents[torch.cat([rows, retained])]
             noise, timesteps = noise_for(job.model, clean, job.generator)
+            # (taught, ...) under the concept's prompts, then (plain, ...) under their own
             cond = texts([pair.concept for pair in taught] + [pair.replacement for pair in plain])
+            # the paper's two variants: a teacher's output, or the noise that is really there
             labels = texts(pair.replacement for pair in taught) if config.target == "model" else None
             losses = relabel_losses(
                 student.model, RelabelBatch(clean, noise, timesteps, cond, len(rows), labels)
@@ -180,7 +186,9 @@ def pairs_of(config: ConceptAblationConfig, targets: Sequence[Target], rng: rand
         found = _pairs_of_one(config, target)
         each.append(rng.sample(found, min(len(found), share)))
     longest = max(map(len, each))
+    # concepts in turn: cutting the list below leaves each its share
     pairs = [own[i % len(own)] for i in range(longest) for own in each]
+    # at least one pair of each concept
     return pairs[: max(config.n_prompts, len(each))]
 
 

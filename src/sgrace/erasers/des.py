@@ -92,10 +92,12 @@ class DES(Eraser[DESConfig]):
         config = self.config
         student = TextStudent.of(job.model)
         retain = retain_prompts(job.targets, config.n_prompts, job.rng)
+        # an equal share for every concept
         each = max(1, config.n_prompts // len(job.targets))
         prompts: list[str] = []
         concepts: list[int] = []  # the concept of each prompt
         for place, target in enumerate(job.targets):
+            # without repeats: a prompt that comes twice would weigh twice
             own = dict.fromkeys(concept_prompts(target, each, job.rng))
             prompts += own
             concepts += [place] * len(own)
@@ -123,7 +125,9 @@ class DES(Eraser[DESConfig]):
 
         retain_vectors = vectors(retain)
         uncond = vectors([""])
+        # (concepts, length * width), of length 1: `shift` alone sets the distance
         directions = F.normalize(vectors(names), dim=-1)
+        # decided once, by the original: a target must not move with what is trained
         opposite = least_similar(vectors(prompts), retain_vectors)
         prompt_ids = main.tokenize(prompts)
         retain_ids = main.tokenize(retain)
@@ -135,7 +139,9 @@ class DES(Eraser[DESConfig]):
             picks = torch.randint(len(prompts), (config.batch,), generator=generator)
             others = torch.randint(len(retain), (config.batch,), generator=generator)
             beside = torch.randint(len(names), (config.batch,), generator=generator)
+            # one call of the encoder for all three kinds
             tokens = Tokens.cat([prompt_ids[picks], retain_ids[others], name_ids])
+            # (2 batch + concepts, length, width) -> (..., length * width)
             encoded = student.model.encode_tokens(tokens).prompt_embeds.flatten(1)
             concept, unrelated, named = torch.split(encoded, [config.batch, config.batch, len(names)])
             targets = shifted(retain_vectors[opposite[picks]], directions[concepts[picks]], config.shift)
@@ -150,7 +156,9 @@ class DES(Eraser[DESConfig]):
 @torch.no_grad()
 def least_similar(concept: Float[Tensor, "n d"], retain: Float[Tensor, "m d"]) -> Int[Tensor, " n"]:
     """For each vector of the concept, the index of the retain vector with the lowest cosine to it."""
+    # (m, d) -> (d, m)
     against = F.normalize(retain, dim=-1).T
+    # (n, d) @ (d, m) in parts: a normalised copy of all n at once would double the memory
     parts = [(F.normalize(part, dim=-1) @ against).argmin(-1) for part in torch.split(concept, COMPARE_BATCH)]
     return torch.cat(parts)
 

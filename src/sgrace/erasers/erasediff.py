@@ -93,6 +93,7 @@ class EraseDiff(Eraser[EraseDiffConfig]):
         weights: list[float] = []
         start: list[Tensor] = []
         for step in job.progress(config.iterations):
+            # a pass sees each image once
             at_pass, place = divmod(step, config.batches_a_pass)
             if config.inner_passes and place == 0:
                 if at_pass % config.inner_passes == 0:
@@ -134,12 +135,16 @@ def constrained_gradients(
     With a margin the weight is ``max(margin - cos(d retain, d forget), 0)``.
     """
     if margin is None:
+        # a constant weight needs one backward pass only
         return ConstrainedGradients(
             list(torch.autograd.grad(losses.retain + weight * losses.forget, parameters)), weight
         )
+    # both losses come from one graph, which the second gradient still needs
     retain = torch.autograd.grad(losses.retain, parameters, retain_graph=True)
     forget = torch.autograd.grad(losses.forget, parameters)
+    # all parameters as one vector: the cosine is between whole gradients, not layer by layer
     flat_retain = torch.cat([gradient.flatten() for gradient in retain])
     flat_forget = torch.cat([gradient.flatten() for gradient in forget])
+    # gradients that agree need no constraint: the retain step forgets as well
     weight = max(margin - F.cosine_similarity(flat_retain, flat_forget, dim=0).item(), 0.0)
     return ConstrainedGradients([a + weight * b for a, b in zip(retain, forget, strict=True)], weight)

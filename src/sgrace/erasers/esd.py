@@ -90,6 +90,7 @@ class ESD(Eraser[ESDConfig]):
         config = self.config
         student = Student.of(job.model, self.site)
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
+        # its targets come from the original, so they stay right while the student changes
         sampler = PartialSampler.of(config, job.model, student.model, job.concepts, job.generator)
 
         def loss_at(step: int) -> Tensor:

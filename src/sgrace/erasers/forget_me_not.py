@@ -34,6 +34,7 @@ from ._shared.textual_inversion import WordPrompt, assemble, encode_learned, ima
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
 
+#: Tokens, learning rate and weight decay of textual inversion, as in the release.
 N_LEARNED = 4
 LEARNED_LR = 1e-3
 LEARNED_DECAY = 0.1
@@ -159,7 +160,9 @@ def attention_norm(
 
     One norm for all layers, heads and places together.
     """
+    # (batch, heads, places, length) -> (batch,) for each layer, which differ in places
     squares = [(layer.square() * marks[:, None, None]).sum((1, 2, 3)) for layer in maps]
+    # (layers, batch) -> (batch,) -> scalar
     return torch.stack(squares).sum(0).sqrt().mean()
 
 
@@ -175,12 +178,15 @@ def concept_marks(
     if not prompts:
         return marks.to(model.device)
     for row, prompt in zip(marks, prompts, strict=True):
+        # on the CPU, row by row: spans differ in length
         row[list(prompt.span)] = True
     marks = marks.to(model.device)
     tokens = assemble(model, prompts)
     if text_end == "first":
+        # one position in each row
         marks[torch.arange(len(prompts), device=model.device), tokens.end] = True
     elif text_end == "all":
+        # padding of Stable Diffusion 1 has the end token's id, so it is marked too
         marks |= tokens.ids == main.end_id
     return marks
 
@@ -198,7 +204,9 @@ def learned_conditioning(
     The embeddings of each concept's four tokens are learned from its images.
     """
     model = job.model
+    # the first prompt of each concept wins, since the later ones are written before it
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}
+    # one row of tokens a concept: (concepts, N_LEARNED, width)
     start = model.text.main.embed(torch.tensor([firsts[place] for place in range(len(firsts))]))
     learned = learn_words(
         model,

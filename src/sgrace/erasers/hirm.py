@@ -114,12 +114,14 @@ class HiRM(Eraser[HiRMConfig]):
             own = self.prompts(target)
             parts.append(self.goals(job.model, target, own, job.generator))
             prompts += own
+        # (prompts of all concepts, positions, width)
         goals = torch.cat(parts)
         tokens = job.model.text.main.tokenize(prompts)
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
         student.requires_grad_(True)
 
         def loss_at(_step: int) -> Tensor:
+            # all prompts in every step: (prompts, length, width) -> (prompts, length - 1, width)
             return hirm_loss(student.model.encode_tokens(tokens).prompt_embeds[:, 1:], goals)
 
         train(job, student.parameters, optimizer, config.iterations, loss_at)
@@ -153,6 +155,7 @@ class HiRM(Eraser[HiRMConfig]):
         pairs = word_pairs(target, config.n_pairs, generator)
         related = embeds(model, [pair.context.format(pair.related) for pair in pairs])
         unrelated = embeds(model, [pair.context.format(pair.unrelated) for pair in pairs])
+        # (pairs, positions, width) -> (positions, width): a direction of its own for each position
         direction = (related - unrelated).mean(0)
         return embeds(model, prompts) - config.scale * direction
 
@@ -177,4 +180,5 @@ def hirm_loss(
     embeddings: Float[Tensor, "n positions width"], goals: Float[Tensor, "n positions width"]
 ) -> Tensor:
     """``|h_t - goal_t|^2``, summed over the width and averaged over prompts and positions."""
+    # squared length of each difference, then the mean: (n, positions, width) -> (n, positions) -> scalar
     return (embeddings - goals).square().sum(-1).mean()

@@ -75,15 +75,20 @@ class RACE(ESD):
             return samples.cond
         model = student.model
         own = samples.cond.prompt_embeds
+        # a random start within the box, uniform in each coordinate
         start = torch.rand(own.shape, generator=generator).to(own)
         current = own + (start * 2 - 1) * config.radius
         for _ in range(config.attack_steps):
             current.requires_grad_(True)
             output = model.predict(samples.latents, samples.timesteps, samples.cond.with_embeds(current))
+            # the paper compares noise, also where the model predicts velocity
             noise = model.schedule.to_noise(output, samples.latents, samples.timesteps)
+            # the sum, not the mean: a sign step does not see the factor, and no sample weighs on another
             (gradient,) = torch.autograd.grad((noise - samples.noise).square().sum(), current)
             with torch.no_grad():
+                # four steps cross half of the box
                 current = current - config.radius / 4 * gradient.sign()
+                # the box around the prompt, then the range of its own values
                 current = torch.clamp(current, own - config.radius, own + config.radius)
                 current = within_range(current, own)
         return samples.cond.with_embeds(current.detach())

@@ -53,11 +53,14 @@ def recovering_embeds(
     ``c' = (sum W'^T W' + ridge I)^-1 (sum W'^T W) c``, over all matrices; in float64.
     """
     width = prompt_embeds.shape[1]
+    # the ridge keeps the derived embedding finite where the edit left no output at all
     left = ridge * torch.eye(width, dtype=torch.float64)
     right = torch.zeros(width, width, dtype=torch.float64)
     for before, after in zip(original, edited, strict=True):
+        # (out, width)^T (out, width) -> (width, width), summed over all matrices
         left += exact(after).T @ exact(after)
         right += exact(after).T @ exact(before)
+    # one solve for all embeddings: (width, width), (width, n) -> (width, n)
     solved: Tensor = torch.linalg.solve(left, right @ exact(prompt_embeds).T)
     return solved.T
 
@@ -81,14 +84,17 @@ class RECE(UCE):
     def edit(self, matrices: list[Tensor], terms: list[EditTerm]) -> list[Tensor]:
         """UCE's edit, then again on what still recovers the original outputs."""
         config = self.config
+        # the first term is the one that erases, by the contract of `edit`
         erased, *retained = terms
         edited = edit_matrices(matrices, terms, config.ridge)
         derived: list[EditTerm] = []
         for _ in range(config.epochs):
+            # what the edited matrices must read to say what the concept said before
             again = recovering_embeds(matrices, edited, erased.inputs, config.recover_ridge)
             derived.append(EditTerm(again, erased.like, erased.weight))
             if config.together:
                 edited = edit_matrices(matrices, [*terms, *derived], config.ridge)
             else:
+                # as published: from the last edit, and of the last embeddings alone
                 edited = edit_matrices(edited, [derived[-1], *retained], config.ridge)
         return edited

@@ -112,12 +112,14 @@ class Receler(Eraser[RecelerConfig]):
         }
         for adapter in adapters.values():
             adapter.to(teacher.device)
+        # the original's weights are shared: only the adapters take memory beside them
         student = teacher.replace(denoiser=with_bottlenecks(teacher.sites, adapters))
         student.calls = teacher.calls
         concepts = job.concepts
         samplers = [
             PartialSampler.of(config, teacher, student, [concept], job.generator) for concept in concepts
         ]
+        # kept over all iterations: each goes on from where its last attack ended
         adversaries = [Adversary(teacher, concept, config, job.generator) for concept in concepts]
         parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=config.lr)
@@ -128,9 +130,11 @@ class Receler(Eraser[RecelerConfig]):
             adversary = adversaries[pick]
             with torch.no_grad(), attention_maps(teacher) as maps:
                 concept = teacher.predict(samples.latents, samples.timesteps, samples.cond)
+            # where the original sees the concept; fixed, without gradient
             mask = token_mask(maps, adversary.tokens.expand(len(concept), -1), config.mask_threshold)
             adversary.attack(student, samples, concept)
             with outputs_of(adapters) as added:
+                # the adversary is a constant to the adapters' step
                 cond = adversary.extend(samples.cond).detach()
                 output = student.predict(samples.latents, samples.timesteps, cond)
             return F.mse_loss(output, samples.targets) + config.outside_weight * outside(added, mask)
@@ -163,6 +167,7 @@ class Adversary:
         main = model.text.main
         self.config = config
         self.end = int(main.tokenize([concept.prompt]).end[0])
+        # a long prompt leaves fewer positions behind it
         n = min(config.n_adversarial, main.length - self.end)
         self.vectors = torch.rand(n, main.width, generator=generator).to(model.device)
         self.optimizer = torch.optim.Adam(
@@ -180,7 +185,9 @@ class Adversary:
         if self.config.attack_steps == 0:
             return cond
         own = cond.prompt_embeds
+        # what the adversary does not set: end and padding
         rest = own[:, self.end + len(self.vectors) :]
+        # one adversary for the whole batch: (n, width) -> (batch, n, width)
         vectors = self.vectors.expand(len(cond), -1, -1)
         return cond.with_embeds(torch.cat([own[:, : self.end], vectors, rest], 1))
 
@@ -189,6 +196,7 @@ class Adversary:
         for _ in range(self.config.attack_steps):
             self.vectors.requires_grad_(True)
             output = student.predict(samples.latents, samples.timesteps, self.extend(samples.cond))
+            # instead of backward(), which would fill the adapters' gradients
             (self.vectors.grad,) = torch.autograd.grad(F.mse_loss(output, concept), self.vectors)
             self.optimizer.step()
         self.vectors.requires_grad_(False)
@@ -219,5 +227,6 @@ def outside(added: Sequence[Float[Tensor, "batch _ _"]], mask: Bool[Tensor, "bat
     for layer in added:
         # (batch, places, width): a place counts with all its channels
         free = 1 - resized(mask, round(layer.shape[1] ** 0.5)).flatten(1)
+        # (batch, places, width) -> (batch, places); the clamp is for masks that cover everything
         total = total + (layer.float().square().sum(-1) * free).sum() / free.sum().clamp(min=1)
     return total / len(added)

@@ -85,6 +85,7 @@ class SalUn(Eraser[SalUnConfig]):
             loss = losses.forget + config.retain_weight * losses.retain
             check_finite(loss.detach(), "The loss", job.model.dtype)
             gradients = torch.autograd.grad(loss, student.parameters)
+            # masked before Adam sees it: weights outside of the mask have no moments and never move
             for parameter, gradient, mask in zip(student.parameters, gradients, masks, strict=True):
                 parameter.grad = gradient * mask
             optimizer.step()
@@ -106,6 +107,7 @@ class SalUn(Eraser[SalUnConfig]):
                 student.model, data.batch(retain=False), data.uncond, self.config.mask_guidance
             )
             gradients = torch.autograd.grad(loss, student.parameters)
+            # one batch's graph at a time; the sum is that of the whole pass
             total = [summed + gradient for summed, gradient in zip(total, gradients, strict=True)]
         return total
 
@@ -114,6 +116,7 @@ def guided_loss(model: DiffusionModel, batch: RelabelBatch, uncond: Conditioning
     """``mean |target - ((1 + g) eps(c) - g eps(''))|^2``, with both outputs in one call of the denoiser."""
     noisy = model.schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
     target = model.schedule.target(batch.clean, batch.noise, batch.timesteps)
+    # (batch, ...) of the concept, then (batch, ...) of the empty prompt
     both = Conditioning.cat([batch.cond, uncond.expand(len(batch.cond))])
     concept, plain = model.predict(torch.cat([noisy, noisy]), batch.timesteps.repeat(2), both).chunk(2)
     return (target - ((1 + guidance) * concept - guidance * plain)).square().mean()
@@ -124,7 +127,9 @@ def saliency_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
 
     Ties with the last of them are in.
     """
+    # one ranking over all parameters, so a layer may end up masked as a whole
     magnitudes = torch.cat([gradient.abs().flatten() for gradient in gradients])
     keep = max(1, round(share * len(magnitudes)))
+    # kthvalue counts from 1 and from the smallest
     threshold = magnitudes.kthvalue(len(magnitudes) - keep + 1).values
     return [gradient.abs() >= threshold for gradient in gradients]

@@ -89,14 +89,17 @@ class SLDSampling(Sampling):
     def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
         """See :meth:`Sampling.output`; one denoiser call for all three texts."""
         config = self.config
+        # (3 batch, ...): empty prompt, prompt, safety text
         texts = Conditioning.cat([self.uncond, self.cond, self.safety.expand(len(self.cond))])
         outputs = self.predict(torch.cat([latents] * 3), timestep, texts)
         uncond, prompt, safety = outputs.chunk(3)
+        # the momentum starts at zero with each batch
         velocity = torch.zeros_like(uncond) if self.velocity is None else self.velocity
         term = (
             safety_term(uncond, prompt, safety, config.scale, config.threshold)
             + config.momentum_scale * velocity
         )
+        # it builds up during the warm-up, too, as published; only the term is held back
         self.velocity = config.momentum * velocity + (1 - config.momentum) * term
         applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
         return uncond + self.scale_for(latents) * (prompt - uncond - (term if applied else 0.0))
@@ -132,7 +135,9 @@ def safety_term(uncond: Tensor, prompt: Tensor, safety: Tensor, scale: float, th
 
     ``m`` is ``min(scale |prompt - safety|, 1)``.
     """
+    # (batch, channels, height, width), as all that follows
     difference = prompt - safety
+    # element by element: each value of the latent has a strength of its own
     strength = torch.where(
         difference < threshold, (scale * difference).abs().clamp(max=1), torch.zeros_like(difference)
     )

@@ -127,6 +127,7 @@ class SPEED(Eraser[SPEEDConfig]):
         unrelated = self._retained(names, targets)
         whole = config.positions == "all"
         texts = Texts(model, ["", config.replacement, *names] if whole else [""])
+        # one row for the start token, the end token and each padding token
         empty = exact(texts([""]).prompt_embeds[0])
         if whole:
             # all positions but the start token's: (names, length - 1, width) -> (rows, width)
@@ -137,6 +138,8 @@ class SPEED(Eraser[SPEEDConfig]):
             erased = exact(last_word_embeds(model, names))
             replacement = exact(last_word_embeds(model, [config.replacement])).expand_as(erased)
         retained = exact(last_word_embeds(model, unrelated))
+        # start token and a few typical embeddings of the padding, as columns: (1 + N_CENTRES, width) ->
+        # (width, 1 + N_CENTRES)
         fixed = torch.cat([empty[:1], centres(empty[1:], N_CENTRES)]).T
         n = len(erased)
         return Plan(erased.T @ erased / n, (replacement - erased).T @ erased / n, retained, fixed)
@@ -153,15 +156,19 @@ class SPEED(Eraser[SPEEDConfig]):
     def _edit(self, matrix: Tensor, plan: Plan, generator: torch.Generator) -> Tensor:
         """One edited matrix."""
         config = self.config
+        # one row an output: (out, width)
         w = exact(matrix)
         identity = torch.eye(len(plan.target), dtype=torch.float64)
+        # how the edit would move the matrix if nothing had to be retained
         free = w @ solve_right(plan.target + config.ridge * identity, plan.change)
         retained = moved_most(plan.retained, free) if config.select else plan.retained
         if config.n_variants:
+            # eigenvalues ascend: the first direction is the one that the matrix reads least
             least = torch.linalg.eigh(w.T @ w).eigenvectors[:, 0]
             sizes = torch.randn(
                 config.n_variants * len(retained), 1, generator=generator, dtype=torch.float64
             )
+            # (n, width) -> (n_variants * n, width), each moved by a random length
             variants = retained.repeat(config.n_variants, 1) + sizes * least
             retained = torch.cat([retained, moved_most(variants, free) if config.select else variants])
         projector = null_projector(retained, config.threshold)
@@ -172,6 +179,7 @@ def moved_most(
     prompt_embeds: Float[Tensor, "n width"], change: Float[Tensor, "_ width"]
 ) -> Float[Tensor, "m width"]:
     """The embeddings whose outputs a change of the matrix moves by no less than the average."""
+    # length of each output: (n, width) @ (width, out) -> (n,)
     moves = (prompt_embeds @ change.T).norm(dim=1)
     return prompt_embeds[moves >= moves.mean()]
 
@@ -179,6 +187,7 @@ def moved_most(
 def null_projector(prompt_embeds: Float[Tensor, "n width"], threshold: float) -> Float[Tensor, "width width"]:
     """Projector onto the directions in which the embeddings' mean second moment is below a threshold."""
     values, vectors = torch.linalg.eigh(prompt_embeds.T @ prompt_embeds / len(prompt_embeds))
+    # (width, k): where retained embeddings have next to nothing
     free: Tensor = vectors[:, values < threshold]
     return free @ free.T
 
@@ -193,9 +202,11 @@ def constrained_change(
     ``K`` are the fixed embeddings. Without slack, those of which the projector leaves nothing need no
     constraint: hence the pseudo-inverse.
     """
+    # the system of N within the null space, symmetric by construction
     inner = projector @ plan.target @ projector + ridge * torch.eye(len(projector), dtype=torch.float64)
     n = solve_right(inner, projector)  # N, which is symmetric
     moved = n @ plan.fixed
+    # one row and column for each of the m fixed embeddings: (m, m)
     small = plan.fixed.T @ moved + slack * torch.eye(plan.fixed.shape[1], dtype=torch.float64)
     change: Tensor = plan.change @ (n - moved @ torch.linalg.pinv(small, hermitian=True) @ moved.T)
     return change
@@ -205,6 +216,7 @@ def centres(rows: Float[Tensor, "n width"], k: int) -> Float[Tensor, "k width"]:
     """k-means centres, begun from rows far from each other."""
     found = rows[:1]
     while len(found) < min(k, len(rows)):
+        # each new centre is the row farthest from those found: no random choice
         farthest = torch.cdist(rows, found).amin(1).argmax()
         found = torch.cat([found, rows[farthest][None]])
     for _ in range(20):

@@ -117,6 +117,7 @@ class SPM(Eraser[SPMConfig]):
         teacher = job.model
         layers = teacher.sites.layers("transformer")
         adapters = {name: LowRank(layer, config.rank, job.generator) for name, layer in layers.items()}
+        # the original's weights are shared: only the adapters take memory beside them
         student = teacher.replace(denoiser=adapted(teacher.denoiser, adapters))
         student.calls = teacher.calls
         sampler = PartialSampler.of(config, teacher, student, [concept], job.generator)
@@ -138,6 +139,7 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
     weights = {}
     for name in adapters[0]:
         weight = model.denoiser.get_parameter(f"{name}.weight")
+        # the concepts' changes add up: (concepts, *weight) -> (*weight,)
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
         weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
@@ -152,6 +154,7 @@ def gated_tensors(
     Each has the concept's prompt embeddings: see :func:`gated`.
     """
     prompt_embeds = model.encode([concept.prompt for concept in concepts]).prompt_embeds
+    # one matrix (length, width) a concept: clones, since tensors that share memory cannot be saved
     tensors = {f"{place}/states": own.clone() for place, own in enumerate(prompt_embeds)}
     for place, own in enumerate(adapters):
         for layer, adapter in own.items():
@@ -176,10 +179,12 @@ def spm_loss(
     """
     n = len(samples.latents)
     k = len(retained) // n
+    # each sample with k random prompts: (n, ...) -> (n * k, ...)
     latents = samples.latents.repeat_interleave(k, 0)
     timesteps = samples.timesteps.repeat_interleave(k)
     with torch.no_grad():
         before = teacher.predict(latents, timesteps, retained)
+    # the n samples under the concept, then the n * k under random prompts
     both = student.predict(
         torch.cat([samples.latents, latents]),
         torch.cat([samples.timesteps, timesteps]),
@@ -202,13 +207,16 @@ def random_embeds(
     Each is accepted with the chance ``1 - cos`` to the concept.
     """
     own = concept.cpu()
+    # of the whole prompt, all positions as one vector
     size = own.norm()
     found: list[Tensor] = []
     while len(found) < n:
+        # (1, length, width), one after the other: how many are tried depends on chance
         embeds = torch.randn(own.shape, generator=generator)
         accepted = torch.rand((), generator=generator) < 1 - F.cosine_similarity(
             embeds.flatten(), own.flatten(), dim=0
         )
+        # drawn whether the embedding is accepted or not, so that each try takes as many random numbers
         length = (0.8 + 0.4 * torch.rand((), generator=generator)) * size
         if accepted:
             found.append(embeds * length / embeds.norm())
@@ -219,5 +227,7 @@ def rate(step: int, config: SPMConfig) -> float:
     """Share of the learning rate at an iteration, 0..1."""
     if step < config.warm_up:
         return step / config.warm_up
+    # at least 1 below the line: the warm-up may be all there is
     progress = (step - config.warm_up) / max(config.iterations - config.warm_up, 1)
+    # progress 1 would begin one more cycle: there the rate is 0
     return 0.5 * (1 + math.cos(math.pi * (config.cycles * progress % 1))) if progress < 1 else 0.0

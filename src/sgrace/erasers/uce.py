@@ -87,6 +87,7 @@ class UCE(Eraser[UCEConfig]):
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`."""
         matrices = job.model.sites.parameters(self.site)
+        # one solve for all: every key and value matrix reads the same prompt embeddings
         edited = self.edit(list(matrices.values()), edit_terms(job.model, self.config, job.targets))
         tensors = dict(zip(matrices, edited, strict=True))
         return Change(
@@ -104,6 +105,7 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
     replacements: list[str] = []
     for target in targets:
         names = names_of(target, config.words)
+        # both in the same phrasing, so that only the concept differs
         for phrasing in PHRASINGS[target.concept.template_kind]:
             other = phrasing.format(config.replacement) if config.replacement.strip() else config.replacement
             erased += [phrasing.format(name) for name in names]
@@ -113,10 +115,13 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
         inputs = last_word_embeds(model, erased)
         like = last_word_embeds(model, replacements)
     else:
+        # pairs of equal length, joined: (rows, width) each
         inputs, like = tail_embeds(model, erased, replacements)
+        # the empty prompt is in every guided image
         retained = ["", *retained]
     terms = [EditTerm(inputs, like, config.erase_weight)]
     if retained and config.retain_weight:
+        # inputs and goals are the same embeddings: the term holds the matrices where they are
         same = (
             last_word_embeds(model, retained) if config.positions == "last" else all_embeds(model, retained)
         )
@@ -127,6 +132,7 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
 def retained_texts(config: UCEConfig, targets: Sequence[Target]) -> list[str]:
     """The texts that stay as they are, at most ``n_retain``."""
     if config.retain == "prompts" and config.n_retain:
+        # a fixed seed: the result depends on the settings alone
         return retain_prompts(targets, config.n_retain, random.Random(0))
     taken = own_words(targets)
     unrelated = dict.fromkeys(word for target in targets for word in target.words.unrelated)

@@ -56,12 +56,15 @@ def edit_matrices(
         InputError: the system is too ill-conditioned to be solved; a larger ridge helps.
     """
     width = matrices[0].shape[1]
+    # the ridge is on the diagonal from the start, so the system is solvable even with fewer inputs than width
     moment = ridge * torch.eye(width, dtype=torch.float64)
     change = torch.zeros(width, width, dtype=torch.float64)
     for term in terms:
+        # (n, width)^T (n, width) -> (width, width): the number of inputs only enters here
         inputs = exact(term.inputs)
         moment += term.weight * inputs.T @ inputs
         change += term.weight * (exact(term.like) - inputs).T @ inputs
+    # one (width, width) factor for all matrices, since all read the same inputs
     right = solve_right(moment, change)
     edited = []
     for matrix in matrices:
@@ -102,7 +105,9 @@ def fuse_matrices(
     Raises:
         InputError: the system is too ill-conditioned to be solved; a larger ridge helps.
     """
+    # (n, width)^T (n, width) -> (width, width) a term, the same for every matrix of the set
     moments = [term.weight * exact(term.inputs).T @ exact(term.inputs) for term in terms]
+    # (terms, width, width) -> (width, width)
     total = torch.stack(moments).sum(0) + ridge * torch.eye(len(moments[0]), dtype=torch.float64)
     changes = []
     for place, matrix in enumerate(matrices):
@@ -111,7 +116,9 @@ def fuse_matrices(
             (exact(term.matrices[place]) - before) @ moment
             for term, moment in zip(terms, moments, strict=True)
         ]
+        # (terms, rows, width) -> (rows, width)
         changes.append(torch.stack(parts).sum(0))
+    # all matrices below each other, (sum of rows, width): one solve instead of one a matrix
     solved = torch.split(solve_right(total, torch.cat(changes)), [len(matrix) for matrix in matrices])
     return [(exact(matrix) + change).to(matrix) for matrix, change in zip(matrices, solved, strict=True)]
 
@@ -124,10 +131,12 @@ def solve_right(
     Raises:
         InputError: the moment is too ill-conditioned.
     """
+    # checked before solving: an ill-conditioned solve raises nothing and returns numbers of no meaning
     condition = torch.linalg.cond(moment).item()
     if not condition < MAX_CONDITION:
         raise InputError(
             f"The closed-form edit is ill-conditioned (condition number {condition:.1e}); use a larger ridge."
         )
+    # X M = C is M^T X^T = C^T, and M is symmetric
     solved: Tensor = torch.linalg.solve(moment, change.T)
     return solved.T

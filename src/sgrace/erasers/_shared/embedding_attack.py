@@ -63,24 +63,30 @@ def attack_embeddings(
     Returns:
         The adversarial embeddings, detached.
     """
+    # the optimizer works in place on a copy: the starting point stays the centre of the projection
     current = embeddings.detach().clone()
     if not len(current):
         return current
+    # made once, so that its moments live through all steps
     adam = torch.optim.Adam([current], lr=lr) if optimizer != "sign_pgd" else None
     total = torch.zeros_like(current)
     for step in range(steps):
         gradient = _gradient(current, loss_at, step, batch_size)
+        # (batch, length, width) * (#batch, length, 1): other positions do not enter Adam's moments either
         total = gradient * mask + (total if accumulate else 0)
         with torch.no_grad():
             if adam is None:
+                # a plain sign step moves every coordinate by lr, however small its gradient
                 current -= lr * total.sign()
             else:
                 current.grad = total.sign() if optimizer == "sign_adam" else total
                 adam.step()
                 current.grad = None
             if projection != "none":
+                # the ball of the largest norm is a box: each coordinate by itself
                 current.copy_(torch.clamp(current, around - radius, around + radius))
             if projection == "ball_then_range":
+                # positions outside of the mask stay exactly as they were
                 current.copy_(torch.where(mask.bool(), within_range(current, around), around))
     return current
 
@@ -101,6 +107,7 @@ def _gradient(current: Tensor, loss_at: Loss, step: int, batch_size: int) -> Ten
     parts = []
     for at in range(0, n, batch_size):
         rows = slice(at, at + batch_size)
+        # a leaf for each piece: memory holds the graph of one piece at a time
         piece = current[rows].detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss_at(piece, rows, step), piece)
         # the mean over all samples is the mean of the pieces' means, weighted by their sizes

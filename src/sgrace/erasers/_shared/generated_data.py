@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ...models import Conditioning, DiffusionModel
 
+#: Texts that are encoded together; it bounds the memory of a long list of prompts.
 ENCODE_BATCH = 128
 
 
@@ -28,6 +29,7 @@ class Texts:
 
     @torch.no_grad()
     def __init__(self, model: DiffusionModel, texts: Iterable[str]) -> None:
+        # no set: its order, and with it the batches, would change from run to run
         distinct = list(dict.fromkeys(texts))
         self._index = {text: i for i, text in enumerate(distinct)}
         self.cond = encoded(model, distinct)
@@ -68,8 +70,10 @@ def generate_latents(
         guidance_scale: 1 switches guidance off.
         negatives: a negative prompt for each image; the empty text, if absent.
     """
+    # one seed an image: an image does not depend on the batch that it is sampled in
     seeds: list[int] = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
     against = negatives or [""] * len(prompts)
+    # filled batch by batch; also right for no prompts at all
     latents = torch.empty(len(prompts), *model.latent_shape, device=model.device)
     for at in tqdm(range(0, len(prompts), model.batch_size), desc="images", **model.progress_bar_options):
         rows = slice(at, at + model.batch_size)
@@ -88,6 +92,7 @@ def shuffled_batches(n: int, batch: int, generator: torch.Generator) -> Iterator
     """Endless batches of indices below ``n``: every index comes once before any comes again."""
     left = torch.empty(0, dtype=torch.long)
     while True:
+        # several passes where a batch is larger than the whole set
         while len(left) < batch:
             left = torch.cat([left, torch.randperm(n, generator=generator)])
         yield left[:batch]
@@ -106,5 +111,6 @@ def noise_for(model: DiffusionModel, clean: Float[Tensor, "n ..."], generator: t
 
     The timesteps are uniform over the schedule of training.
     """
+    # drawn on the CPU and moved, so that a seed gives the same noise on every device
     noise = torch.randn(clean.shape, generator=generator).to(model.device)
     return Noise(noise, model.schedule.sample_timesteps(len(clean), generator).to(model.device))

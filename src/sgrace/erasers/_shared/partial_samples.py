@@ -78,7 +78,9 @@ def partial_samples(
 ) -> Partial:
     """One sample for each prompt of ``cond``, stopped at a random step."""
     n = len(cond)
+    # uniform over the steps: every noise level of the schedule is trained alike
     stops: list[int] = torch.randint(num_inference_steps, (n,), generator=generator).tolist()
+    # for all samples at once, so that the batch size below changes no number
     noise = model.noise(n, generator)
     parts = []
     for at in range(0, n, DENOISE_BATCH):
@@ -92,6 +94,7 @@ def partial_samples(
             stops=stops[rows],
         )
         parts.append(part)
+    # batches of at most DENOISE_BATCH -> (n, ...), in the order of the prompts
     latents = torch.cat([part.latents for part in parts])
     return Partial(latents, torch.cat([part.timesteps for part in parts]), noise)
 
@@ -105,9 +108,12 @@ def outputs(
     parts = []
     for at in range(0, len(latents), DENOISE_BATCH):
         rows = slice(at, at + DENOISE_BATCH)
+        # all first prompts, then all second ones ...: (samples, ...) -> (prompts * samples, ...)
         cond = Conditioning.cat([prompt[rows] for prompt in prompts])
         repeated = torch.cat([latents[rows]] * n)
+        # (prompts * samples, ...) -> one (samples, ...) for each prompt
         parts.append(model.predict(repeated, timesteps[rows].repeat(n), cond).chunk(n))
+    # from one list of prompts a batch to one tensor a prompt
     return [torch.cat(found) for found in zip(*parts, strict=True)]
 
 
@@ -172,6 +178,7 @@ class PartialSampler:
         with torch.no_grad():
             cond = teacher.encode([concept.prompt for concept in concepts])
             uncond = teacher.uncond()
+        # "edited": samples as they come while the concept fades
         source = student if config.sample_from == "edited" else teacher
         return cls(config, teacher, source, cond, uncond, generator).filled()
 
@@ -179,6 +186,7 @@ class PartialSampler:
         """The sampler with its pool, if it has one, of no more samples than the batches can use."""
         config = self.config
         if config.sample_from == "frozen" and config.iterations > 0:
+            # with replacement there are at most iterations * batch different draws
             self.pool = self.make(min(config.pool, config.iterations * config.batch))
         return self
 
@@ -194,6 +202,7 @@ class PartialSampler:
     def make(self, n: int) -> Samples:
         """``n`` new samples."""
         config = self.config
+        # a concept for each sample, so that all have an equal share on average
         picks = torch.randint(len(self.cond), (n,), generator=self.generator)
         cond = self.cond[picks]
         found = partial_samples(
@@ -215,5 +224,6 @@ class PartialSampler:
         cond = self.cond[picks]
         prompts = [cond, self.uncond.expand(len(cond))]
         concept, uncond = outputs(self.teacher, latents, timesteps, prompts)
+        # form A is measured from the empty prompt, form B from the concept itself
         start = uncond if self.config.form == "A" else concept
         return start - self.config.negative_guidance * (concept - uncond)

@@ -51,6 +51,7 @@ def concept_prompts(target: Target, n: int, rng: random.Random) -> list[str]:
     """
     names = names_of(target, "related")
     found = list(dict.fromkeys(context.format(name) for context in target.words.contexts for name in names))
+    # shuffled before it is cut: contexts and words are mixed, whatever the number
     rng.shuffle(found)
     return [found[i % len(found)] for i in range(n)] or [target.concept.prompt]
 
@@ -68,6 +69,7 @@ def retain_prompts(targets: Sequence[Target], n: int, rng: random.Random) -> lis
         found += [context.format(word) for context in target.words.unrelated_contexts for word in left]
     if not found:
         raise InputError("No unrelated words are left: nothing would protect the rest of the model.")
+    # several concepts often share their unrelated words
     distinct = list(dict.fromkeys(found))
     return rng.sample(distinct, min(len(distinct), n))
 
@@ -81,6 +83,7 @@ def replacement_of(target: Target, chosen: str) -> str:
         InputError: there is neither.
     """
     own = names_of(target, "related")
+    # a replacement that is one of the concept's own words would erase nothing
     found = chosen or next((word for word in target.words.replacements if word not in own), "")
     if not found:
         raise InputError(
@@ -95,12 +98,14 @@ def last_word_embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tenso
     """The prompt embedding at the last content token of each text; of the empty text, at the start token."""
     main = model.text.main
     tokens = main.tokenize(texts)
+    # (n, length, width) -> (n, width); the empty text ends at position 1, where 1 - 1 is the start token
     return model.encode(texts).at((tokens.end - 1).clamp(min=0))
 
 
 @torch.no_grad()
 def all_embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "rows width"]:
     """All prompt embeddings of each text, joined."""
+    # (n, length, width) -> (n * length, width)
     return model.encode(texts).prompt_embeds.flatten(0, 1)
 
 
@@ -126,7 +131,9 @@ def tail_embeds(model: DiffusionModel, texts: Sequence[str], others: Sequence[st
     for i, (end, other_end) in enumerate(zip(left, right, strict=True)):
         start = max(end - 1, 0)
         other_start = max(other_end - 1, 0)
+        # what starts later has fewer positions left: both are cut to that number
         n = own.shape[1] - max(start, other_start)
+        # the shapes of a pair agree, those of two pairs need not: (n, width) each
         rows.append(own[i, start : start + n])
         other_rows.append(other[i, other_start : other_start + n])
     return Pairs(torch.cat(rows), torch.cat(other_rows))
@@ -142,9 +149,11 @@ def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:
     """
     main = model.text.main
     own = [names_of(target, "related") for target in targets]
+    # name of each concept, first related word of each, second ...: none is left out for another's long list
     turns = [phrase for turn in itertools.zip_longest(*own) for phrase in turn if phrase is not None]
     chosen: list[str] = []
     for phrase in dict.fromkeys(turns):
+        # tokens are counted of the whole text: commas are tokens too
         if len(main.content_tokens(", ".join([*chosen, phrase]))) > main.room:
             break
         chosen.append(phrase)

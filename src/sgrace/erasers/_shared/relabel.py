@@ -56,13 +56,17 @@ def relabel_losses(student: DiffusionModel, batch: RelabelBatch) -> RelabelLosse
     The network in training is its own teacher. Two calls of the denoiser, one where ``labels`` is absent.
     """
     n = batch.n
+    # (forget + retain, ...): both kinds go through the denoiser in one call
     noisy = student.schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
     targets = student.schedule.target(batch.clean, batch.noise, batch.timesteps)
     if batch.labels is not None:
         with torch.no_grad():
+            # the network as it is now, not the original: what it gives for the label moves with it
             relabelled = student.predict(noisy[:n], batch.timesteps[:n], batch.labels)
+            # the first n targets are replaced, the others stay those of denoising
             targets = torch.cat([relabelled, targets[n:]])
     output = student.predict(noisy, batch.timesteps, batch.cond)
+    # (samples, channels, height, width) -> (samples,), to be averaged by kind
     errors = (output - targets).square().mean(tuple(range(1, output.ndim)))
     retain = errors[n:].mean() if len(errors) > n else errors.new_zeros(())
     return RelabelLosses(errors[:n].mean(), retain)
@@ -123,14 +127,17 @@ class RelabelData:
             plain += _retain_prompts(config, target)
             job.rng.shuffle(pairs[-1])
         job.rng.shuffle(plain)
+        # the release's defect: images after the first batch are never seen, so none are made
         n = min(config.n_images, config.batch) if config.first_batch_only else config.n_images
         n = n if config.iterations else 0
+        # concepts take turns, and each goes through its own prompts over and over
         turns = [pairs[i % len(pairs)] for i in range(n)]
         self.prompts = [own[i // len(pairs) % len(own)] for i, own in enumerate(turns)]
         self.retained = [plain[i % len(plain)] for i in range(n)]
         texts = [text for pair in self.prompts for text in pair]
         self._texts = Texts(self.model, ["", *texts, *self.retained])
         self.uncond = self._texts([""])
+        # images to forget, then images to retain: one run of sampling for both
         latents = generate_latents(
             self.model,
             self._texts,
@@ -139,6 +146,7 @@ class RelabelData:
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
         )
+        # (2 n, ...) -> (n, ...) each
         self._forget = latents[:n]
         self._retain = latents[n:]
         self._forget_batches = shuffled_batches(n, config.batch, self.generator)
@@ -148,6 +156,7 @@ class RelabelData:
         """The next images to forget and, if asked for, as many to retain, with new noise."""
         rows: list[int] = next(self._forget_batches).tolist()
         retained: list[int] = next(self._retain_batches).tolist() if retain else []
+        # (batch, ...) to forget, then (batch, ...) or none to retain
         clean = torch.cat([self._forget[rows], self._retain[retained]])
         noise, timesteps = noise_for(self.model, clean, self.generator)
         prompts = [self.prompts[i] for i in rows]

@@ -43,6 +43,7 @@ class Student:
         # float32 whatever the model's type: steps of an optimizer are smaller than half precision resolves
         fresh = {name: value.clone().float() for name, value in own.items()}
         student = teacher.with_denoiser_parameters(fresh)
+        # one count for both: the recipe states what the whole method cost
         student.calls = teacher.calls
         parameters = [student.denoiser.get_parameter(name).requires_grad_(True) for name in fresh]
         return cls(teacher, student, list(fresh), parameters)

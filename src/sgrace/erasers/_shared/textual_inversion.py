@@ -57,6 +57,7 @@ def image_prompts(
     each = []
     for place, target in enumerate(targets):
         found = [(context, name) for context in target.words.contexts for name in names_of(target, names)]
+        # each concept has an order of its own, so that few images show different contexts
         order: list[int] = torch.randperm(len(found), generator=generator).tolist()
         each.append([taken_apart(model, *found[i], place) for i in order])
         long = next((p.text for p in each[-1] if p.span.stop >= model.text.main.length), None)
@@ -65,6 +66,7 @@ def image_prompts(
                 "This prompt is longer than the model reads, and the concept comes at its end: "
                 f"{long[:80]!r}."
             )
+    # concepts take turns, and each goes through its own prompts over and over
     turns = [each[i % len(each)] for i in range(n)]
     return [own[i // len(each) % len(own)] for i, own in enumerate(turns)]
 
@@ -72,6 +74,7 @@ def image_prompts(
 def taken_apart(model: DiffusionModel, pattern: str, name: str, concept: int) -> WordPrompt:
     """The prompt that has a name in a pattern's ``{}``."""
     before, _, after = pattern.partition("{}")
+    # each part by itself, so that the word's own tokens are known; its neighbours never merge with it
     tokens = [model.text.main.content_tokens(part) for part in (before, name, after)]
     return WordPrompt(before + name + after, concept, *tokens)
 
@@ -89,10 +92,13 @@ class _LearnedTokens:
         self._tokens = assemble(model, prompts)
         self._spans = torch.tensor([list(prompt.span) for prompt in prompts])
         self._concepts = torch.tensor([prompt.concept for prompt in prompts])
+        # (prompts, length, width), without positions: the encoder adds these itself
         self._plain = model.text.main.embed(self._tokens.ids)
 
     def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+        # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
         places = (torch.arange(len(rows))[:, None], self._spans[rows])
+        # out of place, so that the gradient reaches `learned`: (n, length, width)
         embeddings = self._plain[rows].index_put(places, learned[self._concepts[rows]])
         return self._model.encode_tokens(self._tokens[rows], embeddings)
 
@@ -125,6 +131,7 @@ def learn_words(
         generator: source of noise and choices.
     """
     tokens = _LearnedTokens(model, prompts)
+    # the words are the only leaf: no network is given a gradient
     learned = start.detach().clone().requires_grad_(True)
     optimizer = torch.optim.AdamW([learned], lr=lr, weight_decay=weight_decay)
     batches = shuffled_batches(len(prompts), batch, generator)
@@ -135,6 +142,7 @@ def learn_words(
         noisy = schedule.add_noise(latents[rows], noise, timesteps)
         output = model.predict(noisy, timesteps, tokens.encode(rows, learned))
         loss = F.mse_loss(output, schedule.target(latents[rows], noise, timesteps))
+        # instead of backward(), which would fill the gradients of a student's weights
         (learned.grad,) = torch.autograd.grad(loss, learned)
         optimizer.step()
     return learned.detach()

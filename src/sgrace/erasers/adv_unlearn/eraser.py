@@ -52,6 +52,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
             InputError: no unrelated word is left.
         """
         student = TextStudent.of(job.model)
+        # the empty prompt counts as one of them: guidance reads it for every image
         retain = [*retain_prompts(job.targets, self.config.n_retain, job.rng), ""]
         prompts: list[str] = []
         for target in job.targets:
@@ -100,6 +101,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
         """Samples of the concepts and of the retain prompts, no more than training and attacks can use."""
         config = self.config
         texts = Texts(job.model, [*prompts, *retain])
+        # each attack step takes samples too
         uses = config.batch * (config.iterations + n_attacks * config.attack_steps)
         concept = Pool.of(config, job.model, texts, prompts, uses, job.generator)
         uses = config.retain_batch * config.iterations
@@ -113,4 +115,5 @@ def adv_unlearn_loss(student: DiffusionModel, batch: Batch, n: int, weight: floa
     """
     cond = student.encode_tokens(batch.tokens, batch.embeddings)
     output = student.predict(batch.latents, batch.timesteps, cond)
+    # each loss is a mean over its own part: the weight does not depend on the two batch sizes
     return F.mse_loss(output[:n], batch.targets[:n]) + weight * F.mse_loss(output[n:], batch.targets[n:])

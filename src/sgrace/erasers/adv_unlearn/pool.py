@@ -75,7 +75,9 @@ class Pool:
         generator: torch.Generator,
     ) -> Self:
         """A pool of at least one sample of each prompt; else of no more than the settings say or are used."""
+        # as many of every prompt, so that a sample is found by arithmetic instead of a table
         each = max(1, min(config.pool, uses) // len(prompts))
+        # (prompts, ...) -> (prompts * each, ...): the samples of a prompt stand together
         cond = texts(prompts).repeat_interleave(each)
         uncond = texts([""])
         found = partial_samples(
@@ -86,6 +88,7 @@ class Pool:
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
         )
+        # what the original gives for the concept: the attack's goal, and a part of the training target
         own = outputs(model, found.latents, found.timesteps, [cond])[0]
         return cls(model.text.main.tokenize(prompts), each, found.latents, found.timesteps, own, uncond)
 
@@ -96,6 +99,7 @@ class Pool:
 
     def samples_of(self, prompts: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
         """Index of a random sample of each of some prompts."""
+        # first sample of the prompt, and one of the `each` from there
         return prompts * self.each + torch.randint(self.each, prompts.shape, generator=generator)
 
     def batch(

@@ -93,6 +93,7 @@ def trained_changes(
     names = [name.removesuffix(".weight") for name in refined]
     adapters = {name: LowRank(layers[name], config.rank, job.generator) for name in names}
     student = student.replace(denoiser=adapted(student.denoiser, adapters))
+    # one count for both: the recipe states what the whole method cost
     student.calls = teacher.calls
     parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
@@ -102,6 +103,7 @@ def trained_changes(
     def loss_at(_step: int) -> Tensor:
         rows = next(batches)
         phrases = [images.phrases[i] for i in rows.tolist()]
+        # with replacement: several images of a batch may have the same timestep
         timesteps = torch.multinomial(chances, len(rows), replacement=True, generator=job.generator)
         timesteps = timesteps.float().to(teacher.device)
         cond = texts(phrase.text for phrase in phrases)
@@ -136,6 +138,7 @@ def attention_loss(
 
     All heads are in one norm; the result is the mean over the batch.
     """
+    # one value a sample, since the layers' norms are added up
     total = torch.zeros(len(tokens), device=tokens.device)
     for layer in maps:
         # (batch, heads, places, tokens): only places inside the mask and the concept's tokens count
@@ -153,4 +156,5 @@ def timestep_chances(n: int, *, importance: bool) -> Float[Tensor, " n"]:
     if not importance:
         return torch.ones(n)
     t = torch.arange(n) * 1000 / n  # the paper's formula is in thousandths of the schedule
+    # near 1 between 200 and 400 and near 0 elsewhere; 0.05 sets how steep the edges are
     return torch.sigmoid(0.05 * (t - 200)) - torch.sigmoid(0.05 * (t - 400))

@@ -73,6 +73,7 @@ class MACE(Eraser[MACEConfig]):
 
         # 3. fuse
         fusion.append(FusionTerm(retained_embeds, original, config.fuse_retain))
+        # one set of matrices again: each concept's change is wanted on that concept's own inputs
         fused = fuse_matrices(refined, fusion, config.ridge)
         tensors = {model.denoiser_component: dict(zip(matrices, fused, strict=True))}
         return Change(tensors, trained=sum(matrix.numel() for matrix in fused))

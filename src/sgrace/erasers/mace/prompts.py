@@ -33,6 +33,7 @@ class Phrase:
 def concept_tokens(phrases: Sequence[Phrase], length: int) -> Bool[Tensor, "n length"]:
     """Which tokens are the concept's."""
     places = torch.arange(length)
+    # one row a phrase: (n, length)
     return torch.stack([(places >= phrase.start) & (places < phrase.stop) for phrase in phrases])
 
 
@@ -48,6 +49,7 @@ def phrases_of(
     """
     main = model.text.main
     replacement = replacement_of(target, config.replacement)
+    # every context with every name, of which a random part is used
     texts = [(pattern, name) for pattern in target.words.contexts for name in names_of(target, config.words)]
     order: list[int] = torch.randperm(len(texts), generator=generator).tolist()
     chosen = list(dict.fromkeys([("{}", target.concept.name), *(texts[i] for i in order)]))[
@@ -56,6 +58,7 @@ def phrases_of(
     last = main.length - 1  # the end token's position, at the latest
     found = []
     for pattern, name in chosen:
+        # behind the start token and the words before the concept
         start = 1 + len(main.content_tokens(pattern.partition("{}")[0].strip()))
         stop = min(start + len(main.content_tokens(name)), last)
         replaced_stop = min(start + len(main.content_tokens(replacement)), last)
@@ -73,9 +76,12 @@ def other_embeds(texts: Texts, phrases: Sequence[Phrase]) -> Pairs:
     before = texts(phrase.text for phrase in phrases).prompt_embeds
     after = texts(phrase.replaced for phrase in phrases).prompt_embeds
     for phrase, a, b in zip(phrases, before, after, strict=True):
+        # the longer of the two names leaves fewer positions behind it
         n = len(a) - max(phrase.stop, phrase.replaced_stop)
+        # (length, width) without the concept's positions: what comes before them, and what comes after
         own += [a[: phrase.start], a[phrase.stop : phrase.stop + n]]
         replaced += [b[: phrase.start], b[phrase.replaced_stop : phrase.replaced_stop + n]]
+    # all prompts below each other: (rows, width) each
     return Pairs(torch.cat(own), torch.cat(replaced))
 
 

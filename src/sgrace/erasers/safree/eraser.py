@@ -44,6 +44,7 @@ class SAFREE(Eraser[SAFREEConfig]):
         phrases = list(
             dict.fromkeys(p for target in job.targets for p in names_of(target, self.config.words))
         )
+        # the end token has read the whole phrase: one vector a phrase
         end = model.text.main.tokenize(phrases).end
         tensors = {"span": orthonormal(model.encode(phrases).at(end))}
         if self.config.negative:

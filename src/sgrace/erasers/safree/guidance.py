@@ -35,6 +35,7 @@ class SAFREESampling(Sampling):
 
     def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
         """See :meth:`Sampling.output`."""
+        # each sample by itself: (batch,) -> (batch, 1, 1)
         filtered = (step < self.steps).view(-1, 1, 1)
         prompt_embeds = torch.where(filtered, self.safe.prompt_embeds, self.cond.prompt_embeds)
         return self.guided(latents, timestep, self.cond.with_embeds(prompt_embeds))
@@ -62,6 +63,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         if cond.source is None or self.config.filter_steps == 0:
             return []
         end = cond.source.tokens[model.text.main.name].end
+        # position 0 is the start token: an end at 1 means an empty prompt, which nothing can filter
         return [row for row, place in enumerate(end.tolist()) if place > 1]
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
@@ -73,6 +75,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         if rows := self.filtered_rows(model, cond):
             assert cond.source is not None
             end = cond.source.tokens[model.text.main.name].end
+            # one variant for each token between start and end
             text_rows = sum(place - 1 for place in end[rows].tolist())
         return SamplingCost(len(cond) * (1 if guidance_is_off(guidance_scale) else 2), text_rows)
 
@@ -80,6 +83,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         """See :meth:`Guidance.sampling`; one call of the text encoder for the variants of the prompts."""
         config = self.config
         cond = plain.cond
+        # prompts that are not filtered keep their own embeddings
         safe = cond.prompt_embeds.clone()
         steps = torch.zeros(len(cond), dtype=torch.long, device=safe.device)
         if rows := self.filtered_rows(model, cond):
@@ -93,6 +97,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
             )
             safe[rows] = projected.prompt_embeds.to(safe)
             most = config.filter_steps * plain.num_inference_steps / SCHEDULE
+            # between 0 and 1, and 1/2 at `middle`: the more a prompt changes, the longer it is filtered
             share = torch.sigmoid(2 * config.slope * (10 * projected.change - config.middle))
             steps[rows] = (most * share).round().long().to(steps.device)
         if "negative" in self.tensors:

@@ -113,6 +113,7 @@ class Constants:
         self.retain = encoded(self.model, self._retain_prompts())
         self.ceilings: list[float] = []
         if config.erase_target == "hinge":
+            # the hinge lets the concept be as similar as unrelated prompts are on average
             features = self.features(self.retain, self.retain_tokens)
             for subject in self.subjects:
                 self.ceilings.append(
@@ -126,6 +127,7 @@ class Constants:
         return self.retain.source.tokens[self.model.text.main.name]
 
     def _subject(self, concept: Concept, words: Knowledge) -> Subject:
+        # one call of the encoder for both: losses read the name, partial samples the prompt
         cond = self.model.encode([concept.name, concept.prompt])
         name = cond[:1]
         tokens = self.model.text.main.tokenize([concept.name])
@@ -141,11 +143,13 @@ class Constants:
         schedule = self.model.schedule
         total = schedule.n_timesteps
         low = int(config.timestep_low * total)
+        # at least one timestep, also on a short schedule
         high = max(low + 1, int(config.timestep_high * total))
         steps = config.num_inference_steps
         latents: list[Tensor] = []
         timesteps: list[Tensor] = []
         goals: list[Tensor] = []
+        # (pairs, ...) -> (1, ...) each: every pair stops at a timestep of its own
         for noise in torch.split(self.model.noise(config.n_pairs, self.generator), 1):
             t = self.rng.randrange(low, high)
             matched = config.latent_timestep == "matched"
@@ -162,10 +166,12 @@ class Constants:
             goal = noise
             if config.attack_target == "frozen_prediction":
                 output = self.model.predict(done.latents, timestep, name)
+                # compared as noise, also where the model predicts velocity
                 goal = schedule.to_noise(output, done.latents, timestep)
             latents.append(done.latents)
             timesteps.append(timestep)
             goals.append(goal)
+        # (pairs, ...) again
         return Points(torch.cat(latents), torch.cat(timesteps), torch.cat(goals))
 
     def _replacement(self, concept: Concept, words: Knowledge) -> Replacement:
@@ -192,6 +198,7 @@ class Constants:
         prompts: list[str] = []
         for subject in self.subjects:
             words = subject.words
+            # an equal share for every concept
             n = config.retain_pool // len(self.subjects)
             n_near = round(n * config.near_share)
             near = self._nearest(subject.concept.name, words.unrelated) if n_near else []
@@ -214,6 +221,7 @@ class Constants:
 
     def _ranking(self, name: str, words: list[str]) -> list[Ranked]:
         """Words with the cosine of their text feature to that of the name, nearest first."""
+        # (1 + words, features), the name first
         pooled = self.model.text_features(encoded(self.model, [name, *words]))
         cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
         ranked = [Ranked(word, round(cosine, 4)) for word, cosine in zip(words, cosines, strict=True)]
@@ -225,6 +233,7 @@ class Constants:
 
     def pooled(self, cond: Conditioning, tokens: Tokens) -> Float[Tensor, "n features"]:
         """Projected features at the position that ``feature_position`` names."""
+        # the last content token stands just before the end token; an empty prompt has the start token there
         shift = 1 if self.config.feature_position == "last_content" else 0
         return self.model.project(cond.at((tokens.end - shift).clamp(min=0)))
 

@@ -120,6 +120,7 @@ class _Run:
         config = self.config
         constants = self.constants
         student = self.student.model
+        # the samples of all concepts in one batch: (concepts * n_adversarial, ...)
         tokens = Tokens.cat([own.tokens for own in samples])
         embeddings = torch.cat([own.embeddings for own in samples])
         goals = torch.cat([own.goal for own in samples])
@@ -131,6 +132,7 @@ class _Run:
         for step in range(config.edit_steps):
             picks = torch.randint(len(constants.retain), (config.n_retain,), generator=self.job.generator)
             retain_tokens = constants.retain_tokens[picks]
+            # the table is frozen, so the original's embeddings are the student's too
             retain_embeddings = self.job.model.text.main.embed(retain_tokens.ids)
             # one call of the encoder: the adversarial prompts, then the retain prompts
             cond = student.encode_tokens(
@@ -145,6 +147,7 @@ class _Run:
                 loss = loss + config.similarity_weight * (1 - similarity)
             if config.parameter_weight:
                 loss = loss + config.parameter_weight * self._parameter_distance()
+            # all text positions, not the pooled feature: the denoiser reads all of them
             wanted = constants.retain.prompt_embeds[picks]
             loss = loss + config.retain_weight * F.mse_loss(cond.prompt_embeds[len(tokens) :], wanted)
             check_finite(loss.detach(), "The loss", self.job.model.dtype)
@@ -166,6 +169,7 @@ class _Run:
             return F.mse_loss(features, goals)
         cosine = F.cosine_similarity(features, goals, dim=-1)
         if self.config.erase_target == "opposite":
+            # 0 where the features point the opposite way
             return 1 + cosine.mean()
         # a ceiling for each sample, and for each position where all are compared
         ceilings = (
@@ -174,5 +178,6 @@ class _Run:
         return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
 
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:
+        # clamped: rounding may bring a cosine above 1, where acos is NaN
         cosine = F.cosine_similarity(features, goals, dim=-1).mean().clamp(-1, 1)
         self.angles.append(round(torch.rad2deg(torch.acos(cosine)).item(), 2))

@@ -82,6 +82,7 @@ class Adversary:
         goal = self._goal(subject, rows.other)
         if previous is None or not config.carry:
             return Samples(rows.own, embeddings, goal)
+        # a chance for each sample by itself: (n,)
         anew = torch.tensor([self.job.rng.random() < config.update_chance for _ in range(n)]).to(model.device)
         tokens = Tokens(
             torch.where(anew[:, None], rows.own.ids, previous.tokens.ids),
@@ -140,6 +141,7 @@ class Adversary:
         """The samples after an attack on the student as it is now; clean samples take no part in it."""
         config = self.config
         rows = slice(0, self.n_attacked)
+        # the samples that are attacked come first; the clean ones stay as they are
         start = samples.embeddings[rows]
         tokens = samples.tokens[rows]
         positions = torch.arange(start.shape[1], device=start.device)
@@ -151,6 +153,7 @@ class Adversary:
             self._loss(subject, tokens),
             steps=config.attack_steps,
             lr=config.attack_lr,
+            # stated in steps, so that one setting scales both
             radius=4 * config.attack_lr,
             optimizer=config.attack_optimizer,
             projection=config.projection,
@@ -166,6 +169,7 @@ class Adversary:
 
         def loss_at(embeddings: Tensor, rows: slice, step: int) -> Tensor:
             cond = student.encode_tokens(tokens[rows], embeddings)
+            # samples and steps go through the pairs in turn, the same in pieces of any size
             pairs = (torch.arange(len(tokens))[rows] + step) % self.config.n_pairs
             latents = points.latents[pairs]
             timesteps = points.timesteps[pairs]
@@ -182,5 +186,6 @@ class Adversary:
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:
     """Number of equal tokens at the beginning of both."""
+    # true until the first difference
     equal = (a == b for a, b in zip(left, right, strict=False))
     return sum(itertools.takewhile(bool, equal))

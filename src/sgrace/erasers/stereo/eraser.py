@@ -65,6 +65,7 @@ class STEREO(Eraser[STEREOConfig]):
         if config.iterations:
             material = Material.of(config, job, patterns, anchors)
             source = student.model if config.sample_from == "edited" else job.model
+            # the search ends with weights of its own; the erasure starts from the original ones
             original = student.snapshot()
             bank = self._search(job, student, source, material)
             student.restore(original)
@@ -77,9 +78,11 @@ class STEREO(Eraser[STEREOConfig]):
         teacher = job.model
         main = teacher.text.main
         bank = material.words
+        # the search takes other numbers of steps than the erasure at the end
         short = config.model_copy(update={"iterations": config.search_iterations})
         for _ in range(config.rounds):
             sampler = PartialSampler(short, teacher, source, bank.words[-1], material.uncond, job.generator)
+            # the word of the round before is erased, at first the concept's own
             self._fit(job, student, sampler, config.search_lr)
             start = torch.tensor(main.random_tokens(len(job.targets), job.generator))
             learned = learn_words(
@@ -93,6 +96,7 @@ class STEREO(Eraser[STEREOConfig]):
                 weight_decay=config.weight_decay,
                 generator=job.generator,
             )
+            # encoded by the original: the search trains the denoiser, not the text encoder
             bank = bank.added(encode_learned(teacher, material.frames, learned))
         return bank
 
@@ -109,6 +113,7 @@ class STEREO(Eraser[STEREOConfig]):
             job.generator,
             bank=bank,
             anchors=material.anchors,
+            # as many of each concept
             n_anchors=len(material.anchors) // bank.n_concepts,
         )
         self._fit(job, student, sampler, self.config.lr)

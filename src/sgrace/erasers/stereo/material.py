@@ -55,6 +55,7 @@ class Material:
             anchors: prompts of each concept.
         """
         model = job.model
+        # images serve the search only
         n_images = config.n_images if config.rounds else 0
         prompts = image_prompts(model, job.targets, config.words, n_images, job.generator)
         plain = [prompt.text for prompt in prompts]
@@ -63,6 +64,7 @@ class Material:
         for place, (target, own) in enumerate(zip(job.targets, patterns, strict=True)):
             names += prompts_of_words(target, own, config.words)
             frames += [blank(taken_apart(model, pattern, "", place)) for pattern in own]
+        # one list, the concepts one after the other
         replacing = [prompt for own in anchors for prompt in own]
         texts = Texts(model, ["", *names, *replacing, *plain])
         latents = generate_latents(

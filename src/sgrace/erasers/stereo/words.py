@@ -35,13 +35,16 @@ class WordBank:
         parts = []
         for concept in range(self.n_concepts):
             rows = slice(concept * self.n_contexts, (concept + 1) * self.n_contexts)
+            # the order that `all_words` undoes: concept, word, context
             parts += [word[rows] for word in self.words]
         return Conditioning.cat(parts)
 
     def all_words(self, picks: Int[Tensor, " n"]) -> list[Conditioning]:
         """For prompts of :meth:`everything` by index: each word of the same concept in the same context."""
+        # prompts are numbered by concept, then word, then context
         concept = picks // (len(self.words) * self.n_contexts)
         place = concept * self.n_contexts + picks % self.n_contexts
+        # the words differ, concept and context are those of the pick: (n, ...) for each word
         return [word[place] for word in self.words]
 
 
@@ -68,12 +71,16 @@ class WordsSampler(PartialSampler):
         One call of the teacher for the words, an anchor and the empty prompt.
         """
         bank = self.bank
+        # as in `all_words`
         concept = picks // (len(bank.words) * bank.n_contexts)
         place = picks % bank.n_contexts
         if self.config.anchors != "replacement":
+            # replacements stand in the contexts of the words; other anchors have no context and are picked at
+            # random
             place = torch.randint(self.n_anchors, picks.shape, generator=self.generator)
         anchor = self.anchors[concept * self.n_anchors + place]
         prompts = [self.uncond.expand(len(anchor)), anchor, *bank.all_words(picks)]
+        # (n, ...) for each prompt, from one call
         uncond, towards, *words = outputs(self.teacher, latents, timesteps, prompts)
         return robust_target(
             uncond, towards, torch.stack(words), self.config.erase_weight, self.config.retain_weight
@@ -88,4 +95,5 @@ def robust_target(
     retain_weight: float,
 ) -> Tensor:
     """``eps('') - w_e mean_i(eps(word_i) - eps('')) + w_a (eps(anchor) - eps(''))``."""
+    # (words, n, ...) -> (n, ...)
     return uncond - erase_weight * (words.mean(0) - uncond) + retain_weight * (anchor - uncond)
