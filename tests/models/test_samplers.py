@@ -14,6 +14,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
@@ -32,6 +33,7 @@ STEADY: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {}),
     "dpm++ karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "heun": (HeunDiscreteScheduler, {}),
+    "kdpm2": (KDPM2DiscreteScheduler, {}),
     "unipc": (UniPCMultistepScheduler, {}),
 }
 NOISY: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -42,11 +44,14 @@ NOISY: dict[str, tuple[Any, dict[str, Any]]] = {
     "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
 }
 ALL = {**STEADY, **NOISY}
+WARM_UP: dict[str, tuple[Any, dict[str, Any]]] = {
+    "pndm with warm-up": (PNDMScheduler, {"skip_prk_steps": False})
+}
 N_STEPS = 5
 
 
 def model_of(name: str, prediction_type: str = "epsilon") -> StableDiffusion:
-    kind, options = ALL[name]
+    kind, options = {**ALL, **WARM_UP}[name]
     return tiny_model(prediction_type, kind, **options)
 
 
@@ -104,7 +109,47 @@ def test_a_stop_for_each_sample_is_a_stop_for_all(name: str) -> None:
         assert found.timesteps[row].item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "kdpm2"])
+def test_a_stop_counts_inference_steps(name: str) -> None:
+    """It gives the latents that diffusers' own pipeline has after so many steps of its progress bar."""
+    model = model_of(name)
+    whole: list[Tensor] = []
+
+    def keep(pipeline: Any, call: int, _timestep: Tensor, now: dict[str, Tensor]) -> dict[str, Tensor]:
+        scheduler = pipeline.scheduler
+        if (call + 1) % scheduler.order == 0:
+            # schedulers with sigmas have x + sigma e, the schedule has (x + sigma e) / sqrt(1 + sigma^2)
+            sigma = scheduler.sigmas[call + 1].item() if hasattr(scheduler, "sigmas") else 0.0
+            whole.append(now["latents"] / (1 + sigma**2) ** 0.5)
+        return now
+
+    drawn(model.pipeline, model, num_inference_steps=N_STEPS, callback_on_step_end=keep)
+    noise = model.initial_noise([1, 2])
+    cond = model.encode(["a photo of church", "dog"])
+    options: dict[str, Any] = {"num_inference_steps": N_STEPS, "guidance_scale": 2.0}
+    for stop in range(1, N_STEPS):
+        found = model.denoise(noise, cond, model.uncond(), stop=stop, **options)
+        torch.testing.assert_close(found.latents, whole[stop - 1], atol=5e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*ALL, "pndm with warm-up"])
+def test_stops_cover_the_whole_schedule(name: str) -> None:
+    model = model_of(name)
+    noise = model.initial_noise([1])
+    uncond = model.uncond()
+    options: dict[str, Any] = {"num_inference_steps": N_STEPS, "guidance_scale": 1.0}
+    found = [model.denoise(noise, uncond, uncond, stop=k, **options).timestep for k in range(N_STEPS + 1)]
+    sampler = model.schedule.sampler(N_STEPS)
+    assert found[0] == sampler.timesteps[0]
+    assert found[-2] == sampler.timesteps[-1], "only one step is left before the last stop"
+    assert found[-1] == -1
+    assert found == sorted(found, reverse=True)
+    steps = -torch.tensor(found[:-1]).diff()
+    if "karras" not in name:  # its levels are not even
+        assert steps.min() > 0.6 * steps.max(), "the levels are those of the schedule, each once"
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "kdpm2"])
 def test_the_rest_of_the_way_is_the_whole_way(name: str) -> None:
     model = model_of(name)
     noise = model.initial_noise([1, 2])

@@ -145,7 +145,8 @@ class DiffusionModel(ModelParts):
         """Take the steps ``start`` to ``stop`` of ``num_inference_steps``.
 
         Args:
-            noise: unit noise; with a later ``start``, latents at that step's noise level.
+            noise: unit noise; with a later ``start``, latents at that step's noise level, scaled as
+                ``schedule.add_noise`` does.
             cond: the prompts.
             uncond: the negative prompt, or one for each sample.
             num_inference_steps: length of the whole schedule.
@@ -155,17 +156,19 @@ class DiffusionModel(ModelParts):
         """
         sampler = self.schedule.sampler(num_inference_steps)
         generators = row_generators(noise)
-        latents = noise if start else noise * sampler.initial_scale
+        first = sampler.start_of(start)
+        end = sampler.start_of(num_inference_steps if stop is None else stop)
+        latents = sampler.from_schedule(noise, first) if start else noise * sampler.initial_scale
         sampling = self._sampling(cond, uncond, guidance_scale, num_inference_steps)
-        end = len(sampler.timesteps) if stop is None or stop >= num_inference_steps else stop
-        for step, timestep in enumerate(sampler.timesteps[start:end], start):
-            output = sampling.output(sampler.model_input(latents, step), timestep, step)
-            latents = sampler.step(output, step, latents, generators)
-            if step == start:  # what overflows does so at once: do not go on for nothing
+        for call in range(first, end):
+            given = sampler.model_input(latents, call)
+            output = sampling.output(given, sampler.timesteps[call], sampler.step_of(call))
+            latents = sampler.step(output, call, latents, generators)
+            if call == first:  # what overflows does so at once: do not go on for nothing
                 check_finite(latents, "The latents", self.dtype)
         check_finite(latents, "The latents", self.dtype)
         following = float(sampler.timesteps[end]) if end < len(sampler.timesteps) else -1.0
-        return PartialSample(latents, following)
+        return PartialSample(sampler.to_schedule(latents, end), following)
 
     @torch.no_grad()
     def denoise_each(
@@ -186,12 +189,11 @@ class DiffusionModel(ModelParts):
         latents = torch.empty_like(noise)
         timesteps = torch.empty(len(stops))
         everyone = list(range(len(stops)))
-        n_steps = len(self.schedule.sampler(num_inference_steps).timesteps)
-        # some samplers take more steps
-        stops = [n_steps if stop >= num_inference_steps else stop for stop in stops]
+        whole = self.schedule.sampler(num_inference_steps)
+        ends = [whole.start_of(stop) for stop in stops]  # in calls, of which a step may take several
         groups = [everyone]
-        if self.schedule.sampler(num_inference_steps).remembers:
-            groups = [[row for row in everyone if stops[row] == stop] for stop in sorted(set(stops))]
+        if whole.remembers:
+            groups = [[row for row in everyone if ends[row] == end] for end in sorted(set(ends))]
         for group in groups:
             sampler = self.schedule.sampler(num_inference_steps)
             last = len(sampler.timesteps) - 1
@@ -199,19 +201,20 @@ class DiffusionModel(ModelParts):
             current = noise[group] * sampler.initial_scale
             rows = group
             sampling = self._sampling(cond[group], uncond, guidance_scale, num_inference_steps)
-            for step in range(max(stops[row] for row in group) + 1):
-                going = [place for place, row in enumerate(rows) if stops[row] > step]
+            for call in range(max(ends[row] for row in group) + 1):
+                going = [place for place, row in enumerate(rows) if ends[row] > call]
                 for place, row in enumerate(rows):
-                    if stops[row] <= step:
-                        latents[row] = current[place]
-                        timesteps[row] = sampler.timesteps[min(stops[row], last)]
+                    if ends[row] <= call:
+                        latents[row] = sampler.to_schedule(current[place], call)
+                        timesteps[row] = sampler.timesteps[min(call, last)]
                 if not going:
                     break
                 current = current[going]
                 rows = [rows[place] for place in going]
                 sampling.keep(going)
-                output = sampling.output(sampler.model_input(current, step), sampler.timesteps[step], step)
-                current = sampler.step(output, step, current, [generators[row] for row in rows])
+                given = sampler.model_input(current, call)
+                output = sampling.output(given, sampler.timesteps[call], sampler.step_of(call))
+                current = sampler.step(output, call, current, [generators[row] for row in rows])
         check_finite(latents, "The latents", self.dtype)
         return PartialSamples(latents, timesteps.to(self.device))
 

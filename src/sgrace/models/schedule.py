@@ -6,6 +6,7 @@ noise.
 
 from __future__ import annotations
 
+import bisect
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,14 +18,14 @@ from torch import Tensor
 
 
 class PartialSample(NamedTuple):
-    """Latents within the schedule, and the timestep at which the next step would be taken (-1 at the end)."""
+    """Latents at a noise level of the schedule, and the timestep of their next step (-1 at the end)."""
 
     latents: Float[Tensor, "batch ..."]
     timestep: float
 
 
 class PartialSamples(NamedTuple):
-    """Latents within the schedule, each with the timestep of its next step.
+    """Latents at noise levels of the schedule, each with the timestep of its next step.
 
     Finished ones have that of the last step.
     """
@@ -34,28 +35,48 @@ class PartialSamples(NamedTuple):
 
 
 class Sampler(ABC):
-    """One run through the steps of sampling; it may remember what earlier steps returned.
+    """One run through the steps of sampling; it may remember what earlier calls returned.
+
+    A step is a call of the denoiser or, in samplers of a higher order such as Heun's, several.
 
     Attributes:
-        timesteps: of the steps, in order.
+        timesteps: of the calls, in order.
+        starts: the call with which each step begins, and last the number of calls.
         initial_scale: factor of unit noise at the first step.
         remembers: whether a step depends on the outputs of earlier ones, so that all samples must take the
             same steps.
     """
 
-    timesteps: Float[Tensor, " steps"]
+    timesteps: Float[Tensor, " calls"]
+    starts: Sequence[int]
     initial_scale: float
     remembers: bool
 
+    def start_of(self, step: int) -> int:
+        """The call with which a step begins; beyond the last step, the number of calls."""
+        return self.starts[min(step, len(self.starts) - 1)]
+
+    def step_of(self, call: int) -> int:
+        """The step that a call belongs to."""
+        return bisect.bisect_right(self.starts, call) - 1
+
+    def to_schedule(self, latents: Tensor, call: int) -> Tensor:
+        """The sampler's latents before a call, as :meth:`NoiseSchedule.add_noise` scales them."""
+        return latents if call >= len(self.timesteps) else self.model_input(latents, call)
+
+    def from_schedule(self, latents: Tensor, call: int) -> Tensor:
+        """The opposite of :meth:`to_schedule`."""
+        return latents / self.to_schedule(latents.new_ones(()), call)
+
     @abstractmethod
-    def model_input(self, latents: Tensor, step: int) -> Tensor:
-        """What the denoiser is given for the latents of a step."""
+    def model_input(self, latents: Tensor, call: int) -> Tensor:
+        """What the denoiser is given for the latents of a call."""
 
     @abstractmethod
     def step(
-        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+        self, output: Tensor, call: int, latents: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
-        """The latents after a step; samplers that add noise draw it from each sample's own generator."""
+        """The latents after a call; samplers that add noise draw it from each sample's own generator."""
 
 
 class NoiseSchedule(ABC):
@@ -102,7 +123,8 @@ class NoiseSchedule(ABC):
 
     def step_timestep(self, num_inference_steps: int, step: int) -> float:
         """The timestep at which a step of sampling is taken."""
-        return float(self.sampler(num_inference_steps).timesteps[step])
+        sampler = self.sampler(num_inference_steps)
+        return float(sampler.timesteps[sampler.start_of(step)])
 
 
 class DiffusionSchedule(NoiseSchedule):

@@ -30,22 +30,33 @@ class SchedulerSampler(Sampler):
         self._scheduler = copy.deepcopy(scheduler)
         self._scheduler.set_timesteps(num_inference_steps)
         self.timesteps = self._scheduler.timesteps.float()
+        self.starts = self._starts(num_inference_steps)
         self.initial_scale = float(self._scheduler.init_noise_sigma)
         self.remembers = not isinstance(scheduler, DDIMScheduler)
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
 
-    def model_input(self, latents: Tensor, step: int) -> Tensor:
+    def _starts(self, num_inference_steps: int) -> list[int]:
+        """Calls of the denoiser before each step; more calls than steps are spent from the first step on.
+
+        PNDM's Runge-Kutta warm-up takes 4 calls a step, and Heun, KDPM2 and PNDM without it take 2.
+        """
+        n_calls = len(self.timesteps)
+        more = max(0, n_calls - num_inference_steps)
+        calls = 2 if self._scheduler.config.get("skip_prk_steps", True) else 4
+        return [min(calls * k, k + more, n_calls) for k in range(num_inference_steps)] + [n_calls]
+
+    def model_input(self, latents: Tensor, call: int) -> Tensor:
         """See :meth:`Sampler.model_input`."""
-        scaled: Tensor = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[step])
+        scaled: Tensor = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[call])
         return scaled
 
     def step(
-        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+        self, output: Tensor, call: int, latents: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
         """See :meth:`Sampler.step`."""
         noise = {"generator": list(generators)} if self._draws else {}
         stepped: Tensor = self._scheduler.step(
-            output, self._scheduler.timesteps[step], latents, **noise
+            output, self._scheduler.timesteps[call], latents, **noise
         ).prev_sample
         return stepped
 
