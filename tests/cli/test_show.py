@@ -88,6 +88,8 @@ def test_info_of_unknown_names() -> None:
     [
         ("sgrace erase chur", "church"),
         ("sgrace erase church --method es", "esd"),
+        ("sgrace erase church --preset publ", "published"),
+        ("sgrace erase church --method stereo --preset em", "emoji"),
         ("sgrace attack safe --attacks none,p4", "none,p4d_k"),
         ("sgrace attack safe --effort q", "quick"),
         ("sgrace attack safe --detector al", "always"),
@@ -99,7 +101,9 @@ def test_info_of_unknown_names() -> None:
 def test_values_are_completed(line: str, wanted: str) -> None:
     words = line.split()
     environment = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_SGRACE_COMPLETE": "bash_complete"}
-    code = "from sgrace.cli import main; main(prog_name='sgrace')"
+    code = "import contextlib, sys\nfrom sgrace.cli import main\n"
+    code += "with contextlib.suppress(SystemExit): main(prog_name='sgrace')\n"
+    code += "print({'torch', 'pydantic', 'numpy'} & set(sys.modules), file=sys.stderr)"
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -108,6 +112,12 @@ def test_values_are_completed(line: str, wanted: str) -> None:
         check=False,
     )
     assert f"plain,{wanted}" in run.stdout.splitlines(), run
+    assert run.stderr == "set()\n", "what takes long to import is not imported"
+
+
+@pytest.mark.parametrize("name", registry.names("erasers"))
+def test_presets_are_read_from_the_source(name: str) -> None:
+    assert registry.preset_names("erasers", name) == list(registry.load("erasers", name).presets)
 
 
 def test_presets_are_those_of_the_method() -> None:

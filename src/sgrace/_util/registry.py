@@ -5,11 +5,13 @@ Listing names imports nothing. Other packages add plug-ins by the entry-point gr
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -63,6 +65,32 @@ def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides th
     module, _, attribute = known[name].partition(":")
     found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else _plugin(found, family, name)
+
+
+def preset_names(family: str, name: str) -> list[str]:
+    """Names of a plug-in's presets, read from its source: importing it would take seconds.
+
+    They are the keys of the dictionary that is written as ``PRESETS`` or, within the class, as ``presets``.
+    Plug-ins of other packages have none here.
+    """
+    spec = find_spec(f"sgrace.{family}.{name}")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
+    files = [file for folder in folders for file in folder.glob("*.py")]
+    if spec and spec.origin:
+        files.append(Path(spec.origin))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    tables = [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _assigned(node) in {"PRESETS", "presets"}
+    ]
+    keys = [key for table in tables if isinstance(table, ast.Dict) for key in table.keys]
+    return list(dict.fromkeys(str(key.value) for key in keys if isinstance(key, ast.Constant)))
+
+
+def _assigned(node: ast.Assign | ast.AnnAssign) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    return target.id if isinstance(target, ast.Name) else ""
 
 
 def _plugin(module: ModuleType, family: str, name: str) -> Any:  # noqa: ANN401

@@ -102,7 +102,7 @@ class PresetName(StringParamType):
         """The method's presets."""
         del param
         method = ctx.params.get("method") or "sgrace"
-        known = registry.load("erasers", method).presets if method in registry.names("erasers") else ()
+        known = registry.preset_names("erasers", method) if method in registry.names("erasers") else ()
         return _completed(known, incomplete)
 
 
