@@ -54,6 +54,19 @@ def test_the_precision_is_part_of_the_request(home: Home, tmp_path: Path) -> Non
     assert_refused(again, "holds the results of another request")
 
 
+@pytest.mark.parametrize(
+    ("erased", "option", "component"),
+    [("safe", "--text-encoder", "text_encoder"), ("edited", "--unet", "unet")],
+)
+def test_no_network_takes_the_place_of_an_erased_one(
+    home: Home, tmp_path: Path, erased: str, option: str, component: str
+) -> None:
+    given = ("--prompts", home.prompts, "--words", home.words, "--detector", "never", "--attacks", "none")
+    network = (option, home.tiny / component, "-o", tmp_path / "out")
+    result = sgrace("evaluate", getattr(home, erased), *given, *network)
+    assert_refused(result, f"has changed the {component}")
+
+
 def test_sets_are_scored_again_by_another_detector(home: Home, tmp_path: Path) -> None:
     assert attack(home, tmp_path, "--attacks", "none,more_seeds", "--quiet").exit_code == 0
     found = json.loads(sgrace("rescore", tmp_path, "--detector", "always", "--json").stdout)["attacks"]

@@ -8,13 +8,28 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgrace._util import registry
 from sgrace._util.errors import InputError
+from sgrace.concept import Concept
 from sgrace.erasure import Erasure
+from sgrace.knowledge import Target
 from sgrace.models import DiffusionModel
 from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
 
-from .made import MAKERS, erasure, image, moved, of_adapter, of_denoiser, of_guidance, of_text, tiny_model
+from ..erasers.cases import CASES
+from .made import (
+    MAKERS,
+    WORDS,
+    erasure,
+    image,
+    moved,
+    of_adapter,
+    of_denoiser,
+    of_guidance,
+    of_text,
+    tiny_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +112,17 @@ def test_applying_leaves_the_model_alone_and_twice_is_once(model: DiffusionModel
     assert made.apply(safe) is safe
 
 
+@pytest.mark.parametrize(("name", "first"), [("receler", of_adapter), ("sld", of_guidance)])
+def test_what_could_never_be_applied_is_refused_before_training(
+    model: DiffusionModel, name: str, first: Maker
+) -> None:
+    eraser = registry.load("erasers", name).preset(None, "object", CASES[name].short)
+    church = Target(Concept(name="church"), WORDS)
+    assert eraser.erase(model, [church]).apply(model).erasures
+    with pytest.raises(InputError, match="takes only one"):
+        eraser.erase(first(model, "dog").apply(model), [church])
+
+
 def test_what_was_made_on_an_erased_model_brings_the_first_along(model: DiffusionModel) -> None:
     dog = of_text(model, "dog", seed=1)
     church = of_text(dog.apply(model), "church", seed=2)
@@ -109,7 +135,7 @@ def test_an_erasure_of_another_model_of_the_same_sizes_is_refused(model: Diffusi
     other = model.with_components({name: moved(model, name, seed=9) for name in ("unet", "text_encoder")})
     for maker in MAKERS.values():
         made = maker(model)
-        with pytest.raises(InputError, match=r"made on another model: the .*--base.*--force"):
+        with pytest.raises(InputError, match=r"made on another model: the .*--force"):
             made.apply(other)
         assert made.apply(other, force=True).erasures
 

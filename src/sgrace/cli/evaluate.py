@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._util.errors import InputWarning
+from .._util.errors import InputError, InputWarning
 from .options import FILE, TargetOptions, examples, target_options
 from .program import goes_on_in
 from .types import EFFORTS, PluginNames
@@ -96,16 +96,26 @@ def evaluate(
 
 
 def _with_networks(loaded: Loaded, text_encoder: Path | None, unet: Path | None) -> Loaded:
-    """The target with networks from folders; without --base, the target as it was is the original."""
+    """The target with networks from folders; without --base, the target as it was is the original.
+
+    Raises:
+        InputError: a folder holds no network that fits, or an erasure of the target would be lost.
+    """
     from ..models.loading import load_component  # noqa: PLC0415  (torch takes seconds to import)
 
     model = loaded.target
-    denoiser = None if unet is None else load_component(unet, model.components[model.denoiser_component])
-    component = model.text.main.component
-    text = (
-        {} if text_encoder is None else {component: load_component(text_encoder, model.components[component])}
-    )
-    replaced = model.replace(denoiser=denoiser, text=text)
+    given = {model.text.main.component: text_encoder, model.denoiser_component: unet}
+    networks = {}
+    for component, folder in given.items():
+        if folder is None:
+            continue
+        if lost := [erasure.names for erasure in model.erasures if component in erasure.components]:
+            raise InputError(
+                f"The erasure of {lost[0]} has changed the {component}, and {folder} would replace it; "
+                "name a TARGET without that erasure."
+            )
+        networks[component] = load_component(folder, model.components[component])
+    replaced = model.replace(denoiser=networks.pop(model.denoiser_component, None), text=networks)
     return loaded._replace(target=replaced, original=loaded.original or model)
 
 

@@ -20,7 +20,7 @@ from .._util.errors import InputError
 from .._util.provenance import device_memory_mb, peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
-from ..erasure import Adapter, Erasure, Recipe, base_of
+from ..erasure import Adapter, Erasure, Recipe, base_of, check_room
 from ..erasure.recipe import Cost, RecipeTarget
 from ..knowledge import Knowledge, Target
 from ..models import DiffusionModel
@@ -188,6 +188,7 @@ class Eraser(ABC, Generic[Config]):
             raise InputError("Give at least one concept to erase.")
         if reason := self.refusal(type(model)):
             raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
+        check_room(model, adapter=self.site == "adapter", guidance=self.site == "guidance")
         started = time.monotonic()
         # a count of its own: the recipe tells what this run cost, not what the model has done before
         teacher = model.metered()

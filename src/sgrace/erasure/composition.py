@@ -66,15 +66,19 @@ def check_fit(erasure: Parts, model: DiffusionModel) -> None:
                 raise _misfit(erasure, f"{name} in the {component} of this one has the shape {shapes}")
             if own[name].dtype == torch.float16 and value.abs().max() > torch.finfo(torch.float16).max:
                 raise InputError(f"{name} is too large for float16; load the model in bfloat16 or float32.")
-    if erasure.adapter is not None:
-        if erasure.adapter.component != model.denoiser_component:
-            raise _misfit(erasure, f"this one has no {erasure.adapter.component}")
-        if any(carried.adapter is not None for carried in model.erasures):
-            raise InputError(
-                "This model has an adapter already, and it takes only one; erase all concepts together, "
-                "or use a method that changes weights."
-            )
-    if erasure.guidance is not None and model.guidance is not None:
+    if erasure.adapter is not None and erasure.adapter.component != model.denoiser_component:
+        raise _misfit(erasure, f"this one has no {erasure.adapter.component}")
+    check_room(model, adapter=erasure.adapter is not None, guidance=erasure.guidance is not None)
+
+
+def check_room(model: DiffusionModel, *, adapter: bool, guidance: bool) -> None:
+    """Raise InputError if a model has an adapter, or guidance, and is to get another one."""
+    if adapter and any(carried.adapter is not None for carried in model.erasures):
+        raise InputError(
+            "This model has an adapter already, and it takes only one; erase all concepts together, "
+            "or use a method that changes weights."
+        )
+    if guidance and model.guidance is not None:
         raise InputError(
             f"This model is steered by {model.guidance.name} already, and it takes only one; erase all "
             "concepts together, or use a method that changes weights."
@@ -119,7 +123,7 @@ def _check_digest(erasure: Parts, model: DiffusionModel, component: str, own: Ma
         source = erasure.recipe.base.source
         raise InputError(
             f"This erasure was made on another model: the {component} of {model.source!r} has other weights "
-            f"than that of {source!r}. Apply it to {source!r} (--base), or force it (--force)."
+            f"than that of {source!r}. Apply it to {source!r}, or force it (--force)."
         )
 
 
@@ -179,6 +183,7 @@ def _undone(erasure: Parts, other: Parts, component: str) -> InputError:
     mine, theirs = erasure.names, other.names
     return InputError(
         f"The erasure of {theirs} has changed the {component} already, and that of {mine} would undo it; "
-        f"erase {theirs} and {mine} together, or erase {mine} from the safe model: erase(safe, ...). "
+        f"erase {theirs} and {mine} together, or erase {mine} from the safe model: erase(safe, ...), or "
+        "`sgrace erase` with --erasure. "
         "--force applies it anyway."
     )

@@ -44,6 +44,11 @@ class Parts:
         """Size of all tensors as they are in memory."""
         return sum(value.nbytes for value in self._everything().values())
 
+    @property
+    def components(self) -> frozenset[str]:
+        """Components of the model that it changes, or puts an adapter into."""
+        return frozenset(self.tensors) | ({self.adapter.component} if self.adapter else set())
+
     def same_as(self, other: Parts) -> bool:
         """Whether another erasure changes the same in the same way; where they are saved does not count."""
         if self is other:
