@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 #: Similarity of a misspelling: "churhc" and "church" have 0.83; "flag" and "flat" (0.75) are two words.
 NEAR = 0.78
+#: Shortest words of which a slip is told from another word: two letters exchanged, and other slips.
+SWAPPED, LONG = 6, 8
 MAX_NAMES = 12
 MAX_GIVEN = 60
 
@@ -23,15 +25,19 @@ class InputWarning(UserWarning):
     """
 
 
-def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
-    """An error for an unknown name; it suggests the nearest known name or lists the choices."""
-    return InputError(f"Unknown {what} {given[:MAX_GIVEN]!r}; {choices(given, known)}")
+def unknown(what: str, given: str, known: Iterable[str], *, are_words: bool = False) -> InputError:
+    """An error for an unknown name; it suggests the nearest known name or lists the choices.
+
+    Where names are words of the language, one is easily another with a letter changed (flag, flat), so only
+    an evident slip counts.
+    """
+    return InputError(f"Unknown {what} {given[:MAX_GIVEN]!r}; {choices(given, known, are_words=are_words)}")
 
 
-def choices(given: str, known: Iterable[str]) -> str:
+def choices(given: str, known: Iterable[str], *, are_words: bool = False) -> str:
     """What to choose instead: the name that was misspelt, else at most twelve of the known names."""
     options = sorted(known)
-    near = _nearest(given[:MAX_GIVEN], options)
+    near = (_slip if are_words else _nearest)(given[:MAX_GIVEN], options)
     if near is not None:
         return f"did you mean {near!r}?"
     if len(options) <= MAX_NAMES:
@@ -48,6 +54,26 @@ def _nearest(given: str, options: list[str]) -> str | None:
     begun = [fold for fold in by_fold if len(wanted) >= 3 and fold.startswith(wanted)]
     found = [*near, *swapped, *sorted(begun, key=len)]
     return by_fold[found[0]] if found else None
+
+
+def _slip(given: str, options: list[str]) -> str | None:
+    """The option of which a name is a plural or a singular, or from which it differs by one typing slip."""
+    wanted = _folded(given)
+    by_fold = {_folded(option): option for option in reversed(options)}
+    found = [fold for fold in by_fold if fold in {wanted, wanted + "s", wanted.removesuffix("s")}]
+    found += [fold for fold in by_fold if _is_slip(wanted, fold)]
+    return by_fold[found[0]] if found else None
+
+
+def _is_slip(given: str, meant: str) -> bool:
+    """Two neighbouring letters exchanged, or in a long word one letter more, less or another."""
+    long, short = sorted((given, meant), key=len, reverse=True)
+    same = [a == b for a, b in zip(long, short, strict=False)]
+    first = same.index(False) if False in same else len(short)
+    if len(long) == len(short) >= SWAPPED and long[first : first + 2] == short[first : first + 2][::-1]:
+        return long[first + 2 :] == short[first + 2 :]
+    behind = short[first:] if len(long) > len(short) else short[first + 1 :]
+    return len(long) >= LONG and len(long) - len(short) <= 1 and long[first + 1 :] == behind
 
 
 def _folded(name: str) -> str:

@@ -105,7 +105,7 @@ def resolve(name: str) -> ClassSet:
     else:
         targets = tuple(label for label, words in table.items() if name in words)
     if not targets:
-        raise unknown("concept of the built-in model", name, known_concepts())
+        raise unknown("concept of the built-in model", name, known_concepts(), are_words=True)
     family = _family_of(targets[0])
     near = vocabulary.FAMILIES[NEAR_FAMILIES.get(family, family) if name == family else family]
     neighbours = tuple(label for label in near if label not in targets)
