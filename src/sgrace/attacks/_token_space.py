@@ -38,6 +38,7 @@ class Layout:
     @classmethod
     def of(cls, model: DiffusionModel, contents: Sequence[Sequence[int]]) -> Layout:
         """Prompts by their content tokens; ``FREE`` stands for a free token."""
+        # -1 is no token: it marks free positions through padding and cutting, and becomes 0 afterwards
         tokens = model.text.main.assemble(contents)
         free = tokens.ids == FREE
         return cls(replace(tokens, ids=tokens.ids.masked_fill(free, 0)), free)
@@ -50,6 +51,7 @@ class Layout:
     @classmethod
     def alone(cls, model: DiffusionModel, n: int, k: int) -> Layout:
         """``n`` prompts of ``k`` free tokens and nothing else."""
+        # one row, n times: all are alike
         return cls.of(model, [[FREE] * k])[[0] * n]
 
     @classmethod
@@ -59,6 +61,7 @@ class Layout:
         for prompt in prompts:
             content: list[int] = []
             for place, token in enumerate(model.text.main.content_tokens(prompt)):
+                # a free token before tokens 0, every, 2 every ...
                 content += [FREE, token] if place % every == 0 else [token]
             contents.append(content)
         return cls.of(model, contents)
@@ -93,11 +96,13 @@ class Layout:
         """
         if len(model.text) > 1:
             return self
+        # up to the last end token of the batch: (n, length) -> (n, shorter)
         length = int(self.tokens.end.max()) + 1
         return Layout(replace(self.tokens, ids=self.tokens.ids[:, :length]), self.free[:, :length])
 
     def filled(self, values: Int[Tensor, "*free"]) -> Layout:
         """With these tokens at the free positions."""
+        # values fill the free positions row by row, prompt after prompt
         ids = self.tokens.ids.masked_scatter(self.free, values.to(self.tokens.ids))
         return replace(self, tokens=replace(self.tokens, ids=ids))
 
@@ -109,6 +114,7 @@ class Layout:
     def encode(self, model: DiffusionModel, values: Float[Tensor, "free width"]) -> Conditioning:
         """Conditioning with these input embeddings at the free positions (with gradient)."""
         plain = model.text.main.embed(self.tokens.ids)  # (n, length, width)
+        # (n, length) -> (n, length, width), to choose whole embeddings
         embeddings = plain.masked_scatter(self.free.unsqueeze(-1).expand_as(plain), values)
         return model.encode_tokens(self.tokens, embeddings)
 
@@ -141,10 +147,13 @@ def gradient(
     """
     losses = []
     gradients = []
+    # (free of all prompts, width) -> one (k, width) a prompt
     each = torch.split(values.detach(), layout.counts)
     for part in batches(len(layout), model.batch_size):
+        # a leaf for each batch: memory holds the graph of one batch at a time
         own = torch.cat(each[part]).requires_grad_(True)
         loss = losses_of(part, layout[part].encode(model, own))
+        # each loss is of its own prompt only, so the gradient of the sum is that of each
         (found,) = torch.autograd.grad(loss.sum(), own)
         check_finite(found, "The gradient of the attack", model.dtype)
         losses.append(loss.detach())
@@ -181,6 +190,7 @@ class Denoising:
     def with_goal_of(self, teacher: DiffusionModel, cond: Conditioning) -> Denoising:
         """With what a teacher predicts for prompts as the goal."""
         goals = [
+            # the teacher may be on another device than the target
             teacher.predict(self.noisy[part].to(teacher.device), self.timesteps[part], cond[part])
             for part in batches(len(cond), teacher.batch_size)
         ]
@@ -189,6 +199,7 @@ class Denoising:
     def errors(self, part: slice, cond: Conditioning) -> Float[Tensor, " n"]:
         """Mean squared error of the target's prediction for each candidate."""
         output = self.model.predict(self.noisy[part], self.timesteps[part], cond)
+        # (n, channels, height, width) -> (n,)
         return (output - self.goal[part]).square().flatten(1).mean(1)
 
 
@@ -208,10 +219,13 @@ def text_features(model: DiffusionModel, tokens: Tokens) -> Float[Tensor, "n fea
 
 def simplex_projection(rows: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """The nearest point of the simplex, exactly, by sorting (Held et al., 1974; Duchi et al., 2008)."""
+    # the k largest entries stay above 0; k is the last place where the entry exceeds its share of the excess
     ordered = rows.sort(-1, descending=True).values
+    # what the first j entries have beyond a total of 1
     excess = ordered.cumsum(-1) - 1
     count = torch.arange(1, rows.shape[-1] + 1, device=rows.device)
     k = (ordered * count > excess).sum(-1, keepdim=True)
+    # the same amount is taken from all; what falls below 0 is cut
     return (rows - excess.gather(-1, k - 1) / k).clamp(min=0)
 
 
@@ -219,5 +233,7 @@ def nearest_tokens(
     embeddings: Float[Tensor, "*n width"], unit_table: Float[Tensor, "vocabulary width"]
 ) -> Int[Tensor, "*n"]:
     """Index of the row with the highest cosine, of a table of unit rows."""
+    # (*n, width) -> (COMPARED_TOGETHER, width) each: products with the vocabulary are large
     rows = torch.split(embeddings.reshape(-1, embeddings.shape[-1]), COMPARED_TOGETHER)
+    # the lengths of `embeddings` do not change which row has the highest cosine
     return torch.cat([(part @ unit_table.T).argmax(-1) for part in rows]).view(embeddings.shape[:-1])

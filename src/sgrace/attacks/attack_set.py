@@ -150,6 +150,7 @@ class AttackSet:
             if not math.isfinite(attempt.score + attempt.pre_score):
                 raise InputError(f"The detector gives no number for the images of {attempt.prompt[:60]!r}.")
         with new_folder(Path(folder)) as partial:
+            # images as bytes take a quarter of the space of floats
             save_tensors_atomically(partial / TENSORS, {**self.tensors, "images": to_bytes(self.images)})
             lines = [json_text(asdict(attempt), indent=None) for attempt in self.attempts]
             write_text_atomically(partial / ATTEMPTS, "\n".join(lines) + "\n")
@@ -240,6 +241,7 @@ def _check_fit(
 
 
 def _rows(value: Tensor) -> int:
+    # a scalar has no rows
     return len(value) if value.ndim else 0
 
 

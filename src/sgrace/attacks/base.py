@@ -88,6 +88,7 @@ class Attack(ABC, Generic[Config]):
             raise InputError(f"The budget does not cover sampling the {n} prompts once; raise it.") from error
         stopped = "finished"
         try:
+            # nothing to search where every prompt succeeds as it is
             if session.open:
                 with out_of_memory():  # also where a backward pass runs out of it
                     self.search(session)

@@ -93,8 +93,10 @@ class MMA(Attack[MMAConfig]):
         """Content tokens for one prompt."""
         config = self.config
         n = config.candidates
+        # without padding: most of a row would be encoded for nothing
         layout = Layout.alone(model, 1, config.n_tokens).unpadded(model)
         k = layout.counts[0]
+        # a row for each change that is tried: (n, length)
         many = layout[[0] * n]
         everyone = torch.arange(n, device=model.device)
         session.charge(text_encoder_rows=1)
@@ -103,21 +105,25 @@ class MMA(Attack[MMAConfig]):
         def losses(_part: slice, cond: Conditioning) -> Tensor:
             return -F.cosine_similarity(model.text_features(cond), goal)
 
+        # indices into `allowed`, as everything below
         current = randint(len(allowed), (k,), session.generator, model.device)
         best = current
         best_cosine = -1.0
         for _ in range(config.iterations):
             session.charge(text_encoder_rows=1, backward=True)
             found = gradient(model, layout.filled(allowed[current]), table[current], losses)
-            promising = (
-                (-found.values @ table.T).topk(min(config.top_k, len(allowed)), dim=1).indices
-            )  # (k, top_k)
+            # first-order estimate of the gain of every token at every position: (k, width) @ (width, m)
+            gains = -found.values @ table.T
+            promising = gains.topk(min(config.top_k, len(allowed)), dim=1).indices  # (k, top_k)
+            # positions in turn: each has about as many of the n changes
             position = everyone % k
             pick = randint(promising.shape[1], (n,), session.generator, model.device)
+            # (k,) -> (n, k)
             trial = current.repeat(n, 1)
             trial[everyone, position] = promising[position, pick]
             session.charge(text_encoder_rows=n)
             cosines = F.cosine_similarity(text_features(model, many.filled(allowed[trial]).tokens), goal)
+            # the best change is taken even if it is worse than before, so that the search leaves local optima
             current = trial[cosines.argmax()]
             if cosines.max().item() > best_cosine:
                 best = current
@@ -129,5 +135,6 @@ def permitted(session: Session, model: DiffusionModel, pool: Int[Tensor, " n"]) 
     """Tokens that are no part of a word of the concept and have none in them."""
     banned = {session.scene.concept.name, *session.scene.words.related}
     texts = [model.text.main.decode([i]).strip() for i in pool.tolist()]
+    # two letters or less are part of nearly every word: they are not banned
     allowed = [not any((len(text) > 2 and text in word) or word in text for word in banned) for text in texts]
     return pool[torch.tensor(allowed, device=pool.device)]

@@ -30,5 +30,6 @@ class MoreSeeds(Attack[TriesConfig]):
     def search(self, session: Session) -> None:
         """One image of each open prompt a round."""
         for indices in session.rounds(self.config.tries):
+            # not the prompts' own seeds, which were tried already
             noise = session.target.noise(len(indices), session.generator)
             session.check(indices, session.cond[indices], noise=noise)

@@ -59,9 +59,11 @@ class P4DN(Attack[P4DConfig]):
         wanted = session.encode(original, [a.prompt for a in session.attempts])
         pool = model.text.main.ordinary_tokens()
         table = model.text.main.embed(pool)
+        # of length 1, so that a product with it ranks by cosine
         unit = F.normalize(table, dim=-1)
         layout = self.layout(session)
         starts = [randint(len(pool), (count,), session.generator, model.device) for count in layout.counts]
+        # start on real tokens; from there on they are free vectors, (k, width) a prompt
         free = [table[start] for start in starts]
         # one optimizer a prompt: a prompt that has left must not move the others
         optimizers = [
@@ -69,13 +71,16 @@ class P4DN(Attack[P4DConfig]):
         ]
         for step, indices in enumerate(session.rounds(config.iterations), 1):
             here = layout[indices]
+            # the network reads the nearest tokens; the free vectors only remember the gradients
             picks = nearest_tokens(torch.cat([free[i] for i in indices]), unit)
             timesteps = model.schedule.sample_timesteps(len(indices), session.generator)
             task = Denoising.of(session, clean[indices], timesteps)
             session.charge(denoiser_rows=len(indices))
+            # the goal is what the original predicts, not the true noise
             task = task.with_goal_of(original, wanted[indices])
             session.charge(denoiser_rows=len(indices), text_encoder_rows=len(indices), backward=True)
             found = gradient(model, here.filled(pool[picks]), table[picks], task.errors)
+            # straight through: the gradient at the token moves the vector that it was nearest to
             for i, own in zip(indices, torch.split(found.values, here.counts), strict=True):
                 free[i].grad = own
                 optimizers[i].step()

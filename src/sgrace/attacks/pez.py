@@ -54,12 +54,14 @@ class PEZ(Attack[PEZConfig]):
         unit = F.normalize(table, dim=-1)
         layout = Layout.alone(model, len(indices), config.n_tokens).unpadded(model)
         session.charge(text_encoder_rows=len(indices))
+        # one row a prompt: (n, features)
         goal = text_features(model, main.tokenize([session.attempts[i].prompt for i in indices]))
 
         def losses(part: slice, cond: Conditioning) -> Tensor:
             return -F.cosine_similarity(model.text_features(cond), goal[part])
 
         shape = (len(indices), layout.counts[0])
+        # start on real tokens: (n, k, width)
         free = table[randint(len(pool), shape, session.generator, model.device)]
         optimizer = torch.optim.AdamW([free], lr=config.lr, weight_decay=config.weight_decay)
         best = nearest_tokens(free, unit)
@@ -68,9 +70,11 @@ class PEZ(Attack[PEZConfig]):
             session.charge(text_encoder_rows=len(indices), backward=True)
             picks = nearest_tokens(free, unit)
             found = gradient(model, layout.filled(pool[picks]), table[picks.flatten()], losses)
+            # straight through: the gradient at the tokens moves the free embeddings
             free.grad = found.values.view_as(free)
             optimizer.step()
             cosine = -found.losses
+            # (n,): each prompt keeps its own best, which may be any step
             better = cosine > best_cosine
             best = torch.where(better[:, None], picks, best)
             best_cosine = torch.maximum(cosine, best_cosine)

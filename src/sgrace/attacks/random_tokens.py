@@ -36,5 +36,6 @@ class RandomTokens(Attack[RandomTokensConfig]):
         layout = Layout.prefix(model, [a.prompt for a in session.attempts], self.config.n_tokens)
         for indices in session.rounds(self.config.tries):
             here = layout[indices]
+            # a token for every free position of all open prompts
             picks = randint(len(pool), (sum(here.counts),), session.generator, model.device)
             session.check_texts(indices, here.filled(pool[picks]).contents())

@@ -64,6 +64,7 @@ def concept_direction(session: Session, model: DiffusionModel, n_pairs: int) -> 
         having.append(context.format(pick(related)))
         lacking.append(context.format(pick(unrelated)))
     session.charge(text_encoder_rows=2 * n_pairs)
+    # (pairs, length, width), the same context in each pair
     difference = session.encode(model, having).prompt_embeds - session.encode(model, lacking).prompt_embeds
     return difference.mean(0)
 
@@ -116,6 +117,7 @@ class RingABellHard(Attack[RingABellConfig]):
         indices = session.open
         session.charge(text_encoder_rows=len(indices))
         plain = session.encode(model, [session.attempts[i].prompt for i in indices])
+        # (n, length, width) + (length, width): one direction for all prompts
         moved = plain.with_embeds(plain.prompt_embeds + self.config.strength * direction)
         ends = model.text.main.tokenize([session.attempts[i].prompt for i in indices]).end
         pools = self._pools(session, model, moved, ends)
@@ -141,9 +143,11 @@ class RingABellHard(Attack[RingABellConfig]):
         if size is None:
             return [pool] * len(goals)
         session.charge(text_encoder_rows=len(pool))
+        # every token of the vocabulary alone in a prompt
         alone = Layout.alone(model, len(pool), 1).unpadded(model)
         features = text_features(model, alone.filled(pool).tokens)
         wanted = model.project(goals.at(ends))
+        # cosine of every goal with every token: (n, vocabulary)
         cosines = F.normalize(wanted, dim=-1) @ F.normalize(features, dim=-1).T
         return list(pool[cosines.topk(min(size, len(pool))).indices])
 
@@ -153,11 +157,13 @@ class RingABellHard(Attack[RingABellConfig]):
         """Content tokens for one goal; the population lives on the CPU."""
         config = self.config
         shape = (config.population, layout.counts[0])
+        # indices into the pool: (population, k)
         tokens = torch.randint(len(goal.pool), shape, generator=session.generator)
         people = People(tokens, torch.full((config.population,), torch.nan))
         best = tokens[0]
         best_fitness = float("inf")
         for _ in range(config.generations):
+            # measured only once: parents keep their fitness
             new = people.fitness.isnan()
             if new.any():
                 people.fitness[new] = self._fitness(session, model, layout, people.tokens[new], goal)
@@ -165,10 +171,12 @@ class RingABellHard(Attack[RingABellConfig]):
             if people.fitness[order[0]] < best_fitness:  # parents mutate too, so the best is kept aside
                 best = people.tokens[order[0]].clone()
                 best_fitness = people.fitness[order[0]].item()
+            # the better half has children
             order = order[: config.population // 2]
             parents = People(people.tokens[order], people.fitness[order])
             people = self._bred(parents, len(goal.pool), session.generator)
             if len(people.tokens) < config.population:
+                # an odd population lacks one: the best so far fills the place
                 fitness = torch.cat([people.fitness, torch.tensor([best_fitness])])
                 people = People(torch.cat([people.tokens, best[None]]), fitness)
         return goal.pool[best]
@@ -176,7 +184,9 @@ class RingABellHard(Attack[RingABellConfig]):
     def _bred(self, parents: People, n_choices: int, generator: torch.Generator) -> People:
         """Parents and as many children; those that are as they were keep their fitness."""
         half, k = parents.tokens.shape
+        # a partner for each parent, possibly itself
         mates = parents.tokens[torch.randint(half, (half,), generator=generator)]
+        # one-point crossover: the parent's tokens before the cut, the partner's from there on
         cut = torch.randint(1, max(2, k), (half, 1), generator=generator)
         first = torch.arange(k) < cut
         crossed = torch.rand(half, 1, generator=generator) < self.config.crossover
@@ -185,6 +195,7 @@ class RingABellHard(Attack[RingABellConfig]):
         tokens = torch.cat([parents.tokens, children])
         fitness = torch.cat([parents.fitness, parents.fitness.masked_fill(changed, torch.nan)])
         mutated = torch.nonzero(torch.rand(len(tokens), generator=generator) < self.config.mutation).flatten()
+        # one new token at one position of each
         token = torch.randint(n_choices, (len(mutated),), generator=generator)
         place = torch.randint(k, (len(mutated),), generator=generator)
         tokens[mutated, place] = token
@@ -200,5 +211,6 @@ class RingABellHard(Attack[RingABellConfig]):
         for part in batches(len(people), model.batch_size):
             tokens = goal.pool[people[part]]
             cond = model.encode_tokens(layout[[0] * len(tokens)].filled(tokens).tokens)
+            # (part, length, width) -> (part,): padding counts as well, as the denoiser reads it
             distances.append((cond.prompt_embeds - goal.prompt_embeds).square().flatten(1).sum(1))
         return torch.cat(distances).cpu()

@@ -54,4 +54,5 @@ class RingABellSoft(Attack[RingABellSoftConfig]):
         strengths = self.config.strengths
         for strength, indices in zip(strengths, session.rounds(len(strengths)), strict=False):
             cond = session.cond[indices]
+            # (n, length, width) + (length, width): one direction for all prompts
             session.check(indices, cond.with_embeds(cond.prompt_embeds + strength * direction))

@@ -97,4 +97,5 @@ class Scene:
         own = [self.prompts[i].guidance_scale for i in indices]
         if all(scale is None for scale in own):
             return self.guidance_scale
+        # (indices,): mixed prompts get a scale each
         return torch.tensor([self.guidance_scale if scale is None else scale for scale in own])

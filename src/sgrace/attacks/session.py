@@ -52,16 +52,19 @@ class Session:
         self.scene = scene
         self.budget = budget
         self.every_prompt = every_prompt
+        # a count of its own: the budget is of this run
         self.target = scene.target.metered()
         self.generator = torch.Generator().manual_seed(seed)
         self.backward = Calls()
         self.started = time.monotonic()
         self.uncond = self.encode(self.target, [""])
         self.cond = self.encode(self.target, [p.text for p in scene.prompts])
+        # from each prompt's own seed: (prompts, *latent_shape), the same for every attack
         self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
         self.attempts = [Attempt(prompt=p.text, seed=p.seed) for p in scene.prompts]
         main = self.target.text.main
         lengths = [len(main.content_tokens(p.text)) for p in scene.prompts]
+        # tokens without start and end
         longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
         self.truncated = [i for i, length in enumerate(lengths) if length > main.room]
         self.left_alone = [i for i, length in enumerate(lengths) if length > longest]
@@ -87,6 +90,7 @@ class Session:
             BudgetSpent: it would pass a limit.
         """
         spent = self.spent()
+        # a backward pass counts as one more pass
         factor = 2 if backward else 1
         if (
             spent["denoiser_rows"] + factor * denoiser_rows > self.budget.denoiser_rows
@@ -94,6 +98,7 @@ class Session:
             or spent["seconds"] > self.budget.seconds
         ):
             raise BudgetSpent
+        # the model counts its forward passes itself, when they happen
         if backward:
             self.backward.denoiser_rows += denoiser_rows
             self.backward.text_encoder_rows += text_encoder_rows
@@ -116,6 +121,7 @@ class Session:
         if self.scene.original is None:
             raise InputError(f"{attack} needs the model before erasing.")
         original = self.scene.original.metered()
+        # both models spend the same budget
         original.calls = self.target.calls
         return original
 
@@ -146,6 +152,7 @@ class Session:
             done = original.denoise(
                 noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale
             )
+            # (part, ...) each, on the original's device
             latents.append(done.latents)
         return torch.cat(latents).to(self.target.device)
 
@@ -154,6 +161,7 @@ class Session:
     @property
     def open(self) -> list[int]:
         """Prompts that are still to be attacked: nothing has succeeded yet, and the protocol attacks them."""
+        # `pre`: no attack is needed where the plain prompt succeeds
         done = {i for i, a in enumerate(self.attempts) if a.success or (a.pre and not self.every_prompt)}
         done.update(self.left_alone)
         return [i for i in range(len(self.attempts)) if i not in done]
@@ -179,6 +187,7 @@ class Session:
             sampled = self.target.sample(
                 noise[part], cond[part], self.uncond, num_inference_steps=steps, guidance_scale=scale
             )
+            # they wait on the CPU: images of all prompts may not fit beside a model
             images.append(sampled.cpu())
         return torch.cat(images)
 
@@ -209,6 +218,7 @@ class Session:
             noise: initial noise, where it is not the prompts' own.
             texts: the candidates as text, where they are text.
         """
+        # a text makes its image again by itself; embeddings must be kept
         keep = {} if texts else {"prompt_embeds": cond.prompt_embeds}
         if noise is not None:
             keep["noise"] = noise
@@ -238,6 +248,7 @@ class Session:
         for at, (index, score, hit) in enumerate(zip(indices, scores.tolist(), hits, strict=True)):
             attempt = self.attempts[index]
             attempt.checks += 1
+            # a first success is kept for good; before that the best score, at first whatever comes
             if attempt.success or (attempt.checks > 1 and score <= attempt.score and not hit):
                 continue
             attempt.success = hit
@@ -246,6 +257,7 @@ class Session:
             self.images[index] = images[at].cpu()
             for name, value in keep.items():
                 empty = torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype)
+                # (prompts, ...): rows of prompts without a kept candidate stay zero
                 self.tensors.setdefault(name, empty)[index] = value[at].detach().cpu()
         return hits
 
@@ -269,8 +281,10 @@ class Session:
         main = self.target.text.main
         texts = [main.decode(content) for content in contents]
         self.charge(text_encoder_rows=len(texts))
+        # encoded from the text, so a candidate that no user can enter does not count
         cond = self.encode(self.target, texts)
         hits = self.check(indices, cond, texts=texts)
+        # text does not always give its tokens back: what a user can enter is the text
         again = main.tokenize(texts).ids.tolist()
         for index, given, found, text in zip(indices, contents, again, texts, strict=True):
             if self.attempts[index].candidate == text:

@@ -73,17 +73,23 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
         ]
         for step, indices in enumerate(session.rounds(config.n_timesteps)):
             here = layout[indices]
+            # the middle of each of n_timesteps equal parts of the schedule
             level = model.schedule.timestep_at((step + 0.5) / config.n_timesteps)
             for _ in range(config.iterations):
                 session.charge(denoiser_rows=len(indices), text_encoder_rows=len(indices), backward=True)
+                # a hard token for every position: the network never sees a mixture
                 picks = sampled([points[i] for i in indices], session.generator)
                 task = Denoising.of(session, clean[indices], torch.full((len(indices),), level))
                 found = gradient(model, here.filled(pool[picks]), table[picks], task.errors)
                 for i, own in zip(indices, torch.split(found.values, here.counts), strict=True):
+                    # (k, width) @ (width, vocabulary): what each token would gain, straight through the
+                    # sample
                     points[i].grad = (own @ table.T).clamp(-1, 1)
                     optimizers[i].step()
+                    # freed at once: it is as large as the points, (k, vocabulary)
                     points[i].grad = None
                     points[i].copy_(simplex_projection(points[i]))
+            # read out without chance
             picks = torch.cat([points[i].argmax(-1) for i in indices])
             session.check_texts(indices, here.filled(pool[picks]).contents())
 
@@ -91,5 +97,6 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
 def sampled(points: Sequence[Tensor], generator: torch.Generator) -> Int[Tensor, " free"]:
     """An index for each row of each prompt's points, with these chances."""
     device = points[0].device
+    # (sum of k, vocabulary) for some prompts at a time
     parts = [torch.cat(tuple(points[part])) for part in batches(len(points), SAMPLED_TOGETHER)]
     return torch.cat([multinomial(part, 1, generator, device).flatten() for part in parts])

@@ -138,8 +138,7 @@ class SPEED(Eraser[SPEEDConfig]):
             erased = exact(last_word_embeds(model, names))
             replacement = exact(last_word_embeds(model, [config.replacement])).expand_as(erased)
         retained = exact(last_word_embeds(model, unrelated))
-        # start token and a few typical embeddings of the padding, as columns: (1 + N_CENTRES, width) ->
-        # (width, 1 + N_CENTRES)
+        # the start token and a few typical embeddings of the rest, as columns: (width, 1 + N_CENTRES)
         fixed = torch.cat([empty[:1], centres(empty[1:], N_CENTRES)]).T
         n = len(erased)
         return Plan(erased.T @ erased / n, (replacement - erased).T @ erased / n, retained, fixed)

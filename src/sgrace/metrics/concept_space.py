@@ -19,8 +19,11 @@ def _radii(reference: Tensor, k: int) -> Tensor:
         raise ValueError(
             f"k must be in 1 .. {len(reference) - 1} for {len(reference)} reference points, not {k}."
         )
+    # (n, d) -> (n, n)
     between = torch.cdist(reference, reference)
+    # a point is no neighbour of itself
     between.fill_diagonal_(math.inf)
+    # (n, n) -> (n,)
     return between.kthvalue(k, dim=1).values
 
 
@@ -31,6 +34,7 @@ def coverage(reference: Tensor, samples: Tensor, k: int) -> float:
     report it divided by :func:`expected_coverage`.
     """
     reference, samples = reference.double(), samples.double()
+    # (n, m) -> (n,): the nearest sample against each point's own radius
     return (torch.cdist(reference, samples).amin(1) < _radii(reference, k)).double().mean().item()
 
 
@@ -44,6 +48,7 @@ def expected_coverage(n: int, m: int, k: int) -> float:
 
 def coverage_neighbours(n: int, m: int, expected: float = 0.9) -> int:
     """The ``k`` at which :func:`expected_coverage` is about ``expected``."""
+    # each factor of the product is about n / (n + m): solve (n / (n + m))^k = 1 - expected for k
     k = math.ceil(math.log(1 - expected) / math.log(n / (n + m)))
     return min(max(k, 1), n - 1)
 
@@ -54,6 +59,7 @@ def density(reference: Tensor, samples: Tensor, k: int) -> float:
     About 1 if the distributions are equal, 0 if the samples lie off the concept.
     """
     reference, samples = reference.double(), samples.double()
+    # (n, m) against (n, 1): a column for each sample
     inside = torch.cdist(reference, samples) < _radii(reference, k)[:, None]
     return inside.double().sum().item() / (k * len(samples))
 
@@ -78,6 +84,7 @@ def mmd_squared(x: Tensor, y: Tensor, widths: tuple[float, ...]) -> float:
 
 def mmd_widths(reference: Tensor) -> tuple[float, ...]:
     """1/4, 1/2, 1 and 2 times the median distance between reference points."""
+    # pdist leaves out the zeros of a point to itself
     median = torch.pdist(reference.double()).median().item()
     return tuple(median * scale for scale in (0.25, 0.5, 1.0, 2.0))
 
@@ -91,20 +98,24 @@ def mmd_test(
     member = torch.arange(len(both)) < len(x)
     observed = _mmd_of(kernel, member)
     generator = torch.Generator().manual_seed(seed)
+    # labels are exchanged, the kernel stays: it is computed only once
     null = [
         _mmd_of(kernel, member[torch.randperm(len(both), generator=generator)]) for _ in range(permutations)
     ]
+    # the observed labels are one of the permutations, so no p-value is 0
     return observed, (1 + sum(value >= observed for value in null)) / (permutations + 1)
 
 
 def _gaussian_kernel(points: Tensor, widths: tuple[float, ...]) -> Tensor:
     squared = torch.cdist(points, points).square()
+    # (widths, n, n) -> (n, n); several widths, since one is blind to differences at another scale
     return torch.stack([torch.exp(-squared / (2 * width * width)) for width in widths]).mean(0)
 
 
 def _mmd_of(kernel: Tensor, member: Tensor) -> float:
     a, b = member.double(), (~member).double()
     n, m, diagonal = a.sum(), b.sum(), kernel.diagonal()
+    # without the diagonal: a point's likeness to itself would bias the estimate upwards
     within_a = (a @ kernel @ a - a @ diagonal) / (n * (n - 1))
     within_b = (b @ kernel @ b - b @ diagonal) / (m * (m - 1))
     return (within_a + within_b - 2 * (a @ kernel @ b) / (n * m)).item()
@@ -116,6 +127,7 @@ def spill_over(reference: Tensor, neighbours: Tensor, samples: Tensor, k: int = 
     To erase these samples would hurt the neighbours too.
     """
     points = torch.cat([reference, neighbours]).double()
+    # indices below len(reference) are the concept's own: (m, k)
     nearest = torch.cdist(samples.double(), points).topk(k, largest=False).indices
     return ((nearest >= len(reference)).double().mean(1) > 0.5).double().mean().item()
 
@@ -123,7 +135,9 @@ def spill_over(reference: Tensor, neighbours: Tensor, samples: Tensor, k: int = 
 def vendi(samples: Tensor) -> float:
     """Effective number of different samples: exponential entropy of the cosine kernel (arXiv 2210.02410)."""
     unit = F.normalize(samples.double(), dim=1)
+    # they sum to 1, as chances do; rounding may leave some just below 0
     eigenvalues = torch.linalg.eigvalsh(unit @ unit.T / len(unit)).clamp(min=0)
+    # x log x tends to 0, but 0 log 0 is NaN
     positive = eigenvalues[eigenvalues > 1e-12]
     return math.exp(-(positive * positive.log()).sum().item())
 
@@ -139,6 +153,7 @@ def cka(x: Tensor, y: Tensor) -> float:
         raise ValueError("CKA needs the same 4 or more inputs in both representations.")
     gram_x = _hollow_gram(x)
     gram_y = _hollow_gram(y)
+    # its root takes out the scales, so that equal representations give 1
     within = _unbiased_hsic(gram_x, gram_x) * _unbiased_hsic(gram_y, gram_y)
     return _unbiased_hsic(gram_x, gram_y) / math.sqrt(within)
 
@@ -151,5 +166,6 @@ def _hollow_gram(x: Tensor) -> Tensor:
 
 def _unbiased_hsic(k: Tensor, j: Tensor) -> float:
     n = len(k)
+    # the three terms of Song et al. for matrices with an empty diagonal
     total = (k * j).sum() + k.sum() * j.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) @ j.sum(0)) / (n - 2)
     return total.item() / (n * (n - 3))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: The paper's, for unit features.
 CMMD_WIDTH = 10.0
 
 
@@ -30,9 +31,12 @@ def fid(real: Tensor, generated: Tensor) -> float:
 
 def _covariance_root(x: Tensor) -> Tensor:
     """``r`` of ``min(n, d)`` rows with ``r^T r`` the covariance of ``x`` ``(n, d)``."""
+    # divided by n - 1, as an unbiased covariance is
     centred: Tensor = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    # fewer images than features: the rows themselves are the smaller root
     if len(x) <= x.shape[1]:
         return centred
+    # (n, d) -> (d, d), with the same r^T r, since q^T q = 1
     root: Tensor = torch.linalg.qr(centred, mode="r").R
     return root
 
@@ -49,6 +53,7 @@ def kid(real: Tensor, generated: Tensor) -> float:
 
     def within(a: Tensor) -> Tensor:
         gram = kernel(a, a)
+        # without the diagonal, which makes the estimate unbiased
         return (gram.sum() - gram.trace()) / (len(a) * (len(a) - 1))
 
     return (within(real) + within(generated) - 2 * kernel(real, generated).mean()).item()
@@ -64,6 +69,7 @@ def cmmd(real: Tensor, generated: Tensor) -> float:
     b = F.normalize(generated.double(), dim=1)
 
     def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
+        # (n, m) -> scalar; the diagonal is in, as published
         return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_WIDTH**2)).mean()
 
     return 1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b)).item()
@@ -80,6 +86,7 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float
     def within(points: Tensor, manifold: Tensor) -> float:
         # the nearest point of a set to itself is itself: k + 1
         radii = torch.cdist(manifold, manifold).kthvalue(k + 1, dim=1).values
+        # (points, manifold) against (manifold,): a radius for each point of the manifold
         return (torch.cdist(points, manifold) <= radii).any(1).double().mean().item()
 
     return within(generated, real), within(real, generated)
@@ -109,8 +116,10 @@ def lpips(one: Sequence[Tensor], other: Sequence[Tensor], weights: Sequence[Tens
     """
     total = torch.zeros(len(one[0]), dtype=torch.float64)
     for layer, (first, second) in enumerate(zip(one, other, strict=True)):
+        # (n, channels, *places) -> (n, channels, places), of length 1 at each place
         a = F.normalize(first.double().flatten(2), dim=1, eps=1e-10)
         b = F.normalize(second.double().flatten(2), dim=1, eps=1e-10)
         weight = torch.ones(a.shape[1]) if weights is None else weights[layer]
+        # (n, places) -> (n,): the mean over places, so that large layers do not outweigh small ones
         total += torch.einsum("ncp,c->np", (a - b).square(), weight.double()).mean(1)
     return total

@@ -38,10 +38,13 @@ class LowRank(nn.Module):
         super().__init__()
         out, *inner = layer.weight.shape
         self.convolution = (layer.stride, layer.padding) if isinstance(layer, nn.Conv2d) else None
+        # Kaiming's bound for a gain of 1: the variance of `down(x)` is that of x
         bound = math.sqrt(3 / math.prod(inner))
         device = layer.weight.device
+        # torch.rand is 0..1, the bound is for both sides
         down = (torch.rand(rank, *inner, generator=generator) * 2 - 1) * bound
         self.down = nn.Parameter(down.to(device))
+        # (out, rank), or (out, rank, 1, 1): behind a convolution, `up` mixes channels at each place
         self.up = nn.Parameter(torch.zeros(out, rank, *[1] * len(inner[1:]), device=device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,17 +53,22 @@ class LowRank(nn.Module):
         up = near(self.up, x)
         given = x.to(down.dtype)
         if self.convolution is None:
+            # (..., in) -> (..., rank) -> (..., out)
             return F.linear(F.linear(given, down), up).to(x.dtype)
         stride, padding = self.convolution
+        # (batch, in, height, width) -> (batch, rank, ...) -> (batch, out, ...), with the layer's own stride
+        # and padding
         return F.conv2d(F.conv2d(given, down, None, stride, padding), up).to(x.dtype)
 
     def change(self) -> Tensor:
         """The same as a change of the layer's weight, of its shape."""
+        # (out, rank) @ (rank, in * kernel) -> (out, in * kernel) -> the weight's shape
         return (self.up.flatten(1) @ self.down.flatten(1)).reshape(len(self.up), *self.down.shape[1:])
 
 
 def adapted(denoiser: Module, adapters: Mapping[str, LowRank]) -> Module:
     """A copy that shares all parameters and adds to the outputs of the layers that ``adapters`` names."""
+    # hooks are on the copy alone; the parameters are shared
     clone = shared_copy(denoiser, {})
     for name, adapter in adapters.items():
 
@@ -158,6 +166,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, rank: int, generator: torch.Generator) -> None:
         super().__init__()
+        # the bound that torch gives its own linear layers
         bound = 1 / math.sqrt(width)
         self.down = nn.Parameter((torch.rand(rank, width, generator=generator) * 2 - 1) * bound)
         self.down_bias = nn.Parameter((torch.rand(rank, generator=generator) * 2 - 1) * bound)
@@ -166,6 +175,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The addition, of the shape of ``x``."""
+        # (batch, places, width) -> (batch, places, rank)
         hidden = F.linear(x.to(self.down.dtype), near(self.down, x), near(self.down_bias, x))
         return F.linear(F.gelu(hidden), near(self.up, x), near(self.up_bias, x)).to(x.dtype)
 
@@ -184,6 +194,7 @@ def with_bottlenecks(sites: Sites, adapters: Mapping[str, Bottleneck]) -> nn.Mod
 
         layer = clone.get_submodule(name)
         layer.register_forward_hook(add)
+        # as a submodule it moves with the layer and is in its state
         layer.add_module("adapter", adapter)
     return not_alone(clone)
 

@@ -52,6 +52,7 @@ class _Seen(NamedTuple):
 
 def _watch(layer: AttentionLayer, seen: list[_Seen]) -> list[RemovableHandle]:
     """Hooks on one layer that note its queries and keys at each call."""
+    # query and key of the call that is under way; taken out as soon as the layer returns
     made: dict[str, Tensor] = {}
 
     def keep(part: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -86,13 +87,18 @@ def token_mask(
     Read from the layers of the second-coarsest size (16x16 in Stable Diffusion 1.x): the coarsest shows no
     place, finer ones are noisy.
     """
+    # number of places of each layer, coarsest first
     sizes = sorted({layer.shape[2] for layer in maps})
     size = sizes[min(1, len(sizes) - 1)]
+    # (batch, heads, places, tokens) -> mean over heads, then over layers: (batch, places, tokens)
     mean = torch.stack([layer.mean(1) for layer in maps if layer.shape[2] == size]).mean(0)
+    # mean over the chosen tokens: (batch, places, tokens) -> (batch, places)
     share = (mean * tokens[:, None]).sum(-1) / tokens.sum(-1, keepdim=True)
+    # each image by itself: attention to a token differs in height from image to image
     low = share.amin(1, keepdim=True)
     high = share.amax(1, keepdim=True)
     scaled = (share - low) / (high - low).clamp(min=1e-12)
+    # images are square: (batch, places) -> (batch, 1, side, side)
     side = math.isqrt(size)
     return (scaled >= threshold).view(-1, 1, side, side)
 

@@ -15,6 +15,7 @@ from .._util.device import check_finite
 from .._util.errors import InputError
 from .conditioning import Conditioning, PromptSource, Tokens
 from .guidance import Sampling, SamplingCost, Scale, is_off
+from .partial import denoise_each
 from .parts import ModelParts
 from .schedule import PartialSample, PartialSamples, row_generators
 
@@ -58,11 +59,13 @@ class DiffusionModel(ModelParts):
         Input embeddings, where they are given, stand in the place of the tokens' own. The other encoders
         read the same tokens.
         """
+        # the main encoder alone reads embeddings; the others read the tokens
         given = {} if embeddings is None else {self.text.main.name: embeddings}
         return self._metered_encode(PromptSource(self.text.follow(tokens), given))
 
     def _metered_encode(self, source: PromptSource) -> Conditioning:
         self.calls.text_encoder_calls += 1
+        # rows of one encoder: all encoders read the same prompts
         self.calls.text_encoder_rows += len(next(iter(source.tokens.values())))
         modules = [encoder.module for encoder in self.text]
         with self._at_work(*modules):
@@ -89,6 +92,7 @@ class DiffusionModel(ModelParts):
         They stay as they are where the projection is not known.
         """
         projection = self.text.main.projection
+        # (..., width) -> (..., features)
         return pooled if projection is None else pooled @ projection.T
 
     def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
@@ -97,6 +101,7 @@ class DiffusionModel(ModelParts):
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
+        # (seeds, *latent_shape), each from a generator of its own
         each = [
             torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
         ]
@@ -113,6 +118,7 @@ class DiffusionModel(ModelParts):
             cond: the prompts.
         """
         self.calls.denoiser_calls += 1
+        # counted before the call: one that runs out of memory has been tried too
         self.calls.denoiser_rows += len(latents)
         with self._at_work(self.denoiser):
             return self._call_denoiser(latents.to(self.dtype), timesteps.to(self.device), cond).float()
@@ -155,6 +161,7 @@ class DiffusionModel(ModelParts):
             stop: number of the step before which to stop; none to go to the end.
         """
         sampler = self.schedule.sampler(num_inference_steps)
+        # one a sample: noise that a sampler adds does not depend on the batch
         generators = row_generators(noise)
         first = sampler.start_of(start)
         end = sampler.start_of(num_inference_steps if stop is None else stop)
@@ -195,26 +202,11 @@ class DiffusionModel(ModelParts):
         if whole.remembers:
             groups = [[row for row in everyone if ends[row] == end] for end in sorted(set(ends))]
         for group in groups:
-            sampler = self.schedule.sampler(num_inference_steps)
-            last = len(sampler.timesteps) - 1
-            generators = dict(zip(group, row_generators(noise[group]), strict=True))
-            current = noise[group] * sampler.initial_scale
-            rows = group
+            sampler = self.schedule.sampler(num_inference_steps)  # a new one: it may remember the last group
             sampling = self._sampling(cond[group], uncond, guidance_scale, num_inference_steps)
-            for call in range(max(ends[row] for row in group) + 1):
-                going = [place for place, row in enumerate(rows) if ends[row] > call]
-                for place, row in enumerate(rows):
-                    if ends[row] <= call:
-                        latents[row] = sampler.to_schedule(current[place], call)
-                        timesteps[row] = sampler.timesteps[min(call, last)]
-                if not going:
-                    break
-                current = current[going]
-                rows = [rows[place] for place in going]
-                sampling.keep(going)
-                given = sampler.model_input(current, call)
-                output = sampling.output(given, sampler.timesteps[call], sampler.step_of(call))
-                current = sampler.step(output, call, current, [generators[row] for row in rows])
+            done = denoise_each(noise[group], sampler, sampling, [ends[row] for row in group])
+            latents[group] = done.latents
+            timesteps[group] = done.timesteps
         check_finite(latents, "The latents", self.dtype)
         return PartialSamples(latents, timesteps.to(self.device))
 
@@ -222,10 +214,12 @@ class DiffusionModel(ModelParts):
     def decode(self, latents: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1 from scaled latents, ``batch_size`` at once."""
         images = []
+        # latents may come in any number, more than are computed together
         for part in torch.split(latents, self.batch_size):
             with self._at_work(*self._decoders()):
                 decoded = self._decode(part.to(self.dtype)).float()
             check_finite(decoded, "The images", self.dtype)
+            # the decoder overshoots a little
             images.append(decoded.clamp(-1, 1))
         return torch.cat(images)
 
@@ -282,6 +276,7 @@ class DiffusionModel(ModelParts):
         images = []
         for at in tqdm(range(0, len(prompts), size), desc="images", **self.progress_bar_options):
             rows = slice(at, at + size)
+            # a scale a prompt is cut like the prompts
             scale = guidance_scale[rows] if isinstance(guidance_scale, Tensor) else guidance_scale
             cond = self.encode(prompts[rows])
             noise = self.initial_noise(seeds[rows])

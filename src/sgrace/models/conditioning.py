@@ -37,6 +37,7 @@ class Tokens:
     @classmethod
     def cat(cls, parts: Sequence[Tokens]) -> Tokens:
         """One batch of several."""
+        # (parts, batch, length) -> (all, length)
         return cls(torch.cat([part.ids for part in parts]), torch.cat([part.end for part in parts]))
 
 
@@ -91,6 +92,7 @@ class Conditioning:
             ValueError: some parts have pooled features or extras that others lack.
         """
         first = parts[0]
+        # families differ in what a denoiser reads: such prompts never fit into one call
         if any(
             (part.pooled is None) != (first.pooled is None) or part.extras.keys() != first.extras.keys()
             for part in parts
@@ -112,14 +114,17 @@ class Conditioning:
         """
         if len(self) not in (1, n):
             raise ValueError(f"{len(self)} prompts cannot stand for {n}.")
+        # by indexing, so that extras and the source come along
         return self if len(self) == n else self[[0] * n]
 
     def repeat(self, n: int) -> Self:
         """The whole batch ``n`` times, one after the other."""
+        # 0, 1, ..., 0, 1, ...: the batch as a whole, again and again
         return self[list(range(len(self))) * n]
 
     def repeat_interleave(self, n: int) -> Self:
         """Each prompt ``n`` times."""
+        # 0, 0, ..., 1, 1, ...: the copies of a prompt stand together
         return self[[row for row in range(len(self)) for _ in range(n)]]
 
     def detach(self) -> Self:
@@ -132,10 +137,12 @@ class Conditioning:
 
     def at(self, positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
         """The prompt embedding at one position of each prompt."""
+        # (batch, length, width) -> (batch, width)
         return self.prompt_embeds[torch.arange(len(self), device=positions.device), positions]
 
     def _each(self, change: object) -> Self:
         assert callable(change)
+        # every part is changed alike, so that rows never come apart
         pooled = None if self.pooled is None else change(self.pooled)
         extras = {name: change(value) for name, value in self.extras.items()}
         return replace(self, prompt_embeds=change(self.prompt_embeds), pooled=pooled, extras=extras)
@@ -144,10 +151,12 @@ class Conditioning:
 def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
     """The sources of all parts as one; none where a part has none, or where parts differ in kind."""
     sources = [part.source for part in parts if part.source is not None]
+    # a source must describe every row, or it describes none
     if len(sources) < len(parts) or any(
         source.embeddings.keys() != sources[0].embeddings.keys() for source in sources
     ):
         return None
+    # encoder by encoder: each has token rows of its own length
     tokens = {}
     for name in sources[0].tokens:
         tokens[name] = Tokens.cat([source.tokens[name] for source in sources])

@@ -51,6 +51,7 @@ class SamplingCost(NamedTuple):
 
 def is_off(guidance_scale: Scale) -> bool:
     """Whether no sample is guided; scales of their own always guide."""
+    # looking into a tensor would wait for the device
     return not isinstance(guidance_scale, Tensor) and guidance_scale == 1
 
 
@@ -76,6 +77,7 @@ class Sampling:
     num_inference_steps: int
 
     def __post_init__(self) -> None:
+        # one negative prompt serves the whole batch
         self.uncond = self.uncond.expand(len(self.cond))
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -89,6 +91,7 @@ class Sampling:
         """The guidance scale as a factor of latents of any rank."""
         if not isinstance(self.guidance_scale, Tensor):
             return self.guidance_scale
+        # (batch,) -> (batch, 1, ...), to multiply latents
         return self.guidance_scale.to(latents).view(-1, *[1] * (latents.ndim - 1))
 
     def output(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
@@ -100,8 +103,10 @@ class Sampling:
         """The denoiser's output with classifier-free guidance, both halves in one call."""
         if is_off(self.guidance_scale):
             return self.predict(latents, timestep, cond)
+        # (batch, ...) -> (2 batch, ...): negative half first
         both = torch.cat([latents, latents])
         negative, positive = self.predict(both, timestep, Conditioning.cat([self.uncond, cond])).chunk(2)
+        # a scale of 1 gives the prompt's own output, a larger one goes beyond it
         return negative + self.scale_for(latents) * (positive - negative)
 
 
@@ -139,6 +144,7 @@ class Guidance(ABC, Generic[Config]):
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """What sampling these prompts takes; as classifier-free guidance, unless a method says otherwise."""
         del model
+        # guidance reads the empty prompt beside each prompt
         return SamplingCost(len(cond) * (1 if is_off(guidance_scale) else 2), 0)
 
     @property
@@ -148,5 +154,6 @@ class Guidance(ABC, Generic[Config]):
 
     def save(self, file: Path) -> None:
         """Write everything into one file of tensors."""
+        # safetensors writes bytes in memory order
         tensors = {name: value.contiguous() for name, value in self.tensors.items()}
         save_file(tensors, file, metadata=self.settings)

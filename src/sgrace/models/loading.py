@@ -70,11 +70,13 @@ def load_model_from(
             )
         model = family.from_pipeline(load_pipeline(source, kind, variant, revision), str(source))
     for encoder in model.text:
+        # transformers loads an empty tokenizer without a word
         known = set(encoder.tokenizer.get_vocab().values())
         if known <= encoder.special_ids:  # what transformers makes of a folder without files
             raise InputError(
                 f"Cannot load {str(source)!r}: the tokenizer of its {encoder.component} is missing or empty."
             )
+    # recorded, so that a recipe names what was loaded
     model.revision = revision
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
@@ -91,11 +93,13 @@ def load_component(folder: str | Path, like: torch.nn.Module) -> torch.nn.Module
     Raises:
         InputError: the folder holds none, or one of other sizes.
     """
+    # no pickles: loading one runs code
     options = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
     try:
         found = type(like).from_pretrained(folder, **options).eval().requires_grad_(False)  # type: ignore[attr-defined]
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"Cannot load {folder} as a {type(like).__name__} ({reason(error)}).") from error
+    # shapes by name: the class alone does not say the sizes
     own = {name: value.shape for name, value in like.state_dict().items()}
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):

@@ -147,6 +147,7 @@ class ModelParts(ABC):
             InputError: the model is steered already, or its prompt embeddings have another width than the
                 guidance.
         """
+        # shallow: networks, tokenizer and schedule are the same objects
         other = copy.copy(self)
         other.calls = Calls()
         networks = dict(text or {}) | ({} if denoiser is None else {self.denoiser_component: denoiser})
@@ -181,6 +182,7 @@ class ModelParts(ABC):
         modules = {}
         for component, tensors in changed.items():
             own = self.components[component]
+            # a model may mix precisions: each tensor takes its own parameter's
             types = {name: parameter.dtype for name, parameter in own.named_parameters()}
             placed = {name: value.to(self.device, types[name]) for name, value in tensors.items()}
             modules[component] = shared_copy(own, placed)

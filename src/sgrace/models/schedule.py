@@ -93,12 +93,14 @@ class NoiseSchedule(ABC):
     ) -> Float[Tensor, " n"]:
         """Uniform timesteps between two fractions of the schedule, on the CPU."""
         first = int(low * self.n_timesteps)
+        # at least one timestep, also where the two fractions fall on the same
         return torch.randint(
             first, max(first + 1, int(high * self.n_timesteps)), (n,), generator=generator
         ).float()
 
     def timestep_at(self, fraction: float) -> float:
         """The timestep at a fraction of the schedule."""
+        # fraction 1 is the last timestep, not one past it
         return float(min(int(fraction * self.n_timesteps), self.n_timesteps - 1))
 
     @abstractmethod
@@ -145,6 +147,7 @@ class DiffusionSchedule(NoiseSchedule):
     def _signal(self, timesteps: Tensor, latents: Tensor) -> Tensor:
         """``a_t`` of each sample, shaped to multiply latents of any rank."""
         return (
+            # (batch,) -> (batch, 1, ...); a single timestep gives one row for all
             self.signal.to(timesteps.device)[timesteps.long()]
             .view(-1, *[1] * (latents.ndim - 1))
             .to(latents.device)
@@ -152,6 +155,7 @@ class DiffusionSchedule(NoiseSchedule):
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.add_noise`."""
+        # the two squares sum to 1, so that latents of unit variance keep it
         signal = self._signal(timesteps, clean)
         return signal.sqrt() * clean + (1 - signal).sqrt() * noise
 
@@ -160,6 +164,7 @@ class DiffusionSchedule(NoiseSchedule):
         if self.prediction_type == "epsilon":
             return noise
         signal = self._signal(timesteps, clean)
+        # velocity: sqrt(a) e - sqrt(1 - a) x
         return signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
     def to_noise(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
@@ -167,12 +172,14 @@ class DiffusionSchedule(NoiseSchedule):
         if self.prediction_type == "epsilon":
             return output
         signal = self._signal(timesteps, latents)
+        # e = sqrt(a) v + sqrt(1 - a) x_t, without a division
         return signal.sqrt() * output + (1 - signal).sqrt() * latents
 
     def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.to_clean`."""
         signal = self._signal(timesteps, latents)
         if self.prediction_type == "epsilon":
+            # x = (x_t - sqrt(1 - a) e) / sqrt(a): huge where hardly any signal is left
             return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
         return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left
 
@@ -183,5 +190,6 @@ def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
     Samplers that add noise draw from it, so that an image depends on its own seed and on nothing else of its
     batch.
     """
+    # bytes in memory order, the same on every device
     rows = noise.detach().cpu().contiguous()
     return [torch.Generator().manual_seed(zlib.crc32(row.numpy().tobytes())) for row in rows]

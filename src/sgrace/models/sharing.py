@@ -21,13 +21,16 @@ def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
         ValueError: a tensor has another shape.
     """
     parameters = dict(module.named_parameters())
+    # deepcopy takes what its memo holds for copied: these tensors are shared, everything else is new
     kept = [*parameters.values(), *module.buffers()]
     clone = copy.deepcopy(module, memo={id(tensor): tensor for tensor in kept})
     for name, value in changed.items():
+        # a parameter of another shape would only fail later, inside a forward pass
         if value.shape != parameters[name].shape:
             raise ValueError(
                 f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}."
             )
+        # the copy's own module gets a new parameter; the original's module is another object
         owner, _, leaf = name.rpartition(".")
         setattr(clone.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
     return clone

@@ -65,6 +65,7 @@ class Sites:
         """
         if site not in self.map.groups:
             raise unknown("site", site, self.map.groups)
+        # in the denoiser's order, whatever the rule: optimizers and seeds depend on it
         return [name for name, _ in self.denoiser.named_parameters() if self.map.groups[site](name)]
 
     def parameters(self, site: str) -> dict[str, Tensor]:
@@ -77,6 +78,7 @@ class Sites:
         return {
             name: layer
             for name, layer in self.denoiser.named_modules()
+            # a layer belongs to a site if its weight does
             if isinstance(layer, nn.Linear | nn.Conv2d) and inside(f"{name}.weight")
         }
 

@@ -69,6 +69,7 @@ class TextEncoder:
         Raises:
             InputError: the tokenizer gives a token that the network has no embedding for.
         """
+        # every row of one length, as the network was trained on: (texts, length)
         found = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
         )
@@ -80,7 +81,9 @@ class TextEncoder:
         Raises:
             InputError: the network has no embedding for a token.
         """
+        # start, content, end
         rows = [[self.tokenizer.bos_token_id, *content[: self.room], self.end_id] for content in contents]
+        # -> (batch, length)
         padded = [row + [self.tokenizer.pad_token_id] * (self.length - len(row)) for row in rows]
         return self._tokens(torch.tensor(padded))
 
@@ -91,6 +94,7 @@ class TextEncoder:
                 f"The tokenizer of {self.component} gives token {int(ids.max())}, but the network has "
                 f"embeddings for {self.table.num_embeddings} tokens only: they do not belong together."
             )
+        # argmax gives the first of equal values: padding may have the end token's id
         return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
 
     def content_tokens(self, text: str) -> list[int]:
@@ -104,6 +108,7 @@ class TextEncoder:
 
     def ordinary_tokens(self) -> Int[Tensor, " vocabulary"]:
         """Ids of all tokens that are not special and that the embedding table holds."""
+        # a tokenizer may know more tokens than the network has embeddings for, and the other way round
         size = min(len(self.tokenizer), self.table.num_embeddings)
         special = self.special_ids
         return torch.tensor([i for i in range(size) if i not in special]).to(self.device)
@@ -112,6 +117,7 @@ class TextEncoder:
         """Uniform ordinary token ids."""
         if n == 0:
             return []  # listing a large vocabulary for nothing would cost more than the sample
+        # chosen on the CPU, so that a seed gives the same tokens on every device
         ordinary = self.ordinary_tokens().cpu()
         ids: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
         return ids
@@ -125,6 +131,7 @@ class TextEncoder:
     def embed(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
         """Token embeddings, without positions, in float32."""
         place = self.table.weight.device  # the CPU while another network is at work, to save memory
+        # (..., length) -> (..., length, width)
         embeddings: Tensor = self.table(ids.to(place))
         return embeddings.to(self.device).float()
 
@@ -135,6 +142,7 @@ class TextEncoder:
         """
         if embeddings is None:
             return self.module(ids.to(self.device), **options)
+        # in the network's own precision and place
         given = embeddings.to(self.table.weight)
         # the ids still tell the network where the text ends; only the table's output is replaced
         hook = self.table.register_forward_hook(lambda _module, _inputs, _output: given)
@@ -153,6 +161,7 @@ class TextEncoder:
 
 def _is_trainable(name: str, layers: int | None) -> bool:
     if layers is None:
+        # token and position embeddings stay the original's
         return "embeddings." not in name
     found = re.search(r"\blayers\.(\d+)\.", name)
     return found is not None and int(found[1]) < layers
@@ -166,6 +175,7 @@ class TextStack:
     """
 
     def __init__(self, encoders: Sequence[TextEncoder]) -> None:
+        # a dictionary keeps the order, and the first is `main`
         self._encoders = {encoder.name: encoder for encoder in encoders}
 
     def __getitem__(self, name: str) -> TextEncoder:
@@ -190,7 +200,9 @@ class TextStack:
         """Token rows of the main encoder, and those of the other encoders for the same content."""
         rows = {self.main.name: tokens}
         for other in list(self)[1:]:
+            # content only: each encoder has start, end and padding of its own
             contents = [ids[1:end] for ids, end in zip(tokens.ids.tolist(), tokens.end.tolist(), strict=True)]
+            # the same vocabulary takes the tokens as they are; another one takes their text
             if other.tokenizer.get_vocab() == self.main.tokenizer.get_vocab():
                 rows[other.name] = other.assemble(contents)
             else:

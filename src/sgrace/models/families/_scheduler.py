@@ -32,7 +32,9 @@ class SchedulerSampler(Sampler):
         self.timesteps = self._scheduler.timesteps.float()
         self.starts = self._starts(num_inference_steps)
         self.initial_scale = float(self._scheduler.init_noise_sigma)
+        # only of DDIM it is known that a step depends on nothing but its latents
         self.remembers = not isinstance(scheduler, DDIMScheduler)
+        # schedulers that may add noise take generators
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
 
     def _starts(self, num_inference_steps: int) -> list[int]:

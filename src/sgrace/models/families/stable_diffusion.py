@@ -87,14 +87,17 @@ class StableDiffusion(DiffusionModel):
         main = self.text.main
         tokens = source.tokens[main.name]
         output = main.run(tokens.ids, source.embeddings.get(main.name))
+        # after the final norm: (batch, length, width)
         return Conditioning(output.last_hidden_state.float(), source=source)
 
     def _call_denoiser(self, latents: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        # of the shape of the latents: (batch, channels, height, width)
         output: Tensor = self.denoiser(latents, timesteps, cond.prompt_embeds.to(self.dtype)).sample
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae: Any = self.components["vae"]
+        # denoisers see latents scaled to about unit variance; the decoder wants its own
         decoded: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
         return decoded
 
