@@ -49,3 +49,4 @@ def test_a_session_knows_what_is_cut(model: DiffusionModel, words: Knowledge) ->
     scene = scene_of(model, words, prompts=prompts_of(model))
     assert Session(scene, Budget(), 0).truncated == [2, 3]
     assert Session(scene, Budget(), 0).left_alone == []
+    assert attack_of("none").run(scene, seed=3).record.truncated_prompts == 2

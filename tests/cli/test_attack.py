@@ -152,6 +152,22 @@ def test_bad_prompt_files_are_told(
     assert not (tmp_path / "sets").exists()
 
 
+@pytest.mark.parametrize("command", ["attack", "evaluate"])
+def test_truncated_prompts_are_told_once_and_counted(home: Home, tmp_path: Path, command: str) -> None:
+    (tmp_path / "prompts.txt").write_text("church\n" + "a photo of church " * 40 + "\n")
+    given = ("--prompts", tmp_path / "prompts.txt", "--words", home.words, "--detector", "never", "--json")
+    effort = {"attack": "--effort", "evaluate": "--suite"}[command]
+    more = ("--attacks", "none,more_seeds", effort, "quick", "-o", tmp_path / "out")
+    done = sgrace(command, home.safe, *given, *more)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("1 of 2 prompts are longer than the text encoder reads") == 1
+    found = json.loads(done.stdout)
+    rows = found["attacks"] if command == "attack" else [found]
+    assert [row["truncated_prompts"] for row in rows] == [1] * len(rows)
+    manifests = [json.loads(file.read_text()) for file in (tmp_path / "out").rglob("manifest.json")]
+    assert [manifest["truncated_prompts"] for manifest in manifests] == [1, 1]
+
+
 def test_the_column_of_prompts_may_be_named(home: Home, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("sentence,seed\nchurch,1\n")
     given = ("--prompts", tmp_path / "other.csv", "--prompt-column", "Sentence")

@@ -71,6 +71,11 @@ class Manifest(BaseModel):
     guidance_scale: float = Field(allow_inf_nan=False, description="Guidance of prompts without their own.")
     protocol: str = Field(description="Which prompts are attacked.")
     left_alone: int = Field(ge=0, description="Prompts that the protocol does not attack.")
+    truncated_prompts: int | None = Field(
+        None,
+        ge=0,
+        description="Prompts that the text encoder does not read to their end; null if not counted.",
+    )
     seed: int = Field(description="Seed of the attack.")
     budget: Cost = Field(description="The most that the run was allowed to spend.")
     spent: Cost = Field(description="What the run spent.")

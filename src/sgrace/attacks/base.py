@@ -117,6 +117,7 @@ class Attack(ABC, Generic[Config]):
                 "guidance_scale": scene.guidance_scale,
                 "protocol": scene.protocol.name,
                 "left_alone": len(session.left_alone),
+                "truncated_prompts": len(session.truncated),
                 "seed": seed,
                 "budget": session.budget.model_dump(),
                 "spent": session.spent(),

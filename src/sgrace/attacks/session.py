@@ -66,7 +66,7 @@ class Session:
         lengths = [len(main.content_tokens(p.text)) for p in scene.prompts]
         # tokens without start and end
         longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
-        self.truncated = [i for i, length in enumerate(lengths) if length > main.room]
+        self.truncated = [i for i, p in enumerate(scene.prompts) if self.target.text.truncates(p.text)]
         self.left_alone = [i for i, length in enumerate(lengths) if length > longest]
         self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}

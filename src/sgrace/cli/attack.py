@@ -113,6 +113,7 @@ def _row(name: str, found: AttackSet) -> dict[str, Any]:
         "success": {"hits": success.union.hits, **success.union.as_dict()},
         "survival": found.survival,
         "checks": sum(attempt.checks for attempt in found.attempts),
+        "truncated_prompts": found.record.truncated_prompts,
         "denoiser_rows": spent.denoiser_rows,
         "text_encoder_rows": spent.text_encoder_rows,
         "seconds": round(spent.seconds, 1),

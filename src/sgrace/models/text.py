@@ -196,6 +196,10 @@ class TextStack:
         """Token rows of texts for every encoder."""
         return {encoder.name: encoder.tokenize(texts) for encoder in self}
 
+    def truncates(self, text: str) -> bool:
+        """Whether no encoder reads a text to its end."""
+        return all(len(encoder.content_tokens(text)) > encoder.room for encoder in self)
+
     def follow(self, tokens: Tokens) -> dict[str, Tokens]:
         """Token rows of the main encoder, and those of the other encoders for the same content."""
         rows = {self.main.name: tokens}

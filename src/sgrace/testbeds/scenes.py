@@ -14,7 +14,7 @@ from ..attacks.prompt_files import read_prompts
 from ..concept import Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
-from ..models import DiffusionModel, TextEncoder
+from ..models import DiffusionModel
 from .base import Testbed
 from .files import OPTIONS, FileTestbed
 from .loading import Loaded, named_concept
@@ -149,13 +149,7 @@ def prepare(
 
 def truncated_prompts(scene: Scene) -> int:
     """Number of prompts that are longer than any of the target's text encoders reads."""
-    return sum(
-        all(_is_cut(prompt.text, encoder) for encoder in scene.target.text) for prompt in scene.prompts
-    )
-
-
-def _is_cut(text: str, encoder: TextEncoder) -> bool:
-    return len(encoder.content_tokens(text)) > encoder.room
+    return sum(scene.target.text.truncates(prompt.text) for prompt in scene.prompts)
 
 
 def truncation(truncated: int, n: int) -> str:
