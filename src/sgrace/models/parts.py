@@ -224,9 +224,9 @@ class ModelParts(ABC):
         Trained float32 weights meet frozen ones of another type there, and memory has an end.
         """
         with out_of_memory():
-            # not accelerate's cpu_offload_with_hook: a hook frees one given predecessor, also while a backward
-            # pass still needs it, but networks run here in any order; and a copy of a hooked network copies
-            # the weights of all its predecessors
+            # not accelerate's cpu_offload_with_hook: a hook frees one given predecessor, also while a
+            # backward pass still needs it, but networks run here in any order; and a copy of a hooked network
+            # copies the weights of all its predecessors
             if self.low_memory:
                 for module in self.components.values():
                     if any(module is working for working in modules):
