@@ -98,7 +98,6 @@ class MMA(Attack[MMAConfig]):
         k = layout.counts[0]
         # a row for each change that is tried: (n, length)
         many = layout[[0] * n]
-        everyone = torch.arange(n, device=model.device)
         session.charge(text_encoder_rows=1)
         goal = text_features(model, model.text.main.tokenize([prompt]))
 
@@ -114,13 +113,7 @@ class MMA(Attack[MMAConfig]):
             found = gradient(model, layout.filled(allowed[current]), table[current], losses)
             # first-order estimate of the gain of every token at every position: (k, width) @ (width, m)
             gains = -found.values @ table.T
-            promising = gains.topk(min(config.top_k, len(allowed)), dim=1).indices  # (k, top_k)
-            # positions in turn: each has about as many of the n changes
-            position = everyone % k
-            pick = randint(promising.shape[1], (n,), session.generator, model.device)
-            # (k,) -> (n, k)
-            trial = current.repeat(n, 1)
-            trial[everyone, position] = promising[position, pick]
+            trial = changed(current, gains, n, config.top_k, session.generator)
             session.charge(text_encoder_rows=n)
             cosines = F.cosine_similarity(text_features(model, many.filled(allowed[trial]).tokens), goal)
             # the best change is taken even if it is worse than before, so that the search leaves local optima
@@ -129,6 +122,20 @@ class MMA(Attack[MMAConfig]):
                 best = current
                 best_cosine = cosines.max().item()
         return allowed[best]
+
+
+def changed(
+    tokens: Int[Tensor, " k"], gains: Float[Tensor, "k m"], n: int, top_k: int, generator: torch.Generator
+) -> Int[Tensor, "n k"]:
+    """``n`` copies of tokens, each with one of them replaced by one of the ``top_k`` of most gain there."""
+    promising = gains.topk(min(top_k, gains.shape[1]), dim=1).indices  # (k, top_k)
+    everyone = torch.arange(n, device=tokens.device)
+    # positions in turn: each has about as many of the n changes
+    position = everyone % len(tokens)
+    pick = randint(promising.shape[1], (n,), generator, tokens.device)
+    trial = tokens.repeat(n, 1)  # (k,) -> (n, k)
+    trial[everyone, position] = promising[position, pick]
+    return trial
 
 
 def permitted(session: Session, model: DiffusionModel, pool: Int[Tensor, " n"]) -> Int[Tensor, " m"]:

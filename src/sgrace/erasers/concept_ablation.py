@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -135,43 +136,48 @@ class ConceptAblation(Eraser[ConceptAblationConfig]):
             job.model,
             ["", *(text for pair in pairs for text in (pair.replacement, pair.concept, pair.negative))],
         )
-        # no more than training can see
+        # no more images than training can see; every pair has one before any has two
         n = min(config.n_images, config.iterations * config.batch)
-        # pairs in turn: every pair has an image before any has two
         shown = [pairs[i % len(pairs)] for i in range(n)]
-        latents = generate_latents(
-            job.model,
-            texts,
-            [pair.replacement for pair in shown],
-            job.generator,
-            num_inference_steps=config.num_inference_steps,
-            guidance_scale=config.guidance_scale,
-            negatives=[pair.negative for pair in shown],
-        )
+        latents = self._latents(job, texts, shown)
         optimizer = torch.optim.AdamW(student.parameters, lr=config.lr, weight_decay=config.weight_decay)
         batches = shuffled_batches(len(latents), config.batch, job.generator)
 
         def loss_at(_step: int) -> Tensor:
             rows = next(batches)
-            # the same images serve both losses; with weight 0 none are drawn, so that none are denoised for
-            # nothing
+            # the same images serve both losses; with weight 0 none are drawn, and none denoised for nothing
             retained = next(batches) if config.retain_weight else torch.empty(0, dtype=torch.long)
+            clean = latents[torch.cat([rows, retained])]
             taught = [shown[i] for i in rows.tolist()]
             plain = [shown[i] for i in retained.tolist()]
-            clean = latents[torch.cat([rows, retained])]
-            noise, timesteps = noise_for(job.model, clean, job.generator)
-            # (taught, ...) under the concept's prompts, then (plain, ...) under their own
-            cond = texts([pair.concept for pair in taught] + [pair.replacement for pair in plain])
-            # the paper's two variants: a teacher's output, or the noise that is really there
-            labels = texts(pair.replacement for pair in taught) if config.target == "model" else None
-            losses = relabel_losses(
-                student.model, RelabelBatch(clean, noise, timesteps, cond, len(rows), labels)
-            )
+            losses = relabel_losses(student.model, self._batch(job, texts, clean, taught, plain))
             return losses.forget + config.retain_weight * losses.retain
 
         train(job, student.parameters, optimizer, config.iterations, loss_at, max_norm=config.max_norm)
         prompts = [[pair.replacement, pair.concept] for pair in pairs[:20]]
         return Change(student.changed(), trained=student.size, details={"prompts": prompts})
+
+    def _latents(self, job: Job, texts: Texts, pairs: Sequence[Pair]) -> Float[Tensor, "n ..."]:
+        """An image of the replacement for each pair."""
+        return generate_latents(
+            job.model,
+            texts,
+            [pair.replacement for pair in pairs],
+            job.generator,
+            num_inference_steps=self.config.num_inference_steps,
+            guidance_scale=self.config.guidance_scale,
+            negatives=[pair.negative for pair in pairs],
+        )
+
+    def _batch(
+        self, job: Job, texts: Texts, clean: Tensor, taught: Sequence[Pair], plain: Sequence[Pair]
+    ) -> RelabelBatch:
+        """Images with new noise: those of ``taught`` under the concept's prompts, then ``plain`` ones."""
+        noise, timesteps = noise_for(job.model, clean, job.generator)
+        cond = texts([pair.concept for pair in taught] + [pair.replacement for pair in plain])
+        # the paper's two variants: a teacher's output, or the noise that is really there
+        labels = texts(pair.replacement for pair in taught) if self.config.target == "model" else None
+        return RelabelBatch(clean, noise, timesteps, cond, len(taught), labels)
 
 
 def pairs_of(config: ConceptAblationConfig, targets: Sequence[Target], rng: random.Random) -> list[Pair]:

@@ -106,12 +106,10 @@ class Receler(Eraser[RecelerConfig]):
         """See :meth:`Eraser.change`; needs the concepts' names only."""
         config = self.config
         teacher = job.model
-        layers = teacher.sites.text_attention()
         adapters = {
-            name: Bottleneck(layer.width, config.rank, job.generator) for name, layer in layers.items()
+            name: Bottleneck(layer.width, config.rank, job.generator).to(teacher.device)
+            for name, layer in teacher.sites.text_attention().items()
         }
-        for adapter in adapters.values():
-            adapter.to(teacher.device)
         # the original's weights are shared: only the adapters take memory beside them
         student = teacher.replace(denoiser=with_bottlenecks(teacher.sites, adapters))
         student.calls = teacher.calls
@@ -140,13 +138,13 @@ class Receler(Eraser[RecelerConfig]):
             return F.mse_loss(output, samples.targets) + config.outside_weight * outside(added, mask)
 
         train(job, parameters, optimizer, config.iterations, loss_at)
-        named = [
-            (layer, part, p) for layer, adapter in adapters.items() for part, p in adapter.named_parameters()
-        ]
-        tensors = {f"{layer}/{part}": parameter.detach() for layer, part, parameter in named}
-        return Change(
-            adapter=Adapter("bottleneck", tensors), trained=sum(parameter.numel() for parameter in parameters)
-        )
+        tensors = {
+            f"{layer}/{part}": parameter.detach()
+            for layer, adapter in adapters.items()
+            for part, parameter in adapter.named_parameters()
+        }
+        trained = sum(parameter.numel() for parameter in parameters)
+        return Change(adapter=Adapter("bottleneck", tensors), trained=trained)
 
 
 class Adversary:
