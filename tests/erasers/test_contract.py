@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +20,7 @@ from sgrace.erasure import Erasure
 from sgrace.evaluation.requests import fingerprint
 from sgrace.knowledge import Target
 from sgrace.models import DiffusionModel
-from sgrace.models.families.stable_diffusion import UNET, StableDiffusion
+from sgrace.models.families.stable_diffusion import StableDiffusion
 from sgrace.models.sites import Sites
 
 from ..conftest import tiny_pipeline
@@ -286,28 +285,3 @@ class TestEveryEraser(EraserContract):
 
 def test_every_eraser_has_a_case() -> None:
     assert set(CASES) == set(registry.names("erasers"))
-
-
-# -- families
-# -------------------------------------------------------------------------------------------------
-
-
-class ApartDiffusion(StableDiffusion):
-    """A family in which not all key and value matrices read the same prompt embeddings."""
-
-    denoiser_map = replace(UNET, shared_text_inputs=False)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_closed_form_refuses_a_family_whose_matrices_read_different_texts(name: str) -> None:
-    method: type[Eraser[Any]] = registry.load("erasers", name)
-    assert method.refusal(StableDiffusion) == ""
-    if Need.SHARED_TEXT_KV not in method.needs:
-        assert method.refusal(ApartDiffusion) == ""
-        return
-    model = tiny_model(family=ApartDiffusion)
-    with pytest.raises(InputError, match="read the same prompt embeddings") as refused:
-        method.preset(None, "object", CASES[name].short).erase(model, [CHURCH])
-    assert name in str(refused.value)
-    assert method.refusal(ApartDiffusion) in str(refused.value)
-    assert model.calls.text_encoder_calls == 0
