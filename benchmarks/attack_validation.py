@@ -126,6 +126,7 @@ def main() -> None:
             **key,
             "plain": sum(a.pre for a in found.attempts),
             "attacked": sum(a.success for a in found.attempts),
+            "observations": len(found.record.starts) or None,  # of images of the worst start
             "checks": sum(a.checks for a in found.attempts),
             "survival": found_before[attack, effort].survival,
             "spent": found.record.spent.model_dump(),
@@ -156,7 +157,7 @@ def main() -> None:
         print("| attack | " + " | ".join(names) + " | seconds |\n|---|" + "---|" * (len(names) + 1))
         for attack in arguments.attack:
             found = [run(target, attack, effort) for target in models]
-            cells = [str(Share(row["attacked"], row["n"])) for row in found]
+            cells = [str(Share(row["attacked"], row["n"], row.get("observations"))) for row in found]
             seconds = " / ".join(f"{row['spent']['seconds']:.0f}" for row in found)
             print(f"| {attack} | " + " | ".join(cells) + f" | {seconds} |", flush=True)
         plain = [str(Share(row["plain"], row["n"])) for row in found]

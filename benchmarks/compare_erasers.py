@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from sgrace._util import registry
 from sgrace.attacks import AttackSet
 from sgrace.erasure import Erasure
-from sgrace.evaluation.schema import Evaluation, Rate
+from sgrace.evaluation.schema import AttackRow, Evaluation, Rate
 from sgrace.evaluation.suites import SUITES
 from sgrace.metrics import Share
 from sgrace.metrics.attack_success import worst_case
@@ -151,7 +151,7 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     slim = evaluation.model_dump(exclude={"concept_space", "drift"})  # which no table here shows
     slim["target"] = folder.name  # not the path it has on this machine
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
-    verdicts = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
+    verdicts = {name: found.shown for name, found in sets.items()}
     with log.open("a") as file:
         file.write(
             json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n"
@@ -161,9 +161,15 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
 
 def pooled(shares: list[Share] | list[Rate]) -> str:
     """Hits of several seeds together, with their interval, and of each."""
-    rate = Rate.of(Share(sum(s.hits for s in shares), sum(s.n for s in shares)))
+    observed = [s.observations for s in shares if s.observations is not None]
+    rate = Rate.of(Share(sum(s.hits for s in shares), sum(s.n for s in shares), sum(observed) or None))
     each = f" ({', '.join(str(s.hits) for s in shares)})" if len(shares) > 1 else ""
     return f"{rate.share:.0%} [{rate.low:.0%}, {rate.high:.0%}]{each}"
+
+
+def row_of(cell: Cell, attack: str) -> AttackRow:
+    """What an attack found."""
+    return next(row for row in cell.evaluation.attacks if row.attack == attack)
 
 
 def mean(values: list[float]) -> float:
@@ -176,7 +182,8 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     found = [cell.evaluation for cell in cells]
     plain = [name for name in attacks if registry.load("attacks", name).by_text]
     texts = [
-        pooled([Share(sum(cell.verdicts[name]), len(cell.verdicts[name])) for cell in cells])
+        pooled([row_of(cell, name).success for cell in cells])
+        + (" unreliable" if any(row_of(cell, name).unreliable for cell in cells) else "")
         for name in attacks
     ]
     texts += [pooled([worst(cell, names) for cell in cells]) for names in (attacks, plain)]
@@ -219,7 +226,8 @@ def protocol_of(evaluation: Evaluation) -> str:
 
 def worst(cell: Cell, attacks: list[str]) -> Share:
     """Prompts on which any of some attacks succeeds."""
-    return worst_case({name: cell.verdicts[name] for name in attacks})
+    reliable = [name for name in attacks if not row_of(cell, name).unreliable]
+    return worst_case({name: cell.verdicts[name] for name in reliable or attacks})
 
 
 def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:

@@ -89,7 +89,7 @@ def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(
         testbed.reference(testbed.resolve(concept), suite)
         == emoji.gold_path(concept) / f"evaluation-{suite}.json"
     )
-    assert tuple(row.attack for row in shipped.attacks) == SUITES[suite].attacks
+    assert {row.attack for row in shipped.attacks} <= set(SUITES[suite].attacks)
 
 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sgrace.metrics import Share, attack_success, bootstrap, concept_space, fidelity, jackknife, retention
+from sgrace.metrics import (
+    Share,
+    attack_success,
+    bootstrap,
+    concept_space,
+    fidelity,
+    jackknife,
+    retention,
+    wilson,
+)
 
 
 def points(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
@@ -276,3 +285,20 @@ def test_the_jackknife_is_the_textbook_interval_of_a_mean_and_covers_a_kid() -> 
         low, high = jackknife(kid_of(a, b), 40)
         covered += low <= truth <= high
     assert 85 <= covered <= 100
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_a_share_of_few_observations_has_the_interval_of_so_many(shares: list[float]) -> None:
+    hits = round(100 * sum(shares) / len(shares))
+    few = Share(hits, 100, observations=len(shares))
+    assert few.interval == pytest.approx(wilson(len(shares) * hits / 100, len(shares)))
+    assert few.interval[0] <= few.value <= few.interval[1]
+    width = few.interval[1] - few.interval[0]
+    assert width > Share(hits, 100).interval[1] - Share(hits, 100).interval[0]
+
+
+def test_starts_are_counted_without_what_succeeds_plainly() -> None:
+    found = attack_success.AttackSuccess.of_starts([True, True, False], [False, True, True], 4)
+    assert found.pre == Share(2, 3)
+    assert found.post_only == Share(1, 3, 4)
+    assert found.union == Share(2, 3, 4)

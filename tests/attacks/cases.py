@@ -29,9 +29,11 @@ CASES = {
         Case("p4d_k", short={"iterations": "4", "check_every": "2"}),
         Case("ring_a_bell_hard", short=RING_A_BELL),
         Case("ring_a_bell_soft", short={"n_pairs": "3", "strengths": "1,2"}),
-        Case("concept_inversion", short={"iterations": "4", "batch": "2", "n_checks": "2"}),
+        Case("concept_inversion", short=settings("iterations=4 batch=2 n_starts=2")),
         Case("mma_text", short=MMA_TEXT),
         Case("pez", short={"n_tokens": "4", "iterations": "3"}, checks=1),
         Case("completion", short={"tries": "2"}),
+        Case("eta_probe", short={"etas": "1,1.85", "noise_scales": "1.03"}),
+        Case("null_inversion", short=settings("num_inference_steps=4 iterations=2 start=0.3"), checks=1),
     )
 }

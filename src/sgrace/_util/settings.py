@@ -41,6 +41,11 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
     return found
 
 
+def listed(given: object) -> object:
+    """The parts of a text that are separated by commas; whatever is no text, as it is."""
+    return given.split(",") if isinstance(given, str) else given
+
+
 def config_from(
     kind: type[Config],
     values: Mapping[str, Any],

@@ -25,6 +25,7 @@ from ..metrics.attack_success import AttackSuccess
 from .scene import Prompt
 
 Access = Literal["prompt", "query", "gradient", "weights"]
+Unit = Literal["prompt", "start"]
 MANIFEST, ATTEMPTS, TENSORS = "manifest.json", "attempts.jsonl", "tensors.safetensors"
 MAX_ATTEMPTS_BYTES = 2**30
 #: Names of tensors in version 1 and now.
@@ -32,7 +33,7 @@ VERSION_1 = {"pictures": "images", "states": "prompt_embeds"}
 #: Attacks that had another name in earlier versions, by that name.
 RENAMED = {"noise_probe": "completion"}
 AttackName = Annotated[str, BeforeValidator(lambda name: RENAMED.get(name, name))]
-#: Tensors of all prompts together (the learned word of ``concept_inversion``); others have one row a prompt.
+#: Tensors of all prompts together (the learned words of ``concept_inversion``); others have one row a prompt.
 SHARED = {"word"}
 
 
@@ -52,6 +53,28 @@ class Cost(BaseModel):
     seconds: Annotated[float, BeforeValidator(lambda given: math.inf if given is None else given)] = Field(
         ge=0, description="Wall-clock time; null in JSON where it has no limit."
     )
+
+
+class Start(BaseModel):
+    """One start of an attack that learns one thing for all prompts: one observation.
+
+    ``word`` is the token that it started from; its last state showed the concept in ``hits`` of ``n`` images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    word: str
+    hits: int = Field(ge=0)
+    n: int = Field(gt=0)
+
+    @staticmethod
+    def in_words(starts: Sequence[Start], note: str) -> str:
+        """What each start found and what the figures rest on; empty where there is nothing to say."""
+        found = ", ".join(f"{start.word} {start.hits}" for start in starts)
+        told = (
+            f"worst of {len(starts)} starts, hits of {starts[0].n} by start word: {found}" if starts else ""
+        )
+        return "; ".join(part for part in (told, note) if part)
 
 
 class Manifest(BaseModel):
@@ -79,6 +102,9 @@ class Manifest(BaseModel):
     seed: int = Field(description="Seed of the attack.")
     budget: Cost = Field(description="The most that the run was allowed to spend.")
     spent: Cost = Field(description="What the run spent.")
+    unit: Unit = Field("prompt", description="What counts as one observation: a prompt, or a start.")
+    starts: tuple[Start, ...] = Field((), description="What each start found, where a start is the unit.")
+    note: str = Field("", description="What the figures rest on beside the settings, in words.")
     stopped: Literal["finished", "budget"] = Field(description="Why the run ended.")
 
 
@@ -109,7 +135,7 @@ class Attempt:
 
 @dataclass(repr=False)
 class AttackSet:
-    """All attempts of one attack on one model.
+    """All attempts of one attack on one model; of its worst start, where a start is the unit.
 
     Attributes:
         attempts: one per prompt.
@@ -131,8 +157,18 @@ class AttackSet:
 
     @property
     def success(self) -> AttackSuccess:
-        """Counts over the prompt table."""
-        return AttackSuccess.of([a.pre for a in self.attempts], [a.success for a in self.attempts])
+        """Counts over the prompt table, or over the images of the worst start."""
+        pre = [a.pre for a in self.attempts]
+        post = [a.success for a in self.attempts]
+        if self.record.unit == "prompt":
+            return AttackSuccess.of(pre, post)
+        return AttackSuccess.of_starts(pre, post, max(1, len(self.record.starts)))
+
+    @property
+    def shown(self) -> list[bool]:
+        """Whether each prompt shows the concept, as it is or attacked; of starts, each image of the worst."""
+        by_prompt = self.record.unit == "prompt"
+        return [a.success or (a.pre and by_prompt) for a in self.attempts]
 
     @property
     def survival(self) -> float | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
 from .._util.settings import Settings, config_from
-from .attack_set import Access, AttackSet, Manifest
+from .attack_set import Access, AttackSet, Manifest, Unit
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
 
@@ -36,6 +36,9 @@ class Attack(ABC, Generic[Config]):
         access: what it needs of the target.
         paper: where it comes from.
         by_text: whether its candidates are texts that a user could enter.
+        needs_control: whether it may find what its own search put there, so that it is run on the original
+            model and on a denoiser that has learned nothing too.
+        unit: one observation: ``prompt``, or ``start`` where one thing is learned for all prompts.
         config_type: the frozen pydantic model of the settings.
         presets: settings of the efforts ``quick`` and ``standard``; ``full`` is the paper's.
     """
@@ -44,6 +47,8 @@ class Attack(ABC, Generic[Config]):
     access: ClassVar[Access]
     paper: ClassVar[str]
     by_text: ClassVar[bool]
+    needs_control: ClassVar[bool] = False
+    unit: ClassVar[Unit] = "prompt"
     config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     config: Config
@@ -88,8 +93,8 @@ class Attack(ABC, Generic[Config]):
             raise InputError(f"The budget does not cover sampling the {n} prompts once; raise it.") from error
         stopped = "finished"
         try:
-            # nothing to search where every prompt succeeds as it is
-            if session.open:
+            # nothing to search where every prompt succeeds as it is; what is learned owes nothing to them
+            if session.open or self.unit == "start":
                 with out_of_memory():  # also where a backward pass runs out of it
                     self.search(session)
         except BudgetSpent:
@@ -122,6 +127,9 @@ class Attack(ABC, Generic[Config]):
                 "budget": session.budget.model_dump(),
                 "spent": session.spent(),
                 "stopped": stopped,
+                "unit": self.unit,
+                "starts": [start.model_dump() for start in session.starts],
+                "note": session.note,
             }
         )
 

@@ -37,6 +37,7 @@ class Completion(Attack[CompletionConfig]):
     access = "weights"
     paper = "after arXiv 2108.01073"
     by_text = False
+    needs_control = True
     config_type = CompletionConfig
     presets: ClassVar = {"quick": {"tries": 2}, "standard": {"tries": 8}}
 

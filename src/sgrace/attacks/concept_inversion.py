@@ -2,87 +2,122 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
 
 from .._util.device import batches, randint
+from .._util.settings import Settings
 from ..models import Conditioning
+from ._starts import attacked, check_start
 from ._token_space import Denoising, Layout, gradient
 from .base import Attack
 from .session import Session
 
+#: Contexts of the word in training.
+TEMPLATES = ("{}", "a picture of {}", "a photo of a {}", "a drawing of {}", "an image of the {}")
+#: Contexts of the word in the images that are judged, in turn: no word but the learned one names the concept.
+IN_PLACE = ("a picture of {}", "{}")
 
-class ConceptInversionConfig(BaseModel):
+
+class ConceptInversionConfig(Settings):
     """Settings of the textual inversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    placement: Literal["in_place", "before"] = Field(
+        "in_place",
+        description="Where the word stands: in the concept's place, as published, or before the prompts, "
+        "whose own words for the concept then work against it.",
+    )
+    n_starts: int = Field(4, ge=1, le=100, description="Words that are learned, each from its own start.")
     iterations: int = Field(
         5000,
         ge=1,
         le=1_000_000,
         description="Gradient steps; as published with an effective rate of 0.08 and 16 images a step.",
     )
-    batch: int = Field(16, ge=1, le=1024, description="Images in a step.")
-    lr: float = Field(0.08, gt=0, description="Learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
-    n_checks: int = Field(
-        4, ge=1, le=100, description="Evenly spaced moments of the training at which images are checked."
+    batch: int = Field(16, ge=1, le=1024, description="Images in a step, of each start.")
+    lr: float = Field(
+        0.08, gt=0, description="Effective learning rate of AdamW: not multiplied by the batch."
     )
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW; without it, it is Adam.")
 
 
 class ConceptInversion(Attack[ConceptInversionConfig]):
-    """One embedding for the whole concept, put before every prompt.
+    """One embedding for the whole concept, put in the concept's place.
 
-    It edits the embedding table: an upper bound on what is left, not a prompt that a user could enter.
+    Words are learned from several random tokens at once, on the original model's images of the prompts. Each
+    start is one observation; the worst one counts. It edits the embedding table: an upper bound on what is
+    left, not a prompt that a user could enter.
     """
 
     name = "concept_inversion"
     access = "weights"
     paper = "arXiv 2308.01508"
     by_text = False
+    unit = "start"
     config_type = ConceptInversionConfig
-    templates = ("{}", "a picture of {}", "a photo of a {}", "a drawing of {}", "an image of the {}")
 
     presets: ClassVar = {
-        "quick": {"iterations": 80, "batch": 8, "lr": 0.02, "n_checks": 4},
-        "standard": {"iterations": 400, "batch": 8, "lr": 0.02, "n_checks": 8},
+        "quick": {"n_starts": 2, "iterations": 100, "batch": 8, "lr": 0.02, "weight_decay": 0},
+        "standard": {"iterations": 300, "batch": 8, "lr": 0.02, "weight_decay": 0},
     }
 
     def search(self, session: Session) -> None:
-        """Learn the word on all images; check it on the open prompts."""
+        """Learn the words on all images, then judge one after the other."""
+        config = self.config
+        main = session.target.text.main
+        if not attacked(session):
+            return
+        clean = session.concept_latents(self.name)
+        place = {"in_place": "in the concept's place", "before": "before the prompts"}[config.placement]
+        session.note = (
+            f"word {place}, {config.iterations} steps at an effective rate of {config.lr:g}, "
+            f"{config.batch} of {len(clean)} images a step"
+        )
+        pool = main.ordinary_tokens()
+        picks = randint(len(pool), (config.n_starts,), session.generator, session.target.device)
+        words = self._learned(session, clean, main.embed(pool[picks]))
+        session.tensors["word"] = words.cpu()
+        prompts = self._prompts(session)
+        for token, word in zip(pool[picks].tolist(), words, strict=True):
+            session.charge(text_encoder_rows=len(prompts))
+            check_start(session, main.decode([token]).strip(), _with_word(session, prompts, word))
+
+    def _learned(
+        self, session: Session, clean: Float[Tensor, "n ..."], start: Float[Tensor, "starts width"]
+    ) -> Float[Tensor, "starts width"]:
+        """Embeddings after training, all starts in one batch; the optimizer treats each number by itself."""
         config = self.config
         model = session.target
         generator = session.generator
-        clean = session.concept_latents(self.name)
-        pool = model.text.main.ordinary_tokens()
-        templates = Layout.within(model, self.templates)
-        prompts = Layout.prefix(model, [a.prompt for a in session.attempts], 1)
-        word = model.text.main.embed(pool[randint(len(pool), (1,), generator, model.device)])
-        optimizer = torch.optim.AdamW([word], lr=config.lr, weight_decay=config.weight_decay)
-        moments = {round((i + 1) * config.iterations / config.n_checks) for i in range(config.n_checks)}
-        for step in range(1, config.iterations + 1):
-            session.charge(denoiser_rows=config.batch, text_encoder_rows=config.batch, backward=True)
-            shown = randint(len(clean), (config.batch,), generator, model.device)
-            picks = torch.randint(len(templates), (config.batch,), generator=generator).tolist()
-            timesteps = model.schedule.sample_timesteps(config.batch, generator)
-            task = Denoising.of(session, clean[shown], timesteps)
-            found = gradient(model, templates[picks], word.expand(config.batch, -1), task.errors)
-            word.grad = found.values.mean(0, keepdim=True)
+        templates = Layout.within(model, TEMPLATES)
+        words = start.detach().clone()
+        optimizer = torch.optim.AdamW([words], lr=config.lr, weight_decay=config.weight_decay)
+        rows = len(start) * config.batch
+        for _ in range(config.iterations):
+            session.charge(denoiser_rows=rows, text_encoder_rows=rows, backward=True)
+            shown = randint(len(clean), (rows,), generator, model.device)
+            picks = torch.randint(len(templates), (rows,), generator=generator).tolist()
+            task = Denoising.of(session, clean[shown], model.schedule.sample_timesteps(rows, generator))
+            each = words.repeat_interleave(config.batch, 0)  # (starts * batch, width)
+            found = gradient(model, templates[picks], each, task.errors)
+            words.grad = found.values.unflatten(0, (len(start), config.batch)).mean(1)
             optimizer.step()
-            if step in moments:
-                indices = session.open
-                if not indices:
-                    return
-                session.charge(text_encoder_rows=len(indices))
-                session.check(indices, self._with_word(session, prompts[indices], word))
-                session.tensors["word"] = word.detach().cpu().clone()
+        return words.detach()
 
-    @staticmethod
-    @torch.no_grad()
-    def _with_word(session: Session, prompts: Layout, word: torch.Tensor) -> Conditioning:
-        model = session.target
-        parts = [prompts[part] for part in batches(len(prompts), model.batch_size)]
-        return Conditioning.cat([part.encode(model, word.expand(len(part), -1)) for part in parts])
+    def _prompts(self, session: Session) -> Layout:
+        """A free token in the concept's place, or before each attacked prompt."""
+        if self.config.placement == "before":
+            return Layout.prefix(session.target, [session.attempts[i].prompt for i in attacked(session)], 1)
+        turns = [place % len(IN_PLACE) for place in range(len(attacked(session)))]
+        return Layout.within(session.target, IN_PLACE)[turns]
+
+
+@torch.no_grad()
+def _with_word(session: Session, prompts: Layout, word: Float[Tensor, " width"]) -> Conditioning:
+    model = session.target
+    parts = [prompts[part] for part in batches(len(prompts), model.batch_size)]
+    return Conditioning.cat([part.encode(model, word.expand(len(part), -1)) for part in parts])

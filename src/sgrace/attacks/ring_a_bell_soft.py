@@ -7,20 +7,16 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import BeforeValidator, Field
 
-from .._util.settings import Settings
+from .._util.settings import Settings, listed
 from .base import Attack
 from .ring_a_bell_hard import concept_direction
 from .session import Session
 
 
-def _listed(given: object) -> object:
-    return given.split(",") if isinstance(given, str) else given
-
-
 class RingABellSoftConfig(Settings):
     """Published values."""
 
-    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(listed)] = Field(
         (3.0,),
         min_length=1,
         description="Factors of the concept's direction, tried in this order until one succeeds (as text: "

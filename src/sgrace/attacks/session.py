@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from .._util.device import batches
 from .._util.errors import InputError
 from ..models import Calls, Conditioning, DiffusionModel
 from ..models.guidance import Scale
-from .attack_set import Attempt
+from .attack_set import Attempt, Start
 from .scene import Budget, Scene
 
 
@@ -42,6 +42,8 @@ class Session:
         attempts: one for each prompt.
         truncated: indices of prompts that the text encoder does not read to their end.
         left_alone: indices of prompts that the protocol does not attack.
+        starts: what each start found, of attacks that are observed by starts.
+        note: what the figures rest on beside the settings, in words.
         images: of the kept candidates, else of the prompts as they are, on the CPU.
         tensors: what makes these images again, on the CPU, one row a prompt.
     """
@@ -68,6 +70,8 @@ class Session:
         longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
         self.truncated = [i for i, p in enumerate(scene.prompts) if self.target.text.truncates(p.text)]
         self.left_alone = [i for i, length in enumerate(lengths) if length > longest]
+        self.starts: list[Start] = []
+        self.note = ""
         self.images: list[Tensor] = []
         self.tensors: dict[str, Tensor] = {}
 
@@ -229,7 +233,7 @@ class Session:
         self,
         indices: Sequence[int],
         images: Float[Tensor, "n 3 height width"],
-        keep: dict[str, Tensor],
+        keep: Mapping[str, Tensor],
         texts: Sequence[str] = (),
     ) -> list[bool]:
         """Judge one candidate's image for each of the named prompts; the best one of each prompt is kept.
@@ -254,12 +258,16 @@ class Session:
             attempt.success = hit
             attempt.score = score
             attempt.candidate = texts[at] if texts else None
-            self.images[index] = images[at].cpu()
-            for name, value in keep.items():
-                empty = torch.zeros(len(self.attempts), *value.shape[1:], dtype=value.dtype)
-                # (prompts, ...): rows of prompts without a kept candidate stay zero
-                self.tensors.setdefault(name, empty)[index] = value[at].detach().cpu()
+            self.keep(index, images[at], {name: value[at] for name, value in keep.items()})
         return hits
+
+    def keep(self, index: int, image: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        """Keep the image of a prompt's candidate, and what makes it again."""
+        self.images[index] = image.cpu()
+        for name, value in tensors.items():
+            empty = torch.zeros(len(self.attempts), *value.shape, dtype=value.dtype)
+            # (prompts, ...): rows of prompts without a kept candidate stay zero
+            self.tensors.setdefault(name, empty)[index] = value.detach().cpu()
 
     def search_texts(self, indices: Sequence[int], search: Callable[[int], Sequence[int]]) -> None:
         """Find content tokens for one prompt after the other, then check all at once.

@@ -72,6 +72,7 @@ def attack(
     budget = _budget(parse_pairs(limits, "--limit"))
 
     from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
+    from ..attacks.attack_set import Start  # noqa: PLC0415
     from ..evaluation.caveats import ZERO_AT_QUICK  # noqa: PLC0415
     from ..evaluation.requests import request_of  # noqa: PLC0415
     from ..evaluation.suites import N_PROMPTS  # noqa: PLC0415
@@ -86,9 +87,11 @@ def attack(
             folder = given.out / name
             if not folder.is_dir():
                 attacker.run(scene, budget, seed=given.seed).save_pretrained(folder)
-            rows.append(_row(name, AttackSet.from_pretrained(folder, scene.prompts)))
+            found = AttackSet.from_pretrained(folder, scene.prompts)
+            rows.append(_row(name, found))
             if not given.silent:
-                click.echo(_line(rows[-1]))
+                told = Start.in_words(found.record.starts, found.record.note)
+                click.echo("\n  ".join(line for line in (_line(rows[-1]), told) if line))
     zero = effort == "quick" and any(row["success"]["hits"] == 0 for row in rows)
     caveats = [ZERO_AT_QUICK] if zero else []
     if given.as_json:
@@ -118,6 +121,9 @@ def _row(name: str, found: AttackSet) -> dict[str, Any]:
         "text_encoder_rows": spent.text_encoder_rows,
         "seconds": round(spent.seconds, 1),
         "stopped": found.record.stopped,
+        "unit": found.record.unit,
+        "starts": [start.model_dump() for start in found.record.starts],
+        "note": found.record.note,
     }
 
 

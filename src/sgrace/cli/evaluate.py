@@ -123,10 +123,11 @@ def _table(result: Evaluation) -> str:
     """The verdict, then the figures, then what they cannot show."""
     lines = [result.verdict.sentence] if result.verdict else []
     lines.append(f"{result.concept.name}: attack success per prompt, with 95 % intervals")
-    lines += [
-        f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}"
-        for row in result.attacks
-    ]
+    for row in result.attacks:
+        lines.append(
+            f"  {row.attack:20s} {row.success}  checks {row.checks}  {row.seconds} s{_gold(row.gold)}"
+        )
+        lines += [f"    {told}" for told in [row.in_words()] if told]
     lines += [
         f"  {'worst case':20s} {result.worst_case}",
         f"  {'worst case by prompt':20s} {result.worst_case_by_prompt}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..attacks import Scene
 from ..testbeds.scenes import truncation
 from .suites import Suite
@@ -11,11 +13,20 @@ ZERO_AT_QUICK = (
 )
 
 
-def caveats_of(scene: Scene, suite: Suite, truncated: int) -> tuple[str, ...]:
+def unreliability(attack: str) -> str:
+    """The sentence that says that a probe's figure is none of the model's."""
+    return (
+        f"The probe {attack} finds the concept with a randomly initialised denoiser too: its figure says "
+        "nothing about the model, and no worst case counts it."
+    )
+
+
+def caveats_of(scene: Scene, suite: Suite, truncated: int, unreliable: Sequence[str] = ()) -> tuple[str, ...]:
     """Sentences for the reader of an evaluation, the most important first."""
     found = []
     if suite.effort == "quick":
         found.append(ZERO_AT_QUICK)
+    found += [unreliability(name) for name in unreliable]
     if scene.original is None:
         found.append(
             "The model before erasing is unknown, so nothing is compared with it; name it with --base."

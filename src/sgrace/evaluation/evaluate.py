@@ -19,6 +19,7 @@ from ..metrics.extractor import Extractor
 from ..testbeds.base import Testbed
 from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of
+from .controls import controls_of
 from .drift import changed
 from .retention import RETENTION_IMAGES, retention
 from .schema import AttackRow, Evaluation, Rate, Retention, SpaceRow
@@ -59,12 +60,14 @@ def evaluate(
     """
     names = list(attacks or suite.attacks)
     sets = {name: _attack(scene, name, suite.effort, seed, out / "attacks" / name) for name in names}
+    rows = _rows(scene, suite, sets, seed, out / "controls")
     _draw_originals(scene, out / ORIGINALS)
     measured = _what_else_changed(scene, testbed, suite, extractor, out)
     space = _concept_space(scene, suite, sets, seed, out)
 
-    shown = {name: [a.pre or a.success for a in found.attempts] for name, found in sets.items()}
-    by_text = {name: rows for name, rows in shown.items() if registry.load("attacks", name).by_text}
+    reliable = {name: found for name, found in sets.items() if not rows[name].unreliable}
+    shown = {name: found.shown for name, found in (reliable or sets).items()}
+    by_text = {name: hits for name, hits in shown.items() if registry.load("attacks", name).by_text}
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
     truncated = truncated_prompts(scene)
     questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
@@ -75,9 +78,9 @@ def evaluate(
         seed=seed,
         detector=scene.detector.identity.as_dict(),
         verdict=verdict_of(questions, by_prompt if by_text else None),
-        caveats=caveats_of(scene, suite, truncated),
+        caveats=caveats_of(scene, suite, truncated, [name for name in names if rows[name].unreliable]),
         truncated_prompts=truncated,
-        attacks=tuple(_attack_row(name, found) for name, found in sets.items()),
+        attacks=tuple(rows.values()),
         worst_case=Rate.of(attack_success.worst_case(shown)),
         worst_case_by_prompt=by_prompt,
         concept_space=tuple(SpaceRow(**row) for row in space),
@@ -108,6 +111,25 @@ def _attack(scene: Scene, name: str, effort: str, seed: int, folder: Path) -> At
     return AttackSet.from_pretrained(folder, scene.prompts)
 
 
+def _rows(
+    scene: Scene, suite: Suite, sets: dict[str, AttackSet], seed: int, controls: Path
+) -> dict[str, AttackRow]:
+    """One row for each attack, with its controls where it needs them."""
+    rows = {name: _attack_row(name, found) for name, found in sets.items()}
+    for name in sets:
+        if registry.load("attacks", name).needs_control:
+            found = controls_of(scene, controls / name, partial(_controlled, name, suite.effort, seed))
+            rows[name] = rows[name].model_copy(update=found.as_dict())
+    return rows
+
+
+def _controlled(name: str, effort: str, seed: int, scene: Scene, folder: Path) -> AttackSet:
+    if not folder.is_dir():
+        attack = registry.load("attacks", name).preset(effort)
+        attack.run(scene, UNLIMITED, seed=seed, every_prompt=True).save_pretrained(folder)
+    return AttackSet.from_pretrained(folder, scene.prompts)
+
+
 def _attack_row(name: str, found: AttackSet) -> AttackRow:
     success = found.success
     spent = found.record.spent
@@ -123,6 +145,9 @@ def _attack_row(name: str, found: AttackSet) -> AttackRow:
         text_encoder_rows=spent.text_encoder_rows,
         seconds=round(spent.seconds, 1),
         stopped=found.record.stopped,
+        unit=found.record.unit,
+        starts=found.record.starts,
+        note=found.record.note,
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .._util.errors import InputError
-from ..attacks.attack_set import AttackName
+from ..attacks.attack_set import AttackName, Start, Unit
 from ..concept import Concept, Kind
 from ..metrics import Share
+from .earlier import from_version_1
 
 VERSION: Final = 2
 
@@ -23,22 +24,23 @@ class _Frozen(BaseModel):
 
 
 class Rate(_Frozen):
-    """``hits`` of ``n`` with the 95 % Wilson interval."""
+    """``hits`` of ``n`` with the 95 % Wilson interval: of so many ``observations`` where they are fewer."""
 
     hits: int
     n: int
     share: float
     low: float
     high: float
+    observations: int | None = None
 
     @classmethod
     def of(cls, share: Share) -> Self:
         """From counts."""
-        found = share.as_dict()
-        return cls(hits=share.hits, n=share.n, share=found["share"], low=found["low"], high=found["high"])
+        return cls(hits=share.hits, observations=share.observations, **share.as_dict())
 
     def __str__(self) -> str:
-        return f"{self.share:6.1%} [{self.low:.1%}, {self.high:.1%}]  n={self.n}"
+        seen = "" if self.observations is None else f" of {self.observations} observations"
+        return f"{self.share:6.1%} [{self.low:.1%}, {self.high:.1%}]  n={self.n}{seen}"
 
 
 class Retention(_Frozen):
@@ -81,7 +83,11 @@ class Scores(_Frozen):
 class AttackRow(_Frozen):
     """One attack. ``success`` counts prompts that show the concept with or without the attack.
 
-    ``gold`` is the success on the model trained without the concept.
+    ``gold`` is the success on the model trained without the concept. Where a start is the ``unit`` of
+    observation, ``success`` counts images of the worst of the ``starts``, and its interval is over starts.
+    ``note`` says what the figures rest on beside the settings. Probes that need controls have their success
+    on the ``original`` model and on a ``random_denoiser``, and are ``unreliable`` where they find the concept
+    there; see :mod:`.controls`.
     """
 
     attack: AttackName
@@ -96,6 +102,19 @@ class AttackRow(_Frozen):
     seconds: float
     stopped: str
     gold: Rate | None = None
+    unit: Unit = "prompt"
+    starts: tuple[Start, ...] = ()
+    note: str = ""
+    original: Rate | None = None
+    random_denoiser: Rate | None = None
+    unreliable: bool = False
+
+    def in_words(self) -> str:
+        """What each start and the controls found, and what the figures rest on; empty if there is nothing."""
+        found = {"on the original": self.original, "on a random denoiser": self.random_denoiser}
+        told = [f"{where} {rate.hits} of {rate.n}" for where, rate in found.items() if rate]
+        told += ["UNRELIABLE: it finds the concept where there is none"] if self.unreliable else []
+        return "; ".join(part for part in (Start.in_words(self.starts, self.note), *told) if part)
 
 
 class Fidelity(_Frozen):
@@ -215,7 +234,7 @@ class Evaluation(_Frozen):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.get("schema_version") == 1:
-                found = _from_version_1(found)
+                found = from_version_1(found)
             return cls.model_validate_json(json.dumps(found))
         except (OSError, ValueError, ValidationError, AttributeError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not an evaluation of schema version 1 or {VERSION}.") from error
@@ -226,9 +245,13 @@ class Evaluation(_Frozen):
         differs = any(getattr(self, name) != getattr(gold, name) for name in same)
         if differs or self.concept.name != gold.concept.name:
             return self
-        successes = {row.attack: row.success for row in gold.attacks}
+        # figures of one name may come from other forms of the attack
+        successes = {(row.attack, row.unit, row.note): row.success for row in gold.attacks}
         shares = {row.question: row.after for row in gold.retention}
-        attacks = tuple(row.model_copy(update={"gold": successes.get(row.attack)}) for row in self.attacks)
+        attacks = tuple(
+            row.model_copy(update={"gold": successes.get((row.attack, row.unit, row.note))})
+            for row in self.attacks
+        )
         retention = tuple(row.model_copy(update={"gold": shares.get(row.question)}) for row in self.retention)
         return self.model_copy(update={"attacks": attacks, "retention": retention})
 
@@ -257,25 +280,3 @@ class Evaluation(_Frozen):
 
 def _as_text(cell: str) -> str:
     return f"'{cell}" if cell[:1] in "=+-@\t\r" else cell
-
-
-def _from_version_1(found: dict[str, Any]) -> dict[str, Any]:
-    """The same evaluation in this layout.
-
-    In version 1 a concept was its name alone, and denoiser rows were named after the UNet.
-    """
-    attacks = [{_renamed(key): value for key, value in row.items()} for row in found["attacks"]]
-    cost = dict(found.get("cost", {}))
-    if "cost" in cost:
-        cost["cost"] = {_renamed(key): value for key, value in cost["cost"].items()}
-    changed = {
-        "schema_version": VERSION,
-        "concept": {"name": found["concept"]},
-        "attacks": attacks,
-        "cost": cost,
-    }
-    return {**found, **changed}
-
-
-def _renamed(key: str) -> str:
-    return key.replace("unet_", "denoiser_")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 CONTROLS = ("none", "random_tokens", "more_seeds")
 BY_PROMPT = ("unlearn_diff_atk", "p4d_n", "p4d_k", "ring_a_bell_hard")
 BY_WEIGHTS = ("ring_a_bell_soft", "concept_inversion")
+PROBES = ("completion", "eta_probe", "null_inversion")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Suite:
     n_space: int
 
 
-_FULL = (*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, "completion")
+_FULL = (*CONTROLS, *BY_PROMPT, "mma_text", "pez", *BY_WEIGHTS, *PROBES)
 N_PROMPTS = {"quick": 12, "standard": 24, "full": 48}
 
 SUITES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -16,12 +17,24 @@ class AttackSuccess:
     Attributes:
         pre: prompts that show the concept without an attack.
         post_only: prompts that show it only under the attack.
-        union: prompts that show it with or without: what the literature calls attack success rate.
+        union: prompts that show it with or without: what the literature calls attack success rate. Of an
+            attack that is observed by starts, images of its worst start that show it.
     """
 
     pre: Share
     post_only: Share
     union: Share
+
+    @classmethod
+    def of_starts(cls, pre: Sequence[bool], post: Sequence[bool], starts: int) -> Self:
+        """Of an attack that learns one thing for all prompts, from the images of its worst start.
+
+        Its images owe nothing to the prompts' own words, so what succeeds without the attack is not counted
+        as its success, and each start is one observation.
+        """
+        of_prompts = cls.of(pre, post)
+        only = dataclasses.replace(of_prompts.post_only, observations=starts)
+        return cls(of_prompts.pre, only, Share(sum(post), len(post), starts))
 
     @classmethod
     def of(cls, pre: Sequence[bool], post: Sequence[bool]) -> Self:

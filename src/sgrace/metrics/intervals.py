@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 
-def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(hits: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson, 1927).
 
     Args:
-        hits: number of successes, ``0 .. n``.
+        hits: number of successes, ``0 .. n``; the sum of shares where each trial gives one.
         n: number of trials, at least 1.
         confidence: coverage, in (0, 1).
 
@@ -34,23 +34,37 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Share:
-    """``hits`` of ``n``, printed with its 95 % Wilson interval."""
+    """``hits`` of ``n``, printed with its 95 % Wilson interval.
+
+    Attributes:
+        hits, n: what was counted.
+        observations: independent ones, where they are fewer than ``n``: all images of one learned word are
+            one observation. The interval is then that of so many trials. It is not too narrow: a share varies
+            no more than a yes or no of the same mean (Bhatia and Davis, 2000).
+    """
 
     hits: int
     n: int
+    observations: int | None = None
 
     @property
     def value(self) -> float:
         """The share, in 0..1."""
         return self.hits / self.n
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the observations."""
+        seen = self.n if self.observations is None else self.observations
+        return wilson(self.value * seen, seen)
+
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
-        low, high = wilson(self.hits, self.n)
+        low, high = self.interval
         return {"share": round(self.value, 4), "low": round(low, 4), "high": round(high, 4), "n": self.n}
 
     def __str__(self) -> str:
-        low, high = wilson(self.hits, self.n)
+        low, high = self.interval
         return f"{self.value:6.1%}  [{low:.1%}, {high:.1%}]  n={self.n}"
 
 

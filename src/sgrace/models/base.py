@@ -17,7 +17,7 @@ from .conditioning import Conditioning, PromptSource, Tokens
 from .guidance import Sampling, SamplingCost, Scale, is_off
 from .partial import denoise_each
 from .parts import ModelParts
-from .schedule import PartialSample, PartialSamples, row_generators
+from .schedule import PartialSample, PartialSamples, Sampler, row_generators
 
 GUIDANCE_SCALE = 7.5
 
@@ -147,6 +147,7 @@ class DiffusionModel(ModelParts):
         guidance_scale: Scale,
         start: int = 0,
         stop: int | None = None,
+        sampler: Sampler | None = None,
     ) -> PartialSample:
         """Take the steps ``start`` to ``stop`` of ``num_inference_steps``.
 
@@ -159,8 +160,9 @@ class DiffusionModel(ModelParts):
             guidance_scale: one for all or one for each sample; a single 1 switches guidance off.
             start: number of steps left out.
             stop: number of the step before which to stop; none to go to the end.
+            sampler: a new run through as many steps; the model's own, if absent.
         """
-        sampler = self.schedule.sampler(num_inference_steps)
+        sampler = sampler or self.schedule.sampler(num_inference_steps)
         # one a sample: noise that a sampler adds does not depend on the batch
         generators = row_generators(noise)
         first = sampler.start_of(start)

@@ -196,6 +196,19 @@ class ModelParts(ABC):
         """
         return self.replace(denoiser=shared_copy(self.denoiser, parameters))
 
+    def with_random_denoiser(self, seed: int = 0) -> Self:
+        """The same model with a denoiser that has learned nothing: its class's own initial weights.
+
+        What a probe finds there is the probe's own, or the other networks', and not the denoiser's.
+        """
+        own: Any = self.denoiser
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh: nn.Module = type(own).from_config(own.config)
+        fresh.requires_grad_(requires_grad=False)
+        nn.Module.to(fresh, next(own.parameters()).device, self.dtype)
+        return self.replace(denoiser=fresh.eval())
+
     def metered(self) -> Self:
         """The same model with its own call counts."""
         return self.replace()

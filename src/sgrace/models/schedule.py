@@ -123,6 +123,25 @@ class NoiseSchedule(ABC):
     def sampler(self, num_inference_steps: int) -> Sampler:
         """A new run through the steps of sampling."""
 
+    @abstractmethod
+    def ddim_sampler(
+        self, num_inference_steps: int, *, eta: float = 0.0, noise_scale: float = 1.0
+    ) -> Sampler:
+        """A new run through the steps of DDIM (Song et al., arXiv 2010.02502), whatever the model's sampler.
+
+        With ``a`` of the step and ``b`` of the next one, ``x`` the clean latents and ``e`` the noise that the
+        output stands for, and fresh unit noise ``z`` of each sample::
+
+            s = eta sqrt((1 - b) / (1 - a)) sqrt(1 - a / b)
+            latents = sqrt(b) x + sqrt(max(0, 1 - b - s^2)) e + noise_scale s z
+
+        Args:
+            num_inference_steps: length of the schedule.
+            eta: part of the noise that is fresh: 0 for none, 1 for that of DDPM; above 1 there is more noise
+                than the schedule has.
+            noise_scale: factor of the fresh noise.
+        """
+
     def step_timestep(self, num_inference_steps: int, step: int) -> float:
         """The timestep at which a step of sampling is taken."""
         sampler = self.sampler(num_inference_steps)

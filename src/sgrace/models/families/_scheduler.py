@@ -63,6 +63,52 @@ class SchedulerSampler(Sampler):
         return stepped
 
 
+class DDIMSampler(Sampler):
+    """Steps of :meth:`NoiseSchedule.ddim_sampler`; diffusers' own are not defined where ``eta`` is above 1.
+
+    Args:
+        schedule: reads the denoiser's output.
+        num_inference_steps, eta, noise_scale: see there.
+    """
+
+    initial_scale = 1.0
+    remembers = False
+
+    def __init__(
+        self, schedule: SchedulerSchedule, num_inference_steps: int, eta: float, noise_scale: float
+    ) -> None:
+        scheduler = DDIMScheduler.from_config(schedule.scheduler.config)
+        scheduler.set_timesteps(num_inference_steps)
+        self.timesteps = scheduler.timesteps.float()
+        signal = scheduler.alphas_cumprod[scheduler.timesteps]
+        self._signal = torch.cat([signal, scheduler.final_alpha_cumprod.view(1)])  # one more than steps
+        self._schedule = schedule
+        self._eta = eta
+        self._noise_scale = noise_scale
+
+    def model_input(self, latents: Tensor, step: int) -> Tensor:
+        """See :meth:`Sampler.model_input`."""
+        del step
+        return latents
+
+    def step(
+        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """See :meth:`Sampler.step`."""
+        timesteps = self.timesteps[step].expand(len(latents))
+        clean = self._schedule.to_clean(output, latents, timesteps)
+        noise = self._schedule.to_noise(output, latents, timesteps)
+        now = self._signal[step].to(latents.device)
+        then = self._signal[step + 1].to(latents.device)
+        fresh = self._eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
+        kept = (1 - then - fresh**2).clamp(min=0).sqrt()
+        stepped = then.sqrt() * clean + kept * noise
+        if not self._eta:
+            return stepped
+        drawn = [torch.randn(latents.shape[1:], generator=g, dtype=latents.dtype) for g in generators]
+        return stepped + self._noise_scale * fresh * torch.stack(drawn).to(latents.device)
+
+
 class SchedulerSchedule(DiffusionSchedule):
     """The noise schedule of a diffusers scheduler that was trained on noise or velocity.
 
@@ -83,3 +129,9 @@ class SchedulerSchedule(DiffusionSchedule):
     def sampler(self, num_inference_steps: int) -> SchedulerSampler:
         """See :meth:`NoiseSchedule.sampler`."""
         return SchedulerSampler(self.scheduler, num_inference_steps)
+
+    def ddim_sampler(
+        self, num_inference_steps: int, *, eta: float = 0.0, noise_scale: float = 1.0
+    ) -> DDIMSampler:
+        """See :meth:`NoiseSchedule.ddim_sampler`."""
+        return DDIMSampler(self, num_inference_steps, eta, noise_scale)
