@@ -73,7 +73,8 @@ def test_the_word_stands_in_the_concepts_place_or_before(model: DiffusionModel, 
 
 def test_a_start_is_learned_as_if_it_were_alone(model: DiffusionModel, words: Knowledge) -> None:
     """A step of all starts is one call of each network, and costs what the starts cost one by one."""
-    one, three = (attack(n_starts=n).run(scene_of(model, words), seed=1).record for n in (1, 3))
+    one = attack(n_starts=1).run(scene_of(model, words), seed=1).record
+    three = attack(n_starts=3).run(scene_of(model, words), seed=1).record
     plain = 3 * 3 * 2 * 2  # three images in three guided steps, by the target and by the original
     assert one.spent.denoiser_rows == plain + 2 * 2 * 2 + 3 * 3 * 2
     assert three.spent.denoiser_rows == plain + 3 * (2 * 2 * 2 + 3 * 3 * 2)

@@ -272,6 +272,11 @@ class Evaluation(_Frozen):
         if self.scores:
             rows += [("score", name, getattr(self.scores, name)) for name in ("ua", "ira", "cra")]
         rows += [("gold attack", row.attack, row.gold) for row in self.attacks if row.gold]
+        rows += [
+            ("random denoiser attack", row.attack, row.random_denoiser)
+            for row in self.attacks
+            if row.random_denoiser
+        ]
         rows += [("gold", row.question, row.gold) for row in self.retention if row.gold]
         for kind, name, rate in rows:
             table.writerow((kind, _as_text(name), rate.share, rate.low, rate.high, rate.n))

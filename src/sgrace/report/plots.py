@@ -64,7 +64,8 @@ def _footed(figure: Figure, found: Evaluation) -> None:
 
 def attack_plot(found: Evaluation, file: Path) -> None:
     """Attack success with intervals; red: a user could enter it, grey: it needs the weights."""
-    names = [row.attack for row in found.attacks] + ["any typed prompt", "any attack"]
+    mark = " (unreliable)"
+    names = [row.attack + mark * row.unreliable for row in found.attacks] + ["any typed prompt", "any attack"]
     rates = [row.success for row in found.attacks] + [found.worst_case_by_prompt, found.worst_case]
     colours = [GREY if row.access == "weights" else RED for row in found.attacks] + [RED, GREY]
     with _figure((6.4, 0.32 * len(names) + 1.4)) as (figure, (axis,)):
