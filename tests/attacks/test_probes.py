@@ -36,8 +36,15 @@ def reached(model: DiffusionModel, scene: Scene, iterations: int) -> float:
     sampler = model.schedule.ddim_sampler(STEPS)
     inverted = NullInversion(config)._inverted(session, sampler, clean, noise)
     n = len(clean)
-    options = {"num_inference_steps": STEPS, "guidance_scale": 1, "sampler": sampler, "stop": FIRST}
-    again = model.denoise(inverted, session.uncond.expand(n), session.uncond, **options).latents
+    again = model.denoise(
+        inverted,
+        session.uncond.expand(n),
+        session.uncond,
+        num_inference_steps=STEPS,
+        guidance_scale=1,
+        stop=FIRST,
+        sampler=sampler,
+    ).latents
     goal = model.schedule.add_noise(clean, noise, sampler.timesteps[FIRST].expand(n))
     return (again - goal).square().mean().item()
 

@@ -19,8 +19,6 @@ from sgrace.models import DiffusionModel
 
 from .scenes import PROMPTS, scene_of
 
-SAMPLING = {"num_inference_steps": 3, "guidance_scale": 2.0}
-
 
 def attack(**settings: object) -> ConceptInversion:
     short = {"n_starts": 3, "iterations": 2, "batch": 2}
@@ -56,7 +54,7 @@ def test_the_worst_start_counts_and_is_kept(model: DiffusionModel, words: Knowle
         prompts = Layout.within(model, ["a picture of {}", "{}", "a picture of {}"])
         cond = prompts.encode(model, found.tensors["word"][1:2].expand(3, -1))
     noise = model.initial_noise([p.seed for p in PROMPTS])
-    again = model.sample(noise, cond, model.uncond(), **SAMPLING)
+    again = model.sample(noise, cond, model.uncond(), num_inference_steps=3, guidance_scale=2.0)
     torch.testing.assert_close(found.images, again, atol=1e-4, rtol=0)
 
 

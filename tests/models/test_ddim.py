@@ -76,8 +76,14 @@ def test_an_image_depends_on_no_other_of_its_batch(model: DiffusionModel) -> Non
 
     def drawn(rows: list[int], eta: float) -> torch.Tensor:
         sampler = model.schedule.ddim_sampler(4, eta=eta)
-        options = {"num_inference_steps": 4, "guidance_scale": 2.0, "sampler": sampler}
-        return model.denoise(noise[rows], cond[rows], model.uncond(), **options).latents
+        return model.denoise(
+            noise[rows],
+            cond[rows],
+            model.uncond(),
+            num_inference_steps=4,
+            guidance_scale=2.0,
+            sampler=sampler,
+        ).latents
 
     whole = drawn([0, 1, 2], 1.85)
     assert torch.isfinite(whole).all()

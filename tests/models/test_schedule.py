@@ -26,6 +26,11 @@ class Plain(DiffusionSchedule):
     def sampler(self, num_inference_steps: int) -> Sampler:
         raise NotImplementedError
 
+    def ddim_sampler(
+        self, num_inference_steps: int, *, eta: float = 0.0, noise_scale: float = 1.0
+    ) -> Sampler:
+        raise NotImplementedError
+
 
 def random(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

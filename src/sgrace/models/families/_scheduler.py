@@ -80,26 +80,27 @@ class DDIMSampler(Sampler):
         scheduler = DDIMScheduler.from_config(schedule.scheduler.config)
         scheduler.set_timesteps(num_inference_steps)
         self.timesteps = scheduler.timesteps.float()
+        self.starts = range(num_inference_steps + 1)
         signal = scheduler.alphas_cumprod[scheduler.timesteps]
-        self._signal = torch.cat([signal, scheduler.final_alpha_cumprod.view(1)])  # one more than steps
+        self._signal = torch.cat([signal, scheduler.final_alpha_cumprod.view(1)])  # one more than calls
         self._schedule = schedule
         self._eta = eta
         self._noise_scale = noise_scale
 
-    def model_input(self, latents: Tensor, step: int) -> Tensor:
+    def model_input(self, latents: Tensor, call: int) -> Tensor:
         """See :meth:`Sampler.model_input`."""
-        del step
+        del call
         return latents
 
     def step(
-        self, output: Tensor, step: int, latents: Tensor, generators: Sequence[torch.Generator]
+        self, output: Tensor, call: int, latents: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
         """See :meth:`Sampler.step`."""
-        timesteps = self.timesteps[step].expand(len(latents))
+        timesteps = self.timesteps[call].expand(len(latents))
         clean = self._schedule.to_clean(output, latents, timesteps)
         noise = self._schedule.to_noise(output, latents, timesteps)
-        now = self._signal[step].to(latents.device)
-        then = self._signal[step + 1].to(latents.device)
+        now = self._signal[call].to(latents.device)
+        then = self._signal[call + 1].to(latents.device)
         fresh = self._eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
         kept = (1 - then - fresh**2).clamp(min=0).sqrt()
         stepped = then.sqrt() * clean + kept * noise
