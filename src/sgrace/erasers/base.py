@@ -136,6 +136,7 @@ class Eraser(ABC, Generic[Config]):
             InputError: unknown preset or setting, or a value out of range.
         """
         chosen = name or cls.default_preset
+        # the kind's values come on top of the preset's, single settings on top of both
         values = {**preset_values(cls.presets, chosen), **cls.values_for(chosen, kind)}
         return cls(cast("Config", config_from(cls.config_type, values, settings)), chosen)
 
@@ -186,6 +187,7 @@ class Eraser(ABC, Generic[Config]):
         chosen = tuple(targets)
         if not chosen:
             raise InputError("Give at least one concept to erase.")
+        # before any work: what a family lacks is known from its class
         if reason := self.refusal(type(model)):
             raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
         check_room(model, adapter=self.site == "adapter", guidance=self.site == "guidance")

@@ -104,6 +104,7 @@ class EraseDiff(Eraser[EraseDiffConfig]):
             losses = relabel_losses(student.model, data.batch())
             check_finite(losses.forget.detach() + losses.retain.detach(), "The loss", job.model.dtype)
             found = constrained_gradients(losses, student.parameters, config.constraint_weight, config.margin)
+            # Adam sees the combined gradient, not the two losses
             for parameter, gradient in zip(student.parameters, found.gradients, strict=True):
                 parameter.grad = gradient
             optimizer.step()
@@ -115,6 +116,7 @@ class EraseDiff(Eraser[EraseDiffConfig]):
     def _forget_alone(self, student: Student, data: RelabelData, optimizer: torch.optim.Optimizer) -> None:
         for _ in range(self.config.batches_a_pass):
             losses = relabel_losses(student.model, data.batch(retain=False))
+            # the same Adam as outside: its momentum is all that the inner steps leave behind
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.forget)
             optimizer.step()

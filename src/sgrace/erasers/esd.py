@@ -96,6 +96,7 @@ class ESD(Eraser[ESDConfig]):
         def loss_at(step: int) -> Tensor:
             samples = sampler.batch()
             cond = self.condition(student, samples, step, job.generator)
+            # compared in the model's own terms, noise or velocity: the target is of the same kind
             output = student.model.predict(samples.latents, samples.timesteps, cond)
             return F.mse_loss(output, samples.targets)
 

@@ -120,6 +120,7 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
         config = self.config
         model = job.model
         student = Student.of(model, self.site)
+        # without training, no images are needed
         n = config.n_images if config.iterations else 0
         prompts = image_prompts(model, job.targets, config.words, n, job.generator)
         plain = [prompt.text for prompt in prompts]
@@ -132,6 +133,7 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
         )
+        # learned tokens stand for what the images show, beyond the concept's name
         if config.inversion_steps and prompts:
             prompts = [with_learned_word(prompt) for prompt in prompts]
             cond = learned_conditioning(job, prompts, latents, config)
@@ -145,6 +147,7 @@ class ForgetMeNot(Eraser[ForgetMeNotConfig]):
             rows = next(batches)
             noise, timesteps = noise_for(model, latents[rows], job.generator)
             noisy = model.schedule.add_noise(latents[rows], noise, timesteps)
+            # only the maps are of interest: the predicted noise is thrown away
             with attention_maps(student.model) as maps:
                 student.model.predict(noisy, timesteps, cond[rows])
             return attention_norm(maps, marks[rows])

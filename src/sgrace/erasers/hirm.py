@@ -107,10 +107,12 @@ class HiRM(Eraser[HiRMConfig]):
             InputError: a replacement is needed and there is none.
         """
         config = self.config
+        # later layers stay frozen, and keep what they make of other prompts
         student = TextStudent.of(job.model, config.layers)
         prompts: list[str] = []
         parts: list[Tensor] = []
         for target in job.targets:
+            # goals and prompts of a concept in the same order: they are compared row by row
             own = self.prompts(target)
             parts.append(self.goals(job.model, target, own, job.generator))
             prompts += own

@@ -78,6 +78,7 @@ class SalUn(Eraser[SalUnConfig]):
         config = self.config
         student = Student.of(job.model, self.site)
         data = RelabelData(config, job)
+        # decided once, before training: the mask is of the original's weights
         masks = saliency_masks(self.gradients(student, data), config.mask_share) if config.iterations else []
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
         for _ in job.progress(config.iterations):
@@ -101,6 +102,7 @@ class SalUn(Eraser[SalUnConfig]):
 
         One tensor for each parameter.
         """
+        # signed sums: gradients of different batches may cancel
         total = [torch.zeros_like(parameter, device=student.model.device) for parameter in student.parameters]
         for _ in range(self.config.batches_a_pass):
             loss = guided_loss(

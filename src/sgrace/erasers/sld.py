@@ -101,7 +101,9 @@ class SLDSampling(Sampling):
         )
         # it builds up during the warm-up, too, as published; only the term is held back
         self.velocity = config.momentum * velocity + (1 - config.momentum) * term
+        # the paper counts steps of a schedule of 50: the same share of any other
         applied = step >= round(config.warm_up * self.num_inference_steps / SCHEDULE)
+        # classifier-free guidance whose direction lacks the safety term
         return uncond + self.scale_for(latents) * (prompt - uncond - (term if applied else 0.0))
 
 

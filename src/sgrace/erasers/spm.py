@@ -120,6 +120,7 @@ class SPM(Eraser[SPMConfig]):
         # the original's weights are shared: only the adapters take memory beside them
         student = teacher.replace(denoiser=adapted(teacher.denoiser, adapters))
         student.calls = teacher.calls
+        # one concept at a time: its adapters know nothing of the others'
         sampler = PartialSampler.of(config, teacher, student, [concept], job.generator)
         parameters = [p for adapter in adapters.values() for p in adapter.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=config.lr)
@@ -141,6 +142,7 @@ def merged(model: DiffusionModel, adapters: Sequence[Mapping[str, LowRank]]) -> 
         weight = model.denoiser.get_parameter(f"{name}.weight")
         # the concepts' changes add up: (concepts, *weight) -> (*weight,)
         changes = torch.stack([own[name].change() for own in adapters]).sum(0)
+        # in float32, as trained; whoever applies it casts to the model's type
         weights[f"{name}.weight"] = weight.float() + changes.to(weight.device)
     return weights
 

@@ -134,6 +134,7 @@ def retained_texts(config: UCEConfig, targets: Sequence[Target]) -> list[str]:
     if config.retain == "prompts" and config.n_retain:
         # a fixed seed: the result depends on the settings alone
         return retain_prompts(targets, config.n_retain, random.Random(0))
+    # an unrelated word of one concept may be the name of another
     taken = own_words(targets)
     unrelated = dict.fromkeys(word for target in targets for word in target.words.unrelated)
     return [word for word in unrelated if word not in taken][: config.n_retain]

@@ -66,6 +66,7 @@ class Student:
         """Put the values of a snapshot back."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters, values, strict=True):
+                # in place: the optimizer and the model hold these very tensors
                 parameter.copy_(value)
 
 
@@ -94,6 +95,7 @@ class TextStudent:
             layers: only the first so many layers are trained; if absent, all of them and the last norm.
         """
         main = teacher.text.main
+        # float32 as in `Student`; a copy of the whole encoder, since it is saved as a whole
         student = teacher.replace(text={main.component: copy.deepcopy(main.module).float()})
         student.calls = teacher.calls
         module = student.text.main.module

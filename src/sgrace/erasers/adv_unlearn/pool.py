@@ -94,6 +94,7 @@ class Pool:
 
     def targets(self, model: DiffusionModel, negative_guidance: float) -> Float[Tensor, "n ..."]:
         """``eps('') - g (eps(prompt) - eps(''))`` of the original, at each sample."""
+        # at the same latents as the prompt's outputs: their difference is the direction to leave
         uncond = outputs(model, self.latents, self.timesteps, [self.uncond.expand(len(self.latents))])[0]
         return uncond - negative_guidance * (self.outputs - uncond)
 

@@ -76,6 +76,7 @@ _NUDITY_PRESET: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-sd14-object": {"replacement": "ground"},
     "paper-sd14-nudity": _NUDITY_PRESET,
+    # a style is everywhere in an image, so its attention is suppressed without a mask
     "paper-sd14-style": {
         "replacement": "art", "lr": 1e-4, "mask": "none", "refine_retain": 8.0, "fuse_retain": 8.0,
     },

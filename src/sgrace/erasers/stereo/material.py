@@ -75,6 +75,7 @@ class Material:
             num_inference_steps=config.image_steps,
             guidance_scale=config.image_guidance,
         )
+        # every concept has as many contexts, by the contract of `contexts_of`
         words = WordBank(len(job.targets), len(patterns[0]), (texts(names),))
         blanks = [blank(prompt) for prompt in prompts]
         return cls(words, frames, texts(replacing), texts([""]), blanks, latents)

@@ -21,6 +21,7 @@ def pipeline_class(source: str | Path, revision: str | None) -> str | None:
     """
     path = Path(source)
     index = path / "model_index.json"
+    # a local folder is never looked up on the hub
     if path.exists() and not index.is_file():
         raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
     try:

@@ -23,12 +23,14 @@ def text_attention(unet: nn.Module) -> dict[str, AttentionLayer]:
     return {
         name: AttentionLayer(layer, layer.to_q, layer.to_k, layer.heads, layer.to_out[0].out_features)
         for name, layer in unet.named_modules()
+        # diffusers' name of the attention that reads the text; attn1 reads the image itself
         if name.endswith("attn2")
     }
 
 
 def prompt_embeds_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
     """``encoder_hidden_states`` of a call of the UNet."""
+    # by name or as the third argument: hooks see a call as it was made
     found: Tensor = named["encoder_hidden_states"] if "encoder_hidden_states" in named else inputs[2]
     return found
 
@@ -72,6 +74,7 @@ class StableDiffusion(DiffusionModel):
             components=components,
             text=TextStack([encoder]),
             schedule=SchedulerSchedule(pipeline.scheduler),
+            # tokenizer, scheduler and the like: needed to save the pipeline again
             parts={name: part for name, part in pipeline.components.items() if name not in NETWORKS},
             device=components["unet"].device,
             dtype=components["unet"].dtype,
@@ -110,5 +113,6 @@ class StableDiffusion(DiffusionModel):
         denoiser: Any = self.denoiser
         vae: Any = self.components["vae"]
         denoiser.enable_gradient_checkpointing()
+        # one image at a time, and that in tiles
         vae.enable_slicing()
         vae.enable_tiling()
