@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler
 
 from sgrace._util.errors import InputError
 from sgrace.attacks import EFFORTS, AttackSet, Budget
@@ -14,6 +15,7 @@ from sgrace.detectors.always import Always
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
 
+from ..models.made import tiny_model
 from .cases import CASES
 from .scenes import attack_of, scene_of
 
@@ -88,6 +90,18 @@ def test_the_budget_is_never_passed(model: DiffusionModel, words: Knowledge, nam
         found = attack_of(name).run(scene_of(model, words), Budget(**{kind: limit}))
         assert getattr(found.record.spent, kind) <= limit
         assert found.record.stopped == ("budget" if getattr(whole, kind) > limit else "finished")
+
+
+@pytest.mark.parametrize("name", ["more_seeds", "completion"])
+@pytest.mark.parametrize("share", [0.6, 0.95])
+def test_the_budget_counts_every_call_of_a_scheduler(words: Knowledge, name: str, share: float) -> None:
+    """Heun's scheduler calls the denoiser twice in each step but the last."""
+    heun = tiny_model(scheduler=HeunDiscreteScheduler)
+    whole = attack_of(name).run(scene_of(heun, words)).record.spent.denoiser_rows
+    limit = int(share * whole)
+    found = attack_of(name).run(scene_of(heun, words), Budget(denoiser_rows=limit))
+    assert found.record.spent.denoiser_rows <= limit
+    assert found.record.stopped == "budget"
 
 
 @pytest.mark.parametrize("name", ["ring_a_bell_hard", "mma_text"])

@@ -54,7 +54,7 @@ class Completion(Attack[CompletionConfig]):
             if not indices:
                 return
             cond = session.uncond.expand(len(indices))
-            session.charge_sampling(model, cond, steps - start, 1)
+            session.charge_sampling(model, cond, steps, 1, start)
             noise = model.noise(len(indices), session.generator)
             timesteps = torch.full((len(indices),), level, device=model.device)
             noisy = model.schedule.add_noise(clean[indices], noise, timesteps)

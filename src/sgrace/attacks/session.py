@@ -108,11 +108,13 @@ class Session:
             self.backward.text_encoder_rows += text_encoder_rows
 
     def charge_sampling(
-        self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale
+        self, model: DiffusionModel, cond: Conditioning, steps: int, guidance_scale: Scale, start: int = 0
     ) -> None:
-        """Announce the sampling of prompts through so many steps."""
+        """Announce the sampling of prompts from a step on, through calls of which a step may take several."""
         cost = model.sampling_cost(cond, guidance_scale)
-        self.charge(denoiser_rows=cost.denoiser_rows * steps, text_encoder_rows=cost.text_encoder_rows)
+        sampler = model.schedule.sampler(steps)
+        calls = sampler.start_of(steps) - sampler.start_of(start)
+        self.charge(denoiser_rows=cost.denoiser_rows * calls, text_encoder_rows=cost.text_encoder_rows)
 
     # -- models ----------------------------------------------------------------------------------------------
 
