@@ -73,6 +73,7 @@ class Settings(BaseModel):
         ({"edit_steps": 0}, "With edit_steps=0 nothing is erased"),
         ({"replacement": " Church"}, "shows 'church' itself"),
         ({"replacement": "chapel"}, "shows 'church' itself"),
+        ({"replacement": "a church"}, "shows 'church' itself"),
         ({"rounds": 0}, ""),
         ({"replacement": "dog"}, ""),
         ({"replacement": ""}, ""),
@@ -95,6 +96,27 @@ def test_erase_refuses_before_it_works(model: DiffusionModel, words: Knowledge) 
         sgrace.erase(model, "church", method="esd", settings={"iterations": "0"}, words=words)
     with pytest.raises(InputError, match="did you mean 'esd'"):
         sgrace.erase(model, "church", method="esdd", words=words)
+
+
+@pytest.mark.parametrize(("method", "setting"), [("esd", "lr=1e-30"), ("uce", "ridge=1e30")])
+def test_an_erasure_that_changes_nothing_is_refused(
+    model: DiffusionModel, words: Knowledge, method: str, setting: str
+) -> None:
+    short = {} if method == "uce" else {"iterations": "1", "num_inference_steps": "3", "pool": "1"}
+    given = short | dict([setting.split("=")])
+    with pytest.raises(InputError, match="leaves every weight as it was"):
+        sgrace.erase(model, "church", method=method, settings=given, words=words)
+
+
+def test_concepts_that_are_erased_together_do_not_take_each_others_place(model: DiffusionModel) -> None:
+    def words(own: str, *others: str) -> Knowledge:
+        return Knowledge(source="test", related=(own,), unrelated=others, replacements=others)
+
+    given = [words("church", "house", "dog"), words("house", "church", "dog")]
+    settings = {"rounds": "1", "attack_steps": "1", "edit_steps": "1", "num_inference_steps": "3"}
+    erasure = sgrace.erase(model, ["church", "house"], words=given, settings=settings)
+    assert [found["name"] for found in erasure.recipe.details["replacements"]] == ["dog", "dog"]
+    assert [target.words for target in erasure.recipe.targets] == given, "the recipe says what was asked for"
 
 
 def test_a_relative_base_is_found_from_anywhere(

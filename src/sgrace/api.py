@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -69,6 +70,11 @@ def erase(
     eraser = plugin.preset(preset, targets[0].concept.template_kind, settings)
     refuse_settings_that_cannot_erase(eraser.config, targets)
     erasure: Erasure = eraser.erase(loaded, targets, seed=seed)
+    if erasure.changes_nothing(loaded):
+        raise InputError(
+            f"With these settings {method} leaves every weight as it was, so nothing is erased; "
+            f"`sgrace info {method}` explains the settings."
+        )
     return erasure
 
 
@@ -216,6 +222,7 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
         if name is not None and values.get(name) == 0:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
     replacement = " ".join(str(values.get("replacement") or "").lower().split())
+    replacement = re.sub(r"^(an?|the) ", "", replacement)
     for target in targets:
         if replacement in {target.concept.name, *target.words.related}:
             raise InputError(

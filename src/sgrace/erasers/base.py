@@ -22,7 +22,7 @@ from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
 from ..erasure import Adapter, Erasure, Recipe, base_of, check_room
 from ..erasure.recipe import Cost, RecipeTarget
-from ..knowledge import Knowledge, Target
+from ..knowledge import Knowledge, Target, apart
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
 
@@ -197,7 +197,7 @@ class Eraser(ABC, Generic[Config]):
         # on the CPU, so that the same seed makes the same choices on every device
         generator = torch.Generator().manual_seed(seed)
         with out_of_memory():  # also where a backward pass runs out of it
-            change = self.change(Job(teacher, chosen, seed, generator, random.Random(seed)))
+            change = self.change(Job(teacher, apart(chosen), seed, generator, random.Random(seed)))
         recipe = Recipe(
             method=self.name,
             paper=self.paper,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models import DiffusionModel
 from ..models.guidance import Guidance
 from .adapter import Adapter
 from .recipe import Recipe
@@ -48,6 +49,16 @@ class Parts:
     def components(self) -> frozenset[str]:
         """Components of the model that it changes, or puts an adapter into."""
         return frozenset(self.tensors) | ({self.adapter.component} if self.adapter else set())
+
+    def changes_nothing(self, model: DiffusionModel) -> bool:
+        """Whether every tensor is what the model it was made on has already."""
+        if self.adapter is not None or self.guidance is not None:
+            return False
+        for component, tensors in self.tensors.items():
+            own = dict(model.components[component].named_parameters())
+            if any(not torch.equal(value.to(own[name]), own[name]) for name, value in tensors.items()):
+                return False
+        return True
 
     def same_as(self, other: Parts) -> bool:
         """Whether another erasure changes the same in the same way; where they are saved does not count."""

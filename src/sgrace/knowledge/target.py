@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from .._util.errors import InputError
-from ..concept import Concept
+from ..concept import Concept, folded
 from .words import Knowledge
 
 
@@ -30,3 +31,21 @@ class Target:
             raise InputError(
                 f"The words of {self.concept.name!r} have no prompt patterns; give at least {{}} alone."
             )
+
+
+def apart(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The same concepts; none is retained or takes another's place while it is erased itself.
+
+    Words of the other concepts are left out of ``replacements`` and ``unrelated``. If no unrelated word
+    were left, all are kept: methods that need some refuse them.
+    """
+    own = [{folded(word) for word in (target.concept.name, *target.words.related)} for target in targets]
+    found = []
+    for n, target in enumerate(targets):
+        taken = set().union(*own[:n], *own[n + 1 :])
+        words = target.words
+        unrelated = tuple(word for word in words.unrelated if folded(word) not in taken)
+        replacements = tuple(word for word in words.replacements if folded(word) not in taken)
+        update = {"unrelated": unrelated or words.unrelated, "replacements": replacements}
+        found.append(replace(target, words=words.model_copy(update=update)))
+    return tuple(found)
