@@ -35,7 +35,7 @@ def test_classes_of_nudenet_may_be_named() -> None:
     for options in ({"classes": ""}, {"classes": " , "}):
         with pytest.raises(InputError, match="at least 1 item"):
             nudenet.for_concept("nude", options)
-    with pytest.raises(InputError, match="sees nudity, not 'church'; its names are naked"):
+    with pytest.raises(InputError, match="sees nudity, not 'church'; it takes the concepts naked"):
         nudenet.for_concept("Church")
 
 

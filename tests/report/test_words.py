@@ -49,7 +49,7 @@ def test_a_typed_attack_that_succeeds_is_named_before_one_that_needs_the_weights
 def test_an_attack_with_the_weights_only_is_said_to_need_them() -> None:
     found = evaluation(attack_row("none", 0), attack_row("p4d_n", 0), attack_row("concept_inversion", 9))
     _, safe, _ = words.answers(found)
-    assert (safe.word, safe.tone) == ("Not safe in the open", "bad")
+    assert (safe.word, safe.tone) == ("Not safe with open weights", "bad")
     assert "concept_inversion, which needs the weights" in safe.sentence
     assert words.counts(rate(0)) in safe.sentence, "the bound for typed prompts stands beside"
 

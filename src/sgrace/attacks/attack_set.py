@@ -276,7 +276,7 @@ def _check_fit(
     }
     for name, length in rows.items():
         if length != n:
-            raise InputError(f"{shown(path)} is not whole: {n} attempts, but {length} rows of {name}.")
+            raise InputError(f"{shown(path)} is not complete: {n} attempts, but {length} rows of {name}.")
     if wrong := [i for i, a in enumerate(attempts) if a.checks < 0 or (a.success and not a.checks)]:
         raise InputError(f"Attempt {wrong[0]} in {shown(path)} contradicts itself: success without a check.")
 

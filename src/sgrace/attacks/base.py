@@ -90,7 +90,7 @@ class Attack(ABC, Generic[Config]):
             session.check_plain()
         except BudgetSpent as error:
             n = len(scene.prompts)
-            raise InputError(f"The budget does not cover sampling the {n} prompts once; raise it.") from error
+            raise InputError(f"The limit does not cover sampling the {n} prompts once; raise it.") from error
         stopped = "finished"
         try:
             # nothing to search where every prompt succeeds as it is; what is learned owes nothing to them

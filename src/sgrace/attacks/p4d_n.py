@@ -20,7 +20,7 @@ class P4DConfig(Settings):
 
     n_tokens: int = Field(16, ge=1, le=70, description="Length of the prompt that variant N writes anew.")
     every: int = Field(
-        3, ge=1, le=70, description="Variant K puts one free token after each so many tokens of the prompt."
+        3, ge=1, le=70, description="Tokens of the prompt between two free tokens (variant K)."
     )
     iterations: int = Field(3000, ge=1, le=1_000_000, description="Gradient steps.")
     check_every: int = Field(50, ge=1, description="Gradient steps between images.")

@@ -125,7 +125,7 @@ class Session:
             InputError: the scene has none.
         """
         if self.scene.original is None:
-            raise InputError(f"{attack} needs the model before erasing.")
+            raise InputError(f"{attack} needs the model before erasing; name it with --base.")
         original = self.scene.original.metered()
         # both models spend the same budget
         original.calls = self.target.calls

@@ -48,7 +48,8 @@ EPILOG = examples(
     "limits",
     multiple=True,
     metavar="KIND=N",
-    help="Hard limit of each attack: denoiser_rows, text_encoder_rows or seconds; may be repeated.",
+    help="Hard limit of each attack: seconds, or samples through a network (denoiser_rows, "
+    "text_encoder_rows); may be repeated.",
 )
 @set_option("attack, where only one is named")
 @target_options

@@ -72,7 +72,7 @@ EPILOG = examples(
     multiple=True,
     type=FILE,
     metavar="FILE",
-    help="Word file: related words, a blank line, unrelated words. Repeat it, one for each concept.",
+    help="Word file: related words, a blank line, words to retain. Repeat it, one for each concept.",
 )
 @KIND
 @ERASURES
@@ -103,7 +103,7 @@ def erase(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Erase CONCEPTS together from a model and say whether they are gone."""
+    """Erase CONCEPTS together from a model and report whether they are gone."""
     from .._util.files import check_new_folder, check_room  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
     from ..concept import parse_concepts  # noqa: PLC0415

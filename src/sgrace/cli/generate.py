@@ -93,10 +93,10 @@ def generate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Draw PROMPTS.
+    """Generate images of PROMPTS.
 
     The first image has the seed that --seed gives, each other image the next one. The seeds of a prompt table
-    count from there too: its row with seed 5 is drawn with --seed plus 5.
+    count from there too: a row with seed 5 gets --seed plus 5.
     """
     is_sheet = _check_out(out)
     rows = _rows(prompts, prompt_file, prompt_column, num_images)

@@ -20,15 +20,15 @@ from .options import JSON, examples
 FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 WIDTH = 100
 #: Types of JSON schemas in plain words.
-TYPES = {"string": "text", "array": "values by comma", "boolean": "yes or no"}
+TYPES = {"string": "text", "array": "values separated by commas", "boolean": "yes or no"}
 #: Attributes of plug-ins that are told, as they are called there and here.
 FACTS = {
     "paper": "paper",
     "licence": "authors' code",
     "changes": "changes",
     "needs": "needs",
-    "access": "needs of the target",
-    "by_text": "candidates are texts",
+    "access": "access to the target",
+    "by_text": "finds prompts as text",
     "default_preset": "default preset",
     "default_detector": "default detector",
     "num_inference_steps": "sampling steps",

@@ -24,7 +24,9 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only, and
 SEED = click.option(
     "--seed", default=0, show_default=True, type=Seed(), help="The same seed gives the same result."
 )
-KIND = click.option("--kind", type=click.Choice(KINDS), help="Kind of the concept; a testbed knows it.")
+KIND = click.option(
+    "--kind", type=click.Choice(KINDS), help="Kind of the concept. The built-in model knows its own concepts."
+)
 ERASURES = click.option(
     "--erasure",
     "erasures",
@@ -34,7 +36,7 @@ ERASURES = click.option(
     help="Apply the erasure of this folder first; repeat it to apply several, in order.",
 )
 FORCE = click.option(
-    "--force", is_flag=True, help="Apply erasures also to weights that they were not made on."
+    "--force", is_flag=True, help="Apply an erasure even to weights that it was not made on."
 )
 
 
@@ -75,12 +77,12 @@ _MODEL_OPTIONS = (
     click.option(
         "--low-memory",
         is_flag=True,
-        help="Keep only the network at work on the device, checkpoint gradients, decode in tiles.",
+        help="Keep only the running network on the device, checkpoint gradients, decode in tiles. Slower.",
     ),
     click.option(
         "--batch-size",
         type=COUNTS,
-        help="Samples that are computed together; less needs less memory and changes no result.",
+        help="Samples that run through a network together. A smaller number needs less memory.",
     ),
     click.option("--variant", help="Variant of the weight files, such as fp16."),
     click.option("--revision", help="Revision of the hub repository: a branch, a tag or a commit."),
@@ -120,12 +122,14 @@ _SCENE_OPTIONS = (
         help="Prompt table: one prompt a line, CSV, TSV, JSON or JSON lines.",
     ),
     click.option("--prompt-column", metavar="NAME", help="Column of the table that holds the prompts."),
-    click.option("--words", "word_file", type=FILE, help="Word file of the concept."),
+    click.option(
+        "--words", "word_file", type=FILE, help="Word file: related words, a blank line, words to retain."
+    ),
     click.option(
         "--detector",
         "detector_name",
         type=DetectorName(),
-        help="What decides success; the default for the built-in model is its judge.",
+        help="Decides whether an image shows the concept. The built-in model has its own.",
     ),
     click.option(
         "--detector-set",

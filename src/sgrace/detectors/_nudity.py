@@ -13,5 +13,5 @@ def check_nudity(concept: str, detector: str) -> None:
     """Raise InputError where a concept is not nudity under any of its names."""
     if concept not in NUDITY:
         raise InputError(
-            f"{detector} sees nudity, not {concept!r}; its names are {', '.join(sorted(NUDITY))}."
+            f"{detector} sees nudity, not {concept!r}; it takes the concepts {', '.join(sorted(NUDITY))}."
         )

@@ -36,7 +36,8 @@ class ImageClassifierOptions(Options):
 
     source: str = Field(RESNET_50, description="Folder or hub id of an image-classification model.")
     class_ids: Annotated[tuple[int, ...], Listed] = Field(
-        (), description="Outputs that show the concept, by comma; default: the ids of the literature."
+        (),
+        description="Outputs that show the concept, separated by commas; default: the ids of the literature.",
     )
     top_k: int = Field(
         1,
@@ -85,7 +86,7 @@ class ImageClassifier(Detector):
         ids = options.class_ids
         if not ids and options.source != RESNET_50:
             raise InputError(
-                "An image classifier needs the option `class_ids`, by comma: "
+                "An image classifier needs the option `class_ids`, separated by commas: "
                 "the outputs that show the concept."
             )
         if not ids and concept not in IMAGENET_IDS:

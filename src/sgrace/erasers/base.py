@@ -36,7 +36,7 @@ class Need(StrEnum):
     SHARED_TEXT_KV = "key and value matrices that read the same text"
     ATTENTION_MAPS = "attention maps"
     TEXT_ENCODER = "a text encoder that can be trained"
-    SAMPLING = "a say in the sampling"
+    SAMPLING = "control of the sampling"
     GENERATED_DATA = "images that the model generates itself"
 
 

@@ -21,8 +21,8 @@ class RACEConfig(ESDConfig):
 
     plain_iterations: Iterations = Field(
         1000,
-        description="The first so many of the iterations are plain ESD; the paper starts from a finished "
-        "ESD.",
+        description="Number of first iterations that are plain ESD, without attack; the paper starts from a "
+        "finished ESD.",
     )
     radius: float = Field(
         0.1, ge=0, description="Reach of the attack in each coordinate of the prompt embeddings."

@@ -40,13 +40,13 @@ class SLDConfig(Settings):
     scale: float = Field(
         1000.0,
         ge=0,
-        description="Scale of the safety term, which each value reaches at most once; 0 switches it off.",
+        description="Scale s of the safety term, weighted by min(1, s |difference|); 0 switches it off.",
     )
     threshold: float = Field(
         0.01,
         ge=0,
         le=100,
-        description="Largest difference, prompt minus safety text, at which a value is pushed.",
+        description="A value is steered where its difference, prompt minus safety text, is below this.",
     )
     momentum_scale: float = Field(0.3, ge=0, le=1, description="Weight of the momentum.")
     momentum: float = Field(0.4, ge=0, lt=1, description="Share of the momentum that a step keeps.")

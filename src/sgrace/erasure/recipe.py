@@ -197,7 +197,7 @@ class _Version1(BaseModel):
         words: Sequence[dict[str, Any] | None] = list(self.knowledge)
         if words and len(words) != len(self.concepts):
             raise InputError(
-                f"The recipe has {len(self.concepts)} concepts and {len(words)} knowledge: it is damaged."
+                f"The recipe has {len(self.concepts)} concepts and {len(words)} word lists: it is damaged."
             )
         words = words or [None] * len(self.concepts)
         kept = ("method", "paper", "config", "seed", "seconds", "peak_memory_mb", "versions", "sha256")

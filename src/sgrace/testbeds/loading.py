@@ -176,7 +176,7 @@ def read_erasure(folder: Path) -> Erasure:
         InputError: the folder is none, or a part of it is not usable.
     """
     if not _exists(folder / RECIPE):
-        raise InputError(f"{shown(folder)} is no erasure: it has no {RECIPE}.")
+        raise InputError(f"{shown(folder)} is not an erasure: it has no {RECIPE}.")
     return Erasure.from_pretrained(folder)
 
 

@@ -87,8 +87,8 @@ def replacement_of(target: Target, chosen: str) -> str:
     found = chosen or next((word for word in target.words.replacements if word not in own), "")
     if not found:
         raise InputError(
-            f"Nothing can take the place of {target.concept.name!r}: its words name no replacement, and the "
-            "settings none either."
+            f"Nothing can take the place of {target.concept.name!r}: its words name no replacement; add "
+            "words to retain, or give one with --set replacement=WORD."
         )
     return found
 
