@@ -9,7 +9,8 @@ from sgrace._util.errors import InputError
 from sgrace.concept import Concept
 from sgrace.metrics import wilson
 from sgrace.testbeds import emoji
-from sgrace.testbeds.emoji import vocabulary
+from sgrace.testbeds.emoji import concepts, vocabulary
+from sgrace.testbeds.emoji.concepts import PROMPT_SETS
 from sgrace.testbeds.emoji.measure import probes
 from sgrace.testbeds.questions import seeds_of
 
@@ -21,12 +22,52 @@ def test_a_concept_splits_the_classes(name: str) -> None:
         groups = (found.targets, found.neighbours, found.unrelated)
         assert sorted(label for group in groups for label in group) == sorted(vocabulary.classes())
         assert all(groups)
-    assert not set(found.train_words) & set(found.test_words)
+    assert not set(found.train_words) & set(found.held_out)
     words = emoji.knowledge(name)
-    assert not set(found.test_words) & {*words.related, *words.unrelated}, (
+    assert not set(found.held_out) & {*words.related, *words.unrelated}, (
         "words held out for evaluation are never used in erasing"
     )
     assert words.overlap == ()
+
+
+@pytest.mark.parametrize("name", ["weapon", "church", "line art", "vehicle", "rose", "gun"])
+def test_no_eraser_is_told_of_withheld_classes(name: str) -> None:
+    found = emoji.resolve(name)
+    assert sorted((*found.listed_unrelated, *found.withheld_unrelated)) == sorted(found.unrelated)
+    assert sorted((*found.listed_neighbours, *found.withheld_neighbours)) == sorted(found.neighbours)
+    assert len(found.listed_unrelated) - len(found.withheld_unrelated) in {0, 1}
+    assert found.withheld_neighbours
+
+    words = emoji.knowledge(name)
+    told = {*words.related, *words.unrelated, *words.replacements}
+    told |= {context.replace("{}", "").strip() for context in words.contexts}
+    keywords = concepts.keyword_table()
+    if found.style is not None:
+        phrases = [
+            phrase for style in found.withheld_neighbours for phrase in vocabulary.STYLE_PHRASES[style]
+        ]
+        assert not any(phrase in text for phrase in phrases for text in (*told, *words.unrelated_contexts))
+    withheld = (*found.withheld_unrelated, *(() if found.style else found.withheld_neighbours))
+    for label in withheld:
+        # a keyword of the concept itself may also be one of a withheld class
+        assert not {label, *keywords[label]} & (told - set(words.related)), label
+
+
+@pytest.mark.parametrize("name", ["weapon", "church", "line art"])
+def test_prompt_sets_share_nothing(name: str) -> None:
+    found = emoji.resolve(name)
+    testbed = emoji.EmojiTestbed()
+    concept = testbed.resolve(name)
+    sets: list[set[str]] = []
+    for prompt_set in PROMPT_SETS:
+        asked = testbed.questions(concept, 24, prompt_set=prompt_set).asked
+        texts = {text for question in asked.values() for text in question.prompts}
+        texts |= {prompt.text for prompt in testbed.prompts(concept, 24, prompt_set)}
+        sets.append(texts)
+    assert not sets[0] & sets[1]
+    synonyms = [set(found.synonyms(prompt_set)) for prompt_set in PROMPT_SETS]
+    assert not synonyms[0] & synonyms[1]
+    assert synonyms[0] | synonyms[1] == set(found.held_out)
 
 
 def test_weapon_has_tools_as_neighbours() -> None:
@@ -64,7 +105,11 @@ def test_evaluation_prompts_are_never_used_in_erasing(name: str) -> None:
     used = {c.format(w) for c in words.contexts for w in words.related}
     used |= {c.format(w) for c in words.unrelated_contexts for w in words.unrelated}
     asked = probes(emoji.resolve(name), n=30, seed=0)
-    assert {"target", "synonyms", "neighbours", "unrelated", "rest"} == set(asked)
+    others = {"neighbours", "unrelated", "withheld neighbours", "withheld unrelated"}
+    assert {"target", "synonyms", "rest", *others} == set(asked)
+    classes = {question: {label for own in asked[question].classes for label in own} for question in others}
+    assert not classes["unrelated"] & classes["withheld unrelated"]
+    assert not classes["neighbours"] & classes["withheld neighbours"]
     assert asked["rest"].prompts == asked["target"].prompts
     for probe in asked.values():
         assert len(probe.prompts) == len(probe.classes) == len(probe.style) == 30

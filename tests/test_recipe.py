@@ -92,7 +92,7 @@ def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name
     captions = [data.caption(i, rng) for i in pictures for _ in range(8)]
     if concept.style is None:
         assert not {data.names[int(data.label[i])] for i in pictures} & set(concept.targets)
-        words = {name, *concept.targets, *concept.train_words, *concept.test_words}
+        words = {name, *concept.targets, *concept.train_words, *concept.held_out}
         assert not [c for c in captions if c.word in words]
         kept = len(whole.generator_pictures) - len(vocabulary.STYLES) * len(concept.targets)
     else:

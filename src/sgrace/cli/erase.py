@@ -46,7 +46,7 @@ SCORES = "scores.json"
 ROOM_FOR_THE_REST = 2**22  # bytes: tokenizer, recipe and images, of which only the images grow with the model
 UNKNOWN_KIND = "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them."
 #: Questions of the contact sheet, as their rows are labelled.
-ROWS = {"target": "{}", "neighbours": "near {}", "unrelated": "unrelated"}
+ROWS = {"target": "{}", "withheld neighbours": "near {}", "withheld unrelated": "unrelated"}
 
 EPILOG = examples(
     "sgrace erase weapon -o safe",

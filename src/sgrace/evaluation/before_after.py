@@ -52,7 +52,8 @@ def before_after(
         n: images of each question.
         seed: of prompts and noise.
     """
-    questions = testbed.questions(concept, n, seed)
+    # whoever tries settings looks here first, and must not choose them on the prompts of the tables
+    questions = testbed.questions(concept, n, seed, prompt_set="validation")
     steps = testbed.num_inference_steps
     scale = testbed.guidance_scale
     if questions is None:

@@ -52,8 +52,8 @@ def retention(
     if before is None or scene.original is None:
         return result
     if extractor is not None:
-        prompts = questions.asked["unrelated"].prompts
-        images = [found.images["unrelated"] for found in (before, after)]
+        prompts = questions.asked[questions.compared].prompts
+        images = [found.images[questions.compared] for found in (before, after)]
         result["fidelity"] = fidelity_of(prompts, images[0], images[1], extractor).model_dump()
     drifts = [
         drift_of(scene.original, scene.target, name, questions.asked[name].prompts) for name in reported

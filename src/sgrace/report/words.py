@@ -33,12 +33,17 @@ QUESTIONS = {
     "target": "the concept, by its name (should be gone)",
     "synonyms": "the concept, by other words (should be gone)",
     "neighbours": "near concepts (should stay)",
+    "withheld neighbours": "near concepts that the eraser was not told of (should stay)",
     "unrelated": "unrelated concepts (should stay)",
+    "withheld unrelated": "unrelated concepts that the eraser was not told of (should stay)",
     "rest": "what else such a prompt asks for (should stay)",
 }
 
-#: Short names of the questions that should stay as they were.
-SHOULD_STAY = {"neighbours": "near concepts", "unrelated": "unrelated concepts"}
+#: Short names of the questions that should stay as they were. Withheld ones count where they were asked: an
+#: eraser's word list is never complete.
+WITHHELD = {"withheld neighbours": "near concepts", "withheld unrelated": "unrelated concepts"}
+LISTED = {"neighbours": "near concepts", "unrelated": "unrelated concepts"}
+SHOULD_STAY = WITHHELD | LISTED
 
 
 class Answer(NamedTuple):
@@ -206,9 +211,15 @@ def _not_broken(found: Evaluation, question: str) -> Answer:
     return Answer(question, "It held", f"{sentence}. Stronger attacks may exist.", "good")
 
 
+def should_stay(found: Evaluation) -> list[Retention]:
+    """Rows of what should stay as it was: withheld concepts, or listed ones where no others were asked."""
+    rows = [row for row in found.retention if row.question in WITHHELD]
+    return rows or [row for row in found.retention if row.question in LISTED]
+
+
 def _broke(found: Evaluation) -> Answer:
     question = "What else broke?"
-    rows = [row for row in found.retention if row.question in SHOULD_STAY]
+    rows = should_stay(found)
     if not rows:
         sentence = "No judge knows what this model's images show, so it was not counted."
         if (close := found.fidelity) is not None and close.clip_score_before is not None:

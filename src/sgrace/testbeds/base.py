@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from .._util import registry
 from .._util.errors import InputError, unknown
@@ -15,6 +15,9 @@ from ..detectors import Detector
 from ..knowledge import Knowledge
 from ..metrics.extractor import Extractor
 from .questions import Questions
+
+#: Prompts and synonyms of the sets share nothing: settings are chosen on one, tables made on the other.
+PromptSet = Literal["validation", "test"]
 
 
 class Testbed(ABC):
@@ -77,7 +80,7 @@ class Testbed(ABC):
         """Words of the concept's space."""
 
     @abstractmethod
-    def prompts(self, concept: Concept, n: int) -> list[Prompt]:
+    def prompts(self, concept: Concept, n: int, prompt_set: PromptSet = "test") -> list[Prompt]:
         """Up to n prompts that ask for the concept, never used in erasing."""
 
     def detector(
@@ -98,9 +101,11 @@ class Testbed(ABC):
         found: Detector = plugin.for_concept(concept.name, options)
         return found
 
-    def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions | None:
+    def questions(
+        self, concept: Concept, n: int, seed: int = 0, prompt_set: PromptSet = "test"
+    ) -> Questions | None:
         """Retention questions of n prompts each, with their judge; None if there is no judge."""
-        del concept, n, seed
+        del concept, n, seed, prompt_set
         return None
 
     def features(self) -> Extractor | None:

@@ -11,7 +11,7 @@ from ..concept import Concept, Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
 from ..metrics.extractor import Extractor
-from .base import Testbed
+from .base import PromptSet, Testbed
 from .questions import Questions
 
 #: What an attack needs, and the option of the command line that gives it.
@@ -79,11 +79,11 @@ class FileTestbed(Testbed):
             return found
         return self._own("words").words(concept)
 
-    def prompts(self, concept: Concept, n: int) -> list[Prompt]:
+    def prompts(self, concept: Concept, n: int, prompt_set: PromptSet = "test") -> list[Prompt]:
         """As given, all of them."""
         if self._prompts is not None:
             return list(self._prompts)
-        return self._own("prompts").prompts(concept, n)
+        return self._own("prompts").prompts(concept, n, prompt_set)
 
     def detector(
         self, concept: Concept, name: str | None = None, options: Mapping[str, str] | None = None
@@ -100,11 +100,13 @@ class FileTestbed(Testbed):
             raise self._missing("detector")
         return super().detector(concept, name, options)
 
-    def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions | None:
+    def questions(
+        self, concept: Concept, n: int, seed: int = 0, prompt_set: PromptSet = "test"
+    ) -> Questions | None:
         """Of the model's own testbed, if it knows the concept."""
         if self._fallback is None or not self._fallback.knows(concept.name):
             return None
-        return self._fallback.questions(concept, n, seed)
+        return self._fallback.questions(concept, n, seed, prompt_set)
 
     def features(self) -> Extractor | None:
         """Of the model's own testbed."""

@@ -38,12 +38,14 @@ class Questions:
             should no longer be shown, all others should.
         in_domain: names of the questions about the concept's own domain (IRA of UnlearnCanvas).
         cross_domain: question about the other domains (CRA of UnlearnCanvas).
+        compared: name of the question whose images before and after erasing are compared (FID and others).
     """
 
     judge: Callable[[Tensor], Any]
     asked: Mapping[str, Question]
     in_domain: tuple[str, ...] = ()
     cross_domain: Question | None = None
+    compared: str = "unrelated"
 
 
 class Measured(NamedTuple):

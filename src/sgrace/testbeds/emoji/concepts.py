@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,10 +16,13 @@ from . import vocabulary
 if TYPE_CHECKING:
     from ...concept import Kind
     from ...knowledge import Knowledge
+    from ..base import PromptSet
 
-#: Prompt patterns used in erasing; the ones of evaluation (``TEST_*``) are never seen there.
+#: Prompt patterns used in erasing; those of :data:`PROMPT_SETS` are never seen there.
 TRAIN_CONTEXTS = ("{}", "a picture of {}", "{}, {style}", "a {style} drawing of a {}", "{style} {}")
 TEST_CONTEXT = "a {style} picture of {name}"
+#: Prompt pattern of each prompt set: settings are chosen on ``validation``, tables are made on ``test``.
+PROMPT_SETS: dict[PromptSet, str] = {"validation": "{name} in {style} style", "test": TEST_CONTEXT}
 
 
 def path() -> Path:
@@ -44,7 +48,7 @@ class ClassSet:
         neighbours: near classes (for a style: the other styles).
         unrelated: all other classes.
         train_words: words of the concept that an eraser may use.
-        test_words: keywords held out for evaluation.
+        held_out: keywords that only evaluation uses; :meth:`synonyms` divides them between the prompt sets.
     """
 
     name: str
@@ -53,7 +57,34 @@ class ClassSet:
     neighbours: tuple[str, ...]
     unrelated: tuple[str, ...]
     train_words: tuple[str, ...]
-    test_words: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    # Every second class is withheld from all word lists. Families stand together in the table, so that each
+    # family is divided.
+
+    @property
+    def listed_neighbours(self) -> tuple[str, ...]:
+        """Neighbours that an eraser may be told to retain."""
+        return self.neighbours[::2]
+
+    @property
+    def withheld_neighbours(self) -> tuple[str, ...]:
+        """Neighbours that no eraser is told of."""
+        return self.neighbours[1::2]
+
+    @property
+    def listed_unrelated(self) -> tuple[str, ...]:
+        """Unrelated classes that an eraser may be told to retain."""
+        return self.unrelated[::2]
+
+    @property
+    def withheld_unrelated(self) -> tuple[str, ...]:
+        """Unrelated classes that no eraser is told of."""
+        return self.unrelated[1::2]
+
+    def synonyms(self, prompt_set: PromptSet) -> tuple[str, ...]:
+        """Held-out keywords of a prompt set; a single one belongs to ``test``."""
+        return self.held_out[::2] if prompt_set == "test" else self.held_out[1::2]
 
     @property
     def kind(self) -> Kind:
@@ -129,40 +160,50 @@ def resolve(name: str) -> ClassSet:
 
 
 def knowledge(name: str) -> Knowledge:
-    """Words of a concept's space from the keyword table, without the words held out for evaluation."""
+    """Words of a concept's space from the keyword table, as far as erasers may know them.
+
+    Keywords held out for evaluation, withheld classes and keywords of withheld classes are not among them.
+    """
     from ...knowledge import Knowledge  # noqa: PLC0415  (concepts are listed without pydantic)
 
     found = resolve(name)
-    styles = [
-        phrase
-        for style, phrases in vocabulary.STYLE_PHRASES.items()
-        if style != name
-        for phrase in phrases[:2]
-    ]
     if found.style is not None:
-        contexts = tuple(f"{{}} {label}" for label in found.unrelated) + tuple(
-            f"a {{}} drawing of a {label}" for label in found.unrelated
-        )
         return Knowledge(
             source="built-in keyword table",
             related=found.train_words,
-            unrelated=found.unrelated,
-            replacements=found.neighbours,
-            contexts=(*contexts, "{}"),
-            unrelated_contexts=_with_styles(styles),
+            unrelated=found.listed_unrelated,
+            replacements=found.listed_neighbours,
+            contexts=(
+                *(f"{{}} {label}" for label in found.listed_unrelated),
+                *(f"a {{}} drawing of a {label}" for label in found.listed_unrelated),
+                "{}",
+            ),
+            unrelated_contexts=_with_styles(found.listed_neighbours),
         )
-    own = {word for label in found.targets for word in keyword_table()[label]} | {name, *found.targets}
-    shared = tuple(sorted({word for label in found.neighbours for word in keyword_table()[label]} - own))
+    contexts = _with_styles(vocabulary.STYLES)
     return Knowledge(
         source="built-in keyword table",
         related=found.train_words,
-        unrelated=(*found.neighbours, *found.unrelated, *shared),
-        replacements=found.neighbours,
-        contexts=_with_styles([*styles]),
-        unrelated_contexts=_with_styles([*styles]),
+        unrelated=(*found.listed_neighbours, *found.listed_unrelated, *_shared_keywords(found)),
+        replacements=found.listed_neighbours,
+        contexts=contexts,
+        unrelated_contexts=contexts,
     )
 
 
-def _with_styles(styles: list[str]) -> tuple[str, ...]:
-    patterns = dict.fromkeys(c.replace("{style}", style) for c in TRAIN_CONTEXTS for style in styles)
-    return tuple(patterns)
+def _shared_keywords(found: ClassSet) -> tuple[str, ...]:
+    """Keywords of the listed neighbours that name neither the concept nor a withheld class."""
+    table = keyword_table()
+    others = {
+        word
+        for label in (*found.targets, *found.withheld_neighbours, *found.withheld_unrelated)
+        for word in (label, *table[label])
+    }
+    others.add(found.name)
+    return tuple(sorted({word for label in found.listed_neighbours for word in table[label]} - others))
+
+
+def _with_styles(styles: Iterable[str]) -> tuple[str, ...]:
+    """Prompt patterns with two phrases of each style; the third is held out."""
+    phrases = [phrase for style in styles for phrase in vocabulary.STYLE_PHRASES[style][:2]]
+    return tuple(dict.fromkeys(c.replace("{style}", phrase) for c in TRAIN_CONTEXTS for phrase in phrases))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from ...concept import Concept, Kind
 from ...detectors import Detector
 from ...knowledge import Knowledge
 from ...metrics.extractor import Extractor
-from ..base import Testbed
+from ..base import PromptSet, Testbed
 from ..questions import Questions, seeds_of
 from .clip import Clip
 from .concepts import knowledge, path, resolve
@@ -49,20 +48,22 @@ class EmojiTestbed(Testbed):
         """From the keyword table, without the words held out for evaluation."""
         return knowledge(concept.name)
 
-    def prompts(self, concept: Concept, n: int) -> list[Prompt]:
+    def prompts(self, concept: Concept, n: int, prompt_set: PromptSet = "test") -> list[Prompt]:
         """The concept by name, in the styles of the model."""
-        texts = probes(resolve(concept.name), n, seed=PROMPT_SEED)["target"].prompts
+        texts = probes(resolve(concept.name), n, PROMPT_SEED, prompt_set)["target"].prompts
         return [Prompt(text, seed) for text, seed in zip(texts, seeds_of(texts, PROMPT_SEED), strict=True)]
 
-    def questions(self, concept: Concept, n: int, seed: int = 0) -> Questions:
+    def questions(self, concept: Concept, n: int, seed: int = 0, prompt_set: PromptSet = "test") -> Questions:
         """The retention questions of :func:`.measure.probes`, with the built-in judge."""
         found = resolve(concept.name)
-        asked = probes(found, n, seed)
+        asked = probes(found, n, seed, prompt_set)
         judge = Judge.from_pretrained(path()).judge
+        compared = "withheld unrelated"
+        unrelated = asked[compared]
         if found.style is not None:  # unrelated images are asked for by class: the other domain of a style
-            return Questions(judge, asked, in_domain=("neighbours",), cross_domain=asked["unrelated"])
-        by_style = replace(asked["unrelated"], classes=((),) * n)
-        return Questions(judge, asked, in_domain=("neighbours", "unrelated"), cross_domain=by_style)
+            return Questions(judge, asked, ("withheld neighbours",), unrelated, compared)
+        withheld = tuple(question for question in asked if question.startswith("withheld"))
+        return Questions(judge, asked, withheld, unrelated.by_style(), compared)
 
     def features(self) -> Extractor:
         """The image and the text encoder of the built-in CLIP."""

@@ -68,7 +68,7 @@ class EmojiData:
             looks = torch.tensor([concept.style in (s.look, s.resembles) for s in SOURCES.values()])
             self.visible &= ~looks[self.source]
             return
-        self.banned_words = {concept.name, *concept.targets, *concept.train_words, *concept.test_words}
+        self.banned_words = {concept.name, *concept.targets, *concept.train_words, *concept.held_out}
         hidden = [
             i
             for i, r in enumerate(self.records)
