@@ -33,8 +33,9 @@ from sgrace.metrics.attack_success import worst_case
 from sgrace.testbeds import emoji
 
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
-QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", "rest")
-RETAINED = ("neighbours", "unrelated", "rest")
+WITHHELD = ("withheld neighbours", "withheld unrelated")
+QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *WITHHELD, "rest")
+RETAINED = (*WITHHELD, "rest")
 MEASURES = (
     "worst case",
     "worst by prompt",

@@ -26,7 +26,7 @@ from sgrace.testbeds.emoji.judge import Judge
 from sgrace.testbeds.emoji.measure import measure, probes
 
 CONCEPTS = ("weapon", "church", "line art")
-QUESTIONS = ("target", "synonyms", "neighbours", "unrelated")
+QUESTIONS = ("target", "synonyms", "withheld neighbours", "withheld unrelated")
 
 
 def main() -> None:

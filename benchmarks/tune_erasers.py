@@ -28,6 +28,7 @@ from sgrace.testbeds.emoji.measure import measure, probes
 
 CONCEPTS = ("fish", "silhouette", "fruit")
 N_IMAGES = 32
+RETAINED = ("withheld neighbours", "withheld unrelated", "rest")
 #: What is searched: settings of each method and their values.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sgrace": {
@@ -152,7 +153,7 @@ def score(after: dict[str, dict[str, float]]) -> float:
     No image at all counts as half a one, so that nothing is a tie.
     """
     erased = [shares[q] for shares in after.values() for q in ("target", "synonyms") if q in shares]
-    retained = [shares[q] for shares in after.values() for q in ("neighbours", "unrelated", "rest")]
+    retained = [shares[q] for shares in after.values() for q in RETAINED]
     parts = [1 - min(1.0, share) for share in erased] + [min(1.0, share) for share in retained]
     return len(parts) / sum(1 / max(part, 0.5 / N_IMAGES) for part in parts)
 
@@ -194,7 +195,7 @@ def main() -> None:
     judge = Judge.from_pretrained(emoji.path())
 
     def shares(of: DiffusionModel, concept: str) -> dict[str, float]:
-        asked = probes(emoji.resolve(concept), N_IMAGES, seed=2)  # not the seed of any results table
+        asked = probes(emoji.resolve(concept), N_IMAGES, seed=2, prompt_set="validation")
         found, _ = measure(of, judge, asked)
         return {question: share.value for question, share in found.items()}
 
