@@ -22,7 +22,7 @@ from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
 from ..erasure import Adapter, Erasure, Recipe, base_of, check_room
 from ..erasure.recipe import Cost, RecipeTarget
-from ..knowledge import Knowledge, Target, apart
+from ..knowledge import Target, apart
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
 
@@ -82,11 +82,6 @@ class Job:
     def concepts(self) -> list[Concept]:
         """The concepts."""
         return [target.concept for target in self.targets]
-
-    @property
-    def words(self) -> list[Knowledge]:
-        """The words of each concept."""
-        return [target.words for target in self.targets]
 
     def progress(self, steps: int | Iterable[Any], desc: str = "erase") -> Iterator[Any]:
         """Steps, or items, under a progress bar."""

@@ -113,12 +113,14 @@ class TextEncoder:
         special = self.special_ids
         return torch.tensor([i for i in range(size) if i not in special]).to(self.device)
 
-    def random_tokens(self, n: int, generator: torch.Generator) -> list[int]:
-        """Uniform ordinary token ids."""
+    def random_tokens(self, n: int, generator: torch.Generator, limit: int | None = None) -> list[int]:
+        """Uniform ordinary token ids, below ``limit`` where there is one."""
         if n == 0:
             return []  # listing a large vocabulary for nothing would cost more than the sample
         # chosen on the CPU, so that a seed gives the same tokens on every device
         ordinary = self.ordinary_tokens().cpu()
+        if limit is not None:
+            ordinary = ordinary[ordinary < limit]
         ids: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
         return ids
 

@@ -28,6 +28,9 @@ class SGraceConfig(Settings):
         description="count_from_noise gives the denoiser a nearly clean latent with a high timestep; matched "
         "gives the latent's own timestep.",
     )
+    latent_sampler: Literal["own", "ddim"] = Field(
+        "own", description="The partial samples take steps of the model's own sampler, or of ddim."
+    )
     attack_target: Literal["initial_noise", "frozen_prediction"] = Field(
         "frozen_prediction",
         description="The attack imitates the initial_noise, or the frozen_prediction of the original for the "
@@ -38,7 +41,8 @@ class SGraceConfig(Settings):
     )
     feature_position: Literal["last_content", "first_eot"] = Field(
         "first_eot",
-        description="Text features are read at the last_content token, or at the first_eot (end) token.",
+        description="The samples' text features are read at the last_content token, or at the first_eot "
+        "(end) token; the concept's own always at the end token.",
     )
     attack_optimizer: Optimizer = Field(
         "sign_pgd",
@@ -57,7 +61,14 @@ class SGraceConfig(Settings):
         True, description="The first sample is the concept's name alone in every round."
     )
     retain_words: Literal["raw", "filtered"] = Field(
-        "filtered", description="raw keeps unrelated words that are related too; filtered drops them."
+        "filtered",
+        description="raw keeps repeated words, and unrelated words that are related too; filtered drops "
+        "them.",
+    )
+    retain_draw: Literal["pool", "distinct_words"] = Field(
+        "pool",
+        description="Retain prompts of a step come from a pool of prompts, or are as many distinct words, "
+        "each in one of three plain phrasings.",
     )
     erase_target: Literal["opposite", "hinge", "replacement"] = Field(
         "replacement",
@@ -86,6 +97,9 @@ class SGraceConfig(Settings):
         le=60,
         description="Random tokens in each attacked sample, before the words; the replacement's prompt has "
         "the same ones.",
+    )
+    random_id_limit: int | None = Field(
+        None, ge=1, description="Random tokens have ids below this; any ordinary token, if absent."
     )
     update_chance: float = Field(
         0.15, ge=0, le=1, description="Probability that a carried sample is replaced by a new one."
@@ -162,13 +176,36 @@ PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
+_PUBLISHED: dict[str, Any] = {
+    **_V1_PRESET, "latent_timestep": "count_from_noise", "latent_sampler": "ddim",
+    "attack_target": "initial_noise", "feature_position": "last_content", "attack_optimizer": "sign_adam",
+    "projection": "none", "carry": True, "keep_bare_name": False, "retain_words": "raw", "retain_draw": "distinct_words",
+    "random_id_limit": 40_905, "erase_target": "opposite", "match_positions": "one", "lr": 1e-5,
+}  # fmt: skip
+
+#: What the published configurations of garbage truck and tench share.
+_PUBLISHED_CLASS: dict[str, Any] = {
+    "words_max": 10, "random_ids": 3, "update_chance": 0.15, "similarity_weight": 1.5, "retain_weight": 1.5,
+    "parameter_weight": 0.3,
+}  # fmt: skip
+#: What those of violence and illegal activity share. They name no number of retain words: it is nudity's.
+_PUBLISHED_HARM: dict[str, Any] = {
+    **PUBLISHED_PRESET_BY_KIND["harmful"], "update_chance": 0.15, "similarity_weight": 1.1,
+}  # fmt: skip
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "published": {
-        **_V1_PRESET, "latent_timestep": "count_from_noise", "attack_target": "initial_noise",
-        "feature_position": "last_content", "attack_optimizer": "sign_adam", "projection": "none",
-        "carry": True, "keep_bare_name": False, "retain_words": "raw", "erase_target": "opposite",
-        "match_positions": "one", "lr": 1e-5,
+    # church, Van Gogh or nudity, by the kind of the concept
+    "published": _PUBLISHED,
+    "published-parachute": {
+        **_PUBLISHED, **PUBLISHED_PRESET_BY_KIND["object"], "similarity_weight": 1.2,
     },
+    "published-garbage-truck": {**_PUBLISHED, **_PUBLISHED_CLASS},
+    "published-tench": {**_PUBLISHED, **_PUBLISHED_CLASS},
+    "published-picasso": {
+        **_PUBLISHED, **_PUBLISHED_CLASS, "attack_lr": 0.01, "similarity_weight": 1.1, "retain_weight": 2.0,
+    },
+    "published-violence": {**_PUBLISHED, **_PUBLISHED_HARM},
+    "published-illegal-activity": {**_PUBLISHED, **_PUBLISHED_HARM},
     "corrected": {
         **_V1_PRESET, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one",
         "lr": 1e-4,
@@ -176,3 +213,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "replacement": {},
 }  # fmt: skip
 DEFAULT_PRESET = "replacement"
+#: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.
+BY_KIND = ("published", "corrected")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..._util.errors import InputError
@@ -26,6 +26,8 @@ from .config import SGraceConfig
 LISTED = 20
 #: Contexts in which the replacement itself is a retain prompt.
 REPLACEMENT_CONTEXTS = 32
+#: Phrasings of the published code, "a image" among them.
+PLAIN_PHRASINGS = ("a photo of {}", "a picture of {}", "a image of {}")
 
 
 class Ranked(NamedTuple):
@@ -106,7 +108,7 @@ class Constants:
         self.rng: random.Random = job.rng
         self.generator = job.generator
         self.uncond = self.model.uncond()
-        words = resolved_words(job.targets) if config.retain_words == "filtered" else job.words
+        words = resolved_words(job.targets) if config.retain_words == "filtered" else raw_words(job.targets)
         self.subjects = [
             self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
         ]
@@ -131,10 +133,8 @@ class Constants:
         cond = self.model.encode([concept.name, concept.prompt])
         name = cond[:1]
         tokens = self.model.text.main.tokenize([concept.name])
-        feature = self.features(name, tokens)[0]
-        pooled = feature
-        if self.config.match_positions == "all":  # the attack aligns the pooled feature in every case
-            pooled = self.model.project(name.at(tokens.end))[0]
+        pooled = self.model.project(name.at(tokens.end))[0]
+        feature = name.prompt_embeds[0] if self.config.match_positions == "all" else pooled
         replacement = self._replacement(concept, words)
         return Subject(concept, words, feature, pooled, replacement, self._points(name, cond[1:]))
 
@@ -153,6 +153,7 @@ class Constants:
         for noise in torch.split(self.model.noise(config.n_pairs, self.generator), 1):
             t = self.rng.randrange(low, high)
             matched = config.latent_timestep == "matched"
+            ddim = config.latent_sampler == "ddim"
             done = self.model.denoise(
                 noise,
                 prompt,
@@ -161,6 +162,7 @@ class Constants:
                 guidance_scale=config.guidance_scale,
                 # a latent that went through every step has no timestep of a next one
                 stop=min(int((total - t if matched else t) / total * steps), steps - 1),
+                sampler=schedule.ddim_sampler(steps) if ddim else None,
             )
             timestep = torch.tensor([done.timestep if matched else float(t)], device=self.model.device)
             goal = noise
@@ -193,8 +195,14 @@ class Constants:
         return Replacement(chosen, ranking[:LISTED])
 
     def _retain_prompts(self) -> list[str]:
-        """Unrelated prompts, those of the replacements, and the empty one."""
+        """Unrelated prompts, those of the replacements, and the empty one.
+
+        Where distinct words are drawn: every unrelated word in each of the plain phrasings, word by word.
+        """
         config = self.config
+        if config.retain_draw == "distinct_words":
+            every = dict.fromkeys(word for subject in self.subjects for word in subject.words.unrelated)
+            return [phrasing.format(word) for word in every for phrasing in PLAIN_PHRASINGS]
         prompts: list[str] = []
         for subject in self.subjects:
             words = subject.words
@@ -209,6 +217,16 @@ class Constants:
                 contexts = subject.words.contexts[:REPLACEMENT_CONTEXTS]
                 prompts += [context.format(subject.replacement.word) for context in contexts]
         return [*prompts, ""]  # guidance uses the empty prompt in every image
+
+    def retain_picks(self) -> Int[Tensor, " n"]:
+        """Numbers of the retain prompts of one training step."""
+        config = self.config
+        n_prompts = len(self.retain)
+        if config.retain_draw == "pool":
+            return torch.randint(n_prompts, (config.n_retain,), generator=self.generator)
+        n_phrasings = len(PLAIN_PHRASINGS)
+        words = torch.randperm(n_prompts // n_phrasings, generator=self.generator)[: config.n_retain]
+        return words * n_phrasings + torch.randint(n_phrasings, words.shape, generator=self.generator)
 
     def _prompts_of(self, words: Sequence[str], contexts: Sequence[str], n: int) -> list[str]:
         found = [(context, word) for context in contexts for word in words]
@@ -236,6 +254,14 @@ class Constants:
         # the last content token stands just before the end token; an empty prompt has the start token there
         shift = 1 if self.config.feature_position == "last_content" else 0
         return self.model.project(cond.at((tokens.end - shift).clamp(min=0)))
+
+
+def raw_words(targets: Sequence[Target]) -> list[Knowledge]:
+    """Words as they are listed, behind the concept's name, as published: the list may hold the name again."""
+    return [
+        target.words.model_copy(update={"related": (target.concept.name, *target.words.related)})
+        for target in targets
+    ]
 
 
 def resolved_words(targets: Sequence[Target]) -> list[Knowledge]:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..._util.device import check_finite
 from ...concept import Kind
-from ...models import Tokens
 from .._shared.student import TextStudent
 from ..base import Change, Eraser, Job, Need
-from .config import DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND, SGraceConfig
+from .config import BY_KIND, DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND, SGraceConfig
 from .constants import Constants
 from .samples import Adversary, Samples
+from .training_loss import TrainingLoss
 
 
 class SGrace(Eraser[SGraceConfig]):
@@ -54,7 +54,7 @@ class SGrace(Eraser[SGraceConfig]):
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
         """What the published configurations set for a kind of concept."""
-        return {} if preset == DEFAULT_PRESET else PUBLISHED_PRESET_BY_KIND[kind]
+        return PUBLISHED_PRESET_BY_KIND[kind] if preset in BY_KIND else {}
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.
@@ -117,65 +117,21 @@ class _Run:
             samples = [*fresh]
 
     def _edit(self, samples: Sequence[Samples], bar: Iterator[Any]) -> None:
-        config = self.config
-        constants = self.constants
-        student = self.student.model
-        # the samples of all concepts in one batch: (concepts * n_adversarial, ...)
-        tokens = Tokens.cat([own.tokens for own in samples])
-        embeddings = torch.cat([own.embeddings for own in samples])
-        goals = torch.cat([own.goal for own in samples])
-        before = None
-        if config.similarity_weight:
-            with torch.no_grad():
-                before = constants.features(student.encode_tokens(tokens, embeddings), tokens)
+        loss_of = TrainingLoss.of(self.config, self.constants, self.student, self.original, samples)
         self.student.requires_grad_(True)
-        for step in range(config.edit_steps):
-            picks = torch.randint(len(constants.retain), (config.n_retain,), generator=self.job.generator)
-            retain_tokens = constants.retain_tokens[picks]
-            # the table is frozen, so the original's embeddings are the student's too
-            retain_embeddings = self.job.model.text.main.embed(retain_tokens.ids)
-            # one call of the encoder: the adversarial prompts, then the retain prompts
-            cond = student.encode_tokens(
-                Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings])
-            )
-            features = constants.features(cond[: len(tokens)], tokens)
-            if step == 0:
-                self._log_angle(features.detach(), goals)
-            loss = config.erase_weight * self._erase_loss(features, goals)
-            if before is not None:
-                similarity = F.cosine_similarity(features, before, dim=-1).mean()
-                loss = loss + config.similarity_weight * (1 - similarity)
-            if config.parameter_weight:
-                loss = loss + config.parameter_weight * self._parameter_distance()
-            # all text positions, not the pooled feature: the denoiser reads all of them
-            wanted = constants.retain.prompt_embeds[picks]
-            loss = loss + config.retain_weight * F.mse_loss(cond.prompt_embeds[len(tokens) :], wanted)
+        for step in range(self.config.edit_steps):
+            terms = loss_of.terms(self.constants.retain_picks())
+            loss = terms.total(self.config)
             check_finite(loss.detach(), "The loss", self.job.model.dtype)
+            if step == 0:
+                self._log_angle(terms.features.detach(), loss_of.goals)
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimizer.step()
             next(bar, None)
-        if config.edit_steps:
+        if self.config.edit_steps:
             self.losses.append(round(loss.item(), 6))
         self.student.requires_grad_(False)  # the attack needs no gradient of them
-
-    def _parameter_distance(self) -> Tensor:
-        """L1 distance to the original: the mean of each parameter, summed."""
-        pairs = zip(self.student.parameters, self.original, strict=True)
-        return torch.stack([(now - before).abs().mean() for now, before in pairs]).sum()
-
-    def _erase_loss(self, features: Tensor, goals: Tensor) -> Tensor:
-        if self.config.erase_target == "replacement":
-            return F.mse_loss(features, goals)
-        cosine = F.cosine_similarity(features, goals, dim=-1)
-        if self.config.erase_target == "opposite":
-            # 0 where the features point the opposite way
-            return 1 + cosine.mean()
-        # a ceiling for each sample, and for each position where all are compared
-        ceilings = (
-            torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
-        )
-        return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
 
     def _log_angle(self, features: Tensor, goals: Tensor) -> None:
         # clamped: rounding may bring a cosine above 1, where acos is NaN

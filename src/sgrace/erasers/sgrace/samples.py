@@ -121,7 +121,7 @@ class Adversary:
             # random tokens stand at one place in both prompts, and part no word of either
             shared = common_length(content, other_content)
             at = rng.randint(0, shared) if extra and shared else 0
-            random_tokens = main.random_tokens(extra, self.job.generator)
+            random_tokens = main.random_tokens(extra, self.job.generator, config.random_id_limit)
             own.append(content[:at] + random_tokens + content[at:])
             other.append(other_content[:at] + random_tokens + other_content[at:])
         return Rows(main.assemble(own), main.assemble(other))
