@@ -179,8 +179,9 @@ PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
 _PUBLISHED: dict[str, Any] = {
     **_V1_PRESET, "latent_timestep": "count_from_noise", "latent_sampler": "ddim",
     "attack_target": "initial_noise", "feature_position": "last_content", "attack_optimizer": "sign_adam",
-    "projection": "none", "carry": True, "keep_bare_name": False, "retain_words": "raw", "retain_draw": "distinct_words",
-    "random_id_limit": 40_905, "erase_target": "opposite", "match_positions": "one", "lr": 1e-5,
+    "projection": "none", "carry": True, "keep_bare_name": False, "retain_words": "raw",
+    "retain_draw": "distinct_words", "random_id_limit": 40_905, "erase_target": "opposite",
+    "match_positions": "one", "lr": 1e-5,
 }  # fmt: skip
 
 #: What the published configurations of garbage truck and tench share.

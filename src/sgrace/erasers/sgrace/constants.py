@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..._util.errors import InputError
+from ..._util.errors import InputError, InputWarning
 from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, Tokens
@@ -28,6 +29,11 @@ LISTED = 20
 REPLACEMENT_CONTEXTS = 32
 #: Phrasings of the published code, "a image" among them.
 PLAIN_PHRASINGS = ("a photo of {}", "a picture of {}", "a image of {}")
+
+NO_PROJECTION = (
+    "This model has no text projection, so pooled text states are compared without one. CLIP's own goes into "
+    "the model's folder as text_projection.safetensors, with the matrix as `weight`."
+)
 
 
 class Ranked(NamedTuple):
@@ -108,6 +114,8 @@ class Constants:
         self.rng: random.Random = job.rng
         self.generator = job.generator
         self.uncond = self.model.uncond()
+        if config.match_positions == "one" and self.model.text.main.projection is None:
+            warnings.warn(NO_PROJECTION, InputWarning, stacklevel=2)
         words = resolved_words(job.targets) if config.retain_words == "filtered" else raw_words(job.targets)
         self.subjects = [
             self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
