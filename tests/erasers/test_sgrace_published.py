@@ -55,24 +55,25 @@ class ReferenceEncoder:
 
     def __call__(self, embeds: Tensor) -> Tensor:
         n, length, width = embeds.shape
-        heads = self.config.num_attention_heads
         causal = torch.full((length, length), float("-inf"), dtype=torch.float64).triu(1)
         hidden = embeds + self.values["embeddings.position_embedding.weight"][:length]
         for layer in range(self.config.num_hidden_layers):
             prefix = f"encoder.layers.{layer}"
             normed = self.norm(f"{prefix}.layer_norm1", hidden)
-            query, key, value = (
-                self.linear(f"{prefix}.self_attn.{part}_proj", normed)
-                .view(n, length, heads, -1)
-                .transpose(1, 2)
-                for part in "qkv"
-            )
-            weights = (query @ key.transpose(-1, -2) / (width // heads) ** 0.5 + causal).softmax(-1)
+            query = self.heads(f"{prefix}.self_attn.q_proj", normed)
+            key = self.heads(f"{prefix}.self_attn.k_proj", normed)
+            value = self.heads(f"{prefix}.self_attn.v_proj", normed)
+            weights = (query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5 + causal).softmax(-1)
             mixed = (weights @ value).transpose(1, 2).reshape(n, length, width)
             hidden = hidden + self.linear(f"{prefix}.self_attn.out_proj", mixed)
             inner = self.linear(f"{prefix}.mlp.fc1", self.norm(f"{prefix}.layer_norm2", hidden))
             hidden = hidden + self.linear(f"{prefix}.mlp.fc2", inner * torch.sigmoid(1.702 * inner))
         return self.norm("final_layer_norm", hidden)
+
+    def heads(self, name: str, x: Tensor) -> Tensor:
+        """(n, length, width) -> (n, heads, length, width of a head)"""
+        n, length, _ = x.shape
+        return self.linear(name, x).view(n, length, self.config.num_attention_heads, -1).transpose(1, 2)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         return x @ self.values[f"{name}.weight"].T + self.values[f"{name}.bias"]
