@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -193,8 +193,16 @@ def attack_loss(both: Both, samples: Samples, embeddings: Tensor) -> Tensor:
     return F.mse_loss(noise, points.goals.double().expand_as(noise)) + 0.1 * (1 - alignment)
 
 
-def attacked_by_reference(both: Both, samples: Samples) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Embeddings after ten steps of Adam on the gradient's sign; those on the way; the gradients."""
+class ReferenceAttack(NamedTuple):
+    """Embeddings before each of the steps, the gradients there, and the embeddings after the last."""
+
+    path: list[Tensor]
+    gradients: list[Tensor]
+    after: Tensor
+
+
+def attacked_by_reference(both: Both, samples: Samples) -> ReferenceAttack:
+    """Ten steps of Adam on the gradient's sign."""
     current = samples.embeddings.double()
     positions = torch.arange(current.shape[1])
     content = ((positions > 0) & (positions < samples.tokens.end[:, None]))[..., None]
@@ -207,7 +215,7 @@ def attacked_by_reference(both: Both, samples: Samples) -> tuple[Tensor, list[Te
         path.append(current)
         gradients.append(gradient * content)
         [current] = adam.step([current], [(gradient * content).sign()])
-    return current, path, gradients
+    return ReferenceAttack(path, gradients, current)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +238,7 @@ def test_samples_start_as_published(both: Both, samples: Samples) -> None:
 def test_the_attack_in_losses_gradient_signs_and_embeddings(both: Both, samples: Samples) -> None:
     run = both.run
     subject = run.constants.subjects[0]
-    after, path, gradients = attacked_by_reference(both, samples)
+    path, gradients, after = attacked_by_reference(both, samples)
     loss_at = run.adversary._loss(subject, samples.tokens)
     for current, gradient in zip(path, gradients, strict=True):
         leaf = current.float().requires_grad_(True)

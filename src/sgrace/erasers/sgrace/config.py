@@ -176,7 +176,7 @@ PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
-_PUBLISHED: dict[str, Any] = {
+_PUBLISHED_PRESET: dict[str, Any] = {
     **_V1_PRESET, "latent_timestep": "count_from_noise", "latent_sampler": "ddim",
     "attack_target": "initial_noise", "feature_position": "last_content", "attack_optimizer": "sign_adam",
     "projection": "none", "carry": True, "keep_bare_name": False, "retain_words": "raw",
@@ -185,28 +185,29 @@ _PUBLISHED: dict[str, Any] = {
 }  # fmt: skip
 
 #: What the published configurations of garbage truck and tench share.
-_PUBLISHED_CLASS: dict[str, Any] = {
+_CLASS_PRESET: dict[str, Any] = {
     "words_max": 10, "random_ids": 3, "update_chance": 0.15, "similarity_weight": 1.5, "retain_weight": 1.5,
     "parameter_weight": 0.3,
 }  # fmt: skip
 #: What those of violence and illegal activity share. They name no number of retain words: it is nudity's.
-_PUBLISHED_HARM: dict[str, Any] = {
+_HARM_PRESET: dict[str, Any] = {
     **PUBLISHED_PRESET_BY_KIND["harmful"], "update_chance": 0.15, "similarity_weight": 1.1,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     # church, Van Gogh or nudity, by the kind of the concept
-    "published": _PUBLISHED,
+    "published": _PUBLISHED_PRESET,
     "published-parachute": {
-        **_PUBLISHED, **PUBLISHED_PRESET_BY_KIND["object"], "similarity_weight": 1.2,
+        **_PUBLISHED_PRESET, **PUBLISHED_PRESET_BY_KIND["object"], "similarity_weight": 1.2,
     },
-    "published-garbage-truck": {**_PUBLISHED, **_PUBLISHED_CLASS},
-    "published-tench": {**_PUBLISHED, **_PUBLISHED_CLASS},
+    "published-garbage-truck": {**_PUBLISHED_PRESET, **_CLASS_PRESET},
+    "published-tench": {**_PUBLISHED_PRESET, **_CLASS_PRESET},
     "published-picasso": {
-        **_PUBLISHED, **_PUBLISHED_CLASS, "attack_lr": 0.01, "similarity_weight": 1.1, "retain_weight": 2.0,
+        **_PUBLISHED_PRESET, **_CLASS_PRESET,
+        "attack_lr": 0.01, "similarity_weight": 1.1, "retain_weight": 2.0,
     },
-    "published-violence": {**_PUBLISHED, **_PUBLISHED_HARM},
-    "published-illegal-activity": {**_PUBLISHED, **_PUBLISHED_HARM},
+    "published-violence": {**_PUBLISHED_PRESET, **_HARM_PRESET},
+    "published-illegal-activity": {**_PUBLISHED_PRESET, **_HARM_PRESET},
     "corrected": {
         **_V1_PRESET, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one",
         "lr": 1e-4,
