@@ -44,7 +44,7 @@ class ReferenceEncoder:
 
     def __init__(self, module: Any) -> None:
         self.config = module.config
-        self.values = {
+        self.values: dict[str, Tensor] = {
             name.removeprefix("text_model."): value.detach().double().clone()
             for name, value in module.state_dict().items()
         }
