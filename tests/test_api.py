@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import BaseModel
 
 import sgrace
-from sgrace._util.errors import InputError
+from sgrace._util.errors import InputError, InputWarning
 from sgrace.api import refuse_settings_that_cannot_erase
 from sgrace.concept import Concept
 from sgrace.knowledge import Knowledge, Target
@@ -106,6 +108,15 @@ def test_an_erasure_that_changes_nothing_is_refused(
     given = short | dict([setting.split("=")])
     with pytest.raises(InputError, match="leaves every weight as it was"):
         sgrace.erase(model, "church", method=method, settings=given, words=words)
+
+
+def test_a_change_that_half_precision_cannot_hold_is_told(model: DiffusionModel, words: Knowledge) -> None:
+    short = {"iterations": "1", "num_inference_steps": "3", "pool": "1", "lr": "1e-5"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        sgrace.erase(model, "church", method="esd", settings=short, words=words)
+    with pytest.warns(InputWarning, match=r"Rounding to bfloat16 loses .* use --dtype float32"):
+        sgrace.erase(model.to(dtype=torch.bfloat16), "church", method="esd", settings=short, words=words)
 
 
 def test_concepts_that_are_erased_together_do_not_take_each_others_place(model: DiffusionModel) -> None:

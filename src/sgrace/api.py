@@ -18,7 +18,7 @@ from ._util.files import resumable_folder
 from .attacks import AttackSet, Budget, Prompt
 from .concept import Concept, Kind
 from .detectors import Detector
-from .erasure import Erasure
+from .erasure import Erasure, check_effect
 from .evaluation import Evaluation
 from .evaluation import evaluate as evaluate_scene
 from .evaluation.evaluate import UNLIMITED
@@ -70,11 +70,7 @@ def erase(
     eraser = plugin.preset(preset, targets[0].concept.template_kind, settings)
     refuse_settings_that_cannot_erase(eraser.config, targets)
     erasure: Erasure = eraser.erase(loaded, targets, seed=seed)
-    if erasure.changes_nothing(loaded):
-        raise InputError(
-            f"With these settings {method} leaves every weight as it was, so nothing is erased; "
-            f"`sgrace info {method}` explains the settings."
-        )
+    check_effect(erasure, loaded)
     return erasure
 
 

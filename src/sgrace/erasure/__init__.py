@@ -1,8 +1,8 @@
 """What an eraser leaves: changed tensors by component and their recipe, saved, read and applied."""
 
 from .adapter import Adapter
-from .composition import base_of, check_room
+from .composition import base_of, check_effect, check_room
 from .erasure import Erasure
 from .recipe import Recipe
 
-__all__ = ["Adapter", "Erasure", "Recipe", "base_of", "check_room"]
+__all__ = ["Adapter", "Erasure", "Recipe", "base_of", "check_effect", "check_room"]

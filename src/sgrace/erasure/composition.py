@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
 from .._util.hashing import sha256_of_tensors
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
@@ -20,6 +21,9 @@ from .recipe import Base
 Tensors = Mapping[str, Mapping[str, Tensor]]
 #: Precisions of models by name, the widest first.
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+#: Share of a change that may be lost to rounding without a warning.
+MOST_LOST = 0.5
 
 
 def base_of(
@@ -83,6 +87,23 @@ def check_room(model: DiffusionModel, *, adapter: bool, guidance: bool) -> None:
             f"This model is steered by {model.guidance.name} already, and it takes only one; erase all "
             "concepts together, or use a method that changes weights."
         )
+
+
+def check_effect(erasure: Parts, model: DiffusionModel) -> None:
+    """Look at what a change of weights leaves in the precision of the model that it was made on.
+
+    Raises:
+        InputError: every weight is what it was.
+    """
+    method = erasure.recipe.method
+    if erasure.changes_nothing(model):
+        raise InputError(
+            f"With these settings {method} leaves every weight as it was, so nothing is erased; "
+            f"`sgrace info {method}` explains the settings."
+        )
+    if (lost := erasure.rounding_loss(model)) > MOST_LOST:
+        told = f"Rounding to {_name(model.dtype)} loses {lost:.0%} of what {method} changed"
+        warnings.warn(f"{told}; use --dtype float32.", InputWarning, stacklevel=3)
 
 
 def check_base(erasure: Parts, model: DiffusionModel, parents: Sequence[Parts] = ()) -> None:

@@ -60,6 +60,20 @@ class Parts:
                 return False
         return True
 
+    def rounding_loss(self, model: DiffusionModel) -> float:
+        """Share of the change of weights that is lost when the model's precision holds it.
+
+        ``|rounded - exact| / |exact - own|`` over all changed tensors; 0 where no weights change.
+        """
+        lost = change = 0.0
+        for component, tensors in self.tensors.items():
+            own = dict(model.components[component].named_parameters())
+            for name, value in tensors.items():
+                exact = value.to(own[name].device)
+                lost += float((exact.to(own[name].dtype) - exact).norm() ** 2)
+                change += float((exact - own[name]).norm() ** 2)
+        return (lost / change) ** 0.5 if change else 0.0
+
     def same_as(self, other: Parts) -> bool:
         """Whether another erasure changes the same in the same way; where they are saved does not count."""
         if self is other:
