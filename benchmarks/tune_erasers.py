@@ -82,6 +82,12 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "lr": (2e-4, 5e-4, 1e-3),
         "iterations": (75, 150, 300),
     },
+    "tea": {
+        "anchors": ("replacements", "unrelated"),
+        "adversarial_weight": (0.1, 0.2, 0.5),
+        "lr": (5e-5, 2e-4, 5e-4),
+        "iterations": (50, 100, 200),
+    },
     "mace": {
         "ridge": (0.1, 1, 10),
         "lr": (1e-3, 3e-3, 1e-2),
@@ -136,6 +142,7 @@ FIRST: dict[str, dict[str, str]] = {
     },
     "hirm": {"direction": "replacement", "lr": "0.0001", "iterations": "60"},
     "des": {"shift": "3", "retain_weight": "0.8", "lr": "0.0005", "iterations": "150"},
+    "tea": {"anchors": "replacements", "adversarial_weight": "0.2", "lr": "0.0002", "iterations": "100"},
     "mace": {"ridge": "1", "lr": "0.003", "iterations": "60", "fuse_retain": "3"},
     "speed": {"ridge": "1", "threshold": "0.1"},
     "stereo": {"site": "x", "lr": "0.0002", "retain_weight": "1", "anchors": "replacement"},

@@ -28,7 +28,8 @@ ADV_UNLEARN = settings(
 )
 SPM = settings("iterations=3 batch=2 num_inference_steps=3 n_retain=1 lr=1e-2 warm_up=1")
 STEREO_SEARCH = settings("rounds=1 search_iterations=2 inversion_steps=2 n_images=2 image_steps=3")
-STEREO_TRAIN = settings("site=x n_anchors=3 iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
+STEREO_TRAIN = settings("site=x iterations=2 batch=2 num_inference_steps=3 lr=1e-3")
+RECARE = settings("mining_images=2 top_words=3 n_retain=3")
 MACE = settings("iterations=2 batch=2 n_images=3 num_inference_steps=3 n_prompts=5 ridge=1 lr=1e-2")
 
 CASES = {
@@ -46,9 +47,11 @@ CASES = {
         Case("spm", short=SPM, off=OFF),
         Case("speed", short={"threshold": "3"}, off={"ridge": "1e10"}),
         Case("adv_unlearn", short=ADV_UNLEARN, off=OFF),
-        Case("stereo", short={**STEREO_SEARCH, **STEREO_TRAIN}, off=OFF),
+        Case("stereo", short={**STEREO_SEARCH, **STEREO_TRAIN, "n_anchors": "3"}, off=OFF),
+        Case("recare", short={**STEREO_SEARCH, **STEREO_TRAIN, **RECARE}, off=OFF),
         Case("hirm", short={"iterations": "3", "lr": "1e-2"}, off=OFF),
         Case("des", short={"iterations": "3", "batch": "2", "n_prompts": "4", "lr": "1e-2"}, off=OFF),
+        Case("tea", short={"iterations": "3", "batch": "4", "n_prompts": "4", "lr": "1e-2"}, off=OFF),
         Case("sld", short={"warm_up": "0"}, off={"scale": "0"}),
         Case("safree", short={"filter_steps": "50", "middle": "-10"}, off={"filter_steps": "0"}),
         Case("receler", short={**ESD, "rank": "3", "attack_steps": "2", "lr": "1e-2"}, off=OFF),

@@ -68,7 +68,7 @@ def test_all_words_of_a_concept_in_a_context_are_taught_one_target(
     empty = torch.randn(1, *size, generator=generator)
     bank = WordBank(2, 2, tuple(Conditioning(words[:, word].flatten(0, 1)) for word in range(3)))
     sampler = WordsSampler(
-        STEREOConfig(erase_weight=0.7, retain_weight=1.3, anchors=anchors),
+        STEREOConfig(erase_weight=0.7),
         model,
         model,
         bank.everything(),
@@ -77,6 +77,8 @@ def test_all_words_of_a_concept_in_a_context_are_taught_one_target(
         bank=bank,
         anchors=Conditioning(towards.flatten(0, 1)),
         n_anchors=towards.shape[1],
+        by_context=anchors == "replacement",
+        anchor_weight=1.3,
     )
     latents = model.initial_noise([1, 2, 3])
     timesteps = torch.tensor([200.0, 600.0, 990.0])

@@ -1,4 +1,4 @@
-"""Settings of STEREO, and its presets."""
+"""Settings of STEREO, those it shares with other methods that search words, and its presets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .._shared.settings import AdamWRate, BatchSize, Count, ImageGuidance, Image
 from ..esd import SiteName
 
 
-class STEREOConfig(PartialSamplesConfig):
-    """Settings; defaults are those of the release for nudity.
+class WordSearchConfig(PartialSamplesConfig):
+    """Settings of methods that erase learned words; defaults are those of the release for nudity.
 
     ``iterations``, ``batch`` and ``lr`` are those of the erasure at the end.
     """
@@ -42,13 +42,20 @@ class STEREOConfig(PartialSamplesConfig):
     erase_weight: float = Field(
         1.0, ge=0, description="w_e: how far the target lies away from the concept's words."
     )
-    retain_weight: float = Field(1.0, ge=0, description="w_a: how far the target lies towards the anchor.")
     n_contexts: int = Field(
         0,
         ge=0,
         le=100_000,
         description="Contexts in which each word is erased; 0 for the concept's own prompt only.",
     )
+    lr: AdamWRate = 2e-5
+    weight_decay: WeightDecay = 0.01
+
+
+class STEREOConfig(WordSearchConfig):
+    """Settings; defaults are those of the release for nudity."""
+
+    retain_weight: float = Field(1.0, ge=0, description="w_a: how far the target lies towards the anchor.")
     anchors: Literal["scenes", "unrelated", "replacement"] = Field(
         "scenes",
         description="Prompts of unrelated words with the concept added, as in the release; prompts of "
@@ -58,8 +65,6 @@ class STEREOConfig(PartialSamplesConfig):
         200,
         description="Anchors of each concept; of the replacement there are as many as contexts.",
     )
-    lr: AdamWRate = 2e-5
-    weight_decay: WeightDecay = 0.01
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from ...models import DiffusionModel
-from .._shared.partial_samples import PartialSampler
 from .._shared.student import Student
-from .._shared.textual_inversion import encode_learned, learn_words
-from .._shared.trainer import train
 from ..base import Change, Eraser, Job, Need
 from ..esd import SITES
 from .config import PRESETS, STEREOConfig
 from .material import Material
 from .prompts import anchor_prompts, contexts_of
+from .search import fit, search_words
 from .words import WordBank, WordsSampler
 
 
@@ -67,38 +61,10 @@ class STEREO(Eraser[STEREOConfig]):
             source = student.model if config.sample_from == "edited" else job.model
             # the search ends with weights of its own; the erasure starts from the original ones
             original = student.snapshot()
-            bank = self._search(job, student, source, material)
+            bank = search_words(config, job, student, source, material)
             student.restore(original)
             self._erase(job, student, source, material, bank)
         return Change(student.changed(), trained=student.size)
-
-    def _search(self, job: Job, student: Student, source: DiffusionModel, material: Material) -> WordBank:
-        """The concepts' own words, and those that bring the concepts back after each round of erasing."""
-        config = self.config
-        teacher = job.model
-        main = teacher.text.main
-        bank = material.words
-        # the search takes other numbers of steps than the erasure at the end
-        short = config.model_copy(update={"iterations": config.search_iterations})
-        for _ in range(config.rounds):
-            sampler = PartialSampler(short, teacher, source, bank.words[-1], material.uncond, job.generator)
-            # the word of the round before is erased, at first the concept's own
-            self._fit(job, student, sampler, config.search_lr)
-            start = torch.tensor(main.random_tokens(len(job.targets), job.generator))
-            learned = learn_words(
-                student.model,
-                material.prompts,
-                material.latents,
-                main.embed(start)[:, None],  # one token each: (concepts, width) -> (concepts, 1, width)
-                steps=config.inversion_steps,
-                batch=config.inversion_batch,
-                lr=config.inversion_lr,
-                weight_decay=config.weight_decay,
-                generator=job.generator,
-            )
-            # encoded by the original: the search trains the denoiser, not the text encoder
-            bank = bank.added(encode_learned(teacher, material.frames, learned))
-        return bank
 
     def _erase(
         self, job: Job, student: Student, source: DiffusionModel, material: Material, bank: WordBank
@@ -115,18 +81,8 @@ class STEREO(Eraser[STEREOConfig]):
             anchors=material.anchors,
             # as many of each concept
             n_anchors=len(material.anchors) // bank.n_concepts,
+            # replacements stand in the contexts of the words; other anchors have no context
+            by_context=self.config.anchors == "replacement",
+            anchor_weight=self.config.retain_weight,
         )
-        self._fit(job, student, sampler, self.config.lr)
-
-    def _fit(self, job: Job, student: Student, sampler: PartialSampler, lr: float) -> None:
-        """Regression of the student onto the sampler's targets."""
-        optimizer = torch.optim.AdamW(student.parameters, lr=lr, weight_decay=self.config.weight_decay)
-        sampler = sampler.filled()
-
-        def loss_at(_step: int) -> Tensor:
-            samples = sampler.batch()
-            return F.mse_loss(
-                student.model.predict(samples.latents, samples.timesteps, samples.cond), samples.targets
-            )
-
-        train(job, student.parameters, optimizer, sampler.config.iterations, loss_at)
+        fit(job, student, sampler, self.config.lr, self.config.weight_decay)

@@ -13,7 +13,7 @@ from ...models import Conditioning
 from .._shared.generated_data import Texts, generate_latents
 from .._shared.textual_inversion import WordPrompt, image_prompts, taken_apart
 from ..base import Job
-from .config import STEREOConfig
+from .config import WordSearchConfig
 from .prompts import prompts_of_words
 from .words import WordBank
 
@@ -41,7 +41,7 @@ class Material:
     @classmethod
     def of(
         cls,
-        config: STEREOConfig,
+        config: WordSearchConfig,
         job: Job,
         patterns: Sequence[Sequence[str]],
         anchors: Sequence[Sequence[str]],

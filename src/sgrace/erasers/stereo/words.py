@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...models import Conditioning
 from .._shared.partial_samples import PartialSampler, outputs
-from .config import STEREOConfig
+from .config import WordSearchConfig
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,42 @@ class WordsSampler(PartialSampler):
 
     Attributes:
         bank: the words; ``cond`` holds all of them.
-        anchors: ``n_anchors`` prompts of each concept; of the replacement, in the same contexts as the words.
+        anchors: ``n_anchors`` prompts of each concept.
         n_anchors: of each concept.
+        by_context: each context has an equal part of the concept's anchors; otherwise it shares them all.
+        anchor_weight: w_a of the target.
     """
 
-    config: STEREOConfig
+    config: WordSearchConfig
     bank: WordBank = field(kw_only=True)
     anchors: Conditioning = field(kw_only=True)
     n_anchors: int = field(kw_only=True)
+    by_context: bool = field(kw_only=True)
+    anchor_weight: float = field(kw_only=True)
 
     def targets(self, latents: Tensor, timesteps: Float[Tensor, " n"], picks: Int[Tensor, " n"]) -> Tensor:
         """The robust target at samples of some of the words.
 
         One call of the teacher for the words, an anchor and the empty prompt.
         """
-        bank = self.bank
-        # as in `all_words`
-        concept = picks // (len(bank.words) * bank.n_contexts)
-        place = picks % bank.n_contexts
-        if self.config.anchors != "replacement":
-            # replacements stand in the contexts of the words; other anchors have no context and are picked at
-            # random
-            place = torch.randint(self.n_anchors, picks.shape, generator=self.generator)
-        anchor = self.anchors[concept * self.n_anchors + place]
-        prompts = [self.uncond.expand(len(anchor)), anchor, *bank.all_words(picks)]
+        anchor = self.anchors[self._anchors_of(picks)]
+        prompts = [self.uncond.expand(len(anchor)), anchor, *self.bank.all_words(picks)]
         # (n, ...) for each prompt, from one call
         uncond, towards, *words = outputs(self.teacher, latents, timesteps, prompts)
         return robust_target(
-            uncond, towards, torch.stack(words), self.config.erase_weight, self.config.retain_weight
+            uncond, towards, torch.stack(words), self.config.erase_weight, self.anchor_weight
         )
+
+    def _anchors_of(self, picks: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Index of an anchor for each prompt: a random one of its context's, or of its concept's."""
+        n_contexts = self.bank.n_contexts
+        # as in `all_words`
+        first = picks // (len(self.bank.words) * n_contexts) * self.n_anchors
+        each = self.n_anchors
+        if self.by_context:
+            each = self.n_anchors // n_contexts
+            first = first + picks % n_contexts * each
+        return first if each == 1 else first + torch.randint(each, picks.shape, generator=self.generator)
 
 
 def robust_target(
