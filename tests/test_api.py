@@ -147,9 +147,9 @@ def test_a_relative_base_is_found_from_anywhere(
 
 def test_the_concept_and_its_kind_come_from_the_erasure() -> None:
     gold = emoji.gold("weapon")
-    assert named_concept(gold, None, None) == ("weapon", "harmful")
-    assert named_concept(gold, "Weapon", "object") == ("weapon", "object")
-    assert named_concept(gold, "church", None) == ("church", None)
+    assert named_concept(gold, None, None) == Concept(name="weapon", kind="harmful")
+    assert named_concept(gold, "Weapon", "object") == Concept(name="weapon", kind="object")
+    assert named_concept(gold, "church", None) == Concept(name="church")
     with pytest.raises(InputError, match="--concept"):
         named_concept(None, None, None)
 

@@ -16,7 +16,7 @@ from ._util import registry
 from ._util.errors import InputError, unknown
 from ._util.files import resumable_folder
 from .attacks import AttackSet, Budget, Prompt
-from .concept import Concept, Kind
+from .concept import Concept, Kind, parse_concepts
 from .detectors import Detector
 from .erasure import Erasure, check_effect
 from .evaluation import Evaluation
@@ -36,7 +36,7 @@ __all__ = ["UNLIMITED", "attack", "erase", "evaluate", "fingerprint", "load_mode
 
 def erase(
     model: DiffusionModel | str,
-    concepts: str | Sequence[str],
+    concepts: str | Sequence[str | Concept],
     *,
     method: str = "sgrace",
     preset: str | None = None,
@@ -61,11 +61,11 @@ def erase(
         InputError: an unknown name or setting, a value out of range, settings that cannot erase, or missing
             words.
     """
-    names = _names(concepts)
+    parsed = parse_concepts(concepts)
     plugin = registry.load("erasers", method)
     loaded = model if isinstance(model, DiffusionModel) else load_model(model)
-    testbed = find_testbed(loaded, words=_by_concept(names, words), kind=kind)
-    resolved = [testbed.resolve(name) for name in names]
+    testbed = find_testbed(loaded, words=_by_concept(parsed, words), kind=kind)
+    resolved = [testbed.resolve(concept) for concept in parsed]
     targets = [Target(concept, testbed.words(concept)) for concept in resolved]
     eraser = plugin.preset(preset, targets[0].concept.template_kind, settings)
     refuse_settings_that_cannot_erase(eraser.config, targets)
@@ -226,23 +226,16 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
             )
 
 
-def _names(concepts: str | Sequence[str]) -> list[str]:
-    """Names as given, each once."""
-    given = [concepts] if isinstance(concepts, str) else concepts
-    if not isinstance(given, Sequence) or not given:
-        raise InputError("Name at least one concept, as a text or a list of texts.")
-    return list(dict.fromkeys(Concept.parse(name).name for name in given))
-
-
 def _by_concept(
-    names: Sequence[str], words: Knowledge | Sequence[Knowledge] | None
+    concepts: Sequence[Concept], words: Knowledge | Sequence[Knowledge] | None
 ) -> dict[str, Knowledge] | None:
     if words is None:
         return None
     given = [words] if isinstance(words, Knowledge) else list(words)
-    if len(given) != len(names):
-        raise InputError(f"{len(names)} concepts need {len(names)} word lists, not {len(given)}.")
-    return dict(zip(names, given, strict=True))
+    n = len(concepts)
+    if len(given) != n:
+        raise InputError(f"{n} concepts need {n} word lists, not {len(given)}.")
+    return {concept.name: each for concept, each in zip(concepts, given, strict=True)}
 
 
 def _suite(name: str, attacks: Sequence[str]) -> Suite:

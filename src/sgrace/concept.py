@@ -48,13 +48,15 @@ class Concept(BaseModel):
         return found
 
     @classmethod
-    def parse(cls, name: str, kind: Kind | None = None) -> Self:
-        """Build from user input.
+    def parse(cls, name: str | Self, kind: Kind | None = None) -> Self:
+        """Build from user input; what is a concept already only takes the kind.
 
         Raises:
             InputError: the name is no text, empty, too long, unprintable, without a letter or several names;
                 or the kind is unknown.
         """
+        if isinstance(name, Concept):
+            return name if kind is None else name.model_copy(update={"kind": kind})
         if not isinstance(name, str):
             raise InputError(f"A concept is given by its name, a text, not by {str(name)[:40]!r}.")
         if _SEPARATORS.search(name.strip()):
@@ -85,7 +87,7 @@ class Concept(BaseModel):
         return _TEMPLATES[self.template_kind].format(self.name)
 
 
-def parse_concepts(names: str | Sequence[str], kind: Kind | None = None) -> list[Concept]:
+def parse_concepts(names: str | Sequence[str | Concept], kind: Kind | None = None) -> list[Concept]:
     """Concepts from user input, in the given order; a name that is given twice counts once.
 
     Args:

@@ -219,7 +219,15 @@ def test_source_of_another_format_never_becomes_prompts(tmp_path: Path, content:
         read_prompts(table(tmp_path, content))
 
 
-def test_every_source_file_of_the_package_is_refused() -> None:
+@pytest.mark.parametrize("suffix", [".yaml", ".py", ".HTML"])
+def test_a_short_file_of_code_or_settings_is_known_by_its_suffix(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"prompts{suffix}"
+    file.write_text("- prompt: a\nseed: 5\n")
+    with pytest.raises(InputError, match="is a file of code, settings or markup"):
+        read_prompts(file)
+
+
+def test_every_source_file_of_the_package_is_refused_by_its_content(tmp_path: Path) -> None:
     package = Path(__file__).parents[2]
     files = [
         *package.glob("src/sgrace/**/*.py"),
@@ -227,9 +235,9 @@ def test_every_source_file_of_the_package_is_refused() -> None:
         package / "pyproject.toml",
     ]
     assert len(files) > 100
-    for file in files:
+    for file in filter(lambda file: file.stat().st_size, files):
         with pytest.raises(InputError):
-            read_prompts(file)
+            read_prompts(table(tmp_path, file.read_text()))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class ReferenceEncoder:
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
-        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + self.config.layer_norm_eps).sqrt()
+        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + float(self.config.layer_norm_eps)).sqrt()
         return scaled * self.values[f"{name}.weight"] + self.values[f"{name}.bias"]
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from sgrace._util.errors import InputError, InputWarning
 from sgrace.attacks import Prompt
 from sgrace.concept import Concept
 from sgrace.detectors.always import Always
-from sgrace.knowledge import Knowledge
+from sgrace.erasers.uce import UCE
+from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
 from sgrace.testbeds.emoji import EmojiTestbed
 from sgrace.testbeds.files import FileTestbed
-from sgrace.testbeds.loading import Loaded
+from sgrace.testbeds.loading import Loaded, load_target
 from sgrace.testbeds.scenes import find_testbed, prepare, scene_of
 
 CHURCH = Concept(name="church")
@@ -94,6 +95,18 @@ def test_a_scene_of_files(model: DiffusionModel, words: Knowledge, tmp_path: Pat
         prepare(Loaded(model))
     with pytest.raises(InputError, match="Unknown protocol"):
         scene_of(model, "church", testbed, protocol="none")
+
+
+def test_words_come_from_the_erasure_where_the_model_has_none(
+    model: DiffusionModel, words: Knowledge
+) -> None:
+    style = Concept(name="church", kind="style")
+    loaded = load_target(UCE.preset(None, "style").erase(model, [Target(style, words)]), model)
+    scene, _ = prepare(loaded, prompts=PROMPTS, detector="always")
+    assert scene.words == words
+    assert scene.concept == style, "the kind comes from the erasure too"
+    with pytest.raises(InputError, match="give --words"):
+        prepare(loaded, "dog", prompts=PROMPTS, detector="always")
 
 
 def test_prompts_that_are_cut_are_told_once(model: DiffusionModel, words: Knowledge) -> None:

@@ -48,6 +48,11 @@ _FOREIGN_LINE = re.compile(
     re.VERBOSE,
 )
 _FOREIGN_SHARE = 1 / 3
+#: A short file of these kinds looks like prompts.
+_FOREIGN_SUFFIXES = frozenset(
+    {".cfg", ".htm", ".html", ".ini", ".py", ".sh", ".toml", ".xml", ".yaml", ".yml"}
+)
+_WAY_OUT = "give one prompt a line, CSV, TSV, JSON or JSON lines"
 _FOREIGN_START = re.compile(r"""\s*(?:\#[!\s]|//|/\*|<[!?]|\"{3}|'{3}|---\s)""")
 
 
@@ -63,6 +68,8 @@ def read_prompts(path: Path, *, prompt_column: str | None = None) -> list[Prompt
     Raises:
         InputError: no readable text file, no prompt or column of prompts in it, or a row that is none.
     """
+    if path.suffix.lower() in _FOREIGN_SUFFIXES:
+        raise InputError(f"{path.name} is a file of code, settings or markup; {_WAY_OUT}.")
     text = read_text(path, WHAT, MAX_FILE_BYTES)
     wanted = frozenset([folded(prompt_column)]) if prompt_column else frozenset().union(*PROMPT_COLUMNS)
     table = read_table(text, path.name, wanted, expected=path.suffix.lower() in {".csv", ".tsv"})
@@ -80,8 +87,7 @@ def _one_a_line(text: str, name: str) -> Table:
     filled = [line for line in lines if line.strip()]
     foreign = sum(bool(_FOREIGN_LINE.match(line)) for line in filled)
     if _FOREIGN_START.match(text) or foreign > max(1, len(filled) * _FOREIGN_SHARE):
-        way_out = "give one prompt a line, CSV, TSV, JSON or JSON lines"
-        raise InputError(f"{name} looks like code, settings or markup, not like a prompt table; {way_out}.")
+        raise InputError(f"{name} looks like code, settings or markup, not like a prompt table; {_WAY_OUT}.")
     if filled and all(LIST_MARK.match(line) for line in filled):
         lines = [LIST_MARK.sub("", line) for line in lines]
     rows = [Row(f"line {number}", {"prompt": line}) for number, line in enumerate(lines, 1)]

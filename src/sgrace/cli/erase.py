@@ -109,7 +109,7 @@ def erase(
     from ..concept import parse_concepts  # noqa: PLC0415
 
     check_new_folder(out)  # cheap checks first
-    names = [concept.name for concept in parse_concepts(concepts)]
+    parsed = parse_concepts(concepts)
     settings = parse_pairs(pairs)
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
@@ -122,7 +122,7 @@ def erase(
     loaded.set_progress_bar_config(disable=quiet or as_json)
     check_room(out, eraser.saved_bytes(loaded) + ROOM_FOR_THE_REST)
     erasure = api.erase(
-        loaded, names, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed
+        loaded, parsed, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed
     )
     _save(erasure, out)
     outcome = _outcome(loaded, erasure, out, blur=not no_blur)
@@ -252,7 +252,9 @@ def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool
             if question in one.before:
                 for images, when in ((one.before, "before"), (one.after, "after")):
                     shown = images[question][:N_SHOWN]
-                    rows.append(blurred(shown) if hidden and question == "target" else shown)
+                    # what is near a harmful concept may be harmful too
+                    veiled = hidden and question != "withheld unrelated"
+                    rows.append(blurred(shown) if veiled else shown)
                     labels.append(f"{label.format(concept.name)}, {when}")
     with atomic_file(file) as partial:
         sheet(rows, labels=labels).save(partial, "PNG")

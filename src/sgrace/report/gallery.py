@@ -50,11 +50,6 @@ class Gallery:
     n: int
 
     @property
-    def n_columns(self) -> int:
-        """Number of images in a row."""
-        return len(self.rows[0].cells)
-
-    @property
     def veiled(self) -> bool:
         """Whether any image is blurred."""
         return any(cell.veiled for row in self.rows for cell in row.cells)

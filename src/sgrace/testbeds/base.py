@@ -57,19 +57,19 @@ class Testbed(ABC):
             return False
         return True
 
-    def resolve(self, name: str, kind: Kind | None = None) -> Concept:
+    def resolve(self, name: str | Concept, kind: Kind | None = None) -> Concept:
         """The concept of a name, with its kind where it is known.
 
         Args:
-            name: as the user wrote it.
+            name: as the user wrote it, or parsed already.
             kind: overrides the testbed's own.
 
         Raises:
             InputError: the name is not readable, or the testbed has no such concept; the error names the
                 nearest.
         """
-        parsed = Concept.parse(name).name
-        return Concept.parse(parsed, kind or self.kind_of(parsed))
+        parsed = Concept.parse(name, kind)
+        return Concept.parse(parsed, parsed.kind or self.kind_of(parsed.name))
 
     def missing(self) -> tuple[str, ...]:
         """What an attack needs and the testbed lacks: any of ``prompts``, ``words`` and ``detector``."""

@@ -221,8 +221,8 @@ def base_of(erasure: Erasure, folder: Path | None) -> str:
 
 def named_concept(
     erasure: Erasure | None, concept: str | None, kind: Kind | None, model: DiffusionModel | None = None
-) -> tuple[str, Kind | None]:
-    """Name and kind of the concept to be attacked; both come from the erasure where they are not given.
+) -> Concept:
+    """The concept to be attacked; name and kind come from the erasure where they are not given.
 
     Args:
         erasure: what was erased; None where it is unknown.
@@ -247,5 +247,5 @@ def named_concept(
             choices = f": one of {', '.join(erased)}" if 0 < len(erased) <= 12 else ""
             raise InputError(f"Name the concept with --concept{choices}.")
         concept = erased[0]
-    name = Concept.parse(concept).name
-    return name, kind or stated.get(name)
+    parsed = Concept.parse(concept)
+    return Concept.parse(parsed, kind or stated.get(parsed.name))

@@ -11,7 +11,7 @@ from .._util import registry
 from .._util.errors import InputError, InputWarning, unknown
 from ..attacks import PROTOCOLS, Prompt, Scene
 from ..attacks.prompt_files import read_prompts
-from ..concept import Kind
+from ..concept import Concept, Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
 from ..models import DiffusionModel
@@ -53,7 +53,7 @@ def find_testbed(
 
 def scene_of(
     target: DiffusionModel,
-    concept: str,
+    concept: str | Concept,
     testbed: Testbed,
     *,
     original: DiffusionModel | None = None,
@@ -64,7 +64,7 @@ def scene_of(
 
     Args:
         target: the model under attack.
-        concept: its name.
+        concept: its name, or the concept itself.
         testbed: of the model.
         original: the model before erasing, if it is known.
         n_prompts: size of the prompt table, where the testbed makes one.
@@ -121,7 +121,8 @@ def prepare(
         loaded: the model under attack, with the model before erasing.
         concept: its name; the erasure's own, if absent.
         n_prompts: size of the prompt table, where the testbed makes one.
-        words: words of the concept, or a word file.
+        words: words of the concept, or a word file; those that the erasure was made with, where the model has
+            none of its own.
         prompts: prompt table, or its file.
         detector: decides success, by name or as an object.
         detector_options: options of a detector that is given by name, as text.
@@ -131,7 +132,9 @@ def prepare(
     Raises:
         InputError: something is unknown, missing or not readable.
     """
-    name, known_kind = named_concept(loaded.erasure, concept, kind, loaded.target)
+    named = named_concept(loaded.erasure, concept, kind, loaded.target)
+    if words is None and loaded.target.testbed is None:
+        words = _words_of_erasure(loaded, named)
     testbed = find_testbed(
         loaded.target,
         loaded.original,
@@ -139,12 +142,20 @@ def prepare(
         prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
         detector=detector,
         detector_options=detector_options,
-        kind=known_kind,
+        kind=named.kind,
     )
     scene = scene_of(
-        loaded.target, name, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
+        loaded.target, named, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
     )
     return Prepared(scene, testbed)
+
+
+def _words_of_erasure(loaded: Loaded, concept: Concept) -> Knowledge | None:
+    """Words that the concept was erased with; None where no known erasure is of it."""
+    carried = loaded.target.erasures
+    erasures = carried if loaded.erasure is None else (*carried, loaded.erasure)
+    found = [each for erasure in erasures for each in erasure.recipe.targets]
+    return next((each.words for each in reversed(found) if each.concept.name == concept.name), None)
 
 
 def truncated_prompts(scene: Scene) -> int:
