@@ -56,7 +56,13 @@ class TEAConfig(Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "published-style": {"n_prompts": 20, "iterations": 8},
-    "emoji": {"n_prompts": 256, "iterations": 100, "batch": 16, "lr": 2e-4},
+    "emoji": {
+        "n_prompts": 256,
+        "adversarial_weight": 0.1,
+        "iterations": 200,
+        "batch": 16,
+        "lr": 5e-5,
+    },
 }
 
 
