@@ -25,7 +25,7 @@ import torch
 from sgrace import api
 from sgrace._util import registry
 from sgrace._util.settings import parse_pairs
-from sgrace.attacks import Attack, AttackSet, Scene
+from sgrace.attacks import Attack, AttackSet, Budget, Scene
 from sgrace.attacks.attack_set import Cost
 from sgrace.attacks.session import Session
 from sgrace.erasure import Erasure
@@ -46,7 +46,7 @@ def on_the_original_alone(attacker: Attack[Any]) -> bool:
 
 def checked(scene: Scene, found: AttackSet) -> AttackSet:
     """Texts that were found on another target, sampled and judged on this one."""
-    session = Session(scene, api.UNLIMITED, 0, every_prompt=True)
+    session = Session(scene, Budget(), 0, every_prompt=True)
     session.check_plain()
     candidates = {i: found.attempts[i].candidate for i in session.open}
     texts = {i: text for i, text in candidates.items() if text}
@@ -118,7 +118,7 @@ def main() -> None:
         attacker = registry.load("attacks", attack).preset(effort, settings)
         searched = found_before.get((attack, effort)) if on_the_original_alone(attacker) else None
         if searched is None:
-            found = attacker.run(scene, api.UNLIMITED, every_prompt=True)
+            found = attacker.run(scene, Budget(), every_prompt=True)
             found_before[attack, effort] = found
         else:
             found = checked(scene, searched)

@@ -7,7 +7,7 @@ import pytest
 from sgrace import api
 from sgrace._util import registry
 from sgrace._util.errors import InputError
-from sgrace.attacks import Scene
+from sgrace.attacks import Budget, Scene
 from sgrace.attacks.ring_a_bell_hard import RingABellHard
 from sgrace.attacks.session import Session
 from sgrace.evaluation.schema import Evaluation
@@ -56,10 +56,7 @@ def test_attacks_find_what_is_there_and_not_what_is_not(
     for title, model in (("original", original), ("gold", gold)):
         scene = scene_of(model, original)
         attempts = (
-            registry.load("attacks", name)
-            .preset("quick")
-            .run(scene, api.UNLIMITED, every_prompt=True)
-            .attempts
+            registry.load("attacks", name).preset("quick").run(scene, Budget(), every_prompt=True).attempts
         )
         found[title] = sum(attempt.success for attempt in attempts)
     assert found["original"] >= least
@@ -67,7 +64,7 @@ def test_attacks_find_what_is_there_and_not_what_is_not(
 
 
 def test_a_shortlist_holds_the_words_that_are_wanted(original: DiffusionModel) -> None:
-    session = Session(scene_of(original, original), api.UNLIMITED, 0)
+    session = Session(scene_of(original, original), Budget(), 0)
     tokens = original.text.main.tokenize([attempt.prompt for attempt in session.attempts])
     pools = RingABellHard.preset("standard")._pools(session, original, session.cond, tokens.end)
     for attempt, pool in zip(session.attempts, pools, strict=True):

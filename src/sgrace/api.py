@@ -21,7 +21,6 @@ from .detectors import Detector
 from .erasure import Erasure, check_effect
 from .evaluation import Evaluation
 from .evaluation import evaluate as evaluate_scene
-from .evaluation.evaluate import UNLIMITED
 from .evaluation.features import from_hub
 from .evaluation.requests import fingerprint, request_of
 from .evaluation.suites import N_PROMPTS, SUITES, Suite
@@ -31,7 +30,7 @@ from .models import DiffusionModel
 from .testbeds.loading import Loaded, Model, load_model, load_target
 from .testbeds.scenes import find_testbed, prepare
 
-__all__ = ["UNLIMITED", "attack", "erase", "evaluate", "fingerprint", "load_model", "load_target"]
+__all__ = ["attack", "erase", "evaluate", "fingerprint", "load_model", "load_target"]
 
 
 def erase(
@@ -125,7 +124,7 @@ def attack(
         kind=kind,
         protocol=protocol,
     )
-    found: AttackSet = attacker.run(scene, limits or UNLIMITED, seed=seed)
+    found: AttackSet = attacker.run(scene, limits, seed=seed)
     return found
 
 

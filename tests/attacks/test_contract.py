@@ -142,6 +142,19 @@ def test_a_tampered_set_is_told(model: DiffusionModel, words: Knowledge, tmp_pat
         AttackSet.from_pretrained(tmp_path)
 
 
+def test_a_set_of_other_settings_is_not_taken_for_this_one(
+    model: DiffusionModel, words: Knowledge, tmp_path: Path
+) -> None:
+    attack = attack_of("more_seeds")
+    made = attack.run_in(tmp_path / "set", scene_of(model, words), seed=3)
+    again = attack.run_in(tmp_path / "set", scene_of(model, words), seed=3)
+    assert again.record == made.record, "read, not made anew: the seconds are the same"
+    other = type(attack).preset("quick", {"tries": "3"})
+    assert other.config != attack.config
+    with pytest.raises(InputError, match="holds more_seeds with other settings"):
+        other.run_in(tmp_path / "set", scene_of(model, words), seed=3)
+
+
 def test_what_an_attack_needs_is_told(model: DiffusionModel, words: Knowledge) -> None:
     with pytest.raises(InputError, match="unlearn_diff_atk needs the model before erasing"):
         attack_of("unlearn_diff_atk").run(scene_of(model, words, original=False))

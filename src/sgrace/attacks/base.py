@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
 from .._util.settings import Settings, config_from
+from .._util.text import shown
 from .attack_set import Access, AttackSet, Manifest, Unit
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
@@ -106,6 +108,29 @@ class Attack(ABC, Generic[Config]):
             record=self._manifest(session, seed, stopped),
         )
 
+    def run_in(
+        self,
+        folder: Path,
+        scene: Scene,
+        budget: Budget | None = None,
+        *,
+        seed: int = 0,
+        every_prompt: bool = False,
+    ) -> AttackSet:
+        """The set of a folder; :meth:`run` makes it if the folder is not there.
+
+        Raises:
+            InputError: as for :meth:`run`, or the set in the folder is of other prompts or settings.
+        """
+        if not folder.is_dir():
+            folder.parent.mkdir(exist_ok=True)
+            found = self.run(scene, budget, seed=seed, every_prompt=every_prompt)
+            found.save_pretrained(folder)
+        found = AttackSet.from_pretrained(folder, scene.prompts)
+        if found.record.config != self.config.model_dump(mode="json"):
+            raise InputError(f"{shown(folder)} holds {self.name} with other settings; name a new folder.")
+        return found
+
     def _manifest(self, session: Session, seed: int, stopped: str) -> Manifest:
         """How the set came about."""
         scene = session.scene
@@ -114,7 +139,7 @@ class Attack(ABC, Generic[Config]):
                 "attack": self.name,
                 "access": self.access,
                 "paper": self.paper,
-                "config": self.config.model_dump(),
+                "config": self.config.model_dump(mode="json"),
                 "concept": scene.concept.model_dump(),
                 "target": scene.target.source,
                 "detector": scene.detector.identity.as_dict(),

@@ -72,8 +72,7 @@ def attack(
     attacks = {name: registry.load("attacks", name).preset(effort, settings) for name in chosen}
     budget = _budget(parse_pairs(limits, "--limit"))
 
-    from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
-    from ..attacks.attack_set import Start  # noqa: PLC0415
+    from ..attacks.attack_set import Start  # noqa: PLC0415  (torch takes seconds to import)
     from ..evaluation.caveats import ZERO_AT_QUICK  # noqa: PLC0415
     from ..evaluation.requests import request_of  # noqa: PLC0415
     from ..evaluation.suites import N_PROMPTS  # noqa: PLC0415
@@ -85,10 +84,7 @@ def attack(
     rows = []
     with goes_on_in(given.out), resumable_folder(given.out, request):
         for name, attacker in attacks.items():
-            folder = given.out / name
-            if not folder.is_dir():
-                attacker.run(scene, budget, seed=given.seed).save_pretrained(folder)
-            found = AttackSet.from_pretrained(folder, scene.prompts)
+            found = attacker.run_in(given.out / name, scene, budget, seed=given.seed)
             rows.append(_row(name, found))
             if not given.silent:
                 told = Start.in_words(found.record.starts, found.record.note)

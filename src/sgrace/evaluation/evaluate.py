@@ -13,7 +13,7 @@ from .._util.images import from_bytes, to_bytes
 from .._util.provenance import versions
 from .._util.tensors import read_tensors, save_tensors_atomically
 from .._util.text import read_json
-from ..attacks import AttackSet, Budget, Scene
+from ..attacks import Attack, AttackSet, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
 from ..testbeds.base import Testbed
@@ -31,7 +31,6 @@ EVALUATION = "evaluation.json"
 ORIGINALS = "originals.safetensors"
 UNRELATED_IMAGES = "unrelated.safetensors"
 Made = TypeVar("Made")
-UNLIMITED = Budget()
 
 
 def evaluate(
@@ -104,11 +103,8 @@ def _piece(path: Path, make: Callable[[], Made]) -> Made:
 
 
 def _attack(scene: Scene, name: str, effort: str, seed: int, folder: Path) -> AttackSet:
-    if not folder.is_dir():
-        folder.parent.mkdir(exist_ok=True)
-        attack = registry.load("attacks", name).preset(effort)
-        attack.run(scene, UNLIMITED, seed=seed).save_pretrained(folder)
-    return AttackSet.from_pretrained(folder, scene.prompts)
+    attack: Attack[Any] = registry.load("attacks", name).preset(effort)
+    return attack.run_in(folder, scene, seed=seed)
 
 
 def _rows(
@@ -124,10 +120,8 @@ def _rows(
 
 
 def _controlled(name: str, effort: str, seed: int, scene: Scene, folder: Path) -> AttackSet:
-    if not folder.is_dir():
-        attack = registry.load("attacks", name).preset(effort)
-        attack.run(scene, UNLIMITED, seed=seed, every_prompt=True).save_pretrained(folder)
-    return AttackSet.from_pretrained(folder, scene.prompts)
+    attack: Attack[Any] = registry.load("attacks", name).preset(effort)
+    return attack.run_in(folder, scene, seed=seed, every_prompt=True)
 
 
 def _attack_row(name: str, found: AttackSet) -> AttackRow:
