@@ -154,7 +154,10 @@ def test_the_concept_and_its_kind_come_from_the_erasure() -> None:
         named_concept(None, None, None)
 
 
-@pytest.mark.parametrize(("name", "message"), [("emojy", "did you mean 'emoji'"), ("no/such", "Cannot load")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("emojy", "did you mean 'emoji'"), ("no/such", "Cannot load"), (" ", "name of the model is empty")],
+)
 def test_a_model_that_is_not_there_is_told(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sgrace.load_model(name)

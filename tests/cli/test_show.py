@@ -18,8 +18,8 @@ from sgrace.testbeds import emoji
 
 from .conftest import assert_refused, sgrace
 
-FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
-PLUGINS = [(family, name) for family in FAMILIES for name in registry.names(family)]
+GROUPS = ("erasers", "attacks", "detectors", "testbeds")
+PLUGINS = [(group, name) for group in GROUPS for name in registry.names(group)]
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
@@ -65,22 +65,22 @@ def test_list_is_quick_and_complete() -> None:
     assert run.stdout.splitlines()[-1] == "set()", "what takes long to import is not imported"
 
 
-@pytest.mark.parametrize(("family", "name"), PLUGINS)
-def test_info_explains_every_plug_in(family: str, name: str) -> None:
-    found = json.loads(sgrace("info", name, "--family", family, "--json").stdout)
-    plugin = registry.load(family, name)
+@pytest.mark.parametrize(("group", "name"), PLUGINS)
+def test_info_explains_every_plug_in(group: str, name: str) -> None:
+    found = json.loads(sgrace("info", name, "--group", group, "--json").stdout)
+    plugin = registry.load(group, name)
     config = getattr(plugin, "config_type", None) or getattr(plugin, "options_type", None)
     assert [setting["name"] for setting in found["settings"]] == list(config.model_fields if config else ())
     assert set(found["presets"]) == set(getattr(plugin, "presets", ()))
     assert found["title"]
     assert all(setting["description"] for setting in found["settings"])
-    page = sgrace("info", name, "--family", family).stdout
+    page = sgrace("info", name, "--group", group).stdout
     assert all(setting["name"] in page for setting in found["settings"])
 
 
 def test_info_of_unknown_names() -> None:
     assert_refused(sgrace("info", "sgrase"), "did you mean 'sgrace'")
-    assert_refused(sgrace("info", "esd", "--family", "attacks"), "Unknown attack")
+    assert_refused(sgrace("info", "esd", "--group", "attacks"), "Unknown attack")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Names to plug-ins. A folder is the registry: the file ``sgrace/erasers/esd.py`` is the eraser ``esd``.
 
-Listing names imports nothing. Other packages add plug-ins by the entry-point group ``sgrace.<family>``.
+Listing names imports nothing. Other packages add plug-ins by the entry-point group ``sgrace.<group>``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import Any
 
 from .errors import unknown
 
-#: Family -> the base class of its plug-ins, ``module:class`` within ``sgrace``.
+#: Group of plug-ins -> their base class, ``module:class`` within ``sgrace``.
 BASES = {
+    "erasers": "erasers.base:Eraser",
     "attacks": "attacks.base:Attack",
     "detectors": "detectors.base:Detector",
-    "erasers": "erasers.base:Eraser",
     "testbeds": "testbeds.base:Testbed",
 }
+GROUPS = tuple(BASES)
 
 
-def names(family: str) -> dict[str, str]:
-    """Name -> module (or entry point), of every plug-in of a family, by name."""
-    spec = find_spec(f"sgrace.{family}")
+def names(group: str) -> dict[str, str]:
+    """Name -> module (or entry point), of every plug-in of a group, by name."""
+    spec = find_spec(f"sgrace.{group}")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     stems = [module.name for module in pkgutil.iter_modules(folders)]
     plugins = [stem for stem in stems if not stem.startswith("_") and stem not in HELPERS]
-    found = {stem: f"sgrace.{family}.{stem}" for stem in plugins}
-    for point in metadata.entry_points(group=f"sgrace.{family}"):
+    found = {stem: f"sgrace.{group}.{stem}" for stem in plugins}
+    for point in metadata.entry_points(group=f"sgrace.{group}"):
         found.setdefault(point.name, point.value)
     return dict(sorted(found.items()))
 
@@ -52,28 +53,28 @@ HELPERS = {
 }
 
 
-def load(family: str, name: str) -> Any:  # noqa: ANN401  (the family decides the type)
+def load(group: str, name: str) -> Any:  # noqa: ANN401  (the group decides the type)
     """The plug-in class of a name.
 
     Raises:
         InputError: no plug-in has that name; the error names the nearest one.
         TypeError: the file of that name does not define one class of that name.
     """
-    known = names(family)
+    known = names(group)
     if name not in known:
-        raise unknown(family.removesuffix("s"), name, known)
+        raise unknown(group.removesuffix("s"), name, known)
     module, _, attribute = known[name].partition(":")
     found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else _plugin(found, family, name)
+    return getattr(found, attribute) if attribute else _plugin(found, group, name)
 
 
-def preset_names(family: str, name: str) -> list[str]:
+def preset_names(group: str, name: str) -> list[str]:
     """Names of a plug-in's presets, read from its source: importing it would take seconds.
 
     They are the keys of the dictionary that is written as ``PRESETS`` or, within the class, as ``presets``.
     Plug-ins of other packages have none here.
     """
-    spec = find_spec(f"sgrace.{family}.{name}")
+    spec = find_spec(f"sgrace.{group}.{name}")
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
     files = [file for folder in folders for file in folder.glob("*.py")]
     if spec and spec.origin:
@@ -93,9 +94,9 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
-def _plugin(module: ModuleType, family: str, name: str) -> Any:  # noqa: ANN401
-    """The class of a module that is a plug-in of the family and carries the file's name."""
-    home, _, base_name = BASES[family].partition(":")
+def _plugin(module: ModuleType, group: str, name: str) -> Any:  # noqa: ANN401
+    """The class of a module that is a plug-in of the group and carries the file's name."""
+    home, _, base_name = BASES[group].partition(":")
     base = getattr(importlib.import_module(f"sgrace.{home}"), base_name)
     members = [
         getattr(module, member) for member in dir(module)

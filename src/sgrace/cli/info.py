@@ -15,9 +15,9 @@ from click.types import StringParamType
 
 from .._util import registry
 from .._util.errors import InputError, unknown
+from .._util.registry import GROUPS
 from .options import JSON, examples
 
-FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 WIDTH = 100
 #: Types of JSON schemas in plain words.
 TYPES = {"string": "text", "array": "values separated by commas", "boolean": "yes or no"}
@@ -37,7 +37,7 @@ FACTS = {
 
 
 class AnyName(StringParamType):
-    """Name of a plug-in of any family."""
+    """Name of a plug-in of any group."""
 
     name = "name"
 
@@ -46,42 +46,40 @@ class AnyName(StringParamType):
     ) -> list[CompletionItem]:
         """All names that begin as typed."""
         del ctx, param
-        names = sorted({name for family in FAMILIES for name in registry.names(family)})
+        names = sorted({name for group in GROUPS for name in registry.names(group)})
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 @click.command(epilog=examples("sgrace info esd", "sgrace info clip_zero_shot --json"))
 @click.argument("name", type=AnyName())
-@click.option(
-    "--family", type=click.Choice(FAMILIES), help="Where to look, if several families have the name."
-)
+@click.option("--group", type=click.Choice(GROUPS), help="Where to look, if several groups have the name.")
 @JSON
-def info(*, name: str, family: str | None, as_json: bool) -> None:
+def info(*, name: str, group: str | None, as_json: bool) -> None:
     """Explain an eraser, an attack, a detector or a testbed: what it does, its presets and its settings."""
-    found = _describe(_family_of(name, family), name)
+    found = _describe(_group_of(name, group), name)
     click.echo(json.dumps(found, indent=2) if as_json else _text(found))
 
 
-def _family_of(name: str, family: str | None) -> str:
-    """The family that has the name.
+def _group_of(name: str, group: str | None) -> str:
+    """The group that has the name.
 
     Raises:
         InputError: none has it, or several have.
     """
-    places = [each for each in ([family] if family else FAMILIES) if name in registry.names(each)]
+    places = [each for each in ([group] if group else GROUPS) if name in registry.names(each)]
     if not places:
-        known = [each for place in ([family] if family else FAMILIES) for each in registry.names(place)]
-        raise unknown((family or "plug-ins").removesuffix("s"), name, known)
+        known = [each for place in ([group] if group else GROUPS) for each in registry.names(place)]
+        raise unknown((group or "plug-ins").removesuffix("s"), name, known)
     if len(places) > 1:
         raise InputError(
-            f"{' and '.join(places)} have a {name!r}; add --family {places[0]} or --family {places[1]}."
+            f"{' and '.join(places)} have a {name!r}; add --group {places[0]} or --group {places[1]}."
         )
     return places[0]
 
 
-def _describe(family: str, name: str) -> dict[str, Any]:
+def _describe(group: str, name: str) -> dict[str, Any]:
     """Everything that is known of a plug-in, ready for JSON."""
-    plugin = registry.load(family, name)
+    plugin = registry.load(group, name)
     title = (inspect.getdoc(inspect.getmodule(plugin)) or "").split("\n\n", maxsplit=1)[0]
     sections = _sections(plugin.__dict__.get("__doc__") or "")
     facts = {
@@ -91,7 +89,7 @@ def _describe(family: str, name: str) -> dict[str, Any]:
     schema = config.model_json_schema() if config else {}
     return {
         "name": name,
-        "family": family,
+        "group": group,
         "title": " ".join(title.split()),
         "text": sections[""],
         "cost": sections.get("Cost", ""),
@@ -156,7 +154,7 @@ def _range(field: Mapping[str, Any]) -> str:
 
 def _text(found: Mapping[str, Any]) -> str:
     """A page of a terminal."""
-    lines = [f"{found['name']} ({found['family'].removesuffix('s')})", *_wrapped(found["title"]), ""]
+    lines = [f"{found['name']} ({found['group'].removesuffix('s')})", *_wrapped(found["title"]), ""]
     for paragraph in filter(None, found["text"].split("\n\n")):
         lines += [*_wrapped(paragraph), ""]
     facts = {**{FACTS[key]: found[key] for key in FACTS if key in found}, "cost": found["cost"]}
@@ -172,7 +170,7 @@ def _text(found: Mapping[str, Any]) -> str:
             told = ", ".join(f"{key}={_told(value)}" for key, value in values.items()) or "the defaults"
             lines += _wrapped(f"  {name}: {told}", "      ")
     if found["settings"]:
-        lines += ["", f"Settings (--{'detector-' if found['family'] == 'detectors' else ''}set KEY=VALUE)"]
+        lines += ["", f"Settings (--{'detector-' if found['group'] == 'detectors' else ''}set KEY=VALUE)"]
         for setting in found["settings"]:
             kind = "|".join(map(str, setting["choices"])) or f"{setting['type']} {setting['range']}".strip()
             lines.append(f"  {setting['name']}={_told(setting['default'])}   {kind}")

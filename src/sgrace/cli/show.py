@@ -10,49 +10,49 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util import registry
+from .._util.registry import GROUPS
 from .options import JSON
 
 if TYPE_CHECKING:
     from ..erasers.base import Eraser
 
-FAMILIES = ("erasers", "attacks", "detectors", "testbeds")
 CONCEPTS = "concepts"
 
 
 @click.command(name="list")
-@click.argument("family", required=False, type=click.Choice([*FAMILIES, CONCEPTS]))
+@click.argument("group", required=False, type=click.Choice([*GROUPS, CONCEPTS]))
 @click.option(
     "--matrix",
     is_flag=True,
     help="What each eraser needs and leaves, as Markdown tables: changed weights, then guidance.",
 )
 @JSON
-def list_(*, family: str | None, matrix: bool, as_json: bool) -> None:
-    """List erasers, attacks, detectors, testbeds and concepts, or one FAMILY of them."""
+def list_(*, group: str | None, matrix: bool, as_json: bool) -> None:
+    """List erasers, attacks, detectors, testbeds and concepts, or one GROUP of them."""
     if matrix:
         rows = {name: _row(registry.load("erasers", name)) for name in registry.names("erasers")}
         click.echo(json.dumps(rows, indent=2) if as_json else _matrix(rows))
         return
-    families = [family] if family else [*FAMILIES, CONCEPTS]
-    found = {each: _names(each) for each in families}
+    groups = [group] if group else [*GROUPS, CONCEPTS]
+    found = {each: _names(each) for each in groups}
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for each, names in found.items():
-        if each == CONCEPTS and not family:  # hundreds
+        if each == CONCEPTS and not group:  # hundreds
             click.echo(f"{len(names)} concepts of the built-in model: `sgrace list concepts`")
             continue
         click.echo(f"{each}\n{columns(names)}\n")
-    if family != CONCEPTS:
+    if group != CONCEPTS:
         click.echo("`sgrace info NAME` explains each of them and its settings.")
 
 
-def _names(family: str) -> list[str]:
-    if family == CONCEPTS:
+def _names(group: str) -> list[str]:
+    if group == CONCEPTS:
         from ..testbeds.emoji.concepts import known_concepts  # noqa: PLC0415  (reads a file)
 
         return known_concepts()
-    return list(registry.names(family))
+    return list(registry.names(group))
 
 
 def columns(names: Iterable[str], indent: int = 2) -> str:

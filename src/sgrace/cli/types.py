@@ -33,19 +33,19 @@ class Seed(IntParamType):
 
 
 class PluginName(StringParamType):
-    """Name of a plug-in of a family, such as ``erasers``."""
+    """Name of a plug-in of a group, such as ``erasers``."""
 
     name = "name"
 
-    def __init__(self, family: str) -> None:
-        self.family = family
+    def __init__(self, group: str) -> None:
+        self.group = group
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name, if there is such a plug-in."""
         del param, ctx
-        known = registry.names(self.family)
+        known = registry.names(self.group)
         if value not in known:
-            raise unknown(self.family.removesuffix("s"), value, known)
+            raise unknown(self.group.removesuffix("s"), value, known)
         return value
 
     def shell_complete(
@@ -53,7 +53,7 @@ class PluginName(StringParamType):
     ) -> list[CompletionItem]:
         """The names that begin as typed."""
         del ctx, param
-        return _completed(registry.names(self.family), incomplete)
+        return _completed(registry.names(self.group), incomplete)
 
 
 class PluginNames(PluginName):
@@ -65,7 +65,7 @@ class PluginNames(PluginName):
         """The names in one text, separated by commas."""
         names = [part.strip() for part in value.split(",") if part.strip()]
         if not names:
-            raise InputError(f"Name at least one of the {self.family}, or leave the option out.")
+            raise InputError(f"Name at least one of the {self.group}, or leave the option out.")
         return ",".join(dict.fromkeys(super(PluginNames, self).convert(name, param, ctx) for name in names))
 
     def shell_complete(

@@ -57,6 +57,8 @@ def load_model(
         InputError: there is no such model, it cannot be read, or the device is not there.
     """
     source = str(name)
+    if not source.strip():
+        raise InputError("The name of the model is empty; give emoji, a diffusers folder or a hub id.")
     known = registry.names("testbeds")
     folder = registry.load("testbeds", source)().path() if source in known else None
     if folder is None and not _exists(Path(source)) and not _HUB_ID.fullmatch(source):
