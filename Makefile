@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # one process a core, one thread a process; the tests of a module stay together, as they share models
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo format lint types test test-fast docs bench

@@ -175,7 +175,7 @@ def check_broken(tmp_path: Path, good: dict[str, Any], field: str, value: object
 def test_broken_words_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"targets\.0\.words\.source"):
         read(tmp_path, {**VERSION_1, "knowledge": [{**VERSION_1["knowledge"][0], "source": 1}]})
-    with pytest.raises(InputError, match="1 concepts and 2 knowledge"):
+    with pytest.raises(InputError, match="1 concepts and 2 word lists"):
         read(tmp_path, {**VERSION_1, "knowledge": VERSION_1["knowledge"] * 2})
 
 
