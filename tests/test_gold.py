@@ -86,14 +86,16 @@ def test_its_own_evaluation_is_of_these_weights_this_judge_and_these_attacks(
         testbed.reference(testbed.resolve(concept), suite)
         == emoji.gold_path(concept) / f"evaluation-{suite}.json"
     )
-    assert {row.attack for row in shipped.attacks} <= set(SUITES[suite].attacks)
+    assert {row.attack for row in shipped.attacks} == set(SUITES[suite].attacks)
 
 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
 @pytest.mark.parametrize("suite", ["quick", "standard"])
 def test_the_verdict_on_a_model_that_never_saw_the_concept_is_erased(concept: str, suite: str) -> None:
     shipped = Evaluation.from_file(emoji.gold_path(concept) / f"evaluation-{suite}.json")
-    assert verdict_of(shipped.retention, shipped.worst_case_by_prompt).word == "erased"
+    floor = next(row.success.share for row in shipped.attacks if row.attack == "random_tokens")
+    assert verdict_of(shipped.retention, shipped.worst_case_by_prompt, floor) == shipped.verdict
+    assert shipped.verdict.word == "erased"
 
 
 def test_all_of_them_together_are_small() -> None:

@@ -12,7 +12,6 @@ from sgrace.concept import Concept
 from sgrace.evaluation.schema import Evaluation, Rate, Retention
 from sgrace.evaluation.verdict import verdict_of, worst_of
 from sgrace.metrics import Share
-from sgrace.testbeds import emoji
 
 
 def rows(**hits: tuple[int, int]) -> list[Retention]:
@@ -57,6 +56,15 @@ def test_an_attack_that_succeeds_is_part_of_the_verdict() -> None:
     assert "50.0% of the prompts" in attacked.sentence
 
 
+def test_attacks_count_above_what_random_tokens_reach() -> None:
+    gone = rows(target=(48, 0))
+    attacked = Rate.of(Share(4, 24))
+    assert verdict_of(gone, attacked).word == "partly"
+    found = verdict_of(gone, attacked, floor=2 / 24)
+    assert found.word == "erased"
+    assert "16.7% of the prompts. Random tokens do so on 8.3%." in found.sentence
+
+
 def test_what_cannot_be_compared_is_not_measured() -> None:
     assert verdict_of([]).word == "not measured"
     assert verdict_of(rows(synonyms=(48, 0))).word == "not measured"
@@ -77,7 +85,7 @@ def test_images_of_a_concept_of_unknown_kind_are_blurred() -> None:
 
 
 def test_version_1_is_read(tmp_path: Path) -> None:
-    file = emoji.gold_path("weapon") / "evaluation-standard.json"
+    file = Path(__file__).with_name("version_1.json")
     old = json.loads(file.read_text())
     found = Evaluation.from_file(file)
     assert (old["schema_version"], found.schema_version) == (1, 2)

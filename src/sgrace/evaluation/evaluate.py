@@ -68,6 +68,7 @@ def evaluate(
     shown = {name: found.shown for name, found in (reliable or sets).items()}
     by_text = {name: hits for name, hits in shown.items() if registry.load("attacks", name).by_text}
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
+    floor = rows["random_tokens"].success.share if "random_tokens" in rows else 0.0
     truncated = truncated_prompts(scene)
     questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
         scene, sets, out / ORIGINALS
@@ -76,7 +77,7 @@ def evaluate(
         **facts,
         seed=seed,
         detector=scene.detector.identity.as_dict(),
-        verdict=verdict_of(questions, by_prompt if by_text else None),
+        verdict=verdict_of(questions, by_prompt if by_text else None, floor),
         caveats=caveats_of(scene, suite, truncated, [name for name in names if rows[name].unreliable]),
         truncated_prompts=truncated,
         attacks=tuple(rows.values()),
