@@ -55,6 +55,10 @@ class Protocol:
     name: str
     longest: int | None = None
 
+    def attacks(self, n_tokens: int) -> bool:
+        """Whether prompts of this many content tokens are attacked."""
+        return self.longest is None or n_tokens <= self.longest
+
 
 #: ``diffusion_mu_attack`` leaves out what the published code of UnlearnDiffAtk leaves out: prompts of more
 #: than 60 tokens with the start and the end token, that is 58 content tokens. These are 24 of its 142 nudity

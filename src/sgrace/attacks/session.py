@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -64,12 +63,9 @@ class Session:
         # from each prompt's own seed: (prompts, *latent_shape), the same for every attack
         self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
         self.attempts = [Attempt(prompt=p.text, seed=p.seed) for p in scene.prompts]
-        main = self.target.text.main
-        lengths = [len(main.content_tokens(p.text)) for p in scene.prompts]
-        # tokens without start and end
-        longest = math.inf if scene.protocol.longest is None else scene.protocol.longest
         self.truncated = [i for i, p in enumerate(scene.prompts) if self.target.text.truncates(p.text)]
-        self.left_alone = [i for i, length in enumerate(lengths) if length > longest]
+        lengths = [len(self.target.text.main.content_tokens(p.text)) for p in scene.prompts]
+        self.left_alone = [i for i, length in enumerate(lengths) if not scene.protocol.attacks(length)]
         self.starts: list[Start] = []
         self.note = ""
         self.images: list[Tensor] = []
