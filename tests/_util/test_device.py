@@ -39,6 +39,11 @@ def test_an_unknown_device_is_refused_with_the_names_there_are(name: str) -> Non
         devices.choose_device(name)
 
 
+def test_the_device_without_values_is_refused_with_the_reason() -> None:
+    with pytest.raises(InputError, match=r"meta holds shapes without values.*--device auto or --device cpu"):
+        devices.choose_device("meta")
+
+
 def test_a_dtype_is_taken_by_name_and_a_typo_names_the_nearest() -> None:
     assert devices.choose_dtype("bfloat16", CPU) == torch.bfloat16
     assert devices.choose_dtype("float16", torch.device("mps")) == torch.float16

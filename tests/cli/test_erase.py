@@ -15,7 +15,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sgrace.cli.erase import Outcome
 from sgrace.erasure import Erasure
+from sgrace.evaluation.before_after import BeforeAfter
+from sgrace.evaluation.schema import Rate, Retention, Verdict
+from sgrace.metrics import Share
 
 from .conftest import UCE, Home, assert_refused, sgrace
 
@@ -104,6 +108,20 @@ def test_the_erasure_is_kept_if_images_cannot_be_made(home: Home, tmp_path: Path
     assert found["verdict"] == "not measured"
     assert "The erasure itself is complete." in found["failure"]
     assert Erasure.from_pretrained(tmp_path / "out").names == "church"
+
+
+def test_columns_of_the_table_are_aligned(home: Home, tmp_path: Path) -> None:
+    rates = [Rate.of(Share(hits, 48)) for hits in (0, 48)]
+    rows = tuple(
+        Retention(question=question, before=before, after=rates[0])
+        for question, before in zip(("rest", "withheld unrelated"), rates, strict=True)
+    )
+    found = BeforeAfter(Verdict(word="erased", sentence="Erased."), rows, {}, {})
+    lines = Outcome({"church": found}).lines(Erasure.from_pretrained(home.safe), tmp_path)
+    table = [line for line in lines if "n=48" in line]
+    assert len(table) == 2
+    for column in ("before", "after", "n=48"):
+        assert len({line.index(column) for line in table}) == 1
 
 
 def test_options_of_the_model_reach_it(home: Home, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgrace import load_model
 from sgrace._util.errors import InputError
 from sgrace.cli.erase import _save
 from sgrace.erasure import Erasure
@@ -49,6 +50,19 @@ def test_an_erasure_is_kept_where_there_is_room_if_the_disk_fills_up_meanwhile(
         _save(Erasure.from_pretrained(home.safe), small_disk / "out")
     assert list(small_disk.iterdir()) == []
     check_kept(home, str(error.value))
+
+
+def test_a_pipeline_is_saved_whole_or_not_at_all(home: Home, small_disk: Path, tmp_path: Path) -> None:
+    pipeline = Erasure.from_pretrained(home.safe).apply(load_model(home.tiny)).pipeline
+    with pytest.raises(InputError, match="No space left on device"):
+        pipeline.save_pretrained(small_disk / "folder" / "pipeline")
+    assert list(small_disk.iterdir()) == []
+    wanted = pipeline.text_encoder.state_dict()
+    # a second save overwrites the first one, as diffusers does
+    for _ in range(2):
+        pipeline.save_pretrained(tmp_path / "pipeline")
+        found = load_model(tmp_path / "pipeline").text.main.module.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
 @pytest.mark.parametrize("out", ["/dev/null/out", "full"])

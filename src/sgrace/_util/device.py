@@ -31,6 +31,11 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "meta":
+        raise InputError(
+            "The device meta holds shapes without values, so nothing can be computed there; use --device "
+            "auto or --device cpu."
+        )
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
         raise unknown("device", name, [*DEVICES, "cuda:0"])
     device = torch.device(name)

@@ -204,9 +204,12 @@ class Outcome:
             lines.append(f"Not measured: {self.failure}")
         for name, questions in self.scores.items():
             lines += ["", f"{name}: share of images that the judge names right, with 95 % intervals"]
+            width = max(map(len, questions))
             for question, row in questions.items():
-                shares = f"before {_interval(row['before'])}   after {_interval(row['after'])}"
-                lines.append(f"  {question:11s} {shares}   n={row['after']['n']}")
+                before, after = _interval(row["before"]), _interval(row["after"])
+                # the widest interval, of a share of 100 %, has 23 characters
+                shares = f"before {before:23s}   after {after:23s}"
+                lines.append(f"  {question:{width}s}   {shares}   n={row['after']['n']}")
         images = "" if self.failure else f"   Images: {out / IMAGES}"
         if self.unknown_kind:
             lines += ["", UNKNOWN_KIND]

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from .._util.device import autocast_for, out_of_memory
 from .._util.errors import InputError
+from .._util.files import new_folder
 from .conditioning import CPU
 from .guidance import Guidance
 from .schedule import NoiseSchedule
@@ -121,6 +124,8 @@ class ModelParts(ABC):
             )
         pipeline = self._make_pipeline()
         pipeline.set_progress_bar_config(**self.progress_bar_options)
+        # a method, not a closure: a deep copy of the pipeline then saves the copy's own networks
+        pipeline.save_pretrained = MethodType(_save_whole, pipeline)
         # a network that refuses to be saved refuses for the whole pipeline, before any part of it is written
         for module in self.components.values():
             if "save_pretrained" in vars(module):
@@ -249,3 +254,24 @@ class ModelParts(ABC):
             mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
             with autocast_for(self.device, self.dtype) if mixed else nullcontext():
                 yield
+
+
+def _save_whole(
+    pipeline: Any,  # noqa: ANN401  (of diffusers)
+    save_directory: str | Path,
+    *arguments: Any,  # noqa: ANN401  (what diffusers takes)
+    push_to_hub: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Diffusers' ``save_pretrained``; a new folder appears whole or not at all.
+
+    A folder that holds files is written into as diffusers does it, and so is one that goes to the hub, since
+    its name becomes the repository's.
+    """
+    save = type(pipeline).save_pretrained
+    folder = Path(save_directory)
+    if push_to_hub or (folder.is_dir() and any(folder.iterdir())):
+        save(pipeline, save_directory, *arguments, push_to_hub=push_to_hub, **options)
+        return
+    with new_folder(folder) as partial:
+        save(pipeline, partial, *arguments, **options)
