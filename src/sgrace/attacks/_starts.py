@@ -25,8 +25,10 @@ def check_start(session: Session, word: str, cond: Conditioning) -> None:
     images = session.sample(indices, cond, session.noise[indices])
     scores = detector.scores(images)
     hits: list[bool] = detector.detect(scores).tolist()
+    # the worst start counts, so its images are shown
     is_worst = all(sum(hits) > start.hits for start in session.starts)
     session.starts.append(Start(word=word, hits=sum(hits), n=len(indices)))
+    # `at` counts the attacked prompts, `index` all of the scene
     for at, index in enumerate(indices):
         attempt = session.attempts[index]
         attempt.checks += 1

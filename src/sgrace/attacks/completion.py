@@ -47,6 +47,7 @@ class Completion(Attack[CompletionConfig]):
         model = session.target
         clean = session.concept_latents(self.name)
         steps = session.scene.num_inference_steps
+        # at least one step is taken, however low the strength
         start = steps - max(1, round(self.config.strength * steps))
         level = model.schedule.step_timestep(steps, start)
         for _ in range(self.config.tries):
@@ -55,7 +56,9 @@ class Completion(Attack[CompletionConfig]):
                 return
             cond = session.uncond.expand(len(indices))
             session.charge_sampling(model, cond, steps, 1, start)
+            # fresh noise a round: a try differs from the last one in nothing else
             noise = model.noise(len(indices), session.generator)
+            # the level of the step that comes next, one value for all: (n,)
             timesteps = torch.full((len(indices),), level, device=model.device)
             noisy = model.schedule.add_noise(clean[indices], noise, timesteps)
             images = []

@@ -78,6 +78,7 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
             f"{config.batch} of {len(clean)} images a step"
         )
         pool = main.ordinary_tokens()
+        # random ordinary tokens, not the concept's own: what is found must come from the images
         picks = randint(len(pool), (config.n_starts,), session.generator, session.target.device)
         words = self._learned(session, clean, main.embed(pool[picks]))
         session.tensors["word"] = words.cpu()
@@ -104,6 +105,7 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
             task = Denoising.of(session, clean[shown], model.schedule.sample_timesteps(rows, generator))
             each = words.repeat_interleave(config.batch, 0)  # (starts * batch, width)
             found = gradient(model, templates[picks], each, task.errors)
+            # (starts * batch, width) -> (starts, width): a mean, so the rate does not grow with the batch
             words.grad = found.values.unflatten(0, (len(start), config.batch)).mean(1)
             optimizer.step()
         return words.detach()
@@ -112,6 +114,7 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
         """A free token in the concept's place, or before each attacked prompt."""
         if self.config.placement == "before":
             return Layout.prefix(session.target, [session.attempts[i].prompt for i in attacked(session)], 1)
+        # every context gets as many of the prompts, and each prompt keeps its own seed
         turns = [place % len(IN_PLACE) for place in range(len(attacked(session)))]
         return Layout.within(session.target, IN_PLACE)[turns]
 

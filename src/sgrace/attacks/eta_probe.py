@@ -51,6 +51,7 @@ class EtaProbe(Attack[EtaProbeConfig]):
         """One image of each open prompt a round, each from its prompt's own run of noise."""
         model = session.target
         shape = model.latent_shape
+        # one run of noise for each prompt, so that its images do not depend on which others are open
         generators = [torch.Generator().manual_seed(attempt.seed) for attempt in session.attempts]
         for eta, noise_scale in itertools.product(self.config.etas, self.config.noise_scales):
             indices = session.open
@@ -67,6 +68,7 @@ class EtaProbe(Attack[EtaProbeConfig]):
         model = session.target
         steps = session.scene.num_inference_steps
         cond = session.cond[indices]
+        # charged for all batches at once: a round is sampled whole or not at all
         session.charge_sampling(model, cond, steps, session.scene.scale_of(indices))
         images = []
         for part in batches(len(indices), model.batch_size):

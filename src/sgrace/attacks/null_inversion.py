@@ -57,11 +57,13 @@ class NullInversion(Attack[NullInversionConfig]):
         clean = session.concept_latents(self.name)
         noise = model.noise(len(clean), session.generator)
         indices = session.open
+        # noise is drawn for all prompts above, so that the size of a batch changes no image
         for part in batches(len(indices), model.batch_size):
             own = indices[part]
             sampler = model.schedule.ddim_sampler(steps)
             inverted = self._inverted(session, sampler, clean[own], noise[own])
             cond = session.uncond.expand(len(own))
+            # scale 1: guidance between the empty prompt and itself would change nothing
             session.charge_sampling(model, cond, steps, 1)
             done = model.denoise(
                 inverted,
@@ -83,8 +85,10 @@ class NullInversion(Attack[NullInversionConfig]):
         """Latents of the first step from which the steps lead to the noised images."""
         schedule = session.target.schedule
         count = len(sampler.timesteps)
+        # steps run from noise to image: a start near the image has a high index
         first = min(count - 1, count - round(self.config.start * count))
         latents = schedule.add_noise(clean, noise, sampler.timesteps[first].expand(len(clean)))
+        # backwards, from the image to the noise: each step is undone from where the last one ended
         for step in reversed(range(first)):
             guess = self._guess(session, sampler, step, latents)
             latents = self._refined(session, sampler, step, guess, goal=latents, clean=clean)
@@ -101,6 +105,7 @@ class NullInversion(Attack[NullInversionConfig]):
         session.charge(denoiser_rows=n)
         end = sampler.timesteps[step + 1].expand(n)
         output = model.predict(latents, end, session.uncond.expand(n))
+        # the same clean image and noise, mixed as the step's beginning mixes them
         reached = model.schedule.to_clean(output, latents, end)
         noise = model.schedule.to_noise(output, latents, end)
         return model.schedule.add_noise(reached, noise, sampler.timesteps[step].expand(n))
@@ -122,6 +127,7 @@ class NullInversion(Attack[NullInversionConfig]):
         # mean squares of x_t = sqrt(a) x + sqrt(1 - a) e, by the two parts alone
         parts = [(clean, torch.zeros_like(clean)), (torch.zeros_like(clean), torch.ones_like(clean))]
         energy = sum(_energy(model.schedule.add_noise(*part, timesteps)) for part in parts)
+        # the latents are the only leaf: no network is given a gradient
         latents = guess.clone().requires_grad_(True)
         optimizer = torch.optim.AdamW([latents], lr=self.config.lr)
         best = guess.clone()
@@ -132,9 +138,11 @@ class NullInversion(Attack[NullInversionConfig]):
             error = _energy(sampler.step(output, step, latents, []) - goal)
             lack = F.relu(self.config.energy_floor * energy - _energy(latents))
             losses = error + self.config.energy_weight * lack.square()
+            # losses are those of the latents before this update: (n,)
             is_best = losses.detach() < least
             best[is_best] = latents.detach()[is_best]
             least = torch.minimum(least, losses.detach())
+            # each loss is of its own sample only, so the gradient of the sum is that of each
             (latents.grad,) = torch.autograd.grad(losses.sum(), latents)
             optimizer.step()
         return best
