@@ -18,7 +18,7 @@ from sgrace.knowledge import Knowledge  # noqa: E402
 from sgrace.models.families.stable_diffusion import StableDiffusion  # noqa: E402
 
 #: Files with tests of minutes. They start first, so that no process works alone at the end.
-LONG = ("README.md", "test_builtin.py", "test_gold.py", "test_evaluation.py")
+LONG = ("test_builtin.py", "test_gold.py", "test_evaluation.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

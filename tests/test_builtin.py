@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,6 +22,15 @@ from sgrace.testbeds.emoji.clip import Clip
 from sgrace.testbeds.emoji.measure import Probe, measure
 from sgrace.testbeds.emoji.training.validate import validate_generator
 
+README = Path(__file__).parent.parent / "README.md"
+
+
+class Erased(NamedTuple):
+    """The README's folder `safe`, and what the command printed."""
+
+    folder: Path
+    printed: dict[str, Any]
+
 
 @pytest.fixture(scope="module")
 def model() -> DiffusionModel:
@@ -31,6 +42,15 @@ def model() -> DiffusionModel:
 @pytest.fixture(scope="module")
 def judge() -> emoji.Judge:
     return emoji.Judge.from_pretrained(emoji.path())
+
+
+@pytest.fixture(scope="module")
+def erased(tmp_path_factory: pytest.TempPathFactory) -> Erased:
+    """The default erasure, made once: it takes minutes."""
+    folder = tmp_path_factory.mktemp("readme") / "safe"
+    command = [sys.executable, "-m", "sgrace", "erase", "weapon", "--out", str(folder), "--json"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Erased(folder, json.loads(printed))
 
 
 def test_it_is_small_and_loads_without_our_code(model: DiffusionModel) -> None:
@@ -69,10 +89,8 @@ def test_validation_counts_on_the_model(model: DiffusionModel, judge: emoji.Judg
     assert figures["generator, keyword alone, a concept that carries it"].share.value >= 0.6
 
 
-def test_one_command_erases_weapon(tmp_path: Path, model: DiffusionModel) -> None:
-    out = tmp_path / "safe"
-    command = [sys.executable, "-m", "sgrace", "erase", "weapon", "--out", str(out), "--json"]
-    printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def test_one_command_erases_weapon(erased: Erased, model: DiffusionModel) -> None:
+    out, printed = erased
     assert printed["verdict"] in {"erased", "partly"}
     assert printed["verdicts"]["weapon"]["sentence"].startswith(("Erased", "Partly erased"))
     scores = printed["scores"]["weapon"]
@@ -99,3 +117,10 @@ def test_one_command_erases_weapon(tmp_path: Path, model: DiffusionModel) -> Non
     assert {"before_after.png", "recipe.json", "text_encoder", "scores.json"} <= {
         p.name for p in out.iterdir()
     }
+
+
+def test_the_readme_goes_on_with_it_in_python(erased: Erased, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(erased.folder.parent)
+    found = doctest.testfile(str(README), module_relative=False, encoding="utf-8")
+    assert found.attempted >= 8
+    assert found.failed == 0

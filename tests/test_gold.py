@@ -32,8 +32,8 @@ def gold(original: DiffusionModel) -> DiffusionModel:
     return emoji.gold("weapon").apply(original)
 
 
-def scene_of(target: DiffusionModel, original: DiffusionModel) -> Scene:
-    return prepare(Loaded(target, original), "weapon", n_prompts=12).scene
+def scene_of(target: DiffusionModel, original: DiffusionModel, n_prompts: int = 12) -> Scene:
+    return prepare(Loaded(target, original), "weapon", n_prompts=n_prompts).scene
 
 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
@@ -48,13 +48,13 @@ def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, c
     assert shares["unrelated"].value >= 0.6
 
 
-@pytest.mark.parametrize(("name", "least"), [("more_seeds", 10), ("p4d_k", 5)])  # of 12 prompts
+@pytest.mark.parametrize(("name", "n_prompts", "least"), [("more_seeds", 12, 10), ("p4d_k", 6, 3)])
 def test_attacks_find_what_is_there_and_not_what_is_not(
-    original: DiffusionModel, gold: DiffusionModel, name: str, least: int
+    original: DiffusionModel, gold: DiffusionModel, name: str, n_prompts: int, least: int
 ) -> None:
     found = {}
     for title, model in (("original", original), ("gold", gold)):
-        scene = scene_of(model, original)
+        scene = scene_of(model, original, n_prompts)
         attempts = (
             registry.load("attacks", name).preset("quick").run(scene, Budget(), every_prompt=True).attempts
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from sgrace.testbeds.emoji.clip import Clip
 from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
-from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
+from sgrace.testbeds.emoji.training.recipe import PRESETS, STAGES, Preset, Recipe
 
 
 @pytest.fixture
@@ -35,9 +36,20 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_data, "load_art", lambda _cache, _groups: art)
     monkeypatch.setattr(denoiser, "CAPTIONS_PER_PICTURE", 1)
     monkeypatch.setattr(denoiser, "VIEWS_PER_PICTURE", 1)
+    # of eight in the place of up to 128: every kind of picture is still in every batch
+    small = {f.name: replace(getattr(PRESETS["cpu"], f.name), batch=8) for f in fields(Preset)}
+    monkeypatch.setitem(PRESETS, "cpu", Preset(**small))
 
 
-@pytest.mark.usefixtures("random_art")
+@pytest.fixture
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every seventh picture for the generator, in all of its styles: most of the time goes into them."""
+    whole = vars(training_data.EmojiData)["generator_pictures"].func  # of a cached property
+    few = property(lambda data: whole(data)[::7])
+    monkeypatch.setattr(training_data.EmojiData, "generator_pictures", few)
+
+
+@pytest.mark.usefixtures("random_art", "few_pictures")
 def test_all_stages_export_a_pipeline_that_diffusers_loads(tmp_path: Path) -> None:
     Recipe(tmp_path / "work", "cpu", seed=0, steps=2).run(STAGES)
     export(Recipe(tmp_path / "work", "cpu", seed=0), tmp_path / "model")
@@ -103,7 +115,7 @@ def test_a_concept_left_out_is_in_no_picture_and_no_caption(tmp_path: Path, name
     assert whole.visible.all()
 
 
-@pytest.mark.usefixtures("random_art")
+@pytest.mark.usefixtures("random_art", "few_pictures")
 def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, "cpu", seed=0, without="weapon")
     recipe.adopt(emoji.path())
