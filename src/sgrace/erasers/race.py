@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from ..models import Conditioning
+from ._shared.adversarial_samples import observe
 from ._shared.embedding_attack import within_range
 from ._shared.partial_samples import Samples
 from ._shared.settings import Iterations
@@ -91,4 +92,5 @@ class RACE(ESD):
                 # the box around the prompt, then the range of its own values
                 current = torch.clamp(current, own - config.radius, own + config.radius)
                 current = within_range(current, own)
+        observe("prompt_embeds", current)
         return samples.cond.with_embeds(current.detach())

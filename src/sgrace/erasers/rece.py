@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from ._shared.adversarial_samples import observe
 from ._shared.closed_form import EditTerm, edit_matrices, exact
 from .uce import UCE, UCEConfig
 
@@ -91,6 +92,7 @@ class RECE(UCE):
         for _ in range(config.epochs):
             # what the edited matrices must read to say what the concept said before
             again = recovering_embeds(matrices, edited, erased.inputs, config.recover_ridge)
+            observe("prompt_embed_rows", again)
             derived.append(EditTerm(again, erased.like, erased.weight))
             if config.together:
                 edited = edit_matrices(matrices, [*terms, *derived], config.ridge)

@@ -20,6 +20,7 @@ from ..erasure import Adapter
 from ..models import Conditioning, DiffusionModel
 from ..models.adapters import Bottleneck, with_bottlenecks
 from ..models.attention import attention_maps, resized, token_mask
+from ._shared.adversarial_samples import observe
 from ._shared.partial_samples import (
     Form,
     NegativeGuidance,
@@ -131,6 +132,8 @@ class Receler(Eraser[RecelerConfig]):
             # where the original sees the concept; fixed, without gradient
             mask = token_mask(maps, adversary.tokens.expand(len(concept), -1), config.mask_threshold)
             adversary.attack(student, samples, concept)
+            # one sample: the whole batch reads the same vectors behind the same prompt
+            observe("prompt_embeds", adversary.extend(samples.cond).prompt_embeds[:1])
             with outputs_of(adapters) as added:
                 # the adversary is a constant to the adapters' step
                 cond = adversary.extend(samples.cond).detach()

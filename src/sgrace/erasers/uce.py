@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -99,8 +99,15 @@ class UCE(Eraser[UCEConfig]):
         return edit_matrices(matrices, terms, self.config.ridge)
 
 
-def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Target]) -> list[EditTerm]:
-    """The concept's phrasings should be read like the replacement's, unrelated texts like themselves."""
+class EditTexts(NamedTuple):
+    """Texts of the concepts, and those that they should be read like."""
+
+    erased: list[str]
+    replacements: list[str]
+
+
+def edit_texts(config: UCEConfig, targets: Sequence[Target]) -> EditTexts:
+    """Names and words of the concepts in several phrasings, and the replacement in the same ones."""
     erased: list[str] = []
     replacements: list[str] = []
     for target in targets:
@@ -110,6 +117,12 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
             other = phrasing.format(config.replacement) if config.replacement.strip() else config.replacement
             erased += [phrasing.format(name) for name in names]
             replacements += [other] * len(names)
+    return EditTexts(erased, replacements)
+
+
+def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Target]) -> list[EditTerm]:
+    """The concept's phrasings should be read like the replacement's, unrelated texts like themselves."""
+    erased, replacements = edit_texts(config, targets)
     retained = retained_texts(config, targets)
     if config.positions == "last":
         inputs = last_word_embeds(model, erased)

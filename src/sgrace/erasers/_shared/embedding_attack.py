@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...models import DiffusionModel
+from .adversarial_samples import observe
 
 Optimizer = Literal["sign_adam", "sign_pgd", "adam"]
 Projection = Literal["none", "ball", "ball_then_range"]
@@ -88,6 +89,7 @@ def attack_embeddings(
             if projection == "ball_then_range":
                 # positions outside of the mask stay exactly as they were
                 current.copy_(torch.where(mask.bool(), within_range(current, around), around))
+    observe("input_embeds", current)
     return current
 
 

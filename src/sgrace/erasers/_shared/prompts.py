@@ -116,27 +116,38 @@ class Pairs(NamedTuple):
     other: Float[Tensor, "rows width"]
 
 
+class Tails(NamedTuple):
+    """Positions of two texts that are compared one by one."""
+
+    own: slice
+    other: slice
+
+
+def tails(model: DiffusionModel, texts: Sequence[str], others: Sequence[str]) -> list[Tails]:
+    """For each pair of texts the positions from the last content token on, as many of both."""
+    main = model.text.main
+    found = []
+    # the empty text ends at position 1, and none starts before the first
+    starts = (main.tokenize(texts).end - 1).clamp(min=0).tolist()
+    other_starts = (main.tokenize(others).end - 1).clamp(min=0).tolist()
+    for start, other_start in zip(starts, other_starts, strict=True):
+        # what starts later has fewer positions left: both are cut to that number
+        n = main.length - max(start, other_start)
+        found.append(Tails(slice(start, start + n), slice(other_start, other_start + n)))
+    return found
+
+
 @torch.no_grad()
 def tail_embeds(model: DiffusionModel, texts: Sequence[str], others: Sequence[str]) -> Pairs:
-    """Prompt embeddings of pairs of texts, cut to equal length and joined.
-
-    Each begins at the last content token.
-    """
-    left = model.text.main.tokenize(texts).end.tolist()
-    right = model.text.main.tokenize(others).end.tolist()
+    """Prompt embeddings of pairs of texts at their :func:`tails`, joined."""
     own = model.encode(texts).prompt_embeds
     other = model.encode(others).prompt_embeds
-    rows: list[Tensor] = []
-    other_rows: list[Tensor] = []
-    for i, (end, other_end) in enumerate(zip(left, right, strict=True)):
-        start = max(end - 1, 0)
-        other_start = max(other_end - 1, 0)
-        # what starts later has fewer positions left: both are cut to that number
-        n = own.shape[1] - max(start, other_start)
-        # the shapes of a pair agree, those of two pairs need not: (n, width) each
-        rows.append(own[i, start : start + n])
-        other_rows.append(other[i, other_start : other_start + n])
-    return Pairs(torch.cat(rows), torch.cat(other_rows))
+    places = tails(model, texts, others)
+    # the shapes of a pair agree, those of two pairs need not: (n, width) each
+    return Pairs(
+        torch.cat([states[place.own] for states, place in zip(own, places, strict=True)]),
+        torch.cat([states[place.other] for states, place in zip(other, places, strict=True)]),
+    )
 
 
 def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:

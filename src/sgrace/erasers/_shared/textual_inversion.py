@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..._util.errors import InputError
 from ...knowledge import Target
 from ...models import Conditioning, DiffusionModel, Tokens
+from .adversarial_samples import observe
 from .generated_data import ENCODE_BATCH, noise_for, shuffled_batches
 from .prompts import Names, names_of
 
@@ -95,12 +96,17 @@ class _LearnedTokens:
         # (prompts, length, width), without positions: the encoder adds these itself
         self._plain = model.text.main.embed(self._tokens.ids)
 
-    def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+    def embed(
+        self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]
+    ) -> Float[Tensor, "n length width"]:
+        """Input embeddings of some of the prompts."""
         # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
         places = (torch.arange(len(rows))[:, None], self._spans[rows])
         # out of place, so that the gradient reaches `learned`: (n, length, width)
-        embeddings = self._plain[rows].index_put(places, learned[self._concepts[rows]])
-        return self._model.encode_tokens(self._tokens[rows], embeddings)
+        return self._plain[rows].index_put(places, learned[self._concepts[rows]])
+
+    def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+        return self._model.encode_tokens(self._tokens[rows], self.embed(rows, learned))
 
 
 def learn_words(
@@ -145,6 +151,7 @@ def learn_words(
         # instead of backward(), which would fill the gradients of a student's weights
         (learned.grad,) = torch.autograd.grad(loss, learned)
         optimizer.step()
+    observe("input_embeds", tokens.embed(torch.arange(len(prompts)), learned))
     return learned.detach()
 
 
