@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from sgrace._util import registry
 from sgrace._util.errors import InputError
 from sgrace.erasers.base import Eraser, Need
-from sgrace.models.families.stable_diffusion import UNET, StableDiffusion
+from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from .cases import CASES
 from .test_contract import CHURCH, tiny_model
@@ -19,7 +18,7 @@ from .test_contract import CHURCH, tiny_model
 class ApartDiffusion(StableDiffusion):
     """A family in which not all key and value matrices read the same prompt embeddings."""
 
-    denoiser_map = replace(UNET, shared_text_inputs=False)
+    lacks = frozenset({Need.SHARED_TEXT_KV})
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError, unknown
 
@@ -80,6 +80,16 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def autocast_for(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Autocast to `dtype`, so that fp32 parameters work with half-precision values. Nothing for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def precision_of(network: nn.Module, dtype: torch.dtype) -> torch.dtype:
+    """The precision of a network in a model of a precision.
+
+    Networks of which transformers keeps parts in float32, such as T5, overflow in float16; they are in
+    bfloat16 there, which takes as much memory.
+    """
+    unsafe = dtype == torch.float16 and getattr(network, "_keep_in_fp32_modules", None)
+    return torch.bfloat16 if unsafe else dtype
 
 
 @contextmanager

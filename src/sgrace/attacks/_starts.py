@@ -35,4 +35,4 @@ def check_start(session: Session, word: str, cond: Conditioning) -> None:
         if is_worst:
             attempt.success = hits[at]
             attempt.score = scores[at].item()
-            session.keep(index, images[at], {"prompt_embeds": cond.prompt_embeds[at]})
+            session.keep(index, images[at], {name: value[at] for name, value in cond.tensors().items()})

@@ -30,18 +30,21 @@ class Layout:
     Attributes:
         tokens: token rows.
         free: whether a position is free.
+        start: position of the first content token.
     """
 
     tokens: Tokens
     free: Bool[Tensor, "n length"]
+    start: int
 
     @classmethod
     def of(cls, model: DiffusionModel, contents: Sequence[Sequence[int]]) -> Layout:
         """Prompts by their content tokens; ``FREE`` stands for a free token."""
         # -1 is no token: it marks free positions through padding and cutting, and becomes 0 afterwards
-        tokens = model.text.main.assemble(contents)
+        main = model.text.main
+        tokens = main.assemble(contents)
         free = tokens.ids == FREE
-        return cls(replace(tokens, ids=tokens.ids.masked_fill(free, 0)), free)
+        return cls(replace(tokens, ids=tokens.ids.masked_fill(free, 0)), free, main.start)
 
     @classmethod
     def prefix(cls, model: DiffusionModel, prompts: Sequence[str], k: int) -> Layout:
@@ -81,7 +84,7 @@ class Layout:
         return len(self.tokens)
 
     def __getitem__(self, rows: Sequence[int] | slice) -> Layout:
-        return Layout(self.tokens[rows], self.free[rows])
+        return replace(self, tokens=self.tokens[rows], free=self.free[rows])
 
     @property
     def counts(self) -> list[int]:
@@ -98,7 +101,8 @@ class Layout:
             return self
         # up to the last end token of the batch: (n, length) -> (n, shorter)
         length = int(self.tokens.end.max()) + 1
-        return Layout(replace(self.tokens, ids=self.tokens.ids[:, :length]), self.free[:, :length])
+        cut = replace(self.tokens, ids=self.tokens.ids[:, :length])
+        return replace(self, tokens=cut, free=self.free[:, :length])
 
     def filled(self, values: Int[Tensor, "*free"]) -> Layout:
         """With these tokens at the free positions."""
@@ -107,9 +111,9 @@ class Layout:
         return replace(self, tokens=replace(self.tokens, ids=ids))
 
     def contents(self) -> list[list[int]]:
-        """Content tokens of each prompt, without start and end."""
+        """Content tokens of each prompt."""
         ids = self.tokens.ids.tolist()
-        return [row[1:end] for row, end in zip(ids, self.tokens.end.tolist(), strict=True)]
+        return [row[self.start : end] for row, end in zip(ids, self.tokens.end.tolist(), strict=True)]
 
     def encode(self, model: DiffusionModel, values: Float[Tensor, "free width"]) -> Conditioning:
         """Conditioning with these input embeddings at the free positions (with gradient)."""

@@ -14,6 +14,8 @@ from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
 from .._util.settings import Settings, config_from
 from .._util.text import shown
+from ..models import DiffusionModel
+from ..models.needs import Need, refusal
 from .attack_set import Access, AttackSet, Manifest, Unit
 from .scene import Budget, Scene
 from .session import BudgetSpent, Session
@@ -40,6 +42,7 @@ class Attack(ABC, Generic[Config]):
         by_text: whether its candidates are texts that a user could enter.
         needs_control: whether it may find what its own search put there, so that it is run on the original
             model and on a denoiser that has learned nothing too.
+        needs: what it asks of a model beyond gradients and images.
         unit: one observation: ``prompt``, or ``start`` where one thing is learned for all prompts.
         config_type: the frozen pydantic model of the settings.
         presets: settings of the efforts ``quick`` and ``standard``; ``full`` is the paper's.
@@ -50,6 +53,7 @@ class Attack(ABC, Generic[Config]):
     paper: ClassVar[str]
     by_text: ClassVar[bool]
     needs_control: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset()
     unit: ClassVar[Unit] = "prompt"
     config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -71,6 +75,11 @@ class Attack(ABC, Generic[Config]):
         config = config_from(cls.config_type, values, settings, owner=f"attack {cls.name!r}")
         return cls(cast("Config", config))
 
+    @classmethod
+    def refusal(cls, family: type[DiffusionModel]) -> str:
+        """Why the attack cannot run on a family of models; empty where it can."""
+        return refusal(cls.needs, family.lacks)
+
     def run(
         self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
     ) -> AttackSet:
@@ -84,8 +93,11 @@ class Attack(ABC, Generic[Config]):
                 for testing the attack on a model that knows the concept.
 
         Raises:
-            InputError: the scene lacks what the attack needs, or the budget does not cover the plain prompts.
+            InputError: the scene or the model lacks what the attack needs, or the budget does not cover the
+                plain prompts.
         """
+        if reason := self.refusal(type(scene.target)):
+            raise InputError(f"{self.name} cannot attack {scene.target.family}: {reason}.")
         session = Session(scene, budget or Budget(), seed, every_prompt=every_prompt)
         try:
             session.charge()  # the prompts were encoded

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from .._util.device import batches
 from .._util.settings import Settings, listed
+from ..models.needs import Need
 from .base import Attack
 from .session import Session
 
@@ -39,6 +40,7 @@ class EtaProbe(Attack[EtaProbeConfig]):
     access = "weights"
     paper = "arXiv 2505.17013"
     by_text = False
+    needs = frozenset({Need.DDIM})
     needs_control = True
     config_type = EtaProbeConfig
     presets: ClassVar = {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._util.device import batches
 from .._util.settings import Settings
+from ..models.needs import Need
 from ..models.schedule import Sampler
 from .base import Attack
 from .session import Session
@@ -43,6 +44,7 @@ class NullInversion(Attack[NullInversionConfig]):
     access = "weights"
     paper = "arXiv 2608.17747"
     by_text = False
+    needs = frozenset({Need.DDIM})
     needs_control = True
     config_type = NullInversionConfig
     presets: ClassVar = {

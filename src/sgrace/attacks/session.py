@@ -58,7 +58,8 @@ class Session:
         self.generator = torch.Generator().manual_seed(seed)
         self.backward = Calls()
         self.started = time.monotonic()
-        self.uncond = self.encode(self.target, [""])
+        with torch.no_grad():
+            self.uncond = self.target.uncond()
         self.cond = self.encode(self.target, [p.text for p in scene.prompts])
         # from each prompt's own seed: (prompts, *latent_shape), the same for every attack
         self.noise = self.target.initial_noise([p.seed for p in scene.prompts])
@@ -145,7 +146,7 @@ class Session:
         everyone = range(len(self.attempts))
         self.charge(text_encoder_rows=len(everyone) + 1)
         cond = self.encode(original, [a.prompt for a in self.attempts])
-        uncond = self.encode(original, [""])
+        uncond = original.uncond()
         self.charge_sampling(original, cond, steps, self.scene.scale_of(everyone))
         latents = []
         for part in batches(len(everyone), original.batch_size):
@@ -221,7 +222,7 @@ class Session:
             texts: the candidates as text, where they are text.
         """
         # a text makes its image again by itself; embeddings must be kept
-        keep = {} if texts else {"prompt_embeds": cond.prompt_embeds}
+        keep = {} if texts else cond.tensors()
         if noise is not None:
             keep["noise"] = noise
         images = self.sample(indices, cond, self.noise[list(indices)] if noise is None else noise)
@@ -291,8 +292,8 @@ class Session:
         cond = self.encode(self.target, texts)
         hits = self.check(indices, cond, texts=texts)
         # text does not always give its tokens back: what a user can enter is the text
-        again = main.tokenize(texts).ids.tolist()
+        again = main.contents(main.tokenize(texts))
         for index, given, found, text in zip(indices, contents, again, texts, strict=True):
             if self.attempts[index].candidate == text:
-                self.attempts[index].survived = found[1 : 1 + len(given)] == list(given)[: main.room]
+                self.attempts[index].survived = found[: len(given)] == list(given)[: main.room]
         return hits

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, final
 
 import torch
@@ -25,19 +24,11 @@ from ..erasure.recipe import Cost, RecipeTarget
 from ..knowledge import Target, apart
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
+from ..models.needs import Need, refusal
+
+__all__ = ["Change", "Eraser", "Job", "Need"]
 
 Config = TypeVar("Config", bound=BaseModel)
-
-
-class Need(StrEnum):
-    """What a method asks of a model."""
-
-    GRADIENTS = "gradients"
-    SHARED_TEXT_KV = "key and value matrices that read the same text"
-    ATTENTION_MAPS = "attention maps"
-    TEXT_ENCODER = "a text encoder that can be trained"
-    SAMPLING = "control of the sampling"
-    GENERATED_DATA = "images that the model generates itself"
 
 
 @dataclass(frozen=True)
@@ -144,9 +135,7 @@ class Eraser(ABC, Generic[Config]):
     @classmethod
     def refusal(cls, family: type[DiffusionModel]) -> str:
         """Why the method cannot run on a family of models; empty where it can."""
-        if Need.SHARED_TEXT_KV in cls.needs and not family.denoiser_map.shared_text_inputs:
-            return "its closed form needs key and value matrices that all read the same prompt embeddings"
-        return ""
+        return refusal(cls.needs, family.lacks)
 
     @property
     def site(self) -> str:

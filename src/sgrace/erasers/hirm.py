@@ -119,12 +119,13 @@ class HiRM(Eraser[HiRMConfig]):
         # (prompts of all concepts, positions, width)
         goals = torch.cat(parts)
         tokens = job.model.text.main.tokenize(prompts)
+        start = job.model.text.main.start
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
         student.requires_grad_(True)
 
         def loss_at(_step: int) -> Tensor:
-            # all prompts in every step: (prompts, length, width) -> (prompts, length - 1, width)
-            return hirm_loss(student.model.encode_tokens(tokens).prompt_embeds[:, 1:], goals)
+            # all prompts in every step: (prompts, length, width) -> (prompts, length - start, width)
+            return hirm_loss(student.model.encode_tokens(tokens).prompt_embeds[:, start:], goals)
 
         train(job, student.parameters, optimizer, config.iterations, loss_at)
         student.requires_grad_(False)
@@ -145,8 +146,8 @@ class HiRM(Eraser[HiRMConfig]):
         """Where the embeddings of the concept's training prompts should lie, behind the start token."""
         config = self.config
         if config.direction == "random":
-            main = model.text.main
-            vectors = torch.randn(main.length - 1, main.width, generator=generator).to(model.device)
+            length, width = model.prompt_embeds_shape
+            vectors = torch.randn(length - model.text.main.start, width, generator=generator).to(model.device)
             # one unit vector a position, the same for all prompts: (positions, width) -> (prompts, positions,
             # width)
             return (config.scale * F.normalize(vectors, dim=-1)).expand(len(prompts), -1, -1)
@@ -164,7 +165,7 @@ class HiRM(Eraser[HiRMConfig]):
 
 def embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "texts positions width"]:
     """Prompt embeddings behind the start token."""
-    return encoded(model, texts).prompt_embeds[:, 1:]
+    return encoded(model, texts).prompt_embeds[:, model.text.main.start :]
 
 
 def word_pairs(target: Target, n: int, generator: torch.Generator) -> list[WordPair]:

@@ -170,7 +170,7 @@ class Adversary:
         self.end = int(main.tokenize([concept.prompt]).end[0])
         # a long prompt leaves fewer positions behind it
         n = min(config.n_adversarial, main.length - self.end)
-        self.vectors = torch.rand(n, main.width, generator=generator).to(model.device)
+        self.vectors = torch.rand(n, model.prompt_embeds_shape[1], generator=generator).to(model.device)
         self.optimizer = torch.optim.Adam(
             [self.vectors], lr=config.attack_lr, weight_decay=config.attack_decay
         )

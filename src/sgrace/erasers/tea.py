@@ -131,7 +131,7 @@ class TEA(Eraser[TEAConfig]):
         texts = Texts(job.model, anchors)
         concept_ids = main.tokenize([pair.concept for pair in pairs])
         anchor_ids = main.tokenize(anchors)
-        discriminator = discriminator_of(main.width, job.generator).to(job.model.device)
+        discriminator = discriminator_of(job.model.prompt_embeds_shape[1], job.generator).to(job.model.device)
         decay = config.weight_decay
         teach = torch.optim.AdamW(discriminator.parameters(), lr=config.discriminator_lr, weight_decay=decay)
         optimizer = torch.optim.AdamW(student.parameters, lr=config.lr, weight_decay=decay)

@@ -131,8 +131,10 @@ def _likeness(sites: Sites, clone: nn.Module, texts: Mapping[str, Tensor]) -> di
         prompt_embeds = sites.map.prompt_embeds_of(inputs, named).float()
         for key in texts:
             own = clone.get_buffer(f"gate_{key}").to(prompt_embeds)
+            # some families cut the zeros behind the text: (batch, shorter, width) -> (batch, length, width)
+            whole = F.pad(prompt_embeds, (0, 0, 0, len(own) - prompt_embeds.shape[1]))
             # all positions of a prompt are one vector: (batch, length, width) -> (batch, length * width)
-            cosine = F.cosine_similarity(prompt_embeds.flatten(1), own.flatten()[None])
+            cosine = F.cosine_similarity(whole.flatten(1), own.flatten()[None])
             likeness[key] = cosine.clamp(min=0)
 
     clone.register_forward_pre_hook(look, with_kwargs=True)

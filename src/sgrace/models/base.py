@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from .guidance import Sampling, SamplingCost, Scale, is_off
 from .partial import denoise_each
 from .parts import ModelParts
 from .schedule import PartialSample, PartialSamples, Sampler, row_generators
+from .text import TextEncoder
 
 GUIDANCE_SCALE = 7.5
 
@@ -29,11 +31,6 @@ class DiffusionModel(ModelParts):
     ``encode``, ``predict`` and ``decode`` take float32 tensors and return float32 tensors on the model's
     device, whatever the precision of the parts. A family writes the abstract methods.
     """
-
-    @property
-    @abstractmethod
-    def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's latents."""
 
     @abstractmethod
     def _encode(self, source: PromptSource) -> Conditioning:
@@ -49,7 +46,7 @@ class DiffusionModel(ModelParts):
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of prompts: one call of every text encoder."""
-        return self._metered_encode(PromptSource(self.text.tokenize(prompts)))
+        return self.encode_source(PromptSource(self.text.tokenize(prompts)))
 
     def encode_tokens(
         self, tokens: Tokens, embeddings: Float[Tensor, "batch length width"] | None = None
@@ -61,19 +58,34 @@ class DiffusionModel(ModelParts):
         """
         # the main encoder alone reads embeddings; the others read the tokens
         given = {} if embeddings is None else {self.text.main.name: embeddings}
-        return self._metered_encode(PromptSource(self.text.follow(tokens), given))
+        return self.encode_source(PromptSource(self.text.follow(tokens), given))
 
-    def _metered_encode(self, source: PromptSource) -> Conditioning:
+    def encode_source(self, source: PromptSource) -> Conditioning:
+        """Conditioning of token rows, and input embeddings where there are any, of every encoder."""
         self.calls.text_encoder_calls += 1
         # rows of one encoder: all encoders read the same prompts
         self.calls.text_encoder_rows += len(next(iter(source.tokens.values())))
-        modules = [encoder.module for encoder in self.text]
-        with self._at_work(*modules):
-            return self._encode(source)
+        return self._encode(source)
+
+    def _run(self, encoder: TextEncoder, source: PromptSource, **options: Any) -> Any:  # noqa: ANN401
+        """What one text encoder's network returns."""
+        # one at a time: only the network at work need be on the device, in its own precision
+        with self._at_work(encoder.module):
+            return encoder.run(
+                source.tokens[encoder.name].ids, source.embeddings.get(encoder.name), **options
+            )
 
     def uncond(self) -> Conditioning:
-        """Conditioning of the empty prompt, one row: what classifier-free guidance steers away from."""
-        return self.encode([""])
+        """Conditioning of no prompt, one row: what classifier-free guidance steers away from."""
+        return self.as_negative(self.encode([""]), [""])
+
+    def as_negative(self, cond: Conditioning, prompts: Sequence[str]) -> Conditioning:
+        """Conditioning of prompts as negative prompts.
+
+        It is the same, but in families that have something else than the empty prompt for none.
+        """
+        del prompts
+        return cond
 
     def text_features(self, cond: Conditioning) -> Float[Tensor, "batch features"]:
         """Pooled features of prompts.
@@ -94,18 +106,6 @@ class DiffusionModel(ModelParts):
         projection = self.text.main.projection
         # (..., width) -> (..., features)
         return pooled if projection is None else pooled @ projection.T
-
-    def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
-        """Unit noise from a CPU generator, so that a seed means the same on every device."""
-        return torch.randn(n, *self.latent_shape, generator=generator).to(self.device)
-
-    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
-        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
-        # (seeds, *latent_shape), each from a generator of its own
-        each = [
-            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
-        return torch.stack(each).to(self.device)
 
     def predict(
         self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning

@@ -135,6 +135,11 @@ class Conditioning:
         """Other prompt embeddings, which no text encoder made; the pooled path stays."""
         return replace(self, prompt_embeds=prompt_embeds, source=None)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a denoiser reads, by name, one row a prompt."""
+        pooled = {} if self.pooled is None else {"pooled": self.pooled}
+        return {"prompt_embeds": self.prompt_embeds, **pooled, **self.extras}
+
     def at(self, positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
         """The prompt embedding at one position of each prompt."""
         # (batch, length, width) -> (batch, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,15 @@ from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from .._util.device import autocast_for, out_of_memory
+from .._util.device import autocast_for, out_of_memory, precision_of
 from .._util.errors import InputError
 from .._util.files import new_folder
 from .conditioning import CPU
 from .guidance import Guidance
+from .needs import Need
 from .schedule import NoiseSchedule
 from .sharing import shared_copy
 from .sites import DenoiserMap, Sites
@@ -66,6 +68,8 @@ class ModelParts(ABC):
     #: Name of the denoiser among the components.
     denoiser_component: ClassVar[str]
     denoiser_map: ClassVar[DenoiserMap]
+    #: What methods and attacks may need and no model of the family has.
+    lacks: ClassVar[frozenset[Need]] = frozenset()
 
     source: str
     components: Mapping[str, nn.Module]
@@ -101,9 +105,19 @@ class ModelParts(ABC):
         """The diffusers pipeline of the components and the other parts."""
 
     @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's latents."""
+
+    @property
     def denoiser(self) -> nn.Module:
         """The network that removes noise."""
         return self.components[self.denoiser_component]
+
+    @property
+    def prompt_embeds_shape(self) -> tuple[int, int]:
+        """Text positions and width of the prompt embeddings that the denoiser reads."""
+        return self.text.main.length, self.text.main.width
 
     @property
     def sites(self) -> Sites:
@@ -131,6 +145,18 @@ class ModelParts(ABC):
             if "save_pretrained" in vars(module):
                 pipeline.save_pretrained = module.save_pretrained
         return pipeline
+
+    def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
+        """Unit noise from a CPU generator, so that a seed means the same on every device."""
+        return torch.randn(n, *self.latent_shape, generator=generator).to(self.device)
+
+    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
+        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
+        # (seeds, *latent_shape), each from a generator of its own
+        each = [
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
+        return torch.stack(each).to(self.device)
 
     def replace(
         self,
@@ -170,7 +196,7 @@ class ModelParts(ABC):
                 f"This model is steered by {self.guidance.name} already; apply the erasure to the original "
                 "model."
             )
-        width = self.text.main.width
+        _, width = self.prompt_embeds_shape
         if any(value.shape[-1] != width for value in guidance.tensors.values()):
             raise InputError(
                 f"This erasure was made for another model: its prompt embeddings are not {width} wide."
@@ -227,7 +253,8 @@ class ModelParts(ABC):
         self.dtype = dtype or self.dtype
         for module in self.components.values():
             place = CPU if self.low_memory else self.device
-            nn.Module.to(module, place, self.dtype)  # not diffusers' own, which warns about every cast
+            # not diffusers' own, which warns about every cast
+            nn.Module.to(module, place, precision_of(module, self.dtype))
         self.text = self.text.to(self.device)
         return self
 
@@ -251,8 +278,9 @@ class ModelParts(ABC):
                         module.to(self.device)
                     elif not torch.is_grad_enabled():  # a backward pass may go through its parameters
                         module.to("cpu")
-            mixed = any(p.dtype != self.dtype for module in modules for p in module.parameters())
-            with autocast_for(self.device, self.dtype) if mixed else nullcontext():
+            kind = precision_of(modules[0], self.dtype)
+            mixed = any(p.dtype != kind for module in modules for p in module.parameters())
+            with autocast_for(self.device, kind) if mixed else nullcontext():
                 yield
 
 

@@ -24,13 +24,18 @@ def shared_copy(module: Module, changed: Mapping[str, Tensor]) -> Module:
     # deepcopy takes what its memo holds for copied: these tensors are shared, everything else is new
     kept = [*parameters.values(), *module.buffers()]
     clone = copy.deepcopy(module, memo={id(tensor): tensor for tensor in kept})
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
     for name, value in changed.items():
         # a parameter of another shape would only fail later, inside a forward pass
         if value.shape != parameters[name].shape:
             raise ValueError(
                 f"{name} has the shape {tuple(parameters[name].shape)}, not {tuple(value.shape)}."
             )
-        # the copy's own module gets a new parameter; the original's module is another object
-        owner, _, leaf = name.rpartition(".")
-        setattr(clone.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+        fresh = nn.Parameter(value, requires_grad=False)
+        # the copy's own modules get a new parameter, all that share it: the original's are other objects
+        for each in names[id(parameters[name])]:
+            owner, _, leaf = each.rpartition(".")
+            setattr(clone.get_submodule(owner), leaf, fresh)
     return clone

@@ -37,14 +37,11 @@ class DenoiserMap:
         groups: site -> whether a parameter, by name, belongs to it.
         text_attention: the layers that read the text, by name.
         prompt_embeds_of: the prompt embeddings among the arguments of a call of the denoiser.
-        shared_text_inputs: all key and value matrices of ``text_kv`` read the same prompt embeddings, which
-            closed forms need.
     """
 
     groups: Mapping[str, Callable[[str], bool]]
     text_attention: Callable[[nn.Module], dict[str, AttentionLayer]]
     prompt_embeds_of: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor]
-    shared_text_inputs: bool
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 
 from .._util.errors import InputError
 from .conditioning import CPU, Tokens
+
+
+class Frame(NamedTuple):
+    """Token ids that every row has around its content: before it, and after it."""
+
+    before: list[int]
+    after: list[int]
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class TextEncoder:
         projection: matrix ``(features, width)`` from pooled states to the space shared with images, where it
             is known.
         device: where tokens and embeddings live.
+        template: what the network reads for a prompt, such as a chat template; ``{}`` stands for the prompt.
+        max_length: number of text positions, where the network does not set it.
     """
 
     name: str
@@ -35,10 +45,14 @@ class TextEncoder:
     tokenizer: Any
     projection: Float[Tensor, "features width"] | None = None
     device: torch.device = CPU
+    template: str = "{}"
+    max_length: int | None = None
 
     @property
     def length(self) -> int:
         """Number of text positions."""
+        if self.max_length is not None:
+            return self.max_length
         config: Any = self.module.config
         return int(config.max_position_embeddings)
 
@@ -48,15 +62,29 @@ class TextEncoder:
         config: Any = self.module.config
         return int(config.hidden_size)
 
+    @cached_property
+    def frame(self) -> Frame:
+        """What stands around the content: start and end token of CLIP, or the parts of a template."""
+        if self.template == "{}":
+            *before, end = self.tokenizer("").input_ids
+            return Frame(before, [end])
+        parts = self.template.split("{}")
+        return Frame(*(self.content_tokens(part) for part in parts))
+
+    @property
+    def start(self) -> int:
+        """Position of the first content token."""
+        return len(self.frame.before)
+
     @property
     def room(self) -> int:
-        """Number of content tokens that fit between the start and the end token."""
-        return self.length - 2
+        """Number of content tokens that fit between what stands before and after them."""
+        return self.length - self.start - len(self.frame.after)
 
     @property
     def end_id(self) -> int:
-        """Id of the end-of-text token."""
-        return int(self.tokenizer.eos_token_id)
+        """Id of the token that ends the content."""
+        return self.frame.after[0]
 
     @property
     def special_ids(self) -> set[int]:
@@ -69,20 +97,21 @@ class TextEncoder:
         Raises:
             InputError: the tokenizer gives a token that the network has no embedding for.
         """
+        framed = [self.template.replace("{}", text) for text in texts]
         # every row of one length, as the network was trained on: (texts, length)
         found = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+            framed, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
         )
         return self._tokens(found.input_ids)
 
     def assemble(self, contents: Sequence[Sequence[int]]) -> Tokens:
-        """Token rows of content tokens: start and end are added, a content that is too long loses its end.
+        """Token rows of content tokens, with their frame; a content that is too long loses its end.
 
         Raises:
             InputError: the network has no embedding for a token.
         """
-        # start, content, end
-        rows = [[self.tokenizer.bos_token_id, *content[: self.room], self.end_id] for content in contents]
+        before, after = self.frame
+        rows = [[*before, *content[: self.room], *after] for content in contents]
         # -> (batch, length)
         padded = [row + [self.tokenizer.pad_token_id] * (self.length - len(row)) for row in rows]
         return self._tokens(torch.tensor(padded))
@@ -94,11 +123,18 @@ class TextEncoder:
                 f"The tokenizer of {self.component} gives token {int(ids.max())}, but the network has "
                 f"embeddings for {self.table.num_embeddings} tokens only: they do not belong together."
             )
+        ends = ids == self.end_id
         # argmax gives the first of equal values: padding may have the end token's id
-        return Tokens(ids.to(self.device), (ids == self.end_id).int().argmax(1).to(self.device))
+        end = torch.where(ends.any(1), ends.int().argmax(1), ids.shape[1] - 1)  # a cut template has none
+        return Tokens(ids.to(self.device), end.to(self.device))
+
+    def contents(self, tokens: Tokens) -> list[list[int]]:
+        """Content tokens of each row."""
+        ids: list[list[int]] = tokens.ids.tolist()
+        return [row[self.start : end] for row, end in zip(ids, tokens.end.tolist(), strict=True)]
 
     def content_tokens(self, text: str) -> list[int]:
-        """Token ids of a text without start and end tokens, not cut."""
+        """Token ids of a text without what stands around it, not cut."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
@@ -146,12 +182,15 @@ class TextEncoder:
             return self.module(ids.to(self.device), **options)
         # in the network's own precision and place
         given = embeddings.to(self.table.weight)
+        # some networks have a second module with the same weight, and call that one
+        tables = [m for m in self.module.modules() if getattr(m, "weight", None) is self.table.weight]
         # the ids still tell the network where the text ends; only the table's output is replaced
-        hook = self.table.register_forward_hook(lambda _module, _inputs, _output: given)
+        hooks = [table.register_forward_hook(lambda _module, _inputs, _output: given) for table in tables]
         try:
             return self.module(ids.to(self.device), **options)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def trainable(self, layers: int | None = None) -> list[str]:
         """Names of the parameters that erasers train.
@@ -163,9 +202,9 @@ class TextEncoder:
 
 def _is_trainable(name: str, layers: int | None) -> bool:
     if layers is None:
-        # token and position embeddings stay the original's
-        return "embeddings." not in name
-    found = re.search(r"\blayers\.(\d+)\.", name)
+        # token and position embeddings stay the original's: their names in CLIP, T5 and language models
+        return re.search(r"\b(embeddings|shared|embed_tokens)\.", name) is None
+    found = re.search(r"\b(?:layers|block)\.(\d+)\.", name)
     return found is not None and int(found[1]) < layers
 
 
@@ -207,7 +246,7 @@ class TextStack:
         rows = {self.main.name: tokens}
         for other in list(self)[1:]:
             # content only: each encoder has start, end and padding of its own
-            contents = [ids[1:end] for ids, end in zip(tokens.ids.tolist(), tokens.end.tolist(), strict=True)]
+            contents = self.main.contents(tokens)
             # the same vocabulary takes the tokens as they are; another one takes their text
             if other.tokenizer.get_vocab() == self.main.tokenizer.get_vocab():
                 rows[other.name] = other.assemble(contents)

@@ -31,12 +31,17 @@ class Texts:
     def __init__(self, model: DiffusionModel, texts: Iterable[str]) -> None:
         # no set: its order, and with it the batches, would change from run to run
         distinct = list(dict.fromkeys(texts))
+        self._model = model
         self._index = {text: i for i, text in enumerate(distinct)}
         self.cond = encoded(model, distinct)
 
     def __call__(self, texts: Iterable[str]) -> Conditioning:
         """Conditioning of some of the texts."""
         return self.cond[[self._index[text] for text in texts]]
+
+    def negatives(self, texts: Sequence[str]) -> Conditioning:
+        """Conditioning of some of the texts as negative prompts."""
+        return self._model.as_negative(self(texts), texts)
 
 
 @torch.no_grad()
@@ -80,7 +85,7 @@ def generate_latents(
         done = model.denoise(
             model.initial_noise(seeds[rows]),
             texts(prompts[rows]),
-            texts(against[rows]),
+            texts.negatives(against[rows]),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
         )

@@ -136,7 +136,7 @@ class RelabelData:
         self.retained = [plain[i % len(plain)] for i in range(n)]
         texts = [text for pair in self.prompts for text in pair]
         self._texts = Texts(self.model, ["", *texts, *self.retained])
-        self.uncond = self._texts([""])
+        self.uncond = self._texts.negatives([""])
         # images to forget, then images to retain: one run of sampling for both
         latents = generate_latents(
             self.model,

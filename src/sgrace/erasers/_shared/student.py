@@ -114,4 +114,7 @@ class TextStudent:
     def changed(self) -> dict[str, dict[str, Tensor]]:
         """The whole state of the trained encoder by component and name: it is saved to be dropped in."""
         main = self.model.text.main
-        return {main.component: {name: value.detach() for name, value in main.module.state_dict().items()}}
+        state = main.module.state_dict()
+        # of tensors under two names, the first alone, as transformers saves them
+        first = {value.data_ptr(): name for name, value in reversed(state.items())}
+        return {main.component: {name: state[name].detach() for name in state if name in first.values()}}

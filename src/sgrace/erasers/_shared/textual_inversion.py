@@ -32,6 +32,7 @@ class WordPrompt:
         before: tokens before the word.
         word: tokens of the word.
         after: tokens after the word.
+        start: position of the first content token.
     """
 
     text: str
@@ -39,11 +40,12 @@ class WordPrompt:
     before: list[int]
     word: list[int]
     after: list[int]
+    start: int
 
     @property
     def span(self) -> range:
-        """Positions of the word's tokens, behind the start token."""
-        start = 1 + len(self.before)
+        """Positions of the word's tokens."""
+        start = self.start + len(self.before)
         return range(start, start + len(self.word))
 
 
@@ -61,7 +63,8 @@ def image_prompts(
         # each concept has an order of its own, so that few images show different contexts
         order: list[int] = torch.randperm(len(found), generator=generator).tolist()
         each.append([taken_apart(model, *found[i], place) for i in order])
-        long = next((p.text for p in each[-1] if p.span.stop >= model.text.main.length), None)
+        last = model.text.main.start + model.text.main.room
+        long = next((p.text for p in each[-1] if p.span.stop > last), None)
         if long is not None:
             raise InputError(
                 "This prompt is longer than the model reads, and the concept comes at its end: "
@@ -76,8 +79,10 @@ def taken_apart(model: DiffusionModel, pattern: str, name: str, concept: int) ->
     """The prompt that has a name in a pattern's ``{}``."""
     before, _, after = pattern.partition("{}")
     # each part by itself, so that the word's own tokens are known; its neighbours never merge with it
-    tokens = [model.text.main.content_tokens(part) for part in (before, name, after)]
-    return WordPrompt(before + name + after, concept, *tokens)
+    main = model.text.main
+    left = main.content_tokens(before)
+    word = main.content_tokens(name)
+    return WordPrompt(before + name + after, concept, left, word, main.content_tokens(after), main.start)
 
 
 def assemble(model: DiffusionModel, prompts: Sequence[WordPrompt]) -> Tokens:

@@ -35,10 +35,11 @@ def attacked(
         prompts: index of a prompt of the pool for each row.
         generator: of the choice of samples.
     """
-    start = student.text.main.embed(tokens.ids)
-    positions = torch.arange(tokens.ids.shape[1], device=start.device)
-    # the prefix stands behind the start token; one mask for all rows: (length,) -> (1, length, 1)
-    mask = ((positions > 0) & (positions <= config.prefix)).float()[None, :, None]
+    main = student.text.main
+    start = main.embed(tokens.ids)
+    positions = torch.arange(tokens.ids.shape[1], device=start.device) - main.start
+    # the prefix is the first content; one mask for all rows: (length,) -> (1, length, 1)
+    mask = ((positions >= 0) & (positions < config.prefix)).float()[None, :, None]
     # picked before the attack, so that its pieces of a batch do not change the choices
     samples = [concept.samples_of(prompts, generator) for _ in range(config.attack_steps)]
 

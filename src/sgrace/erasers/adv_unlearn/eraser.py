@@ -83,7 +83,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
             tokens = concept.tokens[picks] if attack < 0 else prefixed[picks]
             embeddings = main.embed(tokens.ids)
             if attack >= 0:
-                tokens.ids[:, 1 : 1 + config.prefix] = starts[attack]
+                tokens.ids[:, main.start : main.start + config.prefix] = starts[attack]
                 embeddings = attacked(config, student.model, tokens, concept, picks, generator)
             kept = unrelated.tokens[others]
             own = concept.batch(tokens, embeddings, picks, targets, generator)

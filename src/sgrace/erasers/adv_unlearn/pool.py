@@ -79,7 +79,7 @@ class Pool:
         each = max(1, min(config.pool, uses) // len(prompts))
         # (prompts, ...) -> (prompts * each, ...): the samples of a prompt stand together
         cond = texts(prompts).repeat_interleave(each)
-        uncond = texts([""])
+        uncond = texts.negatives([""])
         found = partial_samples(
             model,
             cond,

@@ -63,8 +63,8 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
         if cond.source is None or self.config.filter_steps == 0:
             return []
         end = cond.source.tokens[model.text.main.name].end
-        # position 0 is the start token: an end at 1 means an empty prompt, which nothing can filter
-        return [row for row, place in enumerate(end.tolist()) if place > 1]
+        # an end where the content should start means an empty prompt, which nothing can filter
+        return [row for row, place in enumerate(end.tolist()) if place > model.text.main.start]
 
     def cost(self, model: Steerable, cond: Conditioning, guidance_scale: Scale) -> SamplingCost:
         """As classifier-free guidance, and more of the text encoder.
@@ -76,7 +76,7 @@ class SAFREEGuidance(Guidance[SAFREEConfig]):
             assert cond.source is not None
             end = cond.source.tokens[model.text.main.name].end
             # one variant for each token between start and end
-            text_rows = sum(place - 1 for place in end[rows].tolist())
+            text_rows = sum(place - model.text.main.start for place in end[rows].tolist())
         return SamplingCost(len(cond) * (1 if guidance_is_off(guidance_scale) else 2), text_rows)
 
     def sampling(self, model: Steerable, plain: Sampling) -> Sampling:

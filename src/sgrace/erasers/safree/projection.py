@@ -42,7 +42,7 @@ def variants(model: Steerable, cond: Conditioning, *, leave_out: bool) -> Varian
     tokens = cond.source.tokens[main.name]
     places = torch.arange(main.length, device=tokens.ids.device)
     # content only: (length,) against (n, 1) -> (n, length)
-    present = (places >= 1) & (places < tokens.end[:, None])
+    present = (places >= main.start) & (places < tokens.end[:, None])
     row, place = present.nonzero(as_tuple=True)  # one variant for each token of each prompt
     each = torch.arange(len(row), device=row.device)
     # what follows a token that is left out moves up by one; the last position is read twice
@@ -63,7 +63,9 @@ def variants(model: Steerable, cond: Conditioning, *, leave_out: bool) -> Varian
     # back to a grid, (variants, width) -> (n, length, width), with zeros where the prompt has no token
     pooled = torch.zeros(*present.shape, at_end.shape[-1], dtype=at_end.dtype, device=at_end.device)
     pooled[row, place] = at_end
-    return Variants(pooled, present)
+    # nothing that other encoders append to the prompt embeddings is a token of this one
+    behind = cond.prompt_embeds.shape[1] - main.length
+    return Variants(F.pad(pooled, (0, 0, 0, behind)), F.pad(present, (0, behind)))
 
 
 class Projected(NamedTuple):

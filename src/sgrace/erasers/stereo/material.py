@@ -78,7 +78,7 @@ class Material:
         # every concept has as many contexts, by the contract of `contexts_of`
         words = WordBank(len(job.targets), len(patterns[0]), (texts(names),))
         blanks = [blank(prompt) for prompt in prompts]
-        return cls(words, frames, texts(replacing), texts([""]), blanks, latents)
+        return cls(words, frames, texts(replacing), texts.negatives([""]), blanks, latents)
 
 
 def blank(prompt: WordPrompt) -> WordPrompt:

@@ -1,0 +1,77 @@
+"""What families do alike with the networks of a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..._util.errors import InputError
+
+
+class Taken(NamedTuple):
+    """A pipeline taken apart: its networks, and everything else, which is needed to save it again."""
+
+    networks: dict[str, nn.Module]
+    parts: dict[str, Any]
+
+
+def taken_apart(pipeline: Any, names: Sequence[str], optional: Sequence[str] = ()) -> Taken:  # noqa: ANN401
+    """The networks of a pipeline, frozen and in evaluation mode, and its other parts.
+
+    Raises:
+        InputError: a network is missing that is not optional.
+    """
+    missing = [name for name in names if getattr(pipeline, name, None) is None]
+    if needed := [name for name in missing if name not in optional]:
+        raise InputError(f"The pipeline has no {needed[0]}; load one that is complete.")
+    networks = {name: getattr(pipeline, name) for name in names if name not in missing}
+    for module in networks.values():
+        module.eval().requires_grad_(False)
+    # tokenizers, scheduler and the like
+    parts = {name: part for name, part in pipeline.components.items() if name not in networks}
+    return Taken(networks, parts)
+
+
+def side_of(networks: Mapping[str, nn.Module], sample_size: int) -> int:
+    """Side of an image in pixels, for latents of a size."""
+    vae: Any = networks["vae"]
+    # each block of the autoencoder but the last halves the size
+    return int(sample_size * 2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def decoded(vae: Any, latents: Tensor, *, upcast: bool = False) -> Tensor:  # noqa: ANN401  (of diffusers)
+    """Images from scaled latents.
+
+    Args:
+        vae: the autoencoder.
+        latents: scaled to about unit variance, as denoisers see them.
+        upcast: decode in float32 where the autoencoder says that it overflows in float16.
+    """
+    config = vae.config
+    if config.latents_mean is not None and config.latents_std is not None:
+        # one value a channel: (channels,) -> (1, channels, 1, 1)
+        mean = latents.new_tensor(config.latents_mean).view(1, -1, 1, 1)
+        std = latents.new_tensor(config.latents_std).view(1, -1, 1, 1)
+        own = latents * std / config.scaling_factor + mean
+    else:
+        own = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    if not (upcast and config.force_upcast and vae.dtype == torch.float16):
+        result: Tensor = vae.decode(own).sample
+        return result
+    nn.Module.to(vae, torch.float32)
+    try:
+        with torch.autocast(own.device.type, enabled=False):
+            result = vae.decode(own.float()).sample
+    finally:
+        nn.Module.to(vae, torch.float16)
+    return result
+
+
+def save_memory(denoiser: Any, vae: Any) -> None:  # noqa: ANN401  (of diffusers)
+    """Gradient checkpointing; decoding one image at a time, and that in tiles."""
+    denoiser.enable_gradient_checkpointing()
+    vae.enable_slicing()
+    vae.enable_tiling()

@@ -1,0 +1,32 @@
+"""What methods and attacks may need of a model, and why one without it is refused."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Need(StrEnum):
+    """What a method or an attack asks of a model."""
+
+    GRADIENTS = "gradients"
+    SHARED_TEXT_KV = "key and value matrices that read the same text"
+    ATTENTION_MAPS = "attention maps"
+    TEXT_ENCODER = "a text encoder that can be trained"
+    SAMPLING = "control of the sampling"
+    GENERATED_DATA = "images that the model generates itself"
+    DDIM = "steps of DDIM"
+
+
+#: Why a model is refused that lacks something.
+REFUSALS = {
+    Need.SHARED_TEXT_KV: "its closed form needs key and value matrices that all read the same prompt "
+    "embeddings",
+    Need.ATTENTION_MAPS: "its attention maps need layers in which the image attends to the text alone",
+    Need.SAMPLING: "it steers classifier-free guidance, which the model has learned to do without",
+    Need.DDIM: "it takes steps of DDIM, which flow matching does not have",
+}
+
+
+def refusal(needs: frozenset[Need], lacks: frozenset[Need]) -> str:
+    """Why something with these needs cannot run on a model that lacks these; empty where it can."""
+    return next((REFUSALS[need] for need in Need if need in needs & lacks), "")
