@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._util.errors import InputError
+
 
 class PartialSample(NamedTuple):
     """Latents at a noise level of the schedule, and the timestep of their next step (-1 at the end)."""
@@ -201,6 +203,64 @@ class DiffusionSchedule(NoiseSchedule):
             # x = (x_t - sqrt(1 - a) e) / sqrt(a): huge where hardly any signal is left
             return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
         return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left
+
+
+class FlowMatchingSchedule(NoiseSchedule):
+    """``x_t = (1 - s) x + s e`` from clean latents ``x`` and noise ``e``, at the noise level ``s = t / n``.
+
+    The denoiser returns the velocity ``e - x``.
+
+    Args:
+        timesteps: ``t`` of every fraction of the schedule, rising to ``n``.
+    """
+
+    def __init__(self, timesteps: Float[Tensor, " timesteps"]) -> None:
+        self.timesteps = timesteps
+        self.n_timesteps = len(timesteps)
+
+    def sample_timesteps(
+        self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0
+    ) -> Float[Tensor, " n"]:
+        """See :meth:`NoiseSchedule.sample_timesteps`; uniform before the shift towards noise."""
+        return self.timesteps[super().sample_timesteps(n, generator, low, high).long()]
+
+    def timestep_at(self, fraction: float) -> float:
+        """See :meth:`NoiseSchedule.timestep_at`."""
+        return float(self.timesteps[int(super().timestep_at(fraction))])
+
+    def _level(self, timesteps: Tensor, latents: Tensor) -> Tensor:
+        """``s`` of each sample, shaped to multiply latents of any rank."""
+        # (batch,) -> (batch, 1, ...)
+        return timesteps.to(latents).view(-1, *[1] * (latents.ndim - 1)) / self.n_timesteps
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.add_noise`."""
+        level = self._level(timesteps, clean)
+        return (1 - level) * clean + level * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.target`."""
+        del timesteps
+        return noise - clean
+
+    def to_noise(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.to_noise`."""
+        return latents + (1 - self._level(timesteps, latents)) * output
+
+    def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.to_clean`."""
+        return latents - self._level(timesteps, latents) * output
+
+    def ddim_sampler(
+        self, num_inference_steps: int, *, eta: float = 0.0, noise_scale: float = 1.0
+    ) -> Sampler:
+        """Not defined.
+
+        Raises:
+            InputError: always.
+        """
+        del num_inference_steps, eta, noise_scale
+        raise InputError("This model was trained by flow matching, which has no steps of DDIM.")
 
 
 def row_generators(noise: Float[Tensor, "batch ..."]) -> list[torch.Generator]:
