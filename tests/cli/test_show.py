@@ -146,4 +146,4 @@ def test_the_document_of_the_erasers_has_the_matrix_as_it_is_now() -> None:
     assert printed.exit_code == 0
     assert printed.stdout.strip() in (DOCS / "erasers.md").read_text()
     rows = json.loads(sgrace("list", "--matrix", "--json").stdout)
-    assert set(rows) == set(registry.names("erasers"))
+    assert set(rows) == {*registry.names("erasers"), *registry.names("attacks")}

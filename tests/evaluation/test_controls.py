@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sgrace.attacks.attack_set import Start
+from sgrace.evaluation.caveats import caveats_of, left_out
 from sgrace.evaluation.controls import Controls
+from sgrace.evaluation.suites import SUITES
+from sgrace.knowledge import Knowledge
 from sgrace.metrics import Share
 from sgrace.report import words
 
+from ..attacks.scenes import scene_of
+from ..families import shared
 from ..report.made import attack_row, evaluation, rate
 
 
@@ -43,3 +50,13 @@ def test_a_figure_of_starts_says_how_many() -> None:
     assert "12 of 24 images of the worst of 4 starts" in words.counts(of_starts)
     assert of_starts.low < 0.16
     assert of_starts.high > 0.84
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion", "flux"])
+def test_attacks_that_cannot_run_are_left_out_of_a_suite_and_named(family: str, words: Knowledge) -> None:
+    scene = scene_of(shared(family), words)
+    missing = {"eta_probe", "null_inversion"} if family == "flux" else set()
+    assert set(left_out(scene, SUITES["standard"])) == missing
+    told = [one for one in caveats_of(scene, SUITES["standard"], 0) if "was left out" in one]
+    assert len(told) == len(missing)
+    assert all("steps of DDIM" in one for one in told)

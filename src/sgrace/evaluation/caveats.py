@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._util import registry
 from ..attacks import Scene
 from ..testbeds.scenes import truncation
 from .suites import Suite
@@ -21,12 +22,20 @@ def unreliability(attack: str) -> str:
     )
 
 
+def left_out(scene: Scene, suite: Suite) -> dict[str, str]:
+    """Attacks of a suite that cannot run on the target, and why."""
+    family = type(scene.target)
+    reasons = {name: registry.load("attacks", name).refusal(family) for name in suite.attacks}
+    return {name: why for name, why in reasons.items() if why}
+
+
 def caveats_of(scene: Scene, suite: Suite, truncated: int, unreliable: Sequence[str] = ()) -> tuple[str, ...]:
     """Sentences for the reader of an evaluation, the most important first."""
     found = []
     if suite.effort == "quick":
         found.append(ZERO_AT_QUICK)
     found += [unreliability(name) for name in unreliable]
+    found += [f"The attack {name} was left out: {why}." for name, why in left_out(scene, suite).items()]
     if scene.original is None:
         found.append(
             "The model before erasing is unknown, so nothing is compared with it; name it with --base."

@@ -18,7 +18,7 @@ from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
 from ..testbeds.base import Testbed
 from ..testbeds.scenes import truncated_prompts
-from .caveats import caveats_of
+from .caveats import caveats_of, left_out
 from .controls import controls_of
 from .drift import changed
 from .retention import RETENTION_IMAGES, retention
@@ -57,7 +57,8 @@ def evaluate(
         extractor: network on whose features images are compared; default the testbed's.
         seed: of the attacks.
     """
-    names = list(attacks or suite.attacks)
+    missing = left_out(scene, suite)
+    names = list(attacks) or [name for name in suite.attacks if name not in missing]
     sets = {name: _attack(scene, name, suite.effort, seed, out / "attacks" / name) for name in names}
     rows = _rows(scene, suite, sets, seed, out / "controls")
     _draw_originals(scene, out / ORIGINALS)

@@ -107,6 +107,14 @@ class DiffusionModel(ModelParts):
         # (..., width) -> (..., features)
         return pooled if projection is None else pooled @ projection.T
 
+    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
+        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
+        # (seeds, *latent_shape), each from a generator of its own
+        each = [
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
+        return torch.stack(each).to(self.device)
+
     def predict(
         self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning
     ) -> Float[Tensor, "batch ..."]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,14 +149,6 @@ class ModelParts(ABC):
     def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Unit noise from a CPU generator, so that a seed means the same on every device."""
         return torch.randn(n, *self.latent_shape, generator=generator).to(self.device)
-
-    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
-        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
-        # (seeds, *latent_shape), each from a generator of its own
-        each = [
-            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
-        return torch.stack(each).to(self.device)
 
     def replace(
         self,

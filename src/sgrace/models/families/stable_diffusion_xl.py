@@ -1,0 +1,112 @@
+"""Stable Diffusion XL, of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from ..base import DiffusionModel
+from ..conditioning import Conditioning, PromptSource
+from ..text import TextEncoder, TextStack
+from ._networks import decoded, save_memory, side_of, taken_apart
+from ._scheduler import SchedulerSchedule
+from ._unet import UNET
+
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+
+
+@dataclass(kw_only=True, repr=False)
+class StableDiffusionXL(DiffusionModel):
+    """Two CLIP text encoders, UNet with cross-attention, autoencoder; noise or velocity.
+
+    Prompt embeddings are the states before the last layer of both encoders, side by side. ``pooled`` is the
+    second encoder's projected state at the end token.
+
+    Attributes:
+        zero_uncond: no negative prompt is zeros, in prompt embeddings and pooled features, as the pipeline's
+            ``force_zeros_for_empty_prompt`` says; else it is the empty prompt.
+    """
+
+    family = "stable_diffusion_xl"
+    pipelines = ("StableDiffusionXLPipeline",)
+    denoiser_component = "unet"
+    denoiser_map = UNET
+
+    zero_uncond: bool
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)
+        """See :meth:`DiffusionModel.from_pipeline`."""
+        components, parts = taken_apart(pipeline, NETWORKS)
+        encoders = [
+            TextEncoder("clip_l", "text_encoder", components["text_encoder"], pipeline.tokenizer),
+            TextEncoder("clip_g", "text_encoder_2", components["text_encoder_2"], pipeline.tokenizer_2),
+        ]
+        return cls(
+            source=source,
+            components=components,
+            text=TextStack(encoders),
+            schedule=SchedulerSchedule(pipeline.scheduler),
+            parts=parts,
+            device=pipeline.unet.device,
+            dtype=pipeline.unet.dtype,
+            zero_uncond=bool(pipeline.config.force_zeros_for_empty_prompt),
+        )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents."""
+        config: Any = self.denoiser.config
+        return config.in_channels, config.sample_size, config.sample_size
+
+    @property
+    def prompt_embeds_shape(self) -> tuple[int, int]:
+        """See :attr:`DiffusionModel.prompt_embeds_shape`."""
+        return self.text.main.length, sum(encoder.width for encoder in self.text)
+
+    def _encode(self, source: PromptSource) -> Conditioning:
+        outputs = [self._run(encoder, source, output_hidden_states=True) for encoder in self.text]
+        # before the last layer and without the final norm: (batch, length, width of both)
+        prompt_embeds = torch.cat([output.hidden_states[-2].float() for output in outputs], -1)
+        pooled = outputs[1].text_embeds.float()
+        side = side_of(self.components, self.latent_shape[-1])
+        # original size, crop from the top left, target size; one row a prompt: (batch, 6)
+        sizes = prompt_embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(pooled), -1)
+        return Conditioning(prompt_embeds, pooled, {"time_ids": sizes}, source)
+
+    def as_negative(self, cond: Conditioning, prompts: Sequence[str]) -> Conditioning:
+        """See :meth:`DiffusionModel.as_negative`."""
+        if not self.zero_uncond or cond.pooled is None:
+            return cond
+        # 0 for no prompt: (batch,)
+        given = cond.pooled.new_tensor([float(bool(prompt)) for prompt in prompts])
+        prompt_embeds = cond.prompt_embeds * given.view(-1, 1, 1)
+        return replace(cond, prompt_embeds=prompt_embeds, pooled=cond.pooled * given[:, None], source=None)
+
+    def _call_denoiser(self, latents: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        assert cond.pooled is not None
+        added = {
+            "text_embeds": cond.pooled.to(self.dtype),
+            "time_ids": cond.extras["time_ids"].to(self.dtype),
+        }
+        prompt_embeds = cond.prompt_embeds.to(self.dtype)
+        # of the shape of the latents: (batch, channels, height, width)
+        output: Tensor = self.denoiser(latents, timesteps, prompt_embeds, added_cond_kwargs=added).sample
+        return output
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        # the published autoencoder overflows in float16
+        return decoded(self.components["vae"], latents, upcast=True)
+
+    def _make_pipeline(self) -> Any:  # noqa: ANN401  (of diffusers)
+        pipeline_type: Any = StableDiffusionXLPipeline
+        return pipeline_type(**self.parts, **self.components, force_zeros_for_empty_prompt=self.zero_uncond)
+
+    def save_memory(self) -> None:
+        """See :meth:`DiffusionModel.save_memory`."""
+        save_memory(self.denoiser, self.components["vae"])
