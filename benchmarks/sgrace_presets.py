@@ -18,7 +18,7 @@ from typing import Any
 
 from sgrace import api
 from sgrace._util.settings import parse_pairs
-from sgrace.erasers.sgrace.config import PRESETS
+from sgrace.erasers.sgrace.presets import PRESETS
 from sgrace.metrics import Share
 from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji

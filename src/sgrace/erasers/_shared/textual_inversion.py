@@ -6,7 +6,7 @@ What is learned is their embeddings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -85,33 +85,49 @@ def taken_apart(model: DiffusionModel, pattern: str, name: str, concept: int) ->
     return WordPrompt(before + name + after, concept, left, word, main.content_tokens(after), main.start)
 
 
+def blank(prompt: WordPrompt) -> WordPrompt:
+    """The prompt with one token for the word, any at all: its embedding is learned."""
+    return replace(prompt, word=[0])
+
+
 def assemble(model: DiffusionModel, prompts: Sequence[WordPrompt]) -> Tokens:
     """Token rows of prompts."""
     return model.text.main.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
 
 
-class _LearnedTokens:
-    """Conditioning of prompts with learned embeddings in the places of their words' own."""
+class LearnedTokens:
+    """Prompts with learned embeddings in the places of their words' own.
+
+    Attributes:
+        tokens: of the prompts.
+    """
 
     def __init__(self, model: DiffusionModel, prompts: Sequence[WordPrompt]) -> None:
         self._model = model
-        self._tokens = assemble(model, prompts)
+        self.tokens = assemble(model, prompts)
         self._spans = torch.tensor([list(prompt.span) for prompt in prompts])
         self._concepts = torch.tensor([prompt.concept for prompt in prompts])
         # (prompts, length, width), without positions: the encoder adds these itself
-        self._plain = model.text.main.embed(self._tokens.ids)
+        self._plain = model.text.main.embed(self.tokens.ids)
+
+    def embeddings(
+        self, rows: Int[Tensor, " n"], words: Float[Tensor, "n k width"]
+    ) -> Float[Tensor, "n length width"]:
+        """Input embeddings of some of the prompts, each with a word of its own."""
+        # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
+        places = (torch.arange(len(rows))[:, None], self._spans[rows])
+        # out of place, so that the gradient reaches `words`: (n, length, width)
+        return self._plain[rows].index_put(places, words)
 
     def embed(
         self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]
     ) -> Float[Tensor, "n length width"]:
-        """Input embeddings of some of the prompts."""
-        # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
-        places = (torch.arange(len(rows))[:, None], self._spans[rows])
-        # out of place, so that the gradient reaches `learned`: (n, length, width)
-        return self._plain[rows].index_put(places, learned[self._concepts[rows]])
+        """Input embeddings of some of the prompts, with the words of their concepts."""
+        return self.embeddings(rows, learned[self._concepts[rows]])
 
     def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
-        return self._model.encode_tokens(self._tokens[rows], self.embed(rows, learned))
+        """Conditioning of some of the prompts, with the words of their concepts."""
+        return self._model.encode_tokens(self.tokens[rows], self.embed(rows, learned))
 
 
 def learn_words(
@@ -141,7 +157,7 @@ def learn_words(
         weight_decay: of the optimizer.
         generator: source of noise and choices.
     """
-    tokens = _LearnedTokens(model, prompts)
+    tokens = LearnedTokens(model, prompts)
     # the words are the only leaf: no network is given a gradient
     learned = start.detach().clone().requires_grad_(True)
     optimizer = torch.optim.AdamW([learned], lr=lr, weight_decay=weight_decay)
@@ -165,6 +181,6 @@ def encode_learned(
     model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Float[Tensor, "concepts k width"]
 ) -> Conditioning:
     """Conditioning of prompts with learned words."""
-    tokens = _LearnedTokens(model, prompts)
+    tokens = LearnedTokens(model, prompts)
     parts = [tokens.encode(rows, learned) for rows in torch.split(torch.arange(len(prompts)), ENCODE_BATCH)]
     return Conditioning.cat(parts)

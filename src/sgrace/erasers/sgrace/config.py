@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..._util.errors import InputError
 from ..._util.settings import Settings
-from ...concept import Kind
 from .._shared.embedding_attack import Optimizer, Projection
-from .._shared.settings import AdamRate, Count, PartialGuidance, PartialSteps
+from .._shared.settings import (
+    AdamRate,
+    BatchSize,
+    Count,
+    ImageSteps,
+    Iterations,
+    PartialGuidance,
+    PartialSteps,
+)
 
 
 class SGraceConfig(Settings):
@@ -111,8 +117,31 @@ class SGraceConfig(Settings):
         0.1, ge=0, description="Weight of the alignment with the concept's text feature in the attack."
     )
 
+    # -- adversarial samples without words --
+    learned_words: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Words that each round learns against the model as it is, for each concept; none is "
+        "discarded.",
+    )
+    learned_rows: int = Field(12, ge=1, le=512, description="Prompts with learned words in a training step.")
+    inversion_steps: Iterations = Field(30, description="Steps of learning a word.")
+    inversion_batch: BatchSize = Field(4, description="Images in such a step, for each word.")
+    inversion_lr: AdamRate = Field(0.02, description="Learning rate of such a step.")
+    word_images: Count = Field(48, description="Images of each concept that words are learned from.")
+    word_image_steps: ImageSteps = Field(15, description="Sampling steps of these images.")
+    soft_prompts: int = Field(
+        0, ge=0, le=512, description="Prompts of free embeddings alone in each round, for each concept."
+    )
+    soft_length: int = Field(8, ge=1, le=75, description="Free embeddings in such a prompt.")
+    soft_lr: AdamRate = Field(0.02, description="Learning rate of Adam for these prompts.")
+
     # -- training --
     lr: AdamRate = 4e-4
+    lr_decay: Literal["none", "cosine"] = Field(
+        "none", description="The learning rate stays, or falls to 0 over all rounds as a cosine does."
+    )
     erase_weight: float = Field(1.0, ge=0, description="Weight of the erase loss.")
     similarity_weight: float = Field(
         0.0,
@@ -122,6 +151,17 @@ class SGraceConfig(Settings):
     parameter_weight: float = Field(
         0.0, ge=0, description="Weight of the L1 distance to the original parameters."
     )
+    parameter_rule: Literal["always", "opposing"] = Field(
+        "always",
+        description="The L1 distance counts always or, with a weight that grows from 0 to parameter_weight, "
+        "only where its gradient opposes that of the erase loss.",
+    )
+    discriminator_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the loss that fools a discriminator of text positions, which learns to tell "
+        "the samples from their goals.",
+    )
     retain_weight: float = Field(5.0, ge=0, description="Weight of the retain loss.")
     n_retain: int = Field(36, ge=1, le=1024, description="Retain prompts in a training step.")
     retain_pool: Count = Field(768, description="Retain prompts, chosen and encoded once.")
@@ -130,6 +170,13 @@ class SGraceConfig(Settings):
         ge=0,
         le=1,
         description="Share of the retain prompts whose words come from the quarter nearest to the concept.",
+    )
+    random_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the retain prompts whose word is drawn from the vocabulary; words that are "
+        "nearer to the concept than its unrelated words are left out.",
     )
     replacement: str | None = Field(None, description="Replacement concept; chosen automatically, if absent.")
     replacement_ceiling: float = Field(
@@ -152,68 +199,10 @@ class SGraceConfig(Settings):
             raise InputError(
                 "words_min must not exceed words_max, and timestep_low must be below timestep_high."
             )
+        states = self.erase_target == "replacement" and self.match_positions == "all"
+        if not states and (self.learned_words or self.soft_prompts or self.discriminator_weight):
+            raise InputError(
+                "learned_words, soft_prompts and discriminator_weight need erase_target=replacement and "
+                "match_positions=all."
+            )
         return self
-
-
-_V1_PRESET: dict[str, Any] = {
-    "samples": "word_lists", "rounds": 4, "attack_steps": 10, "edit_steps": 50, "n_adversarial": 8,
-    "clean_share": 0.0, "attack_lr": 0.005, "erase_weight": 1.0, "n_retain": 8, "near_share": 0.0,
-}  # fmt: skip
-
-#: What the published configurations set for a kind of concept (church, Van Gogh, nudity).
-PUBLISHED_PRESET_BY_KIND: Mapping[Kind, Mapping[str, Any]] = {
-    "object": {
-        "words_min": 3, "words_max": 20, "random_ids": 0, "similarity_weight": 1.0, "retain_weight": 1.0,
-        "parameter_weight": 0.2,
-    },
-    "style": {
-        "words_min": 3, "words_max": 20, "random_ids": 0, "similarity_weight": 1.2, "retain_weight": 1.0,
-        "parameter_weight": 0.2,
-    },
-    "harmful": {
-        "words_min": 3, "words_max": 10, "random_ids": 5, "update_chance": 0.8, "similarity_weight": 1.2,
-        "retain_weight": 1.2, "n_retain": 16, "parameter_weight": 0.3,
-    },
-}  # fmt: skip
-
-_PUBLISHED_PRESET: dict[str, Any] = {
-    **_V1_PRESET, "latent_timestep": "count_from_noise", "latent_sampler": "ddim",
-    "attack_target": "initial_noise", "feature_position": "last_content", "attack_optimizer": "sign_adam",
-    "projection": "none", "carry": True, "keep_bare_name": False, "retain_words": "raw",
-    "retain_draw": "distinct_words", "random_id_limit": 40_905, "erase_target": "opposite",
-    "match_positions": "one", "lr": 1e-5,
-}  # fmt: skip
-
-#: What the published configurations of garbage truck and tench share.
-_CLASS_PRESET: dict[str, Any] = {
-    "words_max": 10, "random_ids": 3, "update_chance": 0.15, "similarity_weight": 1.5, "retain_weight": 1.5,
-    "parameter_weight": 0.3,
-}  # fmt: skip
-#: What those of violence and illegal activity share. They name no number of retain words: it is nudity's.
-_HARM_PRESET: dict[str, Any] = {
-    **PUBLISHED_PRESET_BY_KIND["harmful"], "update_chance": 0.15, "similarity_weight": 1.1,
-}  # fmt: skip
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # church, Van Gogh or nudity, by the kind of the concept
-    "published": _PUBLISHED_PRESET,
-    "published-parachute": {
-        **_PUBLISHED_PRESET, **PUBLISHED_PRESET_BY_KIND["object"], "similarity_weight": 1.2,
-    },
-    "published-garbage-truck": {**_PUBLISHED_PRESET, **_CLASS_PRESET},
-    "published-tench": {**_PUBLISHED_PRESET, **_CLASS_PRESET},
-    "published-picasso": {
-        **_PUBLISHED_PRESET, **_CLASS_PRESET,
-        "attack_lr": 0.01, "similarity_weight": 1.1, "retain_weight": 2.0,
-    },
-    "published-violence": {**_PUBLISHED_PRESET, **_HARM_PRESET},
-    "published-illegal-activity": {**_PUBLISHED_PRESET, **_HARM_PRESET},
-    "corrected": {
-        **_V1_PRESET, "projection": "ball_then_range", "erase_target": "hinge", "match_positions": "one",
-        "lr": 1e-4,
-    },
-    "replacement": {},
-}  # fmt: skip
-DEFAULT_PRESET = "replacement"
-#: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.
-BY_KIND = ("published", "corrected")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,77 +15,20 @@ from ..._util.errors import InputError, InputWarning
 from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, Tokens
-from .._shared.generated_data import encoded
+from .._shared.generated_data import ENCODE_BATCH, encoded
 from .._shared.prompts import own_words
 from ..base import Job
 from .config import SGraceConfig
+from .retain import PLAIN_PHRASINGS, ranked, retain_prompts
+from .subject import Points, Replacement, Subject
 
 #: Candidates for the replacement that the recipe lists.
 LISTED = 20
-#: Contexts in which the replacement itself is a retain prompt.
-REPLACEMENT_CONTEXTS = 32
-#: Phrasings of the published code, "a image" among them.
-PLAIN_PHRASINGS = ("a photo of {}", "a picture of {}", "a image of {}")
 
 NO_PROJECTION = (
     "This model has no text projection, so pooled text states are compared without one. CLIP's own goes into "
     "the model's folder as text_projection.safetensors, with the matrix as `weight`."
 )
-
-
-class Ranked(NamedTuple):
-    """A word and the cosine of its text feature to the concept's."""
-
-    word: str
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """What takes a concept's place.
-
-    Attributes:
-        word: empty where the settings need none.
-        ranking: the nearest candidates, where it was chosen automatically.
-    """
-
-    word: str
-    ranking: list[Ranked]
-
-
-@dataclass(frozen=True)
-class Points:
-    """Where the attack asks the denoiser, and the noise that it imitates there."""
-
-    latents: Float[Tensor, "pairs ..."]
-    timesteps: Float[Tensor, " pairs"]
-    goals: Float[Tensor, "pairs ..."]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One concept and everything about it that stays constant.
-
-    Attributes:
-        concept, words: with the words that the settings leave.
-        feature: what the erase loss compares, ``(features,)`` or, matched at all positions, ``(length,
-            width)``.
-        pooled: the text feature that the attack aligns with ``(features,)``.
-        replacement: what takes its place.
-        points: of the attack.
-    """
-
-    concept: Concept
-    words: Knowledge
-    feature: Tensor
-    pooled: Float[Tensor, " features"]
-    replacement: Replacement
-    points: Points
-
-    @property
-    def related(self) -> tuple[str, ...]:
-        """Words that samples are made of; at least the concept's name."""
-        return self.words.related or (self.concept.name,)
 
 
 class Constants:
@@ -120,7 +60,7 @@ class Constants:
         self.subjects = [
             self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
         ]
-        self.retain = encoded(self.model, self._retain_prompts())
+        self.retain = encoded(self.model, retain_prompts(config, job, self.subjects))
         self.ceilings: list[float] = []
         if config.erase_target == "hinge":
             # the hinge lets the concept be as similar as unrelated prompts are on average
@@ -193,7 +133,7 @@ class Constants:
         candidates = [
             word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own
         ]
-        ranking = self._ranking(concept.name, candidates)
+        ranking = ranked(self.model, concept.name, candidates)
         chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
         if chosen is None:
             raise InputError(
@@ -201,30 +141,6 @@ class Constants:
                 "replacement=WORD."
             )
         return Replacement(chosen, ranking[:LISTED])
-
-    def _retain_prompts(self) -> list[str]:
-        """Unrelated prompts, those of the replacements, and the empty one.
-
-        Where distinct words are drawn: every unrelated word in each of the plain phrasings, word by word.
-        """
-        config = self.config
-        if config.retain_draw == "distinct_words":
-            every = dict.fromkeys(word for subject in self.subjects for word in subject.words.unrelated)
-            return [phrasing.format(word) for word in every for phrasing in PLAIN_PHRASINGS]
-        prompts: list[str] = []
-        for subject in self.subjects:
-            words = subject.words
-            # an equal share for every concept
-            n = config.retain_pool // len(self.subjects)
-            n_near = round(n * config.near_share)
-            near = self._nearest(subject.concept.name, words.unrelated) if n_near else []
-            prompts += self._prompts_of(near, words.unrelated_contexts, n_near)
-            prompts += self._prompts_of(words.unrelated, words.unrelated_contexts, n - n_near)
-        if config.erase_target == "replacement":
-            for subject in self.subjects:
-                contexts = subject.words.contexts[:REPLACEMENT_CONTEXTS]
-                prompts += [context.format(subject.replacement.word) for context in contexts]
-        return [*prompts, ""]  # guidance uses the empty prompt in every image
 
     def retain_picks(self) -> Int[Tensor, " n"]:
         """Numbers of the retain prompts of one training step."""
@@ -236,22 +152,16 @@ class Constants:
         words = torch.randperm(n_prompts // n_phrasings, generator=self.generator)[: config.n_retain]
         return words * n_phrasings + torch.randint(n_phrasings, words.shape, generator=self.generator)
 
-    def _prompts_of(self, words: Sequence[str], contexts: Sequence[str], n: int) -> list[str]:
-        found = [(context, word) for context in contexts for word in words]
-        return [context.format(word) for context, word in self.rng.sample(found, min(len(found), n))]
-
-    def _nearest(self, name: str, words: Sequence[str]) -> list[str]:
-        """The quarter of the words that is nearest to the concept: erasing it puts them most at risk."""
-        ranking = self._ranking(name, list(words))
-        return [word for word, _ in ranking[: math.ceil(len(words) / 4)]]
-
-    def _ranking(self, name: str, words: list[str]) -> list[Ranked]:
-        """Words with the cosine of their text feature to that of the name, nearest first."""
-        # (1 + words, features), the name first
-        pooled = self.model.text_features(encoded(self.model, [name, *words]))
-        cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
-        ranked = [Ranked(word, round(cosine, 4)) for word, cosine in zip(words, cosines, strict=True)]
-        return sorted(ranked, key=lambda found: -found.cosine)
+    @torch.no_grad()
+    def goals(self, subject: Subject, other: Tokens) -> Tensor:
+        """What samples are compared with: the prompts with the replacement, or the concept's own feature."""
+        if self.config.erase_target != "replacement":
+            return subject.feature.expand(len(other), *subject.feature.shape)
+        parts = []
+        for at in range(0, len(other), ENCODE_BATCH):
+            tokens = other[at : at + ENCODE_BATCH]
+            parts.append(self.features(self.model.encode_tokens(tokens), tokens))
+        return torch.cat(parts)
 
     def features(self, cond: Conditioning, tokens: Tokens) -> Tensor:
         """What the losses compare: a feature ``(n, features)`` or all embeddings ``(n, length, width)``."""

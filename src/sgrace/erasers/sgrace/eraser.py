@@ -16,8 +16,11 @@ from ..._util.device import check_finite
 from ...concept import Kind
 from .._shared.student import TextStudent
 from ..base import Change, Eraser, Job, Need
-from .config import BY_KIND, DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND, SGraceConfig
+from .config import SGraceConfig
 from .constants import Constants
+from .discriminator import Discriminator
+from .learned_words import LearnedWords
+from .presets import BY_KIND, DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND
 from .samples import Adversary, Samples
 from .training_loss import TrainingLoss
 
@@ -86,11 +89,19 @@ class _Run:
         self.student = TextStudent.of(job.model)
         self.original = [parameter.detach().clone() for parameter in self.student.parameters]
         self.optimizer = torch.optim.Adam(self.student.parameters, lr=config.lr)
+        self.steps_done = 0
+        self.total_steps = total = config.rounds * config.edit_steps
+        decays = config.lr_decay == "cosine" and total
+        self.decay = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total) if decays else None
+        weighted = config.discriminator_weight > 0
+        self.discriminator = Discriminator.of(job.model, job.generator) if weighted else None
         self.seconds = {"constants": 0.0, "attack": 0.0, "edit": 0.0}
         self.angles: list[float] = []
         self.losses: list[float] = []
         with self._timed("constants"):
             self.constants = Constants(config, job)
+            places = range(len(job.targets) if config.learned_words else 0)
+            self.words = [LearnedWords.of(config, job, self.constants, place) for place in places]
         self.adversary = Adversary(config, job, self.constants, self.student.model)
 
     @contextmanager
@@ -112,22 +123,31 @@ class _Run:
                 for subject, previous in zip(subjects, samples, strict=True):
                     fresh.append(self.adversary.attacked(subject, self.adversary.fresh(subject, previous)))
                     next(itertools.islice(bar, config.attack_steps, None), None)
+                free = [self.adversary.soft(subject) for subject in subjects] if config.soft_prompts else []
+                for words in self.words:
+                    words.learn(self.student.model)
             with self._timed("edit"):
-                self._edit(fresh, bar)
+                self._edit([*fresh, *free], bar)
             samples = [*fresh]
 
     def _edit(self, samples: Sequence[Samples], bar: Iterator[Any]) -> None:
-        loss_of = TrainingLoss.of(self.config, self.constants, self.student, self.original, samples)
+        loss_of = TrainingLoss.of(
+            self.config, self.constants, self.student, self.original, samples, self.discriminator
+        )
         self.student.requires_grad_(True)
         for step in range(self.config.edit_steps):
-            terms = loss_of.terms(self.constants.retain_picks())
-            loss = terms.total(self.config)
-            check_finite(loss.detach(), "The loss", self.job.model.dtype)
+            drawn = [words.samples(self.config.learned_rows) for words in self.words]
+            terms = loss_of.terms(self.constants.retain_picks(), drawn)
+            loss = terms.total(self.config).detach()
+            check_finite(loss, "The loss", self.job.model.dtype)
             if step == 0:
-                self._log_angle(terms.features.detach(), loss_of.goals)
+                self._log_angle(terms.features.detach()[: len(loss_of.goals)], loss_of.goals)
             self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            loss_of.backward(terms, self.steps_done / self.total_steps)
             self.optimizer.step()
+            self.steps_done += 1
+            if self.decay is not None:
+                self.decay.step()
             next(bar, None)
         if self.config.edit_steps:
             self.losses.append(round(loss.item(), 6))

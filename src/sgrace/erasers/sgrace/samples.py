@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...models import DiffusionModel, Tokens
 from .._shared.embedding_attack import Loss, attack_embeddings, gradient_batch
-from .._shared.generated_data import ENCODE_BATCH
 from ..base import Job
 from .config import SGraceConfig
 from .constants import Constants, Subject
@@ -79,7 +78,7 @@ class Adversary:
         model = self.job.model
         rows = self.rows(subject, n, bare_first=config.keep_bare_name or previous is None)
         embeddings = model.text.main.embed(rows.own.ids)
-        goal = self._goal(subject, rows.other)
+        goal = self.constants.goals(subject, rows.other)
         if previous is None or not config.carry:
             return Samples(rows.own, embeddings, goal)
         # a chance for each sample by itself: (n,)
@@ -92,15 +91,6 @@ class Adversary:
         # the goal has one or two dimensions behind the samples
         chosen = anew.view(-1, *[1] * (goal.ndim - 1))
         return Samples(tokens, embeddings, torch.where(chosen, goal, previous.goal))
-
-    def _goal(self, subject: Subject, other: Tokens) -> Tensor:
-        if self.config.erase_target != "replacement":
-            return subject.feature.expand(len(other), *subject.feature.shape)
-        parts = []
-        for at in range(0, len(other), ENCODE_BATCH):
-            tokens = other[at : at + ENCODE_BATCH]
-            parts.append(self.constants.features(self.job.model.encode_tokens(tokens), tokens))
-        return torch.cat(parts)
 
     def rows(self, subject: Subject, n: int, *, bare_first: bool) -> Rows:
         """Token rows of ``n`` new samples; the first one is the concept's name, if so asked."""
@@ -144,12 +134,9 @@ class Adversary:
         # the samples that are attacked come first; the clean ones stay as they are
         start = samples.embeddings[rows]
         tokens = samples.tokens[rows]
-        positions = torch.arange(start.shape[1], device=start.device)
-        # content positions, without the start and the end token: (n, length, 1)
-        mask = ((positions > 0) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
         attacked = attack_embeddings(
             start,
-            mask,
+            content_mask(tokens),
             self._loss(subject, tokens),
             steps=config.attack_steps,
             lr=config.attack_lr,
@@ -161,6 +148,34 @@ class Adversary:
             batch_size=gradient_batch(self.student),
         )
         return replace(samples, embeddings=torch.cat([attacked, samples.embeddings[self.n_attacked :]]))
+
+    @torch.no_grad()
+    def _free(self, subject: Subject) -> Samples:
+        """Prompts of random tokens and nothing else; the replacement alone is their goal."""
+        main = self.job.model.text.main
+        n = self.config.soft_prompts
+        length = min(self.config.soft_length, main.room)
+        tokens = main.assemble([main.random_tokens(length, self.job.generator) for _ in range(n)])
+        goal = self.constants.goals(subject, main.tokenize([subject.replacement.word] * n))
+        return Samples(tokens, main.embed(tokens.ids), goal)
+
+    def soft(self, subject: Subject) -> Samples:
+        """Attacked prompts that share no word with the concept: an attack may own the whole prompt."""
+        start = self._free(subject)
+        config = self.config
+        attacked = attack_embeddings(
+            start.embeddings,
+            content_mask(start.tokens),
+            self._loss(subject, start.tokens),
+            steps=config.attack_steps,
+            lr=config.soft_lr,
+            radius=0.0,  # not used: nothing holds them near to their start
+            optimizer="adam",
+            projection="none",
+            around=start.embeddings,
+            batch_size=gradient_batch(self.student),
+        )
+        return replace(start, embeddings=attacked)
 
     def _loss(self, subject: Subject, tokens: Tokens) -> Loss:
         """``mean |eps(x_t, h) - goal|^2 + w (1 - cos(f(h), f*(name)))`` of some of the samples."""
@@ -182,6 +197,12 @@ class Adversary:
             )
 
         return loss_at
+
+
+def content_mask(tokens: Tokens) -> Float[Tensor, "n length 1"]:
+    """1 at content positions, 0 at the start and the end token and behind it."""
+    positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    return ((positions > 0) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
 
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...models import Conditioning
 from .._shared.generated_data import Texts, generate_latents
-from .._shared.textual_inversion import WordPrompt, image_prompts, taken_apart
+from .._shared.textual_inversion import WordPrompt, blank, image_prompts, taken_apart
 from ..base import Job
 from .config import WordSearchConfig
 from .prompts import prompts_of_words
@@ -79,8 +79,3 @@ class Material:
         words = WordBank(len(job.targets), len(patterns[0]), (texts(names),))
         blanks = [blank(prompt) for prompt in prompts]
         return cls(words, frames, texts(replacing), texts.negatives([""]), blanks, latents)
-
-
-def blank(prompt: WordPrompt) -> WordPrompt:
-    """The prompt with one token for the word, any at all: its embedding is learned."""
-    return replace(prompt, word=[0])

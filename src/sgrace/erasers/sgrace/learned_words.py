@@ -1,0 +1,143 @@
+"""Words learned against the model in training, as an attacker learns them (arXiv 2308.01508)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...models import DiffusionModel
+from .._shared.generated_data import Texts, generate_latents
+from .._shared.textual_inversion import (
+    LearnedTokens,
+    WordPrompt,
+    blank,
+    image_prompts,
+    learn_words,
+    taken_apart,
+)
+from ..base import Job
+from .config import SGraceConfig
+from .constants import Constants, Subject
+from .samples import Samples
+
+#: Most contexts in which the words of a concept are erased; more add little and cost an encoding each.
+CONTEXTS = 64
+
+
+@dataclass
+class LearnedWords:
+    """One concept's images, the words learned from them so far, and the prompts that hold them.
+
+    A word stands in the concept's place, or before a prompt with a word of the concept.
+
+    Attributes:
+        config: settings.
+        job: the original model and the sources of random choices.
+        starts: tokens at which a part of the words start.
+        prompts: of the images, with one token in the place of the concept's word.
+        latents: the images.
+        frames: prompts with one token for the word.
+        goals: what the losses compare, of the frame's context with the replacement.
+        words: never discarded: a word that is erased must stay so while new ones are learned.
+    """
+
+    config: SGraceConfig
+    job: Job
+    starts: Int[Tensor, " tokens"]
+    prompts: list[WordPrompt]
+    latents: Float[Tensor, "n ..."]
+    frames: LearnedTokens
+    goals: Tensor
+    words: Float[Tensor, "words 1 width"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.words = torch.empty(0, 1, self.job.model.text.main.width, device=self.job.model.device)
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, config: SGraceConfig, job: Job, constants: Constants, place: int) -> Self:
+        """The images and frames of one concept; no word is learned yet.
+
+        Args:
+            config: settings.
+            job: the original model and the sources of random choices.
+            constants: of the run.
+            place: number of the concept.
+        """
+        model = job.model
+        subject = constants.subjects[place]
+        prompts = image_prompts(model, [job.targets[place]], "related", config.word_images, job.generator)
+        plain = [prompt.text for prompt in prompts]
+        latents = generate_latents(
+            model,
+            Texts(model, ["", *plain]),
+            plain,
+            job.generator,
+            num_inference_steps=config.word_image_steps,
+            guidance_scale=config.guidance_scale,
+        )
+        found = subject.words.contexts
+        contexts = job.rng.sample(found, min(len(found), CONTEXTS))
+        frames = [blank(taken_apart(model, context, "", 0)) for context in contexts]
+        frames += [_before(model, context, job.rng.choice(subject.related)) for context in contexts]
+        others = [context.format(subject.replacement.word) for context in contexts]
+        goals = constants.goals(subject, model.text.main.tokenize(others))
+        # both kinds of frames of a context have its goal: (2 * contexts, ...)
+        return cls(
+            config,
+            job,
+            _starts(model, subject),
+            [blank(prompt) for prompt in prompts],
+            latents,
+            LearnedTokens(model, frames),
+            torch.cat([goals, goals]),
+        )
+
+    def learn(self, model: DiffusionModel) -> None:
+        """Learn more words against the model as it is now, all in one batch."""
+        config = self.config
+        n = config.learned_words
+        main = model.text.main
+        generator = self.job.generator
+        # every second word starts at any token, the others at words of the concept or the replacement
+        start = torch.tensor(main.random_tokens(n, generator), device=model.device)
+        near = self.starts[torch.randint(len(self.starts), (n,), generator=generator)]
+        start[::2] = near[::2]
+        # each word has all images: word by word, (words * images) prompts
+        prompts = [replace(prompt, concept=word) for word in range(n) for prompt in self.prompts]
+        learned = learn_words(
+            model,
+            prompts,
+            self.latents.repeat(n, *[1] * (self.latents.ndim - 1)),
+            main.embed(start)[:, None],  # one token each: (words, width) -> (words, 1, width)
+            steps=config.inversion_steps,
+            batch=n * config.inversion_batch,
+            lr=config.inversion_lr,
+            weight_decay=0.0,
+            generator=generator,
+        )
+        self.words = torch.cat([self.words, learned])
+
+    def samples(self, n: int) -> Samples:
+        """Prompts with words, any word in any frame."""
+        generator = self.job.generator
+        rows = torch.randint(len(self.goals), (n,), generator=generator)
+        words = self.words[torch.randint(len(self.words), (n,), generator=generator)]
+        return Samples(self.frames.tokens[rows], self.frames.embeddings(rows, words), self.goals[rows])
+
+
+def _before(model: DiffusionModel, context: str, word: str) -> WordPrompt:
+    """The learned word before a prompt with a word of the concept."""
+    text = context.format(word)
+    return WordPrompt(text, 0, [], [0], model.text.main.content_tokens(text))
+
+
+def _starts(model: DiffusionModel, subject: Subject) -> Int[Tensor, " tokens"]:
+    """Tokens of the concept's words and of its replacement."""
+    words = [*subject.related, subject.replacement.word]
+    tokens = [token for word in words for token in model.text.main.content_tokens(word)]
+    return torch.tensor(list(dict.fromkeys(tokens)), device=model.device)

@@ -1,0 +1,97 @@
+"""Prompts that must keep their meaning: of listed words, of words of the vocabulary, of the replacement."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ...models import DiffusionModel
+from .._shared.generated_data import encoded
+from ..base import Job
+from .config import SGraceConfig
+from .subject import Ranked, Subject
+
+#: Contexts in which the replacement itself is a retain prompt.
+REPLACEMENT_CONTEXTS = 32
+#: Phrasings of the published code, "a image" among them.
+PLAIN_PHRASINGS = ("a photo of {}", "a picture of {}", "a image of {}")
+#: Words of the vocabulary that are looked at for each one that is needed: some are too near to the concept.
+LOOKED_AT = 3
+
+
+def retain_prompts(config: SGraceConfig, job: Job, subjects: Sequence[Subject]) -> list[str]:
+    """Unrelated prompts, those of the replacements, and the empty one.
+
+    Where distinct words are drawn: every unrelated word in each of the plain phrasings, word by word.
+    """
+    if config.retain_draw == "distinct_words":
+        every = dict.fromkeys(word for subject in subjects for word in subject.words.unrelated)
+        return [phrasing.format(word) for word in every for phrasing in PLAIN_PHRASINGS]
+    prompts: list[str] = []
+    for subject in subjects:
+        words = subject.words
+        # an equal share for every concept
+        n = config.retain_pool // len(subjects)
+        n_random = round(n * config.random_share)
+        n_near = round((n - n_random) * config.near_share)
+        near = nearest(job.model, subject.concept.name, words.unrelated) if n_near else []
+        anywhere = vocabulary_words(job.model, subject, n_random, job.generator) if n_random else []
+        prompts += prompts_of(near, words.unrelated_contexts, n_near, job.rng)
+        prompts += prompts_of(words.unrelated, words.unrelated_contexts, n - n_random - n_near, job.rng)
+        # a word comes once, in one context: there are more words than contexts
+        prompts += [job.rng.choice(words.unrelated_contexts).format(word) for word in anywhere]
+    if config.erase_target == "replacement":
+        for subject in subjects:
+            contexts = subject.words.contexts[:REPLACEMENT_CONTEXTS]
+            prompts += [context.format(subject.replacement.word) for context in contexts]
+    return [*prompts, ""]  # guidance uses the empty prompt in every image
+
+
+def prompts_of(words: Sequence[str], contexts: Sequence[str], n: int, rng: random.Random) -> list[str]:
+    """At most ``n`` of the words in the contexts."""
+    found = [(context, word) for context in contexts for word in words]
+    return [context.format(word) for context, word in rng.sample(found, min(len(found), n))]
+
+
+def nearest(model: DiffusionModel, name: str, words: Sequence[str]) -> list[str]:
+    """The quarter of the words that is nearest to the concept: erasing it puts them most at risk."""
+    return [word for word, _ in ranked(model, name, list(words))[: math.ceil(len(words) / 4)]]
+
+
+def ranked(model: DiffusionModel, name: str, words: list[str]) -> list[Ranked]:
+    """Words with the cosine of their text feature to that of the name, nearest first."""
+    # (1 + words, features), the name first
+    pooled = model.text_features(encoded(model, [name, *words]))
+    cosines = F.cosine_similarity(pooled[1:], pooled[:1]).tolist()
+    found = [Ranked(word, round(cosine, 4)) for word, cosine in zip(words, cosines, strict=True)]
+    return sorted(found, key=lambda word: -word.cosine)
+
+
+@torch.no_grad()
+def vocabulary_words(
+    model: DiffusionModel, subject: Subject, n: int, generator: torch.Generator
+) -> list[str]:
+    """At most ``n`` words of one random token each that are no nearer to the concept than unrelated words.
+
+    A word's nearness is the highest cosine of its text feature to one of the concept's words. Three quarters
+    of the unrelated words must be nearer than it: the rest may be the concept's other names.
+    """
+    main = model.text.main
+    tokens = dict.fromkeys(main.random_tokens(LOOKED_AT * n, generator))
+    words = [text for text in dict.fromkeys(main.decode([token]).strip() for token in tokens) if text]
+    own = _unit(model, [subject.concept.name, *subject.related])
+    # (words, features) x (features, own) -> the highest of each word
+    unrelated = (_unit(model, subject.words.unrelated) @ own.T).amax(1)
+    found = (_unit(model, words) @ own.T).amax(1)
+    ceiling = unrelated.quantile(0.75)
+    return [word for word, near in zip(words, found.tolist(), strict=True) if near <= ceiling][:n]
+
+
+def _unit(model: DiffusionModel, words: Sequence[str]) -> Float[Tensor, "words features"]:
+    return F.normalize(model.text_features(encoded(model, words)), dim=-1)

@@ -1,0 +1,67 @@
+"""One concept of a run of S-GRACE, and what stays constant about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ...concept import Concept
+from ...knowledge import Knowledge
+
+
+class Ranked(NamedTuple):
+    """A word and the cosine of its text feature to the concept's."""
+
+    word: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What takes a concept's place.
+
+    Attributes:
+        word: empty where the settings need none.
+        ranking: the nearest candidates, where it was chosen automatically.
+    """
+
+    word: str
+    ranking: list[Ranked]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the attack asks the denoiser, and the noise that it imitates there."""
+
+    latents: Float[Tensor, "pairs ..."]
+    timesteps: Float[Tensor, " pairs"]
+    goals: Float[Tensor, "pairs ..."]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One concept and everything about it that stays constant.
+
+    Attributes:
+        concept, words: with the words that the settings leave.
+        feature: what the erase loss compares, ``(features,)`` or, matched at all positions, ``(length,
+            width)``.
+        pooled: the text feature that the attack aligns with ``(features,)``.
+        replacement: what takes its place.
+        points: of the attack.
+    """
+
+    concept: Concept
+    words: Knowledge
+    feature: Tensor
+    pooled: Float[Tensor, " features"]
+    replacement: Replacement
+    points: Points
+
+    @property
+    def related(self) -> tuple[str, ...]:
+        """Words that samples are made of; at least the concept's name."""
+        return self.words.related or (self.concept.name,)
