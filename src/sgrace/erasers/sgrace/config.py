@@ -18,6 +18,7 @@ from .._shared.settings import (
     PartialGuidance,
     PartialSteps,
 )
+from ..esd import SiteName
 
 
 class SGraceConfig(Settings):
@@ -182,6 +183,25 @@ class SGraceConfig(Settings):
     replacement_ceiling: float = Field(
         0.95, gt=0, le=1, description="Highest cosine of an automatically chosen replacement to the concept."
     )
+
+    # -- second stage: the denoiser --
+    denoiser_rounds: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Rounds of learning words and of training the denoiser, after the text encoder.",
+    )
+    denoiser_words: int = Field(
+        4, ge=1, le=100, description="Words that such a round learns, for each concept."
+    )
+    denoiser_steps: int = Field(25, ge=1, le=100_000, description="Training steps in such a round.")
+    denoiser_site: SiteName = "all"
+    denoiser_lr: AdamRate = Field(1e-4, description="Highest learning rate of Adam for the denoiser.")
+    denoiser_rows: int = Field(8, ge=4, le=1024, description="Prompts of each concept in such a step.")
+    denoiser_retain: int = Field(24, ge=1, le=1024, description="Retain prompts in such a step.")
+    denoiser_retain_weight: float = Field(1.0, ge=0, description="Weight of the retain loss in such a step.")
+    path_prompts: Count = Field(128, description="Retain prompts whose sampling paths are learned from.")
+    path_steps: int = Field(10, ge=1, le=1000, description="Steps of a sampling path.")
 
     # -- partial samples that give the latents --
     num_inference_steps: PartialSteps = 50

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..._util.device import check_finite
 from ...concept import Kind
-from .._shared.student import TextStudent
+from .._shared.student import Student, TextStudent
 from ..base import Change, Eraser, Job, Need
 from .config import SGraceConfig
 from .constants import Constants
+from .denoiser_stage import train_denoiser
 from .discriminator import Discriminator
 from .learned_words import LearnedWords
 from .presets import BY_KIND, DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND
@@ -79,7 +80,12 @@ class SGrace(Eraser[SGraceConfig]):
             "loss_by_round": run.losses,
             "seconds_by_phase": {phase: round(seconds, 1) for phase, seconds in run.seconds.items()},
         }
-        return Change(run.student.changed(), trained=run.student.size, details=details)
+        tensors = dict(run.student.changed())
+        trained = run.student.size
+        if run.denoiser is not None:
+            tensors |= run.denoiser.changed()
+            trained += run.denoiser.size
+        return Change(tensors, trained=trained, details=details)
 
 
 class _Run:
@@ -95,12 +101,14 @@ class _Run:
         self.decay = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total) if decays else None
         weighted = config.discriminator_weight > 0
         self.discriminator = Discriminator.of(job.model, job.generator) if weighted else None
-        self.seconds = {"constants": 0.0, "attack": 0.0, "edit": 0.0}
+        self.denoiser: Student | None = None
+        self.seconds = {"constants": 0.0, "attack": 0.0, "edit": 0.0, "denoiser": 0.0}
         self.angles: list[float] = []
         self.losses: list[float] = []
         with self._timed("constants"):
             self.constants = Constants(config, job)
-            places = range(len(job.targets) if config.learned_words else 0)
+            needed = config.learned_words or config.denoiser_rounds
+            places = range(len(job.targets) if needed else 0)
             self.words = [LearnedWords.of(config, job, self.constants, place) for place in places]
         self.adversary = Adversary(config, job, self.constants, self.student.model)
 
@@ -116,7 +124,8 @@ class _Run:
         subjects = self.constants.subjects
         samples: list[Samples | None] = [None] * len(subjects)
         # one bar over the steps of all phases
-        bar = self.job.progress(config.rounds * (config.attack_steps * len(subjects) + config.edit_steps))
+        text_steps = config.rounds * (config.attack_steps * len(subjects) + config.edit_steps)
+        bar = self.job.progress(text_steps + config.denoiser_rounds * config.denoiser_steps)
         for _ in range(config.rounds):
             fresh = []
             with self._timed("attack"):
@@ -124,11 +133,15 @@ class _Run:
                     fresh.append(self.adversary.attacked(subject, self.adversary.fresh(subject, previous)))
                     next(itertools.islice(bar, config.attack_steps, None), None)
                 free = [self.adversary.soft(subject) for subject in subjects] if config.soft_prompts else []
-                for words in self.words:
-                    words.learn(self.student.model)
+                for words in self.words if config.learned_words else ():
+                    words.learn(self.student.model, config.learned_words)
             with self._timed("edit"):
                 self._edit([*fresh, *free], bar)
             samples = [*fresh]
+        if config.denoiser_rounds:
+            with self._timed("denoiser"):
+                text = self.student.model
+                self.denoiser = train_denoiser(config, self.job, self.constants, text, self.words, bar)
 
     def _edit(self, samples: Sequence[Samples], bar: Iterator[Any]) -> None:
         loss_of = TrainingLoss.of(
@@ -136,7 +149,7 @@ class _Run:
         )
         self.student.requires_grad_(True)
         for step in range(self.config.edit_steps):
-            drawn = [words.samples(self.config.learned_rows) for words in self.words]
+            drawn = [words.samples(self.config.learned_rows) for words in self.words if len(words.words)]
             terms = loss_of.terms(self.constants.retain_picks(), drawn)
             loss = terms.total(self.config).detach()
             check_finite(loss, "The loss", self.job.model.dtype)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...models import DiffusionModel
+from ...models import Conditioning, DiffusionModel
 from .._shared.generated_data import Texts, generate_latents
 from .._shared.textual_inversion import (
     LearnedTokens,
@@ -37,16 +37,20 @@ class LearnedWords:
     Attributes:
         config: settings.
         job: the original model and the sources of random choices.
+        subject: the concept.
+        contexts: where its words stand.
         starts: tokens at which a part of the words start.
         prompts: of the images, with one token in the place of the concept's word.
         latents: the images.
-        frames: prompts with one token for the word.
+        frames: prompts with one token for the word: in each context, then before a prompt of each context.
         goals: what the losses compare, of the frame's context with the replacement.
         words: never discarded: a word that is erased must stay so while new ones are learned.
     """
 
     config: SGraceConfig
     job: Job
+    subject: Subject
+    contexts: list[str]
     starts: Int[Tensor, " tokens"]
     prompts: list[WordPrompt]
     latents: Float[Tensor, "n ..."]
@@ -90,6 +94,8 @@ class LearnedWords:
         return cls(
             config,
             job,
+            subject,
+            contexts,
             _starts(model, subject),
             [blank(prompt) for prompt in prompts],
             latents,
@@ -97,10 +103,9 @@ class LearnedWords:
             torch.cat([goals, goals]),
         )
 
-    def learn(self, model: DiffusionModel) -> None:
-        """Learn more words against the model as it is now, all in one batch."""
+    def learn(self, model: DiffusionModel, n: int) -> None:
+        """Learn ``n`` more words against the model as it is now, all in one batch."""
         config = self.config
-        n = config.learned_words
         main = model.text.main
         generator = self.job.generator
         # every second word starts at any token, the others at words of the concept or the replacement
@@ -128,6 +133,12 @@ class LearnedWords:
         rows = torch.randint(len(self.goals), (n,), generator=generator)
         words = self.words[torch.randint(len(self.words), (n,), generator=generator)]
         return Samples(self.frames.tokens[rows], self.frames.embeddings(rows, words), self.goals[rows])
+
+    def in_place(self, model: DiffusionModel, contexts: Int[Tensor, " n"]) -> Conditioning:
+        """Conditioning of prompts with words in the concept's place, any word in each of the contexts."""
+        words = self.words[torch.randint(len(self.words), contexts.shape, generator=self.job.generator)]
+        # frames with the word in place come first, in the order of the contexts
+        return model.encode_tokens(self.frames.tokens[contexts], self.frames.embeddings(contexts, words))
 
 
 def _before(model: DiffusionModel, context: str, word: str) -> WordPrompt:

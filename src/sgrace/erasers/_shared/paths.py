@@ -1,0 +1,80 @@
+"""Sampling paths of the original model: every call of the denoiser is kept as something to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...models import Conditioning, DiffusionModel
+from ...models.schedule import row_generators
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The calls of the denoiser along sampling paths.
+
+    A path gives a call for its prompt and one for the empty prompt at each step, so nothing that the sampling
+    cost is lost.
+
+    Attributes:
+        latents, timesteps: given to the denoiser.
+        prompts: number of the prompt; the number of prompts itself stands for the empty one.
+        outputs: of the denoiser.
+        images: clean latents at the paths' ends, one for each prompt.
+    """
+
+    latents: Float[Tensor, "calls ..."]
+    timesteps: Float[Tensor, " calls"]
+    prompts: Int[Tensor, " calls"]
+    outputs: Float[Tensor, "calls ..."]
+    images: Float[Tensor, "n ..."]
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def __getitem__(self, rows: Int[Tensor, " n"]) -> Paths:
+        """Some of the calls."""
+        return Paths(
+            self.latents[rows], self.timesteps[rows], self.prompts[rows], self.outputs[rows], self.images
+        )
+
+
+@torch.no_grad()
+def sampling_paths(
+    model: DiffusionModel,
+    cond: Conditioning,
+    uncond: Conditioning,
+    generator: torch.Generator,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+) -> Paths:
+    """Sample every prompt once and keep each call; ``2 * num_inference_steps`` denoiser rows a prompt."""
+    n = len(cond)
+    noise = model.noise(n, generator)
+    calls: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    images = []
+    for at in range(0, n, model.batch_size):
+        rows = slice(at, min(at + model.batch_size, n))
+        size = rows.stop - at
+        numbers = torch.cat([torch.arange(at, rows.stop), torch.full((size,), n)])
+        # one call for both prompts of a step: (2 * size, ...)
+        both = Conditioning.cat([cond[rows], uncond.expand(size)])
+        sampler = model.schedule.sampler(num_inference_steps)
+        latents = noise[rows] * sampler.initial_scale
+        generators = row_generators(noise[rows])
+        for call, timestep in enumerate(sampler.timesteps):
+            given = sampler.model_input(latents, call).repeat(2, *[1] * (latents.ndim - 1))
+            timesteps = timestep.expand(2 * size).to(given)
+            outputs = model.predict(given, timesteps, both)
+            calls.append((given, timesteps, numbers, outputs))
+            prompted, empty = outputs.chunk(2)
+            guided = empty + guidance_scale * (prompted - empty)
+            latents = sampler.step(guided, call, latents, generators)
+        images.append(sampler.to_schedule(latents, len(sampler.timesteps)))
+    # one list a field: (calls of all batches, ...)
+    fields = [torch.cat(parts) for parts in zip(*calls, strict=True)]
+    return Paths(fields[0], fields[1], fields[2], fields[3], torch.cat(images))
