@@ -1,0 +1,278 @@
+"""S-GRACE's samples without words, its conditional keep term, and its second stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgrace._util.errors import InputError
+from sgrace.erasers._shared.paths import sampling_paths
+from sgrace.erasers.sgrace import SGrace, SGraceConfig
+from sgrace.erasers.sgrace.constants import Constants
+from sgrace.erasers.sgrace.denoiser_stage import ConceptPaths, warm_cosine
+from sgrace.erasers.sgrace.discriminator import Discriminator
+from sgrace.erasers.sgrace.learned_words import LearnedWords
+from sgrace.erasers.sgrace.retain import vocabulary_words
+from sgrace.erasers.sgrace.samples import Adversary
+from sgrace.erasers.sgrace.seconds import Seconds
+from sgrace.erasers.sgrace.text_stage import TextStage
+from sgrace.erasers.sgrace.training_loss import TrainingLoss
+from sgrace.erasure import Erasure
+from sgrace.knowledge import Knowledge
+from sgrace.models.families.stable_diffusion import StableDiffusion
+
+from .made import CHURCH, job_of, target
+
+SHORT = {
+    "rounds": "2",
+    "attack_steps": "2",
+    "edit_steps": "3",
+    "n_adversarial": "3",
+    "n_retain": "4",
+    "num_inference_steps": "10",
+    "inversion_steps": "2",
+    "inversion_batch": "2",
+    "word_images": "3",
+    "word_image_steps": "3",
+    "path_steps": "3",
+    "path_prompts": "4",
+    "denoiser_steps": "2",
+    "denoiser_retain": "5",
+}
+
+
+def config_of(**more: str) -> SGraceConfig:
+    return SGrace.preset("replacement", "object", {**SHORT, **more}).config
+
+
+def erased(model: StableDiffusion, words: Knowledge, **more: str) -> Erasure:
+    return SGrace(config_of(**more)).erase(model, [target(words)])
+
+
+def learned(model: StableDiffusion, words: Knowledge, **more: str) -> LearnedWords:
+    config = config_of(**more)
+    job = job_of(model, target(words))
+    return LearnedWords.of(config, job, Constants(config, job), 0)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"learned_words": "2"},
+        {"soft_prompts": "2"},
+        {"discriminator_weight": "0.1"},
+        {"parameter_weight": "1", "parameter_rule": "opposing"},
+        {"random_share": "0.5"},
+        {"lr_decay": "cosine"},
+    ],
+    ids=lambda switch: next(iter(switch)),
+)
+def test_every_switch_changes_the_text_encoder_and_nothing_else(
+    model: StableDiffusion, words: Knowledge, switch: dict[str, str]
+) -> None:
+    plain = erased(model, words).tensors
+    changed = erased(model, words, **switch).tensors
+    assert set(changed) == {"text_encoder"}
+    assert any(
+        not torch.equal(changed["text_encoder"][name], value) for name, value in plain["text_encoder"].items()
+    )
+
+
+@pytest.mark.parametrize("switch", ["learned_words", "soft_prompts", "discriminator_weight"])
+def test_what_needs_a_replacement_is_refused_without_one(switch: str) -> None:
+    with pytest.raises(InputError, match="erase_target=replacement"):
+        SGrace.preset("corrected", "object", {switch: "1"})
+
+
+def test_learned_words_are_never_discarded(model: StableDiffusion, words: Knowledge) -> None:
+    bank = learned(model, words)
+    bank.learn(model, 3)
+    first = bank.words.clone()
+    bank.learn(model, 2)
+    assert len(bank.words) == 5
+    assert torch.equal(bank.words[:3], first)
+
+
+def test_prompts_with_a_learned_word_have_the_replacement_as_goal(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    bank = learned(model, words)
+    bank.learn(model, 1)
+    samples = bank.samples(20)
+    goals = {
+        tuple(model.encode([context.format("house")]).prompt_embeds.flatten().tolist())
+        for context in bank.contexts
+    }
+    assert {tuple(goal.flatten().tolist()) for goal in samples.goal} <= goals
+    # the word is in every prompt, at one place
+    same = (samples.embeddings == bank.words[0]).all(-1).sum(1)
+    assert same.tolist() == [1] * 20
+
+
+def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words: Knowledge) -> None:
+    bank = learned(model, words, inversion_steps="60", inversion_lr="0.05", inversion_batch="4")
+    bank.learn(model, 4)
+    start = LearnedWords.of(
+        bank.config, job_of(model, target(words)), Constants(bank.config, job_of(model, target(words))), 0
+    )
+    start.words = model.text.main.embed(torch.tensor(model.text.main.random_tokens(4, bank.job.generator)))[
+        :, None
+    ]
+
+    def loss(own: LearnedWords) -> float:
+        generator = torch.Generator().manual_seed(5)
+        rows = torch.arange(len(own.latents)).repeat(40)
+        noise = torch.randn(rows.shape + own.latents.shape[1:], generator=generator)
+        timesteps = model.schedule.sample_timesteps(len(rows), generator)
+        noisy = model.schedule.add_noise(own.latents[rows], noise, timesteps)
+        cond = own.in_place(model, torch.zeros(len(rows), dtype=torch.long))
+        output = model.predict(noisy, timesteps, cond)
+        return float((output - model.schedule.target(own.latents[rows], noise, timesteps)).square().mean())
+
+    with torch.no_grad():
+        assert loss(bank) < loss(start)
+
+
+def test_soft_prompts_leave_their_start_and_nothing_else_changes(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    config = config_of(soft_prompts="3", soft_length="4")
+    job = job_of(model, target(words))
+    constants = Constants(config, job)
+    soft = Adversary(config, job, constants, model).soft(constants.subjects[0])
+    plain = model.text.main.embed(soft.tokens.ids)
+    moved = (soft.embeddings != plain).any(-1)
+    assert moved.sum(1).tolist() == [4] * 3
+    assert soft.tokens.end.tolist() == [5] * 3
+    goal = model.encode(["house"]).prompt_embeds
+    assert torch.equal(soft.goal, goal.expand_as(soft.goal))
+
+
+def test_no_random_word_is_nearer_to_the_concept_than_unrelated_words(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    constants = Constants(config_of(), job_of(model, target(words)))
+    subject = constants.subjects[0]
+    found = vocabulary_words(model, subject, 5, torch.Generator().manual_seed(0))
+
+    def nearness(texts: list[str]) -> torch.Tensor:
+        features = model.text_features(model.encode(texts))
+        own = model.text_features(model.encode([CHURCH.name, *subject.related]))
+        return torch.cosine_similarity(features[:, None], own[None], dim=-1).amax(1)
+
+    assert found
+    assert nearness(found).max() <= nearness(list(subject.words.unrelated)).max()
+    assert not set(found) & {CHURCH.name, *subject.related}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_conditional_distance_counts_only_where_it_opposes_erasing(
+    model: StableDiffusion, words: Knowledge, sign: int
+) -> None:
+    config = config_of(parameter_weight="2", parameter_rule="opposing")
+    job = job_of(model, target(words))
+    stage = TextStage(config, job, Constants(config, job), [], Seconds())
+    stage.student.requires_grad_(True)
+    samples = [stage.adversary.fresh(stage.constants.subjects[0], None)]
+    loss_of = TrainingLoss.of(config, stage.constants, stage.student, stage.original, samples)
+    picks = stage.constants.retain_picks()
+    erase = torch.autograd.grad(loss_of.terms(picks).erase, stage.student.parameters, allow_unused=True)
+    # a step with or against the erasing gradient: the way back then helps the erasing, or opposes it
+    with torch.no_grad():
+        for parameter, gradient in zip(stage.student.parameters, erase, strict=True):
+            if gradient is not None:
+                parameter.sub_(sign * 1e-4 * gradient.sign())
+    terms = loss_of.terms(picks)
+    plain = torch.autograd.grad(
+        terms.erased(config) + terms.kept(config),
+        stage.student.parameters,
+        retain_graph=True,
+        allow_unused=True,
+    )
+    loss_of.backward(loss_of.terms(picks), progress=0.5)
+    for parameter, before, gradient in zip(stage.student.parameters, stage.original, plain, strict=True):
+        expected = torch.zeros_like(parameter) if gradient is None else gradient.double()
+        if sign == 1:
+            expected = expected + 0.5 * 2 / parameter.numel() * (parameter.detach() - before).sign().double()
+        own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        assert torch.allclose(own.double(), expected.double(), atol=1e-6)
+
+
+def test_a_fooled_discriminator_sees_no_difference(model: StableDiffusion) -> None:
+    generator = torch.Generator().manual_seed(0)
+    judge = Discriminator.of(model, generator)
+    width = model.text.main.width
+    goals = torch.randn(8, 4, width, generator=generator)
+    apart = torch.randn(8, 4, width, generator=generator) + 3
+    for _ in range(100):
+        judge.fooling(apart, goals)
+    assert judge.fooling(goals, goals) < judge.fooling(apart, goals)
+
+
+def test_paths_are_the_models_own_sampling(model: StableDiffusion) -> None:
+    prompts = ["a photo of dog", "tree", "house"]
+    cond = model.encode(prompts)
+    generator = torch.Generator().manual_seed(0)
+    paths = sampling_paths(model, cond, model.uncond(), generator, num_inference_steps=4, guidance_scale=2.0)
+    noise = model.noise(3, torch.Generator().manual_seed(0))
+    done = model.denoise(noise, cond, model.uncond(), num_inference_steps=4, guidance_scale=2.0)
+    assert torch.allclose(paths.images, done.latents, atol=1e-5)
+    assert len(paths) == 3 * 4 * 2
+    every = model.encode([*prompts, ""])
+    with torch.no_grad():
+        again = model.predict(paths.latents, paths.timesteps, every[paths.prompts])
+    assert torch.allclose(again, paths.outputs, atol=1e-5)
+
+
+def test_the_second_stage_brings_the_concept_to_its_replacement(
+    model: StableDiffusion, words: Knowledge, tmp_path: Path
+) -> None:
+    with torch.no_grad():  # an untrained denoiser hardly reads the text
+        for name in model.sites.names("text_kv"):
+            model.denoiser.get_parameter(name).mul_(20)
+    more = {"rounds": "0", "denoiser_rounds": "2", "denoiser_steps": "40", "denoiser_lr": "0.002"}
+    erasure = erased(model, words, **more)
+    assert set(erasure.tensors) == {"text_encoder", "unet"}
+    erasure.save_pretrained(tmp_path / "safe")
+    safe = Erasure.from_pretrained(tmp_path / "safe").apply(model)
+    job = job_of(model, target(words))
+    bank = learned(model, words)
+    paths = ConceptPaths.of(bank.config, job, model, bank).paths
+    named = model.encode([context.format("church") for context in bank.contexts])
+    with torch.no_grad():
+        before = (
+            (model.predict(paths.latents, paths.timesteps, named[paths.prompts]) - paths.outputs)
+            .square()
+            .mean()
+        )
+        after = (
+            (safe.predict(paths.latents, paths.timesteps, named[paths.prompts]) - paths.outputs)
+            .square()
+            .mean()
+        )
+    assert after < before / 2
+
+
+def test_the_second_stage_costs_no_more_than_the_algorithm_needs(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    def cost(rounds: int) -> dict[str, int]:
+        return dict(erased(model, words, rounds="0", denoiser_rounds=str(rounds)).recipe.cost.model_dump())
+
+    one, three = cost(1), cost(3)
+    config = config_of()
+    learning = config.inversion_steps * config.denoiser_words * config.inversion_batch
+    training = config.denoiser_steps * (config.denoiser_rows + config.denoiser_retain)
+    assert three["denoiser_rows"] - one["denoiser_rows"] == 2 * (learning + training)
+    assert three["denoiser_calls"] - one["denoiser_calls"] == 2 * (
+        config.inversion_steps + config.denoiser_steps
+    )
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    factors = [warm_cosine(step, 100) for step in range(100)]
+    assert max(factors) < 1
+    assert factors[0] < factors[8]
+    assert factors[20] > factors[60] > factors[99] > 0
