@@ -34,8 +34,6 @@ SHORT = {
     "num_inference_steps": "10",
     "inversion_steps": "2",
     "inversion_batch": "2",
-    "word_images": "3",
-    "word_image_steps": "3",
     "path_steps": "3",
     "path_prompts": "4",
     "denoiser_steps": "2",
@@ -123,13 +121,15 @@ def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words:
 
     def loss(own: LearnedWords) -> float:
         generator = torch.Generator().manual_seed(5)
-        rows = torch.arange(len(own.latents)).repeat(40)
-        noise = torch.randn(rows.shape + own.latents.shape[1:], generator=generator)
+        rows = torch.arange(len(own.paths.images)).repeat(40)
+        noise = torch.randn(rows.shape + own.paths.images.shape[1:], generator=generator)
         timesteps = model.schedule.sample_timesteps(len(rows), generator)
-        noisy = model.schedule.add_noise(own.latents[rows], noise, timesteps)
+        noisy = model.schedule.add_noise(own.paths.images[rows], noise, timesteps)
         cond = own.in_place(model, torch.zeros(len(rows), dtype=torch.long))
         output = model.predict(noisy, timesteps, cond)
-        return float((output - model.schedule.target(own.latents[rows], noise, timesteps)).square().mean())
+        return float(
+            (output - model.schedule.target(own.paths.images[rows], noise, timesteps)).square().mean()
+        )
 
     with torch.no_grad():
         assert loss(bank) < loss(start)
@@ -239,7 +239,7 @@ def test_the_second_stage_brings_the_concept_to_its_replacement(
     safe = Erasure.from_pretrained(tmp_path / "safe").apply(model)
     job = job_of(model, target(words))
     bank = learned(model, words)
-    paths = ConceptPaths.of(bank.config, job, model, bank).paths
+    paths = ConceptPaths.of(job, model, bank).paths
     named = model.encode([context.format("church") for context in bank.contexts])
     with torch.no_grad():
         before = (

@@ -13,7 +13,6 @@ from .._shared.settings import (
     AdamRate,
     BatchSize,
     Count,
-    ImageSteps,
     Iterations,
     PartialGuidance,
     PartialSteps,
@@ -130,8 +129,6 @@ class SGraceConfig(Settings):
     inversion_steps: Iterations = Field(30, description="Steps of learning a word.")
     inversion_batch: BatchSize = Field(4, description="Images in such a step, for each word.")
     inversion_lr: AdamRate = Field(0.02, description="Learning rate of such a step.")
-    word_images: Count = Field(48, description="Images of each concept that words are learned from.")
-    word_image_steps: ImageSteps = Field(15, description="Sampling steps of these images.")
     soft_prompts: int = Field(
         0, ge=0, le=512, description="Prompts of free embeddings alone in each round, for each concept."
     )
@@ -201,7 +198,15 @@ class SGraceConfig(Settings):
     denoiser_retain: int = Field(24, ge=1, le=1024, description="Retain prompts in such a step.")
     denoiser_retain_weight: float = Field(1.0, ge=0, description="Weight of the retain loss in such a step.")
     path_prompts: Count = Field(128, description="Retain prompts whose sampling paths are learned from.")
-    path_steps: int = Field(10, ge=1, le=1000, description="Steps of a sampling path.")
+    path_steps: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Steps of a sampling path; images that words are learned from are the ends of paths.",
+    )
+    denoiser_strength: float = Field(
+        1.0, gt=0, le=1, description="Part of the denoiser's change that is applied, in a straight line."
+    )
 
     # -- partial samples that give the latents --
     num_inference_steps: PartialSteps = 50

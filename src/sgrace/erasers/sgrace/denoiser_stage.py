@@ -43,23 +43,15 @@ class ConceptPaths:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, words: LearnedWords) -> Self:
-        """Paths of the words' contexts, one for each."""
+    def of(cls, job: Job, text: DiffusionModel, words: LearnedWords) -> Self:
+        """The paths of the words' images, answered anew."""
         model = job.model
-        subject = words.subject
-        named = [context.format(job.rng.choice(subject.related)) for context in words.contexts]
-        others = [context.format(subject.replacement.word) for context in words.contexts]
-        texts = Texts(model, [*named, *others, ""])
-        paths = sampling_paths(
-            model,
-            texts(named),
-            texts([""]),
-            job.generator,
-            num_inference_steps=config.path_steps,
-            guidance_scale=config.guidance_scale,
-        )
+        replacement = words.subject.replacement.word
+        named = [prompt.text for prompt in words.named]
+        others = [context.format(replacement) for context in words.contexts]
+        texts = Texts(model, [*named, *others])
         # the calls for the empty prompt start at the same latents: the concept's own are enough
-        paths = paths[(paths.prompts < len(named)).nonzero().flatten()]
+        paths = words.paths[(words.paths.prompts < len(named)).nonzero().flatten()]
         replaced = texts(others)
         outputs = []
         for at in range(0, len(paths), model.batch_size):
@@ -146,7 +138,8 @@ def train_denoiser(
     """
     student = Student.of(text, SITES[config.denoiser_site])
     retained = RetainPaths.of(config, job, text, constants)
-    concepts = [ConceptPaths.of(config, job, text, own) for own in words]
+    concepts = [ConceptPaths.of(job, text, own) for own in words]
+    original = student.snapshot()
     optimizer = torch.optim.Adam(student.parameters, lr=config.denoiser_lr)
     total = max(1, config.denoiser_rounds * config.denoiser_steps)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, total))
@@ -162,6 +155,10 @@ def train_denoiser(
             decay.step()
             next(bar, None)
     _requires_grad(student, on=False)
+    # on the line between two sets of weights the concept comes back late, and what is kept comes back early
+    # (WiSE-FT, arXiv 2109.01903)
+    pairs = zip(student.parameters, original, strict=True)
+    student.restore([before.lerp(now, config.denoiser_strength) for now, before in pairs])
     return student
 
 

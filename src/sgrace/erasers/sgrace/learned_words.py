@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...models import Conditioning, DiffusionModel
-from .._shared.generated_data import Texts, generate_latents
+from .._shared.generated_data import encoded
+from .._shared.paths import Paths, sampling_paths
 from .._shared.textual_inversion import (
     LearnedTokens,
     WordPrompt,
     blank,
-    image_prompts,
     learn_words,
     taken_apart,
 )
@@ -40,8 +40,8 @@ class LearnedWords:
         subject: the concept.
         contexts: where its words stand.
         starts: tokens at which a part of the words start.
-        prompts: of the images, with one token in the place of the concept's word.
-        latents: the images.
+        named: a prompt of each context, with a word of the concept.
+        paths: of the original model's sampling of these prompts; their ends are the concept's images.
         frames: prompts with one token for the word: in each context, then before a prompt of each context.
         goals: what the losses compare, of the frame's context with the replacement.
         words: never discarded: a word that is erased must stay so while new ones are learned.
@@ -52,8 +52,8 @@ class LearnedWords:
     subject: Subject
     contexts: list[str]
     starts: Int[Tensor, " tokens"]
-    prompts: list[WordPrompt]
-    latents: Float[Tensor, "n ..."]
+    named: list[WordPrompt]
+    paths: Paths
     frames: LearnedTokens
     goals: Tensor
     words: Float[Tensor, "words 1 width"] = field(init=False)
@@ -74,18 +74,18 @@ class LearnedWords:
         """
         model = job.model
         subject = constants.subjects[place]
-        prompts = image_prompts(model, [job.targets[place]], "related", config.word_images, job.generator)
-        plain = [prompt.text for prompt in prompts]
-        latents = generate_latents(
-            model,
-            Texts(model, ["", *plain]),
-            plain,
-            job.generator,
-            num_inference_steps=config.word_image_steps,
-            guidance_scale=config.guidance_scale,
-        )
         found = subject.words.contexts
         contexts = job.rng.sample(found, min(len(found), CONTEXTS))
+        named = [taken_apart(model, context, job.rng.choice(subject.related), 0) for context in contexts]
+        texts = [prompt.text for prompt in named]
+        paths = sampling_paths(
+            model,
+            encoded(model, texts),
+            constants.uncond,
+            job.generator,
+            num_inference_steps=config.path_steps,
+            guidance_scale=config.guidance_scale,
+        )
         frames = [blank(taken_apart(model, context, "", 0)) for context in contexts]
         frames += [_before(model, context, job.rng.choice(subject.related)) for context in contexts]
         others = [context.format(subject.replacement.word) for context in contexts]
@@ -97,8 +97,8 @@ class LearnedWords:
             subject,
             contexts,
             _starts(model, subject),
-            [blank(prompt) for prompt in prompts],
-            latents,
+            named,
+            paths,
             LearnedTokens(model, frames),
             torch.cat([goals, goals]),
         )
@@ -113,11 +113,12 @@ class LearnedWords:
         near = self.starts[torch.randint(len(self.starts), (n,), generator=generator)]
         start[::2] = near[::2]
         # each word has all images: word by word, (words * images) prompts
-        prompts = [replace(prompt, concept=word) for word in range(n) for prompt in self.prompts]
+        prompts = [replace(blank(prompt), concept=word) for word in range(n) for prompt in self.named]
+        images = self.paths.images
         learned = learn_words(
             model,
             prompts,
-            self.latents.repeat(n, *[1] * (self.latents.ndim - 1)),
+            images.repeat(n, *[1] * (images.ndim - 1)),
             main.embed(start)[:, None],  # one token each: (words, width) -> (words, 1, width)
             steps=config.inversion_steps,
             batch=n * config.inversion_batch,
