@@ -73,7 +73,9 @@ def _row(eraser: type[Eraser[Any]]) -> dict[str, str]:
     from ..models.needs import Need  # noqa: PLC0415  (takes seconds to import)
 
     presets = [eraser.default_preset, *eraser.presets]
-    sites = list(dict.fromkeys(eraser.preset(name, "object").site for name in presets))
+    # of all presets, without repeats
+    every = [site for name in presets for site in eraser.preset(name, "object").sites]
+    sites = list(dict.fromkeys(every))
     left = dict.fromkeys(site if site in {"adapter", "guidance"} else "plain weights" for site in sites)
     return {
         "changes": ", ".join(f"`{site}`" for site in sites),

@@ -142,6 +142,11 @@ class Eraser(ABC, Generic[Config]):
         """What this run changes: the ``site`` of the settings where they have one, else :attr:`changes`."""
         return str(getattr(self.config, "site", self.changes))
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All that this run changes; most methods change one site."""
+        return (self.site,)
+
     def saved_bytes(self, model: DiffusionModel) -> int:
         """About how large a saved erasure of a model is, known before it is made.
 
@@ -149,10 +154,11 @@ class Eraser(ABC, Generic[Config]):
         and guidance are small beside them.
         """
         changed: list[Tensor] = []
-        if self.site == "text":
-            changed = [value for encoder in model.text for value in encoder.module.parameters()]
-        elif self.site in model.sites.map.groups:
-            changed = list(model.sites.parameters(self.site).values())
+        for site in self.sites:
+            if site == "text":
+                changed += [value for encoder in model.text for value in encoder.module.parameters()]
+            elif site in model.sites.map.groups:
+                changed += model.sites.parameters(site).values()
         beneath: tuple[Erasure, ...] = model.erasures
         return sum(value.nbytes for value in changed) + sum(each.n_bytes for each in beneath)
 

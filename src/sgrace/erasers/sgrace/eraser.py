@@ -7,6 +7,7 @@ from typing import Any
 
 from ...concept import Kind
 from ..base import Change, Eraser, Job, Need
+from ..esd import SITES
 from .config import SGraceConfig
 from .constants import Constants
 from .denoiser_stage import train_denoiser
@@ -44,6 +45,11 @@ class SGrace(Eraser[SGraceConfig]):
     config_type = SGraceConfig
     presets = PRESETS
     default_preset = DEFAULT_PRESET
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The text encoder and, where there is a second stage, a site of the denoiser."""
+        return ("text", SITES[self.config.denoiser_site]) if self.config.denoiser_rounds else ("text",)
 
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
