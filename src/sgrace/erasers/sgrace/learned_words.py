@@ -24,6 +24,9 @@ from .config import SGraceConfig
 from .constants import Constants, Subject
 from .samples import Samples
 
+#: Images from which one word is learned. All of them show the same word of the concept: a word that is learned
+#: from images of many kinds brings back none of them.
+IMAGES_OF_A_WORD = 4
 #: Most contexts in which the words of a concept are erased; more add little and cost an encoding each.
 CONTEXTS = 64
 
@@ -76,7 +79,12 @@ class LearnedWords:
         subject = constants.subjects[place]
         found = subject.words.contexts
         contexts = job.rng.sample(found, min(len(found), CONTEXTS))
-        named = [taken_apart(model, context, job.rng.choice(subject.related), 0) for context in contexts]
+        # a word of the concept has several images: what looks alike is learned together
+        words = [job.rng.choice(subject.related) for _ in contexts[::IMAGES_OF_A_WORD]]
+        named = [
+            taken_apart(model, context, words[place // IMAGES_OF_A_WORD], 0)
+            for place, context in enumerate(contexts)
+        ]
         texts = [prompt.text for prompt in named]
         paths = sampling_paths(
             model,
@@ -112,13 +120,18 @@ class LearnedWords:
         start = torch.tensor(main.random_tokens(n, generator), device=model.device)
         near = self.starts[torch.randint(len(self.starts), (n,), generator=generator)]
         start[::2] = near[::2]
-        # each word has all images: word by word, (words * images) prompts
-        prompts = [replace(blank(prompt), concept=word) for word in range(n) for prompt in self.named]
-        images = self.paths.images
+        # each learned word has the images of one of the concept's words: (n * IMAGES_OF_A_WORD) prompts
+        groups = torch.randint(-(-len(self.named) // IMAGES_OF_A_WORD), (n,), generator=generator).tolist()
+        picks = [
+            (word, place)
+            for word, group in enumerate(groups)
+            for place in range(len(self.named))[group * IMAGES_OF_A_WORD :][:IMAGES_OF_A_WORD]
+        ]
+        prompts = [replace(blank(self.named[place]), concept=word) for word, place in picks]
         learned = learn_words(
             model,
             prompts,
-            images.repeat(n, *[1] * (images.ndim - 1)),
+            self.paths.images[[place for _, place in picks]],
             main.embed(start)[:, None],  # one token each: (words, width) -> (words, 1, width)
             steps=config.inversion_steps,
             batch=n * config.inversion_batch,
