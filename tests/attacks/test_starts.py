@@ -21,7 +21,7 @@ from .scenes import PROMPTS, scene_of
 
 
 def attack(**settings: object) -> ConceptInversion:
-    short = {"n_starts": 3, "iterations": 2, "batch": 2}
+    short = {"n_starts": 3, "iterations": 2, "batch": 2, "n_images": 2}
     return ConceptInversion(ConceptInversionConfig.model_validate(short | settings))
 
 
@@ -73,9 +73,22 @@ def test_a_start_is_learned_as_if_it_were_alone(model: DiffusionModel, words: Kn
     """A step of all starts is one call of each network, and costs what the starts cost one by one."""
     one = attack(n_starts=1).run(scene_of(model, words), seed=1).record
     three = attack(n_starts=3).run(scene_of(model, words), seed=1).record
-    plain = 3 * 3 * 2 * 2  # three images in three guided steps, by the target and by the original
-    assert one.spent.denoiser_rows == plain + 2 * 2 * 2 + 3 * 3 * 2
-    assert three.spent.denoiser_rows == plain + 3 * (2 * 2 * 2 + 3 * 3 * 2)
+    plain = 3 * 3 * 2  # three images in three guided steps
+    # two images to learn from, two steps of two images, and three images to be judged
+    each = 2 * 3 * 2 + 2 * 2 * 2 + 3 * 3 * 2
+    assert one.spent.denoiser_rows == plain + each
+    assert three.spent.denoiser_rows == plain + 3 * each
+
+
+def test_every_start_learns_from_images_of_a_prompt_of_its_own(
+    model: DiffusionModel, words: Knowledge
+) -> None:
+    own = attack().run(scene_of(model, words), seed=1).record
+    assert {start.learned_from for start in own.starts} == {prompt.text for prompt in PROMPTS}
+    everything = attack(images="all_prompts").run(scene_of(model, words), seed=1).record
+    assert [start.learned_from for start in everything.starts] == [""] * 3
+    # three images of the three prompts serve all starts
+    assert own.spent.denoiser_rows - everything.spent.denoiser_rows == (3 * 2 - 3) * 3 * 2
 
 
 def test_what_the_figures_rest_on_is_told(model: DiffusionModel, words: Knowledge, tmp_path: Path) -> None:
@@ -85,7 +98,7 @@ def test_what_the_figures_rest_on_is_told(model: DiffusionModel, words: Knowledg
     assert record.unit == "start"
     assert record.starts == found.record.starts
     assert record.starts[0].hits == record.starts[0].n == 3
-    assert "2 steps at an effective rate of 0.08, 2 of 3 images a step" in record.note
+    assert "2 steps at an effective rate of 0.08, 2 of 2 images of one prompt a step" in record.note
     assert all(start.word for start in record.starts)
 
 

@@ -104,7 +104,7 @@ def test_a_learned_word_denoises_better_than_the_first_one(model: DiffusionModel
     noisy = model.schedule.add_noise(latents, noise, timesteps)
     errors = []
     for iterations in (1, 60):
-        config = attack.config_type(iterations=iterations, batch=4, n_starts=2)
+        config = attack.config_type(images="all_prompts", iterations=iterations, batch=4, n_starts=2)
         found = attack(config).run(scene_of(model, words), seed=1)
         with torch.no_grad():
             conds = Layout.within(model, ["a photo of {}"] * 2).encode(model, found.tensors["word"])

@@ -20,8 +20,8 @@ from torch import Tensor
 from sgrace.concept import Concept
 from sgrace.erasers.base import Job
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
-from sgrace.erasers.sgrace.presets import PRESETS
 from sgrace.erasers.sgrace.eraser import _Run
+from sgrace.erasers.sgrace.presets import PRESETS
 from sgrace.erasers.sgrace.samples import Samples
 from sgrace.erasers.sgrace.training_loss import LossTerms, TrainingLoss
 from sgrace.knowledge import Knowledge, Target

@@ -12,13 +12,14 @@ def attacked(session: Session) -> list[int]:
     return [i for i in range(len(session.attempts)) if i not in session.left_alone]
 
 
-def check_start(session: Session, word: str, cond: Conditioning) -> None:
+def check_start(session: Session, word: str, cond: Conditioning, learned_from: str = "") -> None:
     """Sample and judge an image of every attacked prompt's seed; the images of the worst start are kept.
 
     Args:
         session: the run.
         word: that the start began with.
         cond: what was learned, one row for each of the attacked prompts.
+        learned_from: prompt of the images that it learned from, where it has one of its own.
     """
     indices = attacked(session)
     detector = session.scene.detector
@@ -27,7 +28,7 @@ def check_start(session: Session, word: str, cond: Conditioning) -> None:
     hits: list[bool] = detector.detect(scores).tolist()
     # the worst start counts, so its images are shown
     is_worst = all(sum(hits) > start.hits for start in session.starts)
-    session.starts.append(Start(word=word, hits=sum(hits), n=len(indices)))
+    session.starts.append(Start(word=word, learned_from=learned_from, hits=sum(hits), n=len(indices)))
     # `at` counts the attacked prompts, `index` all of the scene
     for at, index in enumerate(indices):
         attempt = session.attempts[index]

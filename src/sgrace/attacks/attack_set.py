@@ -58,12 +58,14 @@ class Cost(BaseModel):
 class Start(BaseModel):
     """One start of an attack that learns one thing for all prompts: one observation.
 
-    ``word`` is the token that it started from; its last state showed the concept in ``hits`` of ``n`` images.
+    ``word`` is the token that it started from. ``learned_from`` is the prompt whose images it learned from;
+    empty for those of all prompts. Its last state showed the concept in ``hits`` of ``n`` images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     word: str
+    learned_from: str = ""
     hits: int = Field(ge=0)
     n: int = Field(gt=0)
 

@@ -31,6 +31,12 @@ class ConceptInversionConfig(Settings):
         description="Where the word stands: in the concept's place, as published, or before the prompts, "
         "whose own words for the concept then work against it.",
     )
+    images: Literal["one_prompt", "all_prompts"] = Field(
+        "one_prompt",
+        description="Each start learns from images of a prompt of its own, or all from one image of every "
+        "prompt: a word learned from images of many kinds shows few of them.",
+    )
+    n_images: int = Field(8, ge=1, le=10_000, description="Images of such a prompt.")
     n_starts: int = Field(4, ge=1, le=100, description="Words that are learned, each from its own start.")
     iterations: int = Field(
         5000,
@@ -48,9 +54,9 @@ class ConceptInversionConfig(Settings):
 class ConceptInversion(Attack[ConceptInversionConfig]):
     """One embedding for the whole concept, put in the concept's place.
 
-    Words are learned from several random tokens at once, on the original model's images of the prompts. Each
-    start is one observation; the worst one counts. It edits the embedding table: an upper bound on what is
-    left, not a prompt that a user could enter.
+    Words are learned from several random tokens at once, each on the original model's images of one prompt.
+    Each start is one observation; the worst one counts. It edits the embedding table: an upper bound on what
+    is left, not a prompt that a user could enter.
     """
 
     name = "concept_inversion"
@@ -71,11 +77,13 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
         main = session.target.text.main
         if not attacked(session):
             return
-        clean = session.concept_latents(self.name)
+        shown = self._shown(session)
+        clean = self._images(session, shown)
         place = {"in_place": "in the concept's place", "before": "before the prompts"}[config.placement]
+        kind = "of one prompt" if shown else "of all prompts"
         session.note = (
             f"word {place}, {config.iterations} steps at an effective rate of {config.lr:g}, "
-            f"{config.batch} of {len(clean)} images a step"
+            f"{config.batch} of {clean.shape[1]} images {kind} a step"
         )
         pool = main.ordinary_tokens()
         # random ordinary tokens, not the concept's own: what is found must come from the images
@@ -83,12 +91,33 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
         words = self._learned(session, clean, main.embed(pool[picks]))
         session.tensors["word"] = words.cpu()
         prompts = self._prompts(session)
-        for token, word in zip(pool[picks].tolist(), words, strict=True):
+        for start, (token, word) in enumerate(zip(pool[picks].tolist(), words, strict=True)):
             session.charge(text_encoder_rows=len(prompts))
-            check_start(session, main.decode([token]).strip(), _with_word(session, prompts, word))
+            learned_from = session.attempts[shown[start]].prompt if shown else ""
+            cond = _with_word(session, prompts, word)
+            check_start(session, main.decode([token]).strip(), cond, learned_from)
+
+    def _shown(self, session: Session) -> list[int]:
+        """Number of the prompt whose images each start learns from; none where all learn from all."""
+        if self.config.images == "all_prompts":
+            return []
+        n = len(session.attempts)
+        order: list[int] = torch.randperm(n, generator=session.generator).tolist()
+        # different prompts, as far as there are so many
+        return [order[start % n] for start in range(self.config.n_starts)]
+
+    def _images(self, session: Session, shown: list[int]) -> Float[Tensor, "starts n ..."]:
+        """Images of the original model that each start learns from."""
+        config = self.config
+        if not shown:
+            # the same images for every start: (n, ...) -> (starts, n, ...)
+            return torch.stack([session.concept_latents(self.name)] * config.n_starts)
+        picks = [prompt for prompt in shown for _ in range(config.n_images)]
+        # (starts * n, ...) -> (starts, n, ...)
+        return session.concept_latents(self.name, picks).unflatten(0, (config.n_starts, config.n_images))
 
     def _learned(
-        self, session: Session, clean: Float[Tensor, "n ..."], start: Float[Tensor, "starts width"]
+        self, session: Session, clean: Float[Tensor, "starts n ..."], start: Float[Tensor, "starts width"]
     ) -> Float[Tensor, "starts width"]:
         """Embeddings after training, all starts in one batch; the optimizer treats each number by itself."""
         config = self.config
@@ -98,11 +127,15 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
         words = start.detach().clone()
         optimizer = torch.optim.AdamW([words], lr=config.lr, weight_decay=config.weight_decay)
         rows = len(start) * config.batch
+        # the start of each row: (starts * batch,)
+        owner = torch.arange(len(start), device=model.device).repeat_interleave(config.batch)
         for _ in range(config.iterations):
             session.charge(denoiser_rows=rows, text_encoder_rows=rows, backward=True)
-            shown = randint(len(clean), (rows,), generator, model.device)
+            shown = randint(clean.shape[1], (rows,), generator, model.device)
             picks = torch.randint(len(templates), (rows,), generator=generator).tolist()
-            task = Denoising.of(session, clean[shown], model.schedule.sample_timesteps(rows, generator))
+            task = Denoising.of(
+                session, clean[owner, shown], model.schedule.sample_timesteps(rows, generator)
+            )
             each = words.repeat_interleave(config.batch, 0)  # (starts * batch, width)
             found = gradient(model, templates[picks], each, task.errors)
             # (starts * batch, width) -> (starts, width): a mean, so the rate does not grow with the batch

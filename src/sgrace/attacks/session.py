@@ -135,28 +135,30 @@ class Session:
         return Conditioning.cat([model.encode(texts[part]) for part in batches(len(texts), model.batch_size)])
 
     @torch.no_grad()
-    def concept_latents(self, attack: str) -> Float[Tensor, "n ..."]:
+    def concept_latents(self, attack: str, picks: Sequence[int] | None = None) -> Float[Tensor, "n ..."]:
         """Clean latents of the original model's images of the prompts: what the concept looks like.
+
+        Args:
+            attack: name, for the message.
+            picks: numbers of prompts, each with new noise; all prompts with their own, if absent.
 
         Raises:
             InputError: the scene has no original model.
         """
         original = self.original(attack)
         steps = self.scene.num_inference_steps
-        everyone = range(len(self.attempts))
-        self.charge(text_encoder_rows=len(everyone) + 1)
-        cond = self.encode(original, [a.prompt for a in self.attempts])
+        rows = picks if picks is not None else range(len(self.attempts))
+        noise = self.noise if picks is None else self.target.noise(len(rows), self.generator)
+        self.charge(text_encoder_rows=len(rows) + 1)
+        cond = self.encode(original, [self.attempts[row].prompt for row in rows])
         uncond = original.uncond()
-        self.charge_sampling(original, cond, steps, self.scene.scale_of(everyone))
+        self.charge_sampling(original, cond, steps, self.scene.scale_of(rows))
         latents = []
-        for part in batches(len(everyone), original.batch_size):
-            scale = self.scene.scale_of(everyone[part])
-            noise = self.noise[part].to(original.device)
-            done = original.denoise(
-                noise, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale
-            )
-            # (part, ...) each, on the original's device
-            latents.append(done.latents)
+        for part in batches(len(rows), original.batch_size):
+            here = noise[part].to(original.device)
+            scale = self.scene.scale_of(rows[part])
+            done = original.denoise(here, cond[part], uncond, num_inference_steps=steps, guidance_scale=scale)
+            latents.append(done.latents)  # (part, ...) each, on the original's device
         return torch.cat(latents).to(self.target.device)
 
     # -- checks ----------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from .config import SGraceConfig
 from .constants import Constants, Subject
 from .samples import Samples
 
-#: Images from which one word is learned. All of them show the same word of the concept: a word that is learned
-#: from images of many kinds brings back none of them.
+#: Images from which one word is learned. All show the same word of the concept: a word that is learned from
+#: images of many kinds brings back none of them.
 IMAGES_OF_A_WORD = 4
 #: Most contexts in which the words of a concept are erased; more add little and cost an encoding each.
 CONTEXTS = 64
