@@ -13,7 +13,9 @@ METHOD = "retrained without the concept"
 
 def gold_concepts() -> tuple[str, ...]:
     """Concepts for which a retrained model is in the package."""
-    return tuple(sorted(folder.name for folder in _FOLDER.glob("*") if (folder / "recipe.json").is_file()))
+    folders = [folder for folder in _FOLDER.glob("*") if (folder / "recipe.json").is_file()]
+    # no folder of the package has a space in its name
+    return tuple(sorted(folder.name.replace("-", " ") for folder in folders))
 
 
 def gold_path(concept: str) -> Path:
@@ -25,7 +27,7 @@ def gold_path(concept: str) -> Path:
     known = gold_concepts()
     if concept not in known:
         raise unknown("concept of a retrained model", concept, known)
-    return _FOLDER / concept
+    return _FOLDER / concept.replace(" ", "-")
 
 
 def gold(concept: str) -> Erasure:
