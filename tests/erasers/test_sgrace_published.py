@@ -20,9 +20,11 @@ from torch import Tensor
 from sgrace.concept import Concept
 from sgrace.erasers.base import Job
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
-from sgrace.erasers.sgrace.eraser import _Run
+from sgrace.erasers.sgrace.constants import Constants
 from sgrace.erasers.sgrace.presets import PRESETS
 from sgrace.erasers.sgrace.samples import Samples
+from sgrace.erasers.sgrace.seconds import Seconds
+from sgrace.erasers.sgrace.text_stage import TextStage
 from sgrace.erasers.sgrace.training_loss import LossTerms, TrainingLoss
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models.families.stable_diffusion import StableDiffusion
@@ -114,7 +116,7 @@ class ReferenceAdam:
 class Both:
     """Our run, and what the reference computes from the same draws."""
 
-    run: _Run
+    run: TextStage
     config: SGraceConfig
     encoder: ReferenceEncoder
     unet: Any
@@ -155,7 +157,8 @@ def both() -> Both:
     encoder = ReferenceEncoder(model.text.main.module)
     unet = copy.deepcopy(model.denoiser).double()
     scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-    return Both(_Run(config, job), config, encoder, unet, scheduler, projection.double())
+    run = TextStage(config, job, Constants(config, job), [], Seconds())
+    return Both(run, config, encoder, unet, scheduler, projection.double())
 
 
 def test_the_fixed_latent_timestep_and_goals(both: Both) -> None:

@@ -113,8 +113,9 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
             # the same images for every start: (n, ...) -> (starts, n, ...)
             return torch.stack([session.concept_latents(self.name)] * config.n_starts)
         picks = [prompt for prompt in shown for _ in range(config.n_images)]
+        clean = session.concept_latents(self.name, picks)
         # (starts * n, ...) -> (starts, n, ...)
-        return session.concept_latents(self.name, picks).unflatten(0, (config.n_starts, config.n_images))
+        return clean.reshape(config.n_starts, config.n_images, *clean.shape[1:])
 
     def _learned(
         self, session: Session, clean: Float[Tensor, "starts n ..."], start: Float[Tensor, "starts width"]

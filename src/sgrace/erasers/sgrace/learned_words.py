@@ -21,8 +21,9 @@ from .._shared.textual_inversion import (
 )
 from ..base import Job
 from .config import SGraceConfig
-from .constants import Constants, Subject
+from .constants import Constants
 from .samples import Samples
+from .subject import Subject
 
 #: Images from which one word is learned. All show the same word of the concept: a word that is learned from
 #: images of many kinds brings back none of them.

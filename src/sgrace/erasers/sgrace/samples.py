@@ -16,7 +16,8 @@ from ...models import DiffusionModel, Tokens
 from .._shared.embedding_attack import Loss, attack_embeddings, gradient_batch
 from ..base import Job
 from .config import SGraceConfig
-from .constants import Constants, Subject
+from .constants import Constants
+from .subject import Subject
 
 
 @dataclass(frozen=True)
