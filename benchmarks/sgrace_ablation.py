@@ -59,7 +59,7 @@ def rungs() -> dict[str, tuple[str, dict[str, str]]]:
     found |= {f"published, {name}": ("published", values) for name, values in CORRECTIONS.items()}
     found |= {preset: (preset, {}) for preset in ("corrected", "replacement")}
     found |= {f"replacement, {name}": ("replacement", values) for name, values in IDEAS.items()}
-    return found | {preset: (preset, {}) for preset in ("text", "full")}
+    return found | {"full": ("full", {})}
 
 
 class Bench:

@@ -95,7 +95,9 @@ def test_the_verdict_on_a_model_that_never_saw_the_concept_is_erased(concept: st
     shipped = Evaluation.from_file(emoji.gold_path(concept) / f"evaluation-{suite}.json")
     floor = next(row.success.share for row in shipped.attacks if row.attack == "random_tokens")
     assert verdict_of(shipped.retention, shipped.worst_case_by_prompt, floor) == shipped.verdict
-    assert shipped.verdict.word == "erased"
+    # the judge must choose one of four looks: a part of the attacked images counts for any style
+    is_style = emoji.resolve(concept).style is not None
+    assert shipped.verdict.word == ("partly" if is_style and suite == "standard" else "erased")
 
 
 def test_all_of_them_together_are_small() -> None:

@@ -196,8 +196,11 @@ class SGraceConfig(Settings):
     denoiser_lr: AdamRate = Field(1e-4, description="Highest learning rate of Adam for the denoiser.")
     denoiser_rows: int = Field(8, ge=4, le=1024, description="Prompts of each concept in such a step.")
     denoiser_retain: int = Field(24, ge=1, le=1024, description="Retain prompts in such a step.")
-    denoiser_retain_weight: float = Field(1.0, ge=0, description="Weight of the retain loss in such a step.")
-    path_prompts: Count = Field(128, description="Retain prompts whose sampling paths are learned from.")
+    denoiser_retain_weight: float = Field(5.0, ge=0, description="Weight of the retain loss in such a step.")
+    path_prompts: Count = Field(256, description="Retain prompts whose sampling paths are learned from.")
+    path_random_share: float = Field(
+        0.4, ge=0, lt=1, description="As random_share, of the retain prompts with sampling paths."
+    )
     path_steps: int = Field(
         10,
         ge=1,

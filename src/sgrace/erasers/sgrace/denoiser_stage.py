@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..._util.device import check_finite
 from ...models import Conditioning, DiffusionModel
-from .._shared.generated_data import Texts
+from .._shared.generated_data import Texts, encoded
 from .._shared.paths import Paths, sampling_paths
 from .._shared.student import Student
 from ..base import Job
@@ -21,6 +21,7 @@ from ..esd import SITES
 from .config import SGraceConfig
 from .constants import Constants
 from .learned_words import LearnedWords
+from .retain import retain_prompts
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,20 @@ class RetainPaths:
     @classmethod
     @torch.no_grad()
     def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
-        """Paths of some of the retain prompts."""
+        """Paths of retain prompts of their own: there are fewer, and more of words that nobody listed."""
         model = job.model
-        n = min(config.path_prompts, len(constants.retain))
-        picks = torch.randperm(len(constants.retain), generator=job.generator)[:n]
+        drawn = {"retain_pool": config.path_prompts, "random_share": config.path_random_share}
+        prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)
         paths = sampling_paths(
             model,
-            constants.retain[picks],
+            encoded(model, prompts),
             constants.uncond,
             job.generator,
             num_inference_steps=config.path_steps,
             guidance_scale=config.guidance_scale,
         )
-        tokens = constants.retain_tokens[picks]
-        parts = [tokens[at : at + model.batch_size] for at in range(0, n, model.batch_size)]
-        read = [text.encode_tokens(part) for part in parts]
-        return cls(paths, Conditioning.cat([*read, text.uncond()]))
+        # the last row is for the calls with the empty prompt
+        return cls(paths, encoded(text, [*prompts, ""]))
 
 
 def train_denoiser(

@@ -46,11 +46,6 @@ _HARM_PRESET: dict[str, Any] = {
     **PUBLISHED_PRESET_BY_KIND["harmful"], "update_chance": 0.15, "similarity_weight": 1.1,
 }  # fmt: skip
 
-#: Half the length of `replacement`, with a learning rate that falls, and words that nobody listed to retain.
-_TEXT_PRESET: dict[str, Any] = {
-    "rounds": 6, "edit_steps": 25, "lr": 8e-4, "lr_decay": "cosine", "random_share": 0.3,
-}  # fmt: skip
-
 PRESETS: dict[str, dict[str, Any]] = {
     # church, Van Gogh or nudity, by the kind of the concept
     "published": _PUBLISHED_PRESET,
@@ -70,11 +65,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
     },
     "replacement": {},
-    "text": _TEXT_PRESET,
-    "full": {
-        **_TEXT_PRESET,
-        "denoiser_rounds": 8, "denoiser_retain_weight": 5.0, "path_prompts": 256,
-    },
+    # the second stage too, for weights that are given away
+    "full": {"denoiser_rounds": 8},
 }  # fmt: skip
 DEFAULT_PRESET = "replacement"
 #: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.
