@@ -108,7 +108,7 @@ class RetainPaths:
             guidance_scale=config.guidance_scale,
         )
         # the last row is for the calls with the empty prompt
-        return cls(paths, encoded(text, [*prompts, ""]))
+        return cls(paths, Conditioning.cat([encoded(text, prompts), text.uncond()]))
 
 
 def train_denoiser(

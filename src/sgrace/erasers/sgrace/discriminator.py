@@ -27,7 +27,7 @@ class Discriminator:
     @classmethod
     def of(cls, model: DiffusionModel, generator: torch.Generator) -> Self:
         """A new one for the width of a model's text encoder."""
-        module = discriminator_of(model.text.main.width, generator).to(model.device)
+        module = discriminator_of(model.prompt_embeds_shape[1], generator).to(model.device)
         return cls(
             module, torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         )

@@ -159,7 +159,8 @@ class LearnedWords:
 def _before(model: DiffusionModel, context: str, word: str) -> WordPrompt:
     """The learned word before a prompt with a word of the concept."""
     text = context.format(word)
-    return WordPrompt(text, 0, [], [0], model.text.main.content_tokens(text))
+    main = model.text.main
+    return WordPrompt(text, 0, [], [0], main.content_tokens(text), main.start)
 
 
 def _starts(model: DiffusionModel, subject: Subject) -> Int[Tensor, " tokens"]:

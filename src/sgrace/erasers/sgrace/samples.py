@@ -137,7 +137,7 @@ class Adversary:
         tokens = samples.tokens[rows]
         attacked = attack_embeddings(
             start,
-            content_mask(tokens),
+            content_mask(tokens, self.student.text.main.start),
             self._loss(subject, tokens),
             steps=config.attack_steps,
             lr=config.attack_lr,
@@ -166,7 +166,7 @@ class Adversary:
         config = self.config
         attacked = attack_embeddings(
             start.embeddings,
-            content_mask(start.tokens),
+            content_mask(start.tokens, self.student.text.main.start),
             self._loss(subject, start.tokens),
             steps=config.attack_steps,
             lr=config.soft_lr,
@@ -200,10 +200,10 @@ class Adversary:
         return loss_at
 
 
-def content_mask(tokens: Tokens) -> Float[Tensor, "n length 1"]:
-    """1 at content positions, 0 at the start and the end token and behind it."""
+def content_mask(tokens: Tokens, first: int) -> Float[Tensor, "n length 1"]:
+    """1 at content positions, the first of which is given; 0 before them, at the end token and behind it."""
     positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-    return ((positions > 0) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
+    return ((positions >= first) & (positions < tokens.end[:, None])).unsqueeze(-1).float()
 
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:
