@@ -51,7 +51,8 @@ def decoded(vae: Any, latents: Tensor, *, upcast: bool = False) -> Tensor:  # no
         upcast: decode in float32 where the autoencoder says that it overflows in float16.
     """
     config = vae.config
-    if config.latents_mean is not None and config.latents_std is not None:
+    # small autoencoders and those of older releases have no such entries
+    if config.get("latents_mean") is not None and config.get("latents_std") is not None:
         # one value a channel: (channels,) -> (1, channels, 1, 1)
         mean = latents.new_tensor(config.latents_mean).view(1, -1, 1, 1)
         std = latents.new_tensor(config.latents_std).view(1, -1, 1, 1)
