@@ -13,11 +13,12 @@ import pytest
 from sgrace._util.signals import exit_on_terminate
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from sgrace._util.files import new_folder
 from sgrace._util.signals import exit_on_terminate
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 with exit_on_terminate(), new_folder(Path(sys.argv[1])) as partial:
     (partial / "weights").write_text("half")
     print("started", flush=True)
