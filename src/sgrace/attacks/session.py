@@ -140,7 +140,7 @@ class Session:
 
         Args:
             attack: name, for the message.
-            picks: numbers of prompts, each with new noise; all prompts with their own, if absent.
+            picks: numbers of prompts, with new noise; all prompts with their own, if absent.
 
         Raises:
             InputError: the scene has no original model.

@@ -16,6 +16,7 @@ from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, Tokens
 from .._shared.generated_data import ENCODE_BATCH, encoded
+from .._shared.paths import Paths, sampling_paths
 from .._shared.prompts import own_words
 from ..base import Job
 from .config import SGraceConfig
@@ -151,6 +152,17 @@ class Constants:
         n_phrasings = len(PLAIN_PHRASINGS)
         words = torch.randperm(n_prompts // n_phrasings, generator=self.generator)[: config.n_retain]
         return words * n_phrasings + torch.randint(n_phrasings, words.shape, generator=self.generator)
+
+    def paths(self, prompts: Sequence[str]) -> Paths:
+        """Sampling paths of the original model."""
+        return sampling_paths(
+            self.model,
+            encoded(self.model, prompts),
+            self.uncond,
+            self.generator,
+            num_inference_steps=self.config.path_steps,
+            guidance_scale=self.config.guidance_scale,
+        )
 
     @torch.no_grad()
     def goals(self, subject: Subject, other: Tokens) -> Tensor:

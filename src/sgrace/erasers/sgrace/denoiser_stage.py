@@ -14,7 +14,7 @@ from torch import Tensor
 from ..._util.device import check_finite
 from ...models import Conditioning, DiffusionModel
 from .._shared.generated_data import Texts, encoded
-from .._shared.paths import Paths, sampling_paths
+from .._shared.paths import Paths
 from .._shared.student import Student
 from ..base import Job
 from ..esd import SITES
@@ -96,17 +96,9 @@ class RetainPaths:
     @torch.no_grad()
     def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
         """Paths of retain prompts of their own: there are fewer, and more of words that nobody listed."""
-        model = job.model
         drawn = {"retain_pool": config.path_prompts, "random_share": config.path_random_share}
         prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)
-        paths = sampling_paths(
-            model,
-            encoded(model, prompts),
-            constants.uncond,
-            job.generator,
-            num_inference_steps=config.path_steps,
-            guidance_scale=config.guidance_scale,
-        )
+        paths = constants.paths(prompts)
         # the last row is for the calls with the empty prompt
         return cls(paths, Conditioning.cat([encoded(text, prompts), text.uncond()]))
 

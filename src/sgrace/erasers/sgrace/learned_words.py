@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...models import Conditioning, DiffusionModel
-from .._shared.generated_data import encoded
-from .._shared.paths import Paths, sampling_paths
+from .._shared.paths import Paths
 from .._shared.textual_inversion import (
     LearnedTokens,
     WordPrompt,
@@ -83,18 +82,10 @@ class LearnedWords:
         # a word of the concept has several images: what looks alike is learned together
         words = [job.rng.choice(subject.related) for _ in contexts[::IMAGES_OF_A_WORD]]
         named = [
-            taken_apart(model, context, words[place // IMAGES_OF_A_WORD], 0)
-            for place, context in enumerate(contexts)
+            taken_apart(model, context, words[number // IMAGES_OF_A_WORD], 0)
+            for number, context in enumerate(contexts)
         ]
-        texts = [prompt.text for prompt in named]
-        paths = sampling_paths(
-            model,
-            encoded(model, texts),
-            constants.uncond,
-            job.generator,
-            num_inference_steps=config.path_steps,
-            guidance_scale=config.guidance_scale,
-        )
+        paths = constants.paths([prompt.text for prompt in named])
         frames = [blank(taken_apart(model, context, "", 0)) for context in contexts]
         frames += [_before(model, context, job.rng.choice(subject.related)) for context in contexts]
         others = [context.format(subject.replacement.word) for context in contexts]
