@@ -49,6 +49,13 @@ def erased(model: StableDiffusion, words: Knowledge, **more: str) -> Erasure:
     return SGrace(config_of(**more)).erase(model, [target(words)])
 
 
+@torch.no_grad()
+def read_the_text(model: StableDiffusion) -> None:
+    """An untrained denoiser hardly does."""
+    for name in model.sites.names("text_kv"):
+        model.denoiser.get_parameter(name).mul_(20)
+
+
 def learned(model: StableDiffusion, words: Knowledge, **more: str) -> LearnedWords:
     config = config_of(**more)
     job = job_of(model, target(words))
@@ -110,7 +117,8 @@ def test_prompts_with_a_learned_word_have_the_replacement_as_goal(
 
 
 def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words: Knowledge) -> None:
-    bank = learned(model, words, inversion_steps="60", inversion_lr="0.05", inversion_batch="4")
+    read_the_text(model)
+    bank = learned(model, words, inversion_steps="150", inversion_lr="0.02", inversion_batch="4")
     bank.learn(model, 4)
     start = LearnedWords.of(
         bank.config, job_of(model, target(words)), Constants(bank.config, job_of(model, target(words))), 0
@@ -125,7 +133,7 @@ def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words:
         noise = torch.randn(rows.shape + own.paths.images.shape[1:], generator=generator)
         timesteps = model.schedule.sample_timesteps(len(rows), generator)
         noisy = model.schedule.add_noise(own.paths.images[rows], noise, timesteps)
-        cond = own.in_place(model, torch.zeros(len(rows), dtype=torch.long))
+        cond = own.in_place(model, rows)  # each image in its own context, as the words were learned
         output = model.predict(noisy, timesteps, cond)
         return float(
             (output - model.schedule.target(own.paths.images[rows], noise, timesteps)).square().mean()
@@ -229,9 +237,7 @@ def test_paths_are_the_models_own_sampling(model: StableDiffusion) -> None:
 def test_the_second_stage_brings_the_concept_to_its_replacement(
     model: StableDiffusion, words: Knowledge, tmp_path: Path
 ) -> None:
-    with torch.no_grad():  # an untrained denoiser hardly reads the text
-        for name in model.sites.names("text_kv"):
-            model.denoiser.get_parameter(name).mul_(20)
+    read_the_text(model)
     more = {"rounds": "0", "denoiser_rounds": "2", "denoiser_steps": "40", "denoiser_lr": "0.002"}
     erasure = erased(model, words, **more)
     assert set(erasure.tensors) == {"text_encoder", "unet"}
