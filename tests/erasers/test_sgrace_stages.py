@@ -120,12 +120,9 @@ def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words:
     read_the_text(model)
     bank = learned(model, words, inversion_steps="150", inversion_lr="0.02", inversion_batch="4")
     bank.learn(model, 4)
-    start = LearnedWords.of(
-        bank.config, job_of(model, target(words)), Constants(bank.config, job_of(model, target(words))), 0
-    )
-    start.words = model.text.main.embed(torch.tensor(model.text.main.random_tokens(4, bank.job.generator)))[
-        :, None
-    ]
+    # the same seed: the same words before they are learned
+    start = learned(model, words, inversion_steps="0")
+    start.learn(model, 4)
 
     def loss(own: LearnedWords) -> float:
         generator = torch.Generator().manual_seed(5)
@@ -135,9 +132,8 @@ def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words:
         noisy = model.schedule.add_noise(own.paths.images[rows], noise, timesteps)
         cond = own.in_place(model, rows)  # each image in its own context, as the words were learned
         output = model.predict(noisy, timesteps, cond)
-        return float(
-            (output - model.schedule.target(own.paths.images[rows], noise, timesteps)).square().mean()
-        )
+        wanted = model.schedule.target(own.paths.images[rows], noise, timesteps)
+        return float((output - wanted).square().mean())
 
     with torch.no_grad():
         assert loss(bank) < loss(start)
