@@ -32,6 +32,11 @@ from sgrace.metrics import Share
 from sgrace.metrics.attack_success import worst_case
 from sgrace.testbeds import emoji
 
+#: Methods were looked at on these while they were made; settings were chosen on other concepts, or on other
+#: prompts of these.
+LOOKED_AT = ("weapon", "church", "line art")
+#: A family and a class that no setting of any method was chosen on; they were named before the first look.
+NEVER_TUNED_ON = ("vehicle", "guitar")
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 WITHHELD = ("withheld neighbours", "withheld unrelated")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *WITHHELD, "rest")
@@ -264,7 +269,7 @@ def main() -> None:
     parser.add_argument(
         "--eraser", nargs="+", default=[*REFERENCES, *sorted(registry.names("erasers"), key=is_guidance)]
     )
-    parser.add_argument("--concept", nargs="+", default=["weapon", "church", "line art"])
+    parser.add_argument("--concept", nargs="+", default=[*LOOKED_AT, *NEVER_TUNED_ON])
     parser.add_argument(
         "--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has"
     )
