@@ -77,10 +77,10 @@ def ranked(model: DiffusionModel, name: str, words: list[str]) -> list[Ranked]:
 def vocabulary_words(
     model: DiffusionModel, subject: Subject, n: int, generator: torch.Generator
 ) -> list[str]:
-    """At most ``n`` words of one random token each that are no nearer to the concept than unrelated words.
+    """At most ``n`` words of one random token each that are not too near to the concept.
 
-    A word's nearness is the highest cosine of its text feature to one of the concept's words. Three quarters
-    of the unrelated words must be nearer than it: the rest may be the concept's other names.
+    A word's nearness is the highest cosine of its text feature to one of the concept's words. Words that are
+    nearer than three quarters of the unrelated words are left out: they may be the concept's other names.
     """
     main = model.text.main
     tokens = dict.fromkeys(main.random_tokens(LOOKED_AT * n, generator))
