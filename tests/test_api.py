@@ -19,7 +19,8 @@ from sgrace.concept import Concept
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
-from sgrace.testbeds.loading import base_of, named_concept
+from sgrace.testbeds.loading import base_of
+from sgrace.testbeds.scenes import named_concept
 
 from .conftest import tiny_pipeline
 

@@ -149,7 +149,14 @@ def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> N
     direct = evaluate(folder, tmp_path / "direct", "--detector", "never", "--attacks", "none")
     assert json.loads(swapped.stdout)["target_sha256"] == json.loads(direct.stdout)["target_sha256"]
     bad = sgrace(
-        "evaluate", folder / "tiny", *given, *more[:-2], "--unet", folder / "safe", "--out", tmp_path / "bad"
+        "evaluate",
+        folder / "tiny",
+        *given,
+        *more[:-2],
+        "--denoiser",
+        folder / "safe",
+        "--out",
+        tmp_path / "bad",
     )
     assert bad.exit_code == 2
     assert "as a UNet2DConditionModel" in bad.stderr
@@ -206,7 +213,7 @@ def test_a_foreign_model_is_compared_on_the_features_of_any_network(
         "never",
         "--attacks",
         "none",
-        "--unet",
+        "--denoiser",
         networks / "unet",
         "--features",
         networks / network,

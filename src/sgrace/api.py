@@ -272,8 +272,8 @@ def _facts(loaded: Loaded) -> dict[str, Any]:
     if loaded.folder is not None:
         cost["artefact_bytes"] = sum(file.stat().st_size for file in loaded.folder.rglob("*.safetensors"))
     return {
-        "target": str(loaded.folder or loaded.target.source),
-        "base": None if loaded.original is None else loaded.original.source,
+        "target": str(loaded.folder or loaded.target.label),
+        "base": None if loaded.original is None else loaded.original.label,
         "method": applied.recipe.method if applied else None,
         "testbed": loaded.target.testbed,
         "cost": cost,

@@ -153,7 +153,7 @@ class Attack(ABC, Generic[Config]):
                 "paper": self.paper,
                 "config": self.config.model_dump(mode="json"),
                 "concept": scene.concept.model_dump(),
-                "target": scene.target.source,
+                "target": scene.target.label,
                 "detector": scene.detector.identity.as_dict(),
                 "num_inference_steps": scene.num_inference_steps,
                 "guidance_scale": scene.guidance_scale,

@@ -1,10 +1,11 @@
-"""Command line: ``sgrace erase | generate | attack | evaluate | rescore | list | info | env | emoji``."""
+"""Command line: the group ``sgrace`` with all of its commands."""
 
 from __future__ import annotations
 
 import click
 
 from .attack import attack
+from .convert import convert
 from .emoji import emoji
 from .erase import erase
 from .evaluate import evaluate
@@ -29,5 +30,5 @@ def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
 
 
-for command in (erase, generate, attack, evaluate, rescore, list_, info, env, emoji):
+for command in (erase, generate, attack, evaluate, rescore, convert, list_, info, env, emoji):
     main.add_command(command)

@@ -16,6 +16,7 @@ import click
 from .._util import registry
 from .._util.errors import InputError
 from .._util.text import shown
+from .loading import model_options
 from .options import (
     ERASURES,
     FILE,
@@ -25,7 +26,6 @@ from .options import (
     QUIET,
     SEED,
     examples,
-    model_options,
     out_option,
     set_option,
 )

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .._util.errors import InputError, InputWarning
-from .options import FILE, TargetOptions, examples, target_options
+from .._util.errors import InputWarning
+from .options import TargetOptions, examples, target_options
 from .program import goes_on_in
 from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..evaluation.schema import Rate
-    from ..testbeds.loading import Loaded
 
 NO_PLOTS = "Without matplotlib the report has no plots; `pip install 'sgrace[report]'` adds it."
 
@@ -43,8 +41,6 @@ EPILOG = examples(
     type=click.Choice(EFFORTS),
     help="How much is measured. A zero at quick is no evidence.",
 )
-@click.option("--text-encoder", type=FILE, help="Text-encoder folder that replaces TARGET's own.")
-@click.option("--unet", type=FILE, help="UNet folder that replaces TARGET's own.")
 @click.option(
     "--features",
     metavar="NAME",
@@ -55,8 +51,6 @@ def evaluate(
     *,
     names: str | None,
     suite: str,
-    text_encoder: Path | None,
-    unet: Path | None,
     features: str | None,
     given: TargetOptions,
 ) -> None:
@@ -74,13 +68,10 @@ def evaluate(
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
     from ..report import write_report  # noqa: PLC0415
 
-    loaded = given.load()
-    if text_encoder or unet:
-        loaded = _with_networks(loaded, text_encoder, unet)
     attacks = names.split(",") if names else ()
     with goes_on_in(given.out):
         result = api.evaluate(
-            loaded,
+            given.load(),
             suite=suite,
             attacks=attacks,
             features=features,
@@ -93,30 +84,6 @@ def evaluate(
         click.echo(result.model_dump_json())
     elif not given.quiet:
         click.echo(f"{_table(result)}\n\nReport: {given.out / 'report.html'}")
-
-
-def _with_networks(loaded: Loaded, text_encoder: Path | None, unet: Path | None) -> Loaded:
-    """The target with networks from folders; without --base, the target as it was is the original.
-
-    Raises:
-        InputError: a folder holds no network that fits, or an erasure of the target would be lost.
-    """
-    from ..models.loading import load_component  # noqa: PLC0415  (torch takes seconds to import)
-
-    model = loaded.target
-    given = {model.text.main.component: text_encoder, model.denoiser_component: unet}
-    networks = {}
-    for component, folder in given.items():
-        if folder is None:
-            continue
-        if lost := [erasure.names for erasure in model.erasures if component in erasure.components]:
-            raise InputError(
-                f"The erasure of {lost[0]} has changed the {component}, and {folder} would replace it; "
-                "name a TARGET without that erasure."
-            )
-        networks[component] = load_component(folder, model.components[component])
-    replaced = model.replace(denoiser=networks.pop(model.denoiser_component, None), text=networks)
-    return loaded._replace(target=replaced, original=loaded.original or model)
 
 
 def _table(result: Evaluation) -> str:

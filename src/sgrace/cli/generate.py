@@ -12,7 +12,8 @@ import click
 
 from .._util.errors import InputError
 from .._util.text import shown
-from .options import ERASURES, FILE, FORCE, JSON, QUIET, SEED, examples, model_options, out_option
+from .loading import model_options
+from .options import ERASURES, FILE, FORCE, JSON, QUIET, SEED, examples, out_option
 from .program import goes_on_in
 from .types import COUNTS, FiniteRange
 
@@ -202,7 +203,7 @@ def _draw_files(model: DiffusionModel, wanted: list[Wanted], _num_images: int, s
             for one, image in zip(part, _draw(model, part, steps), strict=True):
                 with atomic_file(out / one.file) as partial:
                     to_image(image).save(partial, "PNG")
-        write_json(out / LIST, {"source": model.source, "num_inference_steps": steps, "images": images})
+        write_json(out / LIST, {"source": model.label, "num_inference_steps": steps, "images": images})
 
 
 def _draw(model: DiffusionModel, wanted: list[Wanted], steps: int) -> Tensor:

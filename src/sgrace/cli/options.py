@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from .._util.errors import InputError
-from .types import COUNTS, KINDS, ConceptName, DetectorName, Seed
+from .loading import Command, Decorator, model_options, with_options
+from .types import KINDS, ConceptName, DetectorName, Seed
 
 if TYPE_CHECKING:
     from ..testbeds.loading import Loaded, LoadOptions
 
-Command = Callable[..., None]
-Decorator = Callable[[Command], Command]
 FILE = click.Path(path_type=Path)
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no progress bars.")
@@ -54,51 +53,6 @@ def set_option(what: str) -> Decorator:
 def examples(*lines: str) -> str:
     """An epilog of command lines; the backspace keeps click from joining them."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-# -- models ----------------------------------------------------------------------------------------
-
-_MODEL_OPTIONS = (
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        shell_complete=lambda *_: ["auto", "cpu", "cuda", "mps"],
-        help="Where to compute: auto (the best there is), cpu, cuda, cuda:N or mps.",
-    ),
-    click.option(
-        "--dtype",
-        default="auto",
-        show_default=True,
-        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-        help="Precision of the frozen networks; auto is bfloat16 on CUDA, float32 elsewhere.",
-    ),
-    click.option(
-        "--low-memory",
-        is_flag=True,
-        help="Keep only the running network on the device, checkpoint gradients, decode in tiles. Slower.",
-    ),
-    click.option(
-        "--batch-size",
-        type=COUNTS,
-        help="Samples that run through a network together. A smaller number needs less memory.",
-    ),
-    click.option("--variant", help="Variant of the weight files, such as fp16."),
-    click.option("--revision", help="Revision of the hub repository: a branch, a tag or a commit."),
-)
-
-
-def model_options(command: Command) -> Command:
-    """Options of every command that loads a model; the command gets them as ``loading``."""
-
-    @functools.wraps(command)
-    def wrapped(**given: Any) -> None:  # noqa: ANN401  (whatever the command takes)
-        names = ("device", "dtype", "low_memory", "batch_size", "variant", "revision")
-        loading = {name: given.pop(name) for name in names}
-        command(loading=loading, **given)
-
-    return _with(wrapped, _MODEL_OPTIONS)
 
 
 # -- scenes ----------------------------------------------------------------------------------------
@@ -252,7 +206,7 @@ def _scene_options(command: Command) -> Command:
         }
         command(scene=SceneOptions(base, erasures, force, arguments), **others)
 
-    return _with(wrapped, _SCENE_OPTIONS)
+    return with_options(wrapped, _SCENE_OPTIONS)
 
 
 def detector_options(name: str | None, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -267,9 +221,3 @@ def detector_options(name: str | None, pairs: tuple[str, ...]) -> dict[str, str]
     if options and not name:
         raise InputError("--detector-set needs --detector.")
     return options
-
-
-def _with(command: Command, options: tuple[Decorator, ...]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

@@ -79,7 +79,8 @@ def _detector(found: AttackSet, name: str, options: dict[str, str]) -> Detector:
     """The detector of the set's concept; a testbed that the target comes from has its own."""
     from ..testbeds.files import FileTestbed  # noqa: PLC0415  (torch takes seconds to import)
 
-    source = found.record.target
+    # the name alone, without what was loaded beside it
+    source = found.record.target.partition(" with ")[0]
     testbed = registry.load("testbeds", source)() if source in registry.names("testbeds") else FileTestbed()
     detector: Detector = testbed.detector(found.record.concept, name, options)
     return detector

@@ -14,6 +14,7 @@ from .._util.errors import InputError, InputWarning
 from .._util.hashing import sha256_of_tensors
 from ..models import DiffusionModel
 from ..models.guidance import Guidance
+from ..models.origin import exists
 from .adapter import Adapter
 from .parts import Parts
 from .recipe import Base
@@ -41,10 +42,10 @@ def base_of(
         guidance: what steers the sampling, if anything.
     """
     source = Path(model.source)
-    is_folder = model.source != model.testbed and source.is_dir()
+    is_local = model.source != model.testbed and exists(source)
     return Base(
-        source=str(source.resolve()) if is_folder else model.source,
-        revision=model.revision,
+        source=str(source.resolve()) if is_local else model.source,
+        **model.origin.absolute(),
         dtype=_name(model.dtype),
         testbed=model.testbed,
         family=model.family,

@@ -23,6 +23,7 @@ from .._util.errors import InputError
 from .._util.text import read_json, shown
 from ..concept import Concept, Kind
 from ..knowledge import Knowledge, Target
+from ..models.origin import Origin
 
 VERSION = 2
 #: Largest recipe that is read: a recipe with the losses of a long training has some 100 kB.
@@ -80,11 +81,10 @@ class RecipeTarget(_Part):
         )
 
 
-class Base(_Part):
+class Base(Origin):
     """The model that was erased from."""
 
-    source: str = Field(min_length=1, description="name, hub id or absolute folder")
-    revision: str | None = Field(None, description="of the hub repository")
+    source: str = Field(min_length=1, description="name, hub id or absolute path")
     dtype: str | None = Field(
         None, description="precision in which it was loaded; version 1 did not record it"
     )

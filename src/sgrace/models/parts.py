@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MethodType
 from typing import Any, ClassVar, Self
 
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 
 from .._util.device import autocast_for, out_of_memory, precision_of
 from .._util.errors import InputError
-from .._util.files import new_folder
 from .conditioning import CPU
 from .guidance import Guidance
 from .needs import Need
+from .origin import PLAIN, Origin
+from .saving import save_whole
 from .schedule import NoiseSchedule
 from .sharing import shared_copy
 from .sites import DenoiserMap, Sites
@@ -52,7 +52,7 @@ class ModelParts(ABC):
         text: the text encoders.
         schedule: how noise is added and removed.
         device, dtype: of the parts.
-        revision: of the hub repository, where one was asked for.
+        origin: what was loaded beside the source, so that the model can be loaded again.
         testbed: name of the testbed that comes with the model, set by the loader.
         erasures: erasures that were applied, in order.
         guidance: what steers the sampling, where an erasure brings any.
@@ -78,7 +78,7 @@ class ModelParts(ABC):
     parts: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline, that are no networks
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
-    revision: str | None = None
+    origin: Origin = PLAIN
     testbed: str | None = None
     erasures: tuple[Any, ...] = ()
     guidance: Guidance[Any] | None = None
@@ -110,6 +110,11 @@ class ModelParts(ABC):
         """Shape of one sample's latents."""
 
     @property
+    def label(self) -> str:
+        """The source, with what was loaded beside it."""
+        return self.origin.label(self.source)
+
+    @property
     def denoiser(self) -> nn.Module:
         """The network that removes noise."""
         return self.components[self.denoiser_component]
@@ -139,7 +144,7 @@ class ModelParts(ABC):
         pipeline = self._make_pipeline()
         pipeline.set_progress_bar_config(**self.progress_bar_options)
         # a method, not a closure: a deep copy of the pipeline then saves the copy's own networks
-        pipeline.save_pretrained = MethodType(_save_whole, pipeline)
+        pipeline.save_pretrained = MethodType(save_whole, pipeline)
         # a network that refuses to be saved refuses for the whole pipeline, before any part of it is written
         for module in self.components.values():
             if "save_pretrained" in vars(module):
@@ -274,24 +279,3 @@ class ModelParts(ABC):
             mixed = any(p.dtype != kind for module in modules for p in module.parameters())
             with autocast_for(self.device, kind) if mixed else nullcontext():
                 yield
-
-
-def _save_whole(
-    pipeline: Any,  # noqa: ANN401  (of diffusers)
-    save_directory: str | Path,
-    *arguments: Any,  # noqa: ANN401  (what diffusers takes)
-    push_to_hub: bool = False,
-    **options: Any,  # noqa: ANN401
-) -> None:
-    """Diffusers' ``save_pretrained``; a new folder appears whole or not at all.
-
-    A folder that holds files is written into as diffusers does it, and so is one that goes to the hub, since
-    its name becomes the repository's.
-    """
-    save = type(pipeline).save_pretrained
-    folder = Path(save_directory)
-    if push_to_hub or (folder.is_dir() and any(folder.iterdir())):
-        save(pipeline, save_directory, *arguments, push_to_hub=push_to_hub, **options)
-        return
-    with new_folder(folder) as partial:
-        save(pipeline, partial, *arguments, **options)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from .._util import registry
 from .._util.errors import InputError, unknown
 from .._util.text import shown
-from ..concept import Concept, Kind
 from ..erasure import Erasure
 from ..models import DiffusionModel
 from ..models.loading import load_model_from
+from ..models.origin import Origin, exists
 
 Model = DiffusionModel | str | Path
 RECIPE = "recipe.json"
@@ -22,61 +22,90 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
 class LoadOptions(TypedDict, total=False):
-    """Options of :func:`load_model`."""
+    """Options of :func:`load_model`: how to load, and what beside the model's name."""
 
     device: str
     dtype: str
-    variant: str | None
-    revision: str | None
     low_memory: bool
     batch_size: int | None
+    variant: str | None
+    revision: str | None
+    text_encoder: str | Path | Mapping[str, str | Path] | None
+    denoiser: str | Path | None
+    loras: Sequence[str | Path]
+    embeddings: Sequence[str | Path]
 
 
 def load_model(
-    name: str | Path = "emoji",
+    name: str | Path | Any = "emoji",  # noqa: ANN401  (a pipeline of diffusers has a class of each family)
     *,
     device: str = "auto",
     dtype: str = "auto",
-    variant: str | None = None,
-    revision: str | None = None,
     low_memory: bool = False,
     batch_size: int | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+    text_encoder: str | Path | Mapping[str, str | Path] | None = None,
+    denoiser: str | Path | None = None,
+    loras: Sequence[str | Path] = (),
+    embeddings: Sequence[str | Path] = (),
 ) -> DiffusionModel:
-    """A model by name.
+    """A model by name, with parts of it from elsewhere where they are given.
+
+    Parts are named as a file, a folder, or ``HUB_ID[@REVISION][:PATH]`` with a sub-folder or file of the
+    repository. All of them are read as safetensors.
 
     Args:
-        name: ``emoji`` (built in), a diffusers folder, or a hub id such as ``CompVis/stable-diffusion-v1-4``.
-        device: ``auto`` (the best that is there), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        name: ``emoji`` (built in), a diffusers folder, a hub id such as ``CompVis/stable-diffusion-v1-4``, or
+            a pipeline of diffusers that is loaded already, which is taken as it is.
+        device: ``auto`` (the best that is there; a loaded pipeline's own), ``cpu``, ``cuda``, ``cuda:1`` or
+            ``mps``.
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
-        variant: of the weight files, such as ``fp16``.
-        revision: of the hub repository.
         low_memory: keep only the network at work on the device, checkpoint gradients, decode in tiles.
         batch_size: samples that are computed together; the model's own, if absent. It changes no result.
+        variant: of the weight files, such as ``fp16``.
+        revision: of the hub repository.
+        text_encoder: in the place of the pipeline's ``text_encoder``, or several by component.
+        denoiser: in the place of the pipeline's UNet or transformer; a file may hold some weights only.
+        loras: ``SOURCE[=SCALE]``, fused into the weights in this order.
+        embeddings: ``SOURCE[=TOKEN]``, words that textual inversion learned.
 
     Raises:
-        InputError: there is no such model, it cannot be read, or the device is not there.
+        InputError: there is no such model or part, it cannot be read or does not fit, or the device is not
+            there.
+    """
+    origin = Origin(
+        variant=variant,
+        revision=revision,
+        text_encoder=text_encoder,
+        denoiser=denoiser,
+        loras=loras,
+        embeddings=embeddings,
+    )
+    given, own = _by_name(name) if isinstance(name, str | Path) else (name, None)
+    model = load_model_from(given, origin, device=device, dtype=dtype, low_memory=low_memory)
+    if batch_size is not None:
+        model.batch_size = batch_size
+    if own is not None:
+        model.source = own  # not the path it has on this machine
+        model.testbed = own
+    return model
+
+
+def _by_name(name: str | Path) -> tuple[str | Path, str | None]:
+    """Where a model is, and the name of the testbed that brings it.
+
+    Raises:
+        InputError: there is no such model.
     """
     source = str(name)
     if not source.strip():
         raise InputError("The name of the model is empty; give emoji, a diffusers folder or a hub id.")
     known = registry.names("testbeds")
     folder = registry.load("testbeds", source)().path() if source in known else None
-    if folder is None and not _exists(Path(source)) and not _HUB_ID.fullmatch(source):
+    if folder is None and not exists(source) and not _HUB_ID.fullmatch(source):
         raise unknown("model", source, [*known, "a diffusers folder", "a hub id such as owner/name"])
-    model = load_model_from(
-        folder or source,
-        device=device,
-        dtype=dtype,
-        variant=variant,
-        revision=revision,
-        low_memory=low_memory,
-    )
-    if batch_size is not None:
-        model.batch_size = batch_size
-    if folder is not None:
-        model.source = source  # not the path it has on this machine
-        model.testbed = source
-    return model
+    return (source, None) if folder is None else (folder, source)
 
 
 class Loaded(NamedTuple):
@@ -111,8 +140,9 @@ def load_target(
         original: the model before erasing; the base that the erasure names, if absent.
         erasures: erasures or their folders, applied to the model in this order.
         force: apply erasures also to weights that they were not made on.
-        options: of :func:`load_model`, for whatever is loaded by name; a revision is that of the model, or of
-            the base where the model is an erasure.
+        options: of :func:`load_model`, for whatever is loaded by name; revision and parts are those of the
+            model, or of the base where the model is an erasure. Without an original, a model with other
+            networks has itself with its own networks for one.
 
     Raises:
         InputError: there is no such model, it cannot be read, or an erasure does not fit it.
@@ -130,8 +160,8 @@ def load_target(
         )
         target = loaded.apply(before, force=force)
     else:
-        before = None if original is None else _loaded(original, LoadOptions(**{**loading, "revision": None}))
         target = _loaded(loaded, loading)
+        before = _before(target, loaded, original, loading)
         if more and before is None:
             before = target  # it is the model before these erasures
     for each in more:
@@ -177,7 +207,7 @@ def read_erasure(folder: Path) -> Erasure:
     Raises:
         InputError: the folder is none, or a part of it is not usable.
     """
-    if not _exists(folder / RECIPE):
+    if not exists(folder / RECIPE):
         raise InputError(f"{shown(folder)} is not an erasure: it has no {RECIPE}.")
     return Erasure.from_pretrained(folder)
 
@@ -185,10 +215,31 @@ def read_erasure(folder: Path) -> Erasure:
 def load_base(
     erasure: Erasure, folder: Path | None = None, *, options: LoadOptions | None = None
 ) -> DiffusionModel:
-    """The model that an erasure was made from, in the revision of the options, else of the erasure."""
-    given = options or LoadOptions()
-    revision = given.get("revision") or erasure.recipe.base.revision
-    return load_model(base_of(erasure, folder), **LoadOptions(**{**given, "revision": revision}))
+    """The model that an erasure was made from, with the parts that its recipe or the options name."""
+    recorded = {name: getattr(erasure.recipe.base, name) for name in Origin.model_fields}
+    given = {name: value for name, value in (options or {}).items() if value}
+    return load_model(base_of(erasure, folder), **LoadOptions(**{**recorded, **given}))  # type: ignore[typeddict-item]
+
+
+def _before(
+    target: DiffusionModel, name: Model, original: Model | None, loading: LoadOptions
+) -> DiffusionModel | None:
+    """The model before erasing, where it is given, or known because only networks were exchanged."""
+    how: Any = {key: value for key, value in loading.items() if key not in Origin.model_fields}
+    if original is not None:
+        return _loaded(original, how)
+    if isinstance(name, DiffusionModel) or not target.origin.exchanges:
+        return None
+    plain: Any = {**loading, "text_encoder": None, "denoiser": None}
+    dtype = str(target.dtype).removeprefix("torch.")
+    own = load_model(name, **{**plain, "device": "cpu", "dtype": dtype})
+    # what is the same in both is loaded once
+    before = target.replace(
+        denoiser=own.denoiser if target.origin.denoiser else None,
+        text={component: own.components[component] for component in target.origin.text_encoder},
+    )
+    before.origin = own.origin
+    return before.to(target.device, target.dtype)
 
 
 def _loaded(model: Model, options: LoadOptions) -> DiffusionModel:
@@ -196,14 +247,7 @@ def _loaded(model: Model, options: LoadOptions) -> DiffusionModel:
 
 
 def _erasure_folder(name: str | Path) -> Path | None:
-    return Path(name) if _exists(Path(name) / RECIPE) else None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a null character
-        return False
+    return Path(name) if exists(Path(name) / RECIPE) else None
 
 
 def base_of(erasure: Erasure, folder: Path | None) -> str:
@@ -213,41 +257,9 @@ def base_of(erasure: Erasure, folder: Path | None) -> str:
     erasure's folder and the folders above it.
     """
     source = erasure.recipe.base.source
-    if folder is None or source in registry.names("testbeds") or _exists(Path(source)):
+    if folder is None or source in registry.names("testbeds") or exists(Path(source)):
         return source
     for start in (folder.resolve(), *folder.resolve().parents):
         if (start / source / "model_index.json").is_file():
             return str(start / source)
     return source
-
-
-def named_concept(
-    erasure: Erasure | None, concept: str | None, kind: Kind | None, model: DiffusionModel | None = None
-) -> Concept:
-    """The concept to be attacked; name and kind come from the erasure where they are not given.
-
-    Args:
-        erasure: what was erased; None where it is unknown.
-        concept: its name, if it is given.
-        kind: its kind, if it is given.
-        model: under attack; its erasures count where the erasure is unknown, and know kinds.
-
-    Raises:
-        InputError: no concept is named and the erasure is not of exactly one, or the name is not readable.
-    """
-    carried: Sequence[Erasure] = () if model is None else model.erasures
-    own = carried if erasure is None else (erasure,)
-    erased = list(dict.fromkeys(each.name for erasure in own for each in erasure.recipe.concepts))
-    stated = {
-        each.name: each.kind
-        for erasure in (*carried, *own)
-        for each in erasure.recipe.concepts
-        if each.kind is not None
-    }
-    if concept is None:
-        if len(erased) != 1:
-            choices = f": one of {', '.join(erased)}" if 0 < len(erased) <= 12 else ""
-            raise InputError(f"Name the concept with --concept{choices}.")
-        concept = erased[0]
-    parsed = Concept.parse(concept)
-    return Concept.parse(parsed, kind or stated.get(parsed.name))

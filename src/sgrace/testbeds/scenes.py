@@ -13,11 +13,12 @@ from ..attacks import PROTOCOLS, Prompt, Scene
 from ..attacks.prompt_files import read_prompts
 from ..concept import Concept, Kind
 from ..detectors import Detector
+from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import DiffusionModel
 from .base import Testbed
 from .files import OPTIONS, FileTestbed
-from .loading import Loaded, named_concept
+from .loading import Loaded
 
 
 def find_testbed(
@@ -166,3 +167,35 @@ def truncated_prompts(scene: Scene) -> int:
 def truncation(truncated: int, n: int) -> str:
     """The sentence that says so."""
     return f"{truncated} of {n} prompts are longer than the text encoder reads; their ends are cut."
+
+
+def named_concept(
+    erasure: Erasure | None, concept: str | None, kind: Kind | None, model: DiffusionModel | None = None
+) -> Concept:
+    """The concept to be attacked; name and kind come from the erasure where they are not given.
+
+    Args:
+        erasure: what was erased; None where it is unknown.
+        concept: its name, if it is given.
+        kind: its kind, if it is given.
+        model: under attack; its erasures count where the erasure is unknown, and know kinds.
+
+    Raises:
+        InputError: no concept is named and the erasure is not of exactly one, or the name is not readable.
+    """
+    carried: Sequence[Erasure] = () if model is None else model.erasures
+    own = carried if erasure is None else (erasure,)
+    erased = list(dict.fromkeys(each.name for erasure in own for each in erasure.recipe.concepts))
+    stated = {
+        each.name: each.kind
+        for erasure in (*carried, *own)
+        for each in erasure.recipe.concepts
+        if each.kind is not None
+    }
+    if concept is None:
+        if len(erased) != 1:
+            choices = f": one of {', '.join(erased)}" if 0 < len(erased) <= 12 else ""
+            raise InputError(f"Name the concept with --concept{choices}.")
+        concept = erased[0]
+    parsed = Concept.parse(concept)
+    return Concept.parse(parsed, kind or stated.get(parsed.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ..._util.errors import InputError
+from ..._util.errors import InputError, InputWarning
+from ..._util.pickles import refuse_folders_of_pickles
 
 
 def pipeline_class(source: str | Path, revision: str | None) -> str | None:
@@ -59,28 +61,77 @@ def load_pipeline(
     try:
         return load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
+        refuse_pickles_of(source, revision)
         raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({reason(error)}).") from error
+
+
+def refuse_pickles_of(source: str | Path, revision: str | None, subfolder: str = "") -> None:
+    """Tell whether a model could not be loaded because its weights are pickles.
+
+    Args:
+        source: folder, or id of a repository of the hub.
+        revision: of the repository.
+        subfolder: of the repository that counts.
+
+    Raises:
+        InputError: so it is, or the repository cannot be read at all.
+    """
+    folder = Path(source)
+    if folder.exists():
+        names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
+        way_out = f"`sgrace convert {source} -o {folder.name}-safetensors` writes it as safetensors"
+    else:
+        from huggingface_hub import list_repo_files  # noqa: PLC0415  (only for the hub)
+
+        try:
+            found = list_repo_files(str(source), revision=revision)
+        except Exception as error:  # the client raises many kinds of its own
+            raise InputError(f"Cannot read {str(source)!r} on the hub ({reason(error)}).") from error
+        names = [name for name in found if name.startswith(subfolder)]
+        way_out = "download it, and `sgrace convert` the folder to safetensors"
+    refuse_folders_of_pickles(names, str(source), way_out)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Errors only, and no progress bars, from diffusers and transformers: their notes help no caller."""
+    """Errors only, and no progress bars, from other libraries: their notes help no caller."""
     from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
+    from huggingface_hub.utils import logging as of_hub  # noqa: PLC0415
     from transformers.utils import logging as of_transformers  # noqa: PLC0415
 
-    both = (of_diffusers, of_transformers)
-    levels = [logging.get_verbosity() for logging in both]
-    with_bars = [logging for logging in both if logging.is_progress_bar_enabled()]
-    for logging in both:
+    loggers = (of_diffusers, of_hub, of_transformers)
+    levels = [logging.get_verbosity() for logging in loggers]
+    for logging in loggers:
         logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), _no_bars():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", InputWarning)
+            yield
+    finally:
+        for logging, level in zip(loggers, levels, strict=True):
+            logging.set_verbosity(level)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
+    from huggingface_hub import utils  # noqa: PLC0415
+    from transformers.utils import logging as of_transformers  # noqa: PLC0415
+
+    hub: Any = utils
+    with_bars = [each for each in (of_diffusers, of_transformers) if each.is_progress_bar_enabled()]
+    hub_has_bars = not hub.are_progress_bars_disabled()
+    for each in with_bars:
+        each.disable_progress_bar()
+    hub.disable_progress_bars()
     try:
         yield
     finally:
-        for logging, level in zip(both, levels, strict=True):
-            logging.set_verbosity(level)
-        for logging in with_bars:
-            logging.enable_progress_bar()
+        for each in with_bars:
+            each.enable_progress_bar()
+        # transformers has switched the hub's bars with its own
+        (hub.enable_progress_bars if hub_has_bars else hub.disable_progress_bars)()
 
 
 def reason(error: Exception) -> str:

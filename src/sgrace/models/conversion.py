@@ -1,0 +1,142 @@
+"""Weights in pickles, read as tensors only and written as safetensors."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .._util.errors import InputError
+from .._util.files import new_file, new_folder
+from .._util.pickles import is_pickle
+from .._util.text import check_regular_file, read_json, shown
+
+#: How torch names what a pickle would call.
+_CALLED = re.compile(r"GLOBAL (\S+)")
+
+#: Before the names of the weights in a checkpoint of a training.
+_WEIGHTS = "state_dict."
+#: The vectors of a learned word as the web UI saves them; it keeps the word elsewhere in the file.
+_LEARNED = "string_to_param.*"
+
+
+class Converted(NamedTuple):
+    """What was written.
+
+    Attributes:
+        files: how many were written as safetensors.
+        tensors: how many are in them.
+        left_out: names of what were no tensors.
+    """
+
+    files: int
+    tensors: int
+    left_out: tuple[str, ...]
+
+
+def convert(source: Path, out: Path) -> Converted:
+    """Write the weights of a pickle, or of all pickles of a folder, as safetensors.
+
+    Tensors are read with ``torch.load(weights_only=True)`` and in no other way. Everything else in a folder
+    is copied, and files are named as diffusers and transformers look for them.
+
+    Args:
+        source: file or folder.
+        out: new file, or new folder.
+
+    Raises:
+        InputError: there is no pickle, it holds code or no tensors, or ``out`` cannot be written.
+    """
+    if not source.is_dir():
+        check_regular_file(source, "a file of weights")
+        if not is_pickle(source):
+            raise InputError(f"{shown(source)} is no pickle: there is nothing to convert.")
+        if out.suffix != ".safetensors":
+            raise InputError(f"{shown(out)} must be a .safetensors file.")
+        with new_file(out) as partial:
+            return _convert_file(source, partial)
+    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
+    if not any(is_pickle(file) for file in files):
+        raise InputError(f"{shown(source)} holds no pickle: there is nothing to convert.")
+    with new_folder(out) as folder:
+        done = [_convert_into(file, folder / file.relative_to(source).parent) for file in files]
+    found = [one for one in done if one is not None]
+    left_out = [name for one in found for name in one.left_out]
+    return Converted(len(found), sum(one.tensors for one in found), tuple(left_out))
+
+
+def read_pickle(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a pickle by name, and the names of everything else in it.
+
+    Raises:
+        InputError: it would run code, or it holds no tensors by name.
+    """
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to read it without this care
+        called = _CALLED.search(str(error))
+        what = f"would call {called[1]}" if called else "is not one that torch has written"
+        raise InputError(
+            f"{shown(path)} holds more than tensors: it {what}. It is not read; look for its weights as "
+            "safetensors."
+        ) from error
+    except Exception as error:  # torch's reader fails in many ways on what is no pickle
+        raise InputError(f"{shown(path)} is damaged, or no file that torch has written.") from error
+    leaves = dict(_leaves(value))
+    tensors = {name: each for name, each in leaves.items() if isinstance(each, Tensor)}
+    # checkpoints of a training hold more than the weights
+    inner = {name: each for name, each in tensors.items() if name.startswith(_WEIGHTS)} or tensors
+    if not inner:
+        raise InputError(f"{shown(path)} holds no tensors by name.")
+    names = {_LEARNED: str(leaves.get("name") or path.stem)}
+    renamed = {names.get(name, name.removeprefix(_WEIGHTS)): each for name, each in inner.items()}
+    return renamed, [name for name in leaves if name not in inner]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  (whatever torch reads)
+    """What nested dictionaries hold, by the names on the way."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, each in value.items():
+        yield from _leaves(each, f"{name}.{key}" if name else str(key))
+
+
+def _convert_file(source: Path, out: Path) -> Converted:
+    tensors, left_out = read_pickle(source)
+    # each its own memory: safetensors refuses tensors that share any
+    save_file({name: each.contiguous().clone() for name, each in tensors.items()}, out, {"format": "pt"})
+    return Converted(1, len(tensors), tuple(left_out))
+
+
+def _convert_into(file: Path, folder: Path) -> Converted | None:
+    """Write one file of a folder into another; what is no pickle is copied."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_pickle(file):
+        name = _renamed(file.name)
+        return None if (file.parent / name).exists() else _convert_file(file, folder / name)
+    if ".bin.index." in file.name:
+        index = read_json(file)
+        index["weight_map"] = {name: _renamed(shard) for name, shard in index["weight_map"].items()}
+        (folder / _renamed(file.name)).write_text(json.dumps(index, indent=2))
+    else:
+        shutil.copyfile(file, folder / file.name)
+    return None
+
+
+def _renamed(name: str) -> str:
+    """The name under which the libraries look for the same weights as safetensors."""
+    plain = re.sub(r"^pytorch_model\b", "model", name)
+    if ".bin.index." in plain:
+        return plain.replace(".bin.index.", ".safetensors.index.")
+    return str(Path(plain).with_suffix(".safetensors"))

@@ -1,0 +1,100 @@
+"""LoRAs and learned words, which diffusers adds to a pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import PurePosixPath
+
+from torch import Tensor, nn
+
+from ..._util.errors import InputError
+from ..base import DiffusionModel
+from ._pipelines import reason
+
+#: The first of a layer's two matrices, as peft, diffusers and kohya name it.
+_DOWN = re.compile(r"(lora_A|lora_down|\.down)\.weight$")
+#: Names under which files hold the vectors of a word whose name they do not say.
+NAMELESS = ("emb_params", "*")
+
+
+def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str, scale: float) -> None:
+    """Add a LoRA to the weights of a model's networks, W + scale * (alpha / rank) * B A, in place.
+
+    Args:
+        model: whose networks nobody else uses.
+        tensors: of the LoRA, in any layout that diffusers reads.
+        source: of the tensors, for errors.
+        scale: factor of the change.
+
+    Raises:
+        InputError: peft is not installed, or the LoRA was made for another model.
+    """
+    if find_spec("peft") is None:
+        raise InputError("LoRAs need the package peft: `pip install 'sgrace[lora]'`.")
+    pipeline = model.pipeline
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise InputError(f"Pipelines of the family {model.family} take no LoRA.")
+    refusal = f"{source} is no LoRA for this model"
+    try:
+        pipeline.load_lora_weights(dict(tensors))
+    except Exception as error:  # peft and diffusers fail in many ways on what does not fit
+        raise InputError(f"{refusal} ({reason(error)}).") from error
+    networks = {name: model.components[name] for name in pipeline.get_list_adapters()}
+    # diffusers drops layers that a network does not have without an error
+    wanted = sum(bool(_DOWN.search(name)) for name in tensors)
+    placed = sum(len(_adapted(network)) for network in networks.values())
+    if placed < wanted or not placed:
+        raise InputError(f"{refusal}: {wanted - placed} of its {wanted} layers have no place in it.")
+    pipeline.fuse_lora(components=list(networks), lora_scale=scale)
+    pipeline.unload_lora_weights()
+    for network in networks.values():
+        network.requires_grad_(requires_grad=False)
+
+
+def add_embedding(
+    model: DiffusionModel, tensors: Mapping[str, Tensor], source: str, token: str | None
+) -> None:
+    """Add a learned word to the tokenizers and the text encoders of a model, in place.
+
+    A word of several vectors is several tokens: ``word``, ``word_1`` ...
+
+    Args:
+        model: whose text encoders nobody else uses.
+        tensors: ``(vectors, width)`` by the word, or by the name of each text encoder.
+        source: of the tensors, for errors.
+        token: the word; the file's own or else its name, if absent.
+
+    Raises:
+        InputError: the vectors fit no text encoder, or the word is known already.
+    """
+    pipeline = model.pipeline
+    if not hasattr(pipeline, "load_textual_inversion"):
+        raise InputError(f"Pipelines of the family {model.family} take no textual inversion.")
+    by_encoder = {encoder: tensors[encoder.name] for encoder in model.text if encoder.name in tensors}
+    name, vectors = next(iter(tensors.items()))
+    if len(tensors) == 1 and not by_encoder:
+        token = token or (None if name in NAMELESS else name)
+        by_encoder = {encoder: vectors for encoder in model.text if encoder.width == vectors.shape[-1]}
+    if not by_encoder or any(each.shape[-1] != encoder.width for encoder, each in by_encoder.items()):
+        widths = ", ".join(f"{encoder.name} {encoder.width}" for encoder in model.text)
+        raise InputError(
+            f"{source} is no learned word for this model: it holds {name!r} of the shape "
+            f"{list(vectors.shape)}, and the widths of the text encoders are {widths}."
+        )
+    word = token or PurePosixPath(source).stem
+    for encoder, each in by_encoder.items():
+        try:
+            pipeline.load_textual_inversion(
+                {word: each}, token=word, text_encoder=encoder.module, tokenizer=encoder.tokenizer
+            )
+        except ValueError as error:
+            raise InputError(f"Cannot add {source} ({reason(error)}).") from error
+        # resizing has made a new table
+        encoder.module.requires_grad_(requires_grad=False)
+
+
+def _adapted(network: nn.Module) -> list[str]:
+    """Names of the layers beside which a LoRA was placed."""
+    return [name for name, module in network.named_modules() if hasattr(module, "lora_A")]

@@ -1,0 +1,112 @@
+"""Single networks in the place of a pipeline's own: from folders, the hub, or files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..._util.errors import InputError
+from ..families._pipelines import quiet_libraries, reason, refuse_pickles_of
+from ..sharing import shared_copy
+from .sources import Source, read_tensors
+
+#: A buffer that older releases of transformers saved, and that holds 0, 1, 2 ...
+_POSITIONS = "position_ids"
+
+
+def load_component(source: str | Path, like: nn.Module) -> nn.Module:
+    """A network of the same class and sizes as a model's own, frozen.
+
+    Args:
+        source: folder, hub id with or without a sub-folder, or a safetensors file. A file may hold some of
+            the weights only, as published erasures do: the others are the model's own.
+        like: the model's own network.
+
+    Raises:
+        InputError: there is none, it is a pickle, or it has other sizes.
+    """
+    place = Source.parse(str(source))
+    with quiet_libraries():
+        found = _pretrained(place, like) if place.is_model else _with_file(place.file(), like)
+    return found.eval().requires_grad_(requires_grad=False)
+
+
+def _pretrained(place: Source, like: nn.Module) -> nn.Module:
+    """A whole network from a folder or the hub."""
+    # no pickles: loading one runs code
+    options: dict[str, Any] = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
+    if place.local is None:
+        options |= {"subfolder": place.path, "revision": place.revision}
+    kind: Any = type(like)
+    try:
+        found, told = kind.from_pretrained(place.local or place.repo, output_loading_info=True, **options)
+    except Exception as error:  # each library raises its own kinds
+        refuse_pickles_of(place.local or place.repo, place.revision, place.path)
+        raise InputError(f"Cannot load {place.name} as a {kind.__name__} ({reason(error)}).") from error
+    # shapes by name: the class alone does not say the sizes
+    own = {name: value.shape for name, value in like.state_dict().items()}
+    other = {name: value.shape for name, value in found.state_dict().items()}
+    if wrong := next((name for name in own if own[name] != other.get(name)), None):
+        raise _misfit(place.name, wrong, other.get(wrong, ()), own[wrong])
+    if missing := sorted(told["missing_keys"]):
+        # the libraries make up what is missing
+        raise InputError(f"{place.name} lacks {len(missing)} tensors of a {kind.__name__}: {missing[0]} ...")
+    module: nn.Module = found
+    return module
+
+
+def _with_file(file: Path, like: nn.Module) -> nn.Module:
+    """The model's own network with the weights of a file in place."""
+    given = {name: value for name, value in read_tensors(file).items() if not name.endswith(_POSITIONS)}
+    own = dict(like.named_parameters())
+    tensors = _under_own_names(given, own)
+    if tensors is None:
+        return _original_layout(file, given, like)
+    for name, value in tensors.items():
+        if value.shape != own[name].shape:
+            raise _misfit(str(file), name, value.shape, own[name].shape)
+    return shared_copy(like, {name: value.to(own[name]) for name, value in tensors.items()})
+
+
+def _under_own_names(given: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor] | None:
+    """The tensors by the network's own names: a prefix that all of them share is dropped.
+
+    None if there are names that the network does not have.
+    """
+    known = set(own)
+    first = next(iter(given), "")
+    # "unet.conv_in.weight" has the prefixes "", "unet." and "unet.conv_in."
+    for i in [0, *(i + 1 for i, letter in enumerate(first) if letter == ".")]:
+        prefix = first[:i]
+        if given and all(name.startswith(prefix) and name[i:] in known for name in given):
+            return {name[i:]: value for name, value in given.items()}
+    return None
+
+
+def _original_layout(file: Path, given: Mapping[str, Tensor], like: nn.Module) -> nn.Module:
+    """A whole network in the layout of its original code, which diffusers converts."""
+    kind: Any = type(like)
+    strange = next(iter(given), "nothing")
+    refusal = InputError(f"{file} does not fit the model: its {kind.__name__} has no {strange[:80]}.")
+    if not hasattr(kind, "from_single_file"):
+        raise refusal
+    config: Any = like
+    dtype = next(like.parameters()).dtype
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_config(folder)
+            found: nn.Module = kind.from_single_file(dict(given), config=folder, dtype=dtype)
+    except Exception as error:  # diffusers fails in many ways on what it cannot convert
+        raise refusal from error
+    if any(value.is_meta for value in found.state_dict().values()):
+        raise refusal
+    return found
+
+
+def _misfit(source: str, name: str, found: Iterable[int], own: Iterable[int]) -> InputError:
+    shapes = f"{list(found)}, not {list(own)}"
+    return InputError(f"{source} does not fit the model: {name} has the shape {shapes}.")

@@ -1,0 +1,29 @@
+"""Saving a pipeline of diffusers whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .._util.files import new_folder
+
+
+def save_whole(
+    pipeline: Any,  # noqa: ANN401  (of diffusers)
+    save_directory: str | Path,
+    *arguments: Any,  # noqa: ANN401  (what diffusers takes)
+    push_to_hub: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Diffusers' ``save_pretrained``; a new folder appears whole or not at all.
+
+    A folder that holds files is written into as diffusers does it, and so is one that goes to the hub, since
+    its name becomes the repository's.
+    """
+    save = type(pipeline).save_pretrained
+    folder = Path(save_directory)
+    if push_to_hub or (folder.is_dir() and any(folder.iterdir())):
+        save(pipeline, save_directory, *arguments, push_to_hub=push_to_hub, **options)
+        return
+    with new_folder(folder) as partial:
+        save(pipeline, partial, *arguments, **options)
