@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import sgrace
 from sgrace._util.errors import InputError
+from sgrace._util.pickles import is_pickle
 from sgrace.models.conversion import convert
 
 from ..cli.conftest import sgrace as run
@@ -138,3 +139,12 @@ def test_what_cannot_be_converted_is_told(tmp_path: Path, content: bytes | None,
     with pytest.raises(InputError, match=told):
         convert(file, tmp_path / out)
     assert not (tmp_path / out).exists()
+
+
+def test_a_safetensors_file_that_begins_like_a_pickle_is_none(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(0x0280)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert file.read_bytes().startswith(b"\x80\x02"), "as protocol 2 does"
+    assert not is_pickle(file)
+    assert load_file(file)["w"].equal(torch.zeros(1))

@@ -19,7 +19,9 @@ def is_pickle(path: Path) -> bool:
     if path.suffix.lower() in SUFFIXES:
         return True
     with path.open("rb") as file:
-        return file.read(4).startswith(_MAGIC)
+        start = file.read(9)
+    # safetensors begin with a length of 8 bytes, which may be any, and the brace of a JSON object
+    return start.startswith(_MAGIC) and not start.endswith(b"{")
 
 
 def refuse_pickle(path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._util.errors import InputError
 from .conditioning import CPU, Tokens
+from .learned_words import written_out
 
 
 class Frame(NamedTuple):
@@ -97,7 +98,7 @@ class TextEncoder:
         Raises:
             InputError: the tokenizer gives a token that the network has no embedding for.
         """
-        framed = [self.template.replace("{}", text) for text in texts]
+        framed = [self.template.replace("{}", written_out(text, self.tokenizer)) for text in texts]
         # every row of one length, as the network was trained on: (texts, length)
         found = self.tokenizer(
             framed, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
@@ -135,7 +136,8 @@ class TextEncoder:
 
     def content_tokens(self, text: str) -> list[int]:
         """Token ids of a text without what stands around it, not cut."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        whole = written_out(text, self.tokenizer)
+        ids: list[int] = self.tokenizer(whole, add_special_tokens=False).input_ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -19,6 +19,16 @@ _DOWN = re.compile(r"(lora_A|lora_down|\.down)\.weight$")
 NAMELESS = ("emb_params", "*")
 
 
+def need_peft() -> None:
+    """Check that LoRAs can be read.
+
+    Raises:
+        InputError: the package is missing.
+    """
+    if find_spec("peft") is None:
+        raise InputError("LoRAs need the package peft: `pip install 'sgrace[lora]'`.")
+
+
 def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str, scale: float) -> None:
     """Add a LoRA to the weights of a model's networks, W + scale * (alpha / rank) * B A, in place.
 
@@ -29,10 +39,8 @@ def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str,
         scale: factor of the change.
 
     Raises:
-        InputError: peft is not installed, or the LoRA was made for another model.
+        InputError: the LoRA was made for another model, or the family takes none.
     """
-    if find_spec("peft") is None:
-        raise InputError("LoRAs need the package peft: `pip install 'sgrace[lora]'`.")
     pipeline = model.pipeline
     if not hasattr(pipeline, "load_lora_weights"):
         raise InputError(f"Pipelines of the family {model.family} take no LoRA.")

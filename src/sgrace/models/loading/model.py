@@ -12,12 +12,12 @@ from torch import nn
 from ..._util.device import choose_device, choose_dtype
 from ..._util.errors import InputError, choices
 from ..base import DiffusionModel
-from ..families._additions import add_embedding, fuse_lora
+from ..families._additions import add_embedding, fuse_lora, need_peft
 from ..families._pipelines import load_pipeline, pipeline_class, quiet_libraries
 from ..origin import PLAIN, Origin, split_setting
 from .known import known_families, known_pipelines
 from .networks import load_component
-from .sources import Source, read_tensors
+from .sources import Source, checked, read_tensors
 
 #: File beside a pipeline: CLIP's projection from pooled text states to the space shared with images.
 TEXT_PROJECTION = "text_projection.safetensors"
@@ -51,6 +51,7 @@ def load_model_from(
     """
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
+    _check(origin)
     with quiet_libraries():
         if isinstance(source, str | Path):
             model = _with_parts(_from_source(source, origin, kind), origin)
@@ -62,6 +63,22 @@ def load_model_from(
         model.low_memory = True
         model.save_memory()
     return model.to(chosen, kind)
+
+
+def _check(origin: Origin) -> None:
+    """Check what can be checked before anything large is read.
+
+    Raises:
+        InputError: a part is not there, or is a pickle, or what reads it is not installed.
+    """
+    if origin.loras:
+        need_peft()
+    additions = [split_setting(given)[0] for given in (*origin.loras, *origin.embeddings)]
+    denoiser = [origin.denoiser] if origin.denoiser else []
+    for source in (*origin.text_encoder.values(), *denoiser, *additions):
+        place = Source.parse(source)
+        if place.local is not None and not place.is_model:
+            checked(place.local)
 
 
 def _from_source(source: str | Path, origin: Origin, dtype: torch.dtype) -> DiffusionModel:
