@@ -190,6 +190,14 @@ def test_wrong_lines_are_found() -> None:
         parse("sgrace evaluate safe --suite huge --out a", whole=True)
 
 
+def test_tests_that_documents_name_exist() -> None:
+    named = [
+        m for d in DOCUMENTS for m in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", d.read_text("utf-8"))
+    ]
+    assert named
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")] == []
+
+
 def test_scripts_of_documents_exist() -> None:
     named = []
     for document in DOCUMENTS:

@@ -58,8 +58,8 @@ def attack(
 ) -> None:
     """Try to bring a concept back from TARGET.
 
-    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets one attack
-    set for each attack: attempts.jsonl, tensors.safetensors and manifest.json.
+    TARGET is the folder of an erasure, a diffusers folder or file, a hub id or emoji. The folder OUT gets one
+    attack set for each attack: attempts.jsonl, tensors.safetensors and manifest.json.
     """
     from .._util.files import check_resumable_folder, resumable_folder  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415

@@ -56,7 +56,7 @@ def evaluate(
 ) -> None:
     """Attack TARGET, measure what else changed, and write a report.
 
-    TARGET is the folder of an erasure, a diffusers folder, a hub id or emoji. The folder OUT gets
+    TARGET is the folder of an erasure, a diffusers folder or file, a hub id or emoji. The folder OUT gets
     report.html, evaluation.json, evaluation.csv, the attack sets and the images.
     """
     from .._util.files import check_resumable_folder  # noqa: PLC0415

@@ -56,7 +56,9 @@ class Wanted(NamedTuple):
 @click.option("--prompt-column", metavar="NAME", help="Column of the table that holds the prompts.")
 @click.option("--num-images", default=1, show_default=True, type=COUNTS, help="Images of each prompt.")
 @click.option(
-    "--model", metavar="NAME", help="emoji, a diffusers folder or a hub id.  [default: the erasure's base]"
+    "--model",
+    metavar="NAME",
+    help="emoji, a diffusers folder or file, or a hub id.  [default: the erasure's base]",
 )
 @ERASURES
 @FORCE

@@ -43,6 +43,12 @@ _MODEL_OPTIONS = (
     click.option("--variant", help="Variant of the weight files, such as fp16."),
     click.option("--revision", help="Revision of the hub repository: a branch, a tag or a commit."),
     click.option(
+        "--config",
+        metavar="NAME",
+        help="Folder or hub id of a pipeline whose configuration a model in one file has. Those of Stable "
+        "Diffusion 1, 2.1 and XL are built in.",
+    ),
+    click.option(
         "--text-encoder",
         "text_encoder",
         multiple=True,
@@ -79,7 +85,7 @@ def model_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:  # noqa: ANN401  (whatever the command takes)
         names = ("device", "dtype", "low_memory", "batch_size", "variant", "revision")
-        parts = ("text_encoder", "denoiser", "loras", "embeddings")
+        parts = ("config", "text_encoder", "denoiser", "loras", "embeddings")
         loading = {name: given.pop(name) for name in (*names, *parts)}
         loading["text_encoder"] = dict(_component(source) for source in loading["text_encoder"])
         command(loading=loading, **given)

@@ -35,6 +35,9 @@ class Origin(BaseModel):
 
     revision: str | None = Field(None, description="of the hub repository")
     variant: str | None = Field(None, description="of the weight files, such as fp16")
+    config: Annotated[str | None, BeforeValidator(_text)] = Field(
+        None, description="pipeline whose configuration a model in one file has; its own, if absent"
+    )
     text_encoder: Annotated[dict[str, str], BeforeValidator(_by_component)] = Field(
         default_factory=dict, description="sources in the place of the pipeline's text encoders, by component"
     )
@@ -57,6 +60,7 @@ class Origin(BaseModel):
         """A source with everything that is loaded beside it, as text."""
         told = [f"revision {self.revision}"] if self.revision else []
         told += [f"variant {self.variant}"] if self.variant else []
+        told += [f"config {self.config}"] if self.config else []
         told += [f"{component} {place}" for component, place in self.text_encoder.items()]
         told += [f"denoiser {self.denoiser}"] if self.denoiser else []
         told += [f"LoRA {each}" for each in self.loras] + [f"embedding {each}" for each in self.embeddings]

@@ -23,6 +23,7 @@ from .origin import PLAIN, Origin
 from .saving import save_whole
 from .schedule import NoiseSchedule
 from .sharing import shared_copy
+from .single_file import SingleFile
 from .sites import DenoiserMap, Sites
 from .text import TextStack
 
@@ -68,6 +69,8 @@ class ModelParts(ABC):
     #: Name of the denoiser among the components.
     denoiser_component: ClassVar[str]
     denoiser_map: ClassVar[DenoiserMap]
+    #: Configurations of published models in one file, by what diffusers calls them.
+    single_files: ClassVar[Mapping[str, SingleFile]] = {}
     #: What methods and attacks may need and no model of the family has.
     lacks: ClassVar[frozenset[Need]] = frozenset()
 

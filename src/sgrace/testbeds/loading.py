@@ -30,6 +30,7 @@ class LoadOptions(TypedDict, total=False):
     batch_size: int | None
     variant: str | None
     revision: str | None
+    config: str | Path | None
     text_encoder: str | Path | Mapping[str, str | Path] | None
     denoiser: str | Path | None
     loras: Sequence[str | Path]
@@ -45,6 +46,7 @@ def load_model(
     batch_size: int | None = None,
     variant: str | None = None,
     revision: str | None = None,
+    config: str | Path | None = None,
     text_encoder: str | Path | Mapping[str, str | Path] | None = None,
     denoiser: str | Path | None = None,
     loras: Sequence[str | Path] = (),
@@ -56,8 +58,9 @@ def load_model(
     repository. All of them are read as safetensors.
 
     Args:
-        name: ``emoji`` (built in), a diffusers folder, a hub id such as ``CompVis/stable-diffusion-v1-4``, or
-            a pipeline of diffusers that is loaded already, which is taken as it is.
+        name: ``emoji`` (built in), a diffusers folder, a hub id such as ``CompVis/stable-diffusion-v1-4``, a
+            checkpoint in one safetensors file, or a pipeline of diffusers that is loaded already, which is
+            taken as it is.
         device: ``auto`` (the best that is there; a loaded pipeline's own), ``cpu``, ``cuda``, ``cuda:1`` or
             ``mps``.
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
@@ -65,6 +68,8 @@ def load_model(
         batch_size: samples that are computed together; the model's own, if absent. It changes no result.
         variant: of the weight files, such as ``fp16``.
         revision: of the hub repository.
+        config: folder or hub id of a pipeline whose configuration a model in one file has; the published
+            model's, if absent.
         text_encoder: in the place of the pipeline's ``text_encoder``, or several by component.
         denoiser: in the place of the pipeline's UNet or transformer; a file may hold some weights only.
         loras: ``SOURCE[=SCALE]``, fused into the weights in this order.
@@ -77,6 +82,7 @@ def load_model(
     origin = Origin(
         variant=variant,
         revision=revision,
+        config=config,
         text_encoder=text_encoder,
         denoiser=denoiser,
         loras=loras,
@@ -100,11 +106,13 @@ def _by_name(name: str | Path) -> tuple[str | Path, str | None]:
     """
     source = str(name)
     if not source.strip():
-        raise InputError("The name of the model is empty; give emoji, a diffusers folder or a hub id.")
+        raise InputError(
+            "The name of the model is empty; give emoji, a diffusers folder or file, or a hub id."
+        )
     known = registry.names("testbeds")
     folder = registry.load("testbeds", source)().path() if source in known else None
     if folder is None and not exists(source) and not _HUB_ID.fullmatch(source):
-        raise unknown("model", source, [*known, "a diffusers folder", "a hub id such as owner/name"])
+        raise unknown("model", source, [*known, "a diffusers folder or file", "a hub id such as owner/name"])
     return (source, None) if folder is None else (folder, source)
 
 

@@ -10,6 +10,39 @@ from torch import Tensor, nn
 
 from ..._util.errors import InputError
 
+#: Configuration of the autoencoder that Stable Diffusion and its successors share, but for sizes and scale.
+AUTOENCODER: dict[str, Any] = {
+    "_class_name": "AutoencoderKL",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+#: Configuration of OpenAI's CLIP ViT-L/14 text encoder.
+CLIP_L: dict[str, Any] = {
+    "_class_name": "CLIPTextModel",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+    "vocab_size": 49408,
+    "eos_token_id": 2,  # as published; transformers knows what it stands for
+}
+#: Noise levels that Stable Diffusion and its successors were trained on.
+NOISE: dict[str, Any] = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+
 
 class Taken(NamedTuple):
     """A pipeline taken apart: its networks, and everything else, which is needed to save it again."""

@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
+from ..single_file import SingleFile
 from ..text import TextEncoder, TextStack
-from ._networks import decoded, save_memory, taken_apart
+from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
 
 NETWORKS = ("text_encoder", "unet", "vae")
+#: 1.5; 1.1 to 1.4 have the same configuration.
+VERSION_1 = SingleFile(
+    pipeline="StableDiffusionPipeline",
+    networks={
+        "text_encoder": CLIP_L,
+        "unet": {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": 64,
+            "layers_per_block": 2,
+            "cross_attention_dim": 768,
+        },
+        "vae": {**AUTOENCODER, "sample_size": 512, "scaling_factor": 0.18215},
+    },
+    scheduler={"_class_name": "PNDMScheduler", **NOISE},
+    tokenizers={"tokenizer": "<|endoftext|>"},
+)
+#: 2.1 of 768 pixels, which predicts v. No file says whether it is one of 512 pixels, which predicts noise.
+VERSION_2 = SingleFile(
+    pipeline="StableDiffusionPipeline",
+    networks={
+        "text_encoder": {
+            **CLIP_L,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 23,
+            "num_attention_heads": 16,
+            "projection_dim": 512,
+            "hidden_act": "gelu",
+        },
+        "unet": {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": 96,
+            "layers_per_block": 2,
+            "cross_attention_dim": 1024,
+            "attention_head_dim": [5, 10, 20, 20],
+            "use_linear_projection": True,
+            "upcast_attention": True,
+        },
+        "vae": {**AUTOENCODER, "sample_size": 768, "scaling_factor": 0.18215},
+    },
+    scheduler={"_class_name": "DDIMScheduler", **NOISE, "prediction_type": "v_prediction"},
+    tokenizers={"tokenizer": "!"},
+)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -26,6 +70,7 @@ class StableDiffusion(DiffusionModel):
     pipelines = ("StableDiffusionPipeline",)
     denoiser_component = "unet"
     denoiser_map = UNET
+    single_files: ClassVar = {"v1": VERSION_1, "v2": VERSION_2}
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -12,12 +12,49 @@ from torch import Tensor
 
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
+from ..single_file import SingleFile
 from ..text import TextEncoder, TextStack
-from ._networks import decoded, save_memory, side_of, taken_apart
+from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, side_of, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
 
 NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+#: The base model 1.0.
+BASE = SingleFile(
+    pipeline="StableDiffusionXLPipeline",
+    networks={
+        "text_encoder": CLIP_L,
+        "text_encoder_2": {
+            **CLIP_L,
+            "_class_name": "CLIPTextModelWithProjection",
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 20,
+            "projection_dim": 1280,
+            "hidden_act": "gelu",
+        },
+        "unet": {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": 128,
+            "layers_per_block": 2,
+            "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "transformer_layers_per_block": [1, 2, 10],
+            "attention_head_dim": [5, 10, 20],
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        "vae": {**AUTOENCODER, "sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+    },
+    scheduler={"_class_name": "EulerDiscreteScheduler", **NOISE, "timestep_spacing": "leading"},
+    tokenizers={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
+    options={"force_zeros_for_empty_prompt": True},
+)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -36,6 +73,7 @@ class StableDiffusionXL(DiffusionModel):
     pipelines = ("StableDiffusionXLPipeline",)
     denoiser_component = "unet"
     denoiser_map = UNET
+    single_files: ClassVar = {"xl_base": BASE}
 
     zero_uncond: bool
 

@@ -34,10 +34,10 @@ def load_model_from(
     dtype: str = "auto",
     low_memory: bool = False,
 ) -> DiffusionModel:
-    """A model from a diffusers folder, a hub id, or a pipeline of diffusers that is loaded already.
+    """A model from a diffusers folder, a hub id, one file, or a pipeline of diffusers that is loaded already.
 
     Args:
-        source: folder, hub id or pipeline.
+        source: folder, hub id, safetensors file or pipeline.
         origin: what else is loaded: revision and variant, and parts in the place of the pipeline's own.
         device: ``auto`` (the best that is there; a loaded pipeline's own), ``cpu``, ``cuda``, ``cuda:1``,
             ``mps``.
@@ -82,10 +82,15 @@ def _check(origin: Origin) -> None:
 
 
 def _from_source(source: str | Path, origin: Origin, dtype: torch.dtype) -> DiffusionModel:
-    """The model of a folder or hub id as it is."""
-    family = _family_of(pipeline_class(source, origin.revision), str(source))
-    pipeline = load_pipeline(source, dtype, origin.variant, origin.revision)
-    model = family.from_pipeline(pipeline, str(source))
+    """The model of a folder, hub id or file as it is."""
+    if Path(source).is_file():
+        model = _from_single_file(Path(source), origin.config, dtype)
+    elif origin.config is not None:
+        raise InputError("--config belongs to a model in one file; a folder or hub id has its own.")
+    else:
+        family = _family_of(pipeline_class(source, origin.revision), str(source))
+        pipeline = load_pipeline(source, dtype, origin.variant, origin.revision)
+        model = family.from_pipeline(pipeline, str(source))
     for encoder in model.text:
         # transformers loads an empty tokenizer without a word
         known = set(encoder.tokenizer.get_vocab().values())
@@ -99,6 +104,16 @@ def _from_source(source: str | Path, origin: Origin, dtype: torch.dtype) -> Diff
     # recorded, so that a recipe names what was loaded
     model.origin = origin
     return model
+
+
+def _from_single_file(path: Path, config: str | None, dtype: torch.dtype) -> DiffusionModel:
+    """The model of a checkpoint in one file."""
+    from ..families._single_file import configuration, load_single_file  # noqa: PLC0415  (slow to import)
+
+    known = {kind: one for family in known_families() for kind, one in family.single_files.items()}
+    with configuration(checked(path), config, known) as found:
+        family = _family_of(found.pipeline, config or str(path))
+        return family.from_pipeline(load_single_file(path, found, dtype), str(path))
 
 
 def _from_live(pipeline: Any, origin: Origin) -> DiffusionModel:  # noqa: ANN401  (of diffusers)
