@@ -17,6 +17,7 @@ from sgrace.erasers.adv_unlearn.eraser import adv_unlearn_loss
 from sgrace.erasers.adv_unlearn.pool import Batch, Pool
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
+from sgrace.models import PromptSource
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 CHURCH = Concept(name="church")
@@ -56,7 +57,8 @@ def test_the_loss_is_its_formula(model: StableDiffusion) -> None:
     targets = model.noise(5, generator)
     timesteps = torch.tensor([20.0, 400, 990, 7, 650])
     embeddings = main.embed(tokens.ids) + torch.randn(5, main.length, main.width, generator=generator)
-    loss = adv_unlearn_loss(model, Batch(tokens, embeddings, latents, timesteps, targets), 2, 0.3)
+    source = PromptSource({"clip": tokens}, {"clip": embeddings})
+    loss = adv_unlearn_loss(model, Batch(source, latents, timesteps, targets), 2, 0.3)
     assert (model.calls.denoiser_calls, model.calls.text_encoder_calls) == (1, 1)
     errors = []
     for i in range(5):
@@ -87,8 +89,10 @@ def test_the_attack_moves_the_prefix_only_and_brings_the_concept_back(model: Sta
     config = adv_unlearn(attack_steps="20", attack_lr="0.5", prefix="2").config
     pool = pool_of(model, ["church"])
     tokens = with_prefix(model, ["dog"], 2, count_words=False)  # the student's prompt says something else
-    found = attacked(config, model, tokens, pool, torch.tensor([0]), torch.Generator().manual_seed(0))
-    start = model.text.main.embed(tokens.ids)
+    source = model.text.source(tokens, [model.text.main])
+    moved = attacked(config, model, source, pool, torch.tensor([0]), torch.Generator().manual_seed(0))
+    found = moved.embeddings["clip"]
+    start = source.embeddings["clip"]
     assert set((found != start).any(-1).nonzero()[:, 1].tolist()) == {1, 2}
 
     @torch.no_grad()
@@ -107,7 +111,9 @@ def test_the_attack_does_not_depend_on_its_pieces(model: StableDiffusion) -> Non
 
     def found(size: int) -> torch.Tensor:
         model.batch_size = size
-        return attacked(config, model, tokens, pool, prompts, torch.Generator().manual_seed(0))
+        source = model.text.source(tokens, [model.text.main])
+        moved = attacked(config, model, source, pool, prompts, torch.Generator().manual_seed(0))
+        return moved.embeddings["clip"]
 
     whole = found(3)
     moved = (whole - model.text.main.embed(tokens.ids)).abs().max()

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from sgrace.erasers._shared import embedding_attack
-from sgrace.erasers._shared.embedding_attack import Optimizer, Projection, attack_embeddings, gradient_batch
+from sgrace.erasers._shared.embedding_attack import (
+    Embeddings,
+    Optimizer,
+    Projection,
+    attack_embeddings,
+    gradient_batch,
+)
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 OPTIMIZERS: list[Optimizer] = ["sign_pgd", "sign_adam", "adam"]
@@ -22,25 +28,25 @@ def test_it_descends_and_keeps_to_its_ball_and_mask(optimizer: Optimizer, projec
     mask = torch.tensor([0.0, 1, 1, 1, 0]).view(1, 5, 1).expand(3, 5, 1)
     goal = torch.randn(3, 5, 4, generator=generator)
 
-    def loss(x: torch.Tensor, rows: slice, _step: int) -> torch.Tensor:
-        return (x - goal[rows]).square().mean()
+    def loss(x: Embeddings, rows: slice, _step: int) -> torch.Tensor:
+        return (x["clip"] - goal[rows]).square().mean()
 
     before = start.clone()
-    end = attack_embeddings(
-        start,
-        mask,
+    found = attack_embeddings(
+        {"clip": start},
+        {"clip": mask},
         loss,
         steps=10,
         lr=0.01,
         radius=0.04,
         optimizer=optimizer,
         projection=projection,
-        around=start,
         batch_size=2,
     )
+    end = found["clip"]
     assert torch.equal(before, start), "the initial embeddings are never written to"
     everyone = slice(0, 3)
-    assert loss(end, everyone, 0) < loss(start, everyone, 0)
+    assert loss(found, everyone, 0) < loss({"clip": start}, everyone, 0)
     assert torch.equal(end[:, [0, 4]], start[:, [0, 4]])
     reach = (end - start).abs().max().item()
     assert reach <= 0.04 + 1e-6 if projection != "none" else reach > 0.04
@@ -59,29 +65,28 @@ def test_pieces_and_samples_that_may_not_move_change_nothing(optimizer: Optimize
     goal = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     largest = []
 
-    def loss(x: torch.Tensor, rows: slice, step: int) -> torch.Tensor:
-        largest.append(len(x))
-        return (((x @ first).tanh() @ second) - goal[rows] * (1 + step)).square().mean()
+    def loss(x: Embeddings, rows: slice, step: int) -> torch.Tensor:
+        largest.append(len(x["clip"]))
+        return (((x["clip"] @ first).tanh() @ second) - goal[rows] * (1 + step)).square().mean()
 
     def found(batch_size: int, n_moving: int) -> torch.Tensor:
         largest.clear()
         mask = torch.ones(7, 5, 1, dtype=torch.float64)
         mask[n_moving:] = 0
         end = attack_embeddings(
-            start,
-            mask,
+            {"clip": start},
+            {"clip": mask},
             loss,
             steps=6,
             lr=0.02,
             radius=0.05,
             optimizer=optimizer,
             projection="ball",
-            around=start,
             batch_size=batch_size,
             accumulate=accumulate,
         )
         assert max(largest) == min(batch_size, 7)
-        return end
+        return end["clip"]
 
     whole = found(100, 7)
     for batch_size in (1, 2, 3):
@@ -104,43 +109,67 @@ def test_the_piece_keeps_the_memory_of_gradients_constant(
 
 
 def test_no_sample_is_no_call() -> None:
-    def loss(_x: torch.Tensor, _rows: slice, _step: int) -> torch.Tensor:
+    def loss(_x: Embeddings, _rows: slice, _step: int) -> torch.Tensor:
         raise AssertionError
 
     nothing = torch.empty(0, 5, 4)
     end = attack_embeddings(
-        nothing,
-        torch.empty(0, 5, 1),
+        {"clip": nothing},
+        {"clip": torch.empty(0, 5, 1)},
         loss,
         steps=2,
         lr=0.1,
         radius=0.1,
         optimizer="sign_pgd",
         projection="ball_then_range",
-        around=nothing,
         batch_size=3,
     )
-    assert end.shape == nothing.shape
+    assert end["clip"].shape == nothing.shape
 
 
 def test_gradients_are_summed_over_the_steps_if_so_asked() -> None:
     gradients = torch.tensor([3.0, -1.0, -1.0, -4.0])
 
     def path(*, accumulate: bool) -> float:
-        start = torch.zeros(1, 1, 1)
-        return attack_embeddings(
-            start,
-            torch.ones(1, 1, 1),
-            lambda x, _rows, step: (gradients[step] * x).sum(),
+        found = attack_embeddings(
+            {"clip": torch.zeros(1, 1, 1)},
+            {"clip": torch.ones(1, 1, 1)},
+            lambda x, _rows, step: (gradients[step] * x["clip"]).sum(),
             steps=4,
             lr=1.0,
             radius=0.0,
             optimizer="sign_pgd",
             projection="none",
-            around=start,
             batch_size=1,
             accumulate=accumulate,
-        ).item()
+        )
+        return found["clip"].item()
 
     assert path(accumulate=False) == -1 + 1 + 1 + 1
     assert path(accumulate=True) == -1 - 1 - 1 + 1  # the sums are 3, 2, 1, -3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_encoder_moves_as_if_it_were_alone_where_the_loss_is_a_sum(optimizer: Optimizer) -> None:
+    generator = torch.Generator().manual_seed(0)
+    starts = {"clip_l": torch.randn(3, 5, 4, generator=generator)}
+    starts["clip_g"] = torch.randn(3, 7, 2, generator=generator)  # a length and a width of its own
+    masks = {name: torch.ones(1, start.shape[1], 1) for name, start in starts.items()}
+
+    def found(*names: str) -> dict[str, torch.Tensor]:
+        return attack_embeddings(
+            {name: starts[name] for name in names},
+            {name: masks[name] for name in names},
+            lambda x, _rows, _step: torch.stack([own.square().mean() for own in x.values()]).sum(),
+            steps=3,
+            lr=0.01,
+            radius=0.02,
+            optimizer=optimizer,
+            projection="ball",
+            batch_size=2,
+        )
+
+    both = found("clip_l", "clip_g")
+    for name, start in starts.items():
+        assert torch.equal(both[name], found(name)[name])
+        assert not torch.equal(both[name], start)

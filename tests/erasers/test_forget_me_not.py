@@ -96,7 +96,7 @@ def test_prompts_taken_apart_are_read_like_whole_ones(model: DiffusionModel, wor
     assert [prompt.concept for prompt in prompts] == [0, 1] * 3
     main = model.text.main
     whole = main.tokenize([prompt.text for prompt in prompts])
-    assert assemble(model, prompts).ids.equal(whole.ids)
+    assert assemble(model.text.main, prompts).ids.equal(whole.ids)
     for prompt in prompts:
         assert prompt.before + prompt.word + prompt.after == main.content_tokens(prompt.text)
         named = [main.content_tokens(word) for word in (("church", "chapel"), ("boat",))[prompt.concept]]
@@ -118,14 +118,14 @@ def learned_embeds(model: DiffusionModel, prompts: list[WordPrompt], steps: int,
         model,
         prompts,
         latents,
-        start,
+        {"clip": start},
         steps=steps,
         batch=batch,
         lr=1e-3,
         weight_decay=0.1,
         generator=generator,
     )
-    assert learned.shape == start.shape
+    assert learned["clip"].shape == start.shape
     return encode_learned(model, prompts, learned).prompt_embeds
 
 
@@ -136,7 +136,7 @@ def test_inversion_learns_the_words_of_each_concept_only(model: DiffusionModel) 
     assert prompts[1].word == model.text.main.content_tokens("dog house dog house")
     untouched = learned_embeds(model, prompts, 0, 2)
     with torch.no_grad():
-        plain = model.encode_tokens(assemble(model, prompts)).prompt_embeds
+        plain = model.encode_tokens(assemble(model.text.main, prompts)).prompt_embeds
     torch.testing.assert_close(untouched, plain)
     learned = learned_embeds(model, prompts, 4, 3)
     for row, prompt in enumerate(prompts):

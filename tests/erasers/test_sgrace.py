@@ -178,9 +178,9 @@ def test_only_samples_that_may_move_are_attacked(model: StableDiffusion, words: 
     rows = model.calls.denoiser_rows
     attacked = adversary.attacked(subject, samples)
     assert model.calls.denoiser_rows - rows == 3 * 3
-    moved = (attacked.embeddings != samples.embeddings).any(-1)
+    moved = (attacked.source.embeddings["clip"] != samples.source.embeddings["clip"]).any(-1)
     positions = torch.arange(moved.shape[1])
-    content = (positions > 0) & (positions < samples.tokens.end[:, None])
+    content = (positions > 0) & (positions < samples.source.tokens["clip"].end[:, None])
     assert (moved[:3] & ~content[:3]).sum() == 0
     assert (moved[:3] & content[:3]).sum() > 0
     assert not moved[3:].any()
@@ -193,13 +193,19 @@ def test_a_carried_goal_belongs_to_the_sample(model: StableDiffusion, words: Kno
         subject = constants.subjects[0]
         first = adversary.fresh(subject, None)
         second = adversary.fresh(subject, first)
-        same = [torch.equal(a, b) for a, b in zip(first.embeddings, second.embeddings, strict=True)]
+        [part] = second.goal.parts
+        same = [
+            torch.equal(a, b)
+            for a, b in zip(first.source.embeddings["clip"], second.source.embeddings["clip"], strict=True)
+        ]
         assert True in same
         assert False in same
         for row, unchanged in enumerate(same):
             if unchanged:
-                assert torch.equal(first.goal[row], second.goal[row])
-                assert torch.equal(first.tokens.ids[row], second.tokens.ids[row])
+                assert torch.equal(first.goal.parts[part][row], second.goal.parts[part][row])
+                assert torch.equal(
+                    first.source.tokens["clip"].ids[row], second.source.tokens["clip"].ids[row]
+                )
 
 
 def test_presets_differ_in_the_named_switches_only() -> None:

@@ -181,7 +181,7 @@ def test_the_fixed_latent_timestep_and_goals(both: Both) -> None:
             latents = scheduler.step(guided, t, latents).prev_sample
     torch.testing.assert_close(subject.points.latents.double(), latents, rtol=1e-3, atol=1e-3)
 
-    torch.testing.assert_close(subject.feature.double(), both.goal[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(subject.feature.parts["pooled"].double(), both.goal, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(subject.pooled.double(), both.goal[0], rtol=1e-4, atol=1e-4)
 
 
@@ -191,7 +191,7 @@ def attack_loss(both: Both, samples: Samples, embeddings: Tensor) -> Tensor:
     states = both.encoder(embeddings)
     latents = points.latents.double().expand(len(states), -1, -1, -1)
     noise = both.denoised(latents, float(points.timesteps), states)
-    features = both.feature(states, samples.tokens.end - 1)
+    features = both.feature(states, samples.source.tokens["clip"].end - 1)
     alignment = F.cosine_similarity(features, both.goal, dim=-1).mean()
     return F.mse_loss(noise, points.goals.double().expand_as(noise)) + 0.1 * (1 - alignment)
 
@@ -206,9 +206,9 @@ class ReferenceAttack(NamedTuple):
 
 def attacked_by_reference(both: Both, samples: Samples) -> ReferenceAttack:
     """Ten steps of Adam on the gradient's sign."""
-    current = samples.embeddings.double()
+    current = samples.source.embeddings["clip"].double()
     positions = torch.arange(current.shape[1])
-    content = ((positions > 0) & (positions < samples.tokens.end[:, None]))[..., None]
+    content = ((positions > 0) & (positions < samples.source.tokens["clip"].end[:, None]))[..., None]
     adam = ReferenceAdam(lr=0.005)
     path = []
     gradients = []
@@ -228,24 +228,28 @@ def samples(both: Both) -> Samples:
 
 def test_samples_start_as_published(both: Both, samples: Samples) -> None:
     main = both.run.job.model.text.main
-    texts = [main.tokenizer.decode(ids, skip_special_tokens=True) for ids in samples.tokens.ids]
+    texts = [
+        main.tokenizer.decode(ids, skip_special_tokens=True) for ids in samples.source.tokens["clip"].ids
+    ]
     listed = {word.replace(" ", "") for word in ("church", *WORDS.related)}
     assert texts[0].replace(" ", "") == "church"
     for text in texts[1:]:
         words = text.replace(" ", "").split(",")
         assert len(words) == 3
         assert set(words) <= listed
-    torch.testing.assert_close(samples.embeddings, both.encoder.embed(samples.tokens.ids).float())
+    torch.testing.assert_close(
+        samples.source.embeddings["clip"], both.encoder.embed(samples.source.tokens["clip"].ids).float()
+    )
 
 
 def test_the_attack_in_losses_gradient_signs_and_embeddings(both: Both, samples: Samples) -> None:
     run = both.run
     subject = run.constants.subjects[0]
     path, gradients, after = attacked_by_reference(both, samples)
-    loss_at = run.adversary._loss(subject, samples.tokens)
+    loss_at = run.adversary._loss(subject, samples.source)
     for current, gradient in zip(path, gradients, strict=True):
         leaf = current.float().requires_grad_(True)
-        loss = loss_at(leaf, slice(0, len(leaf)), 0)
+        loss = loss_at({"clip": leaf}, slice(0, len(leaf)), 0)
         torch.testing.assert_close(
             loss.detach().double(), attack_loss(both, samples, current).detach(), rtol=1e-5, atol=1e-6
         )
@@ -254,8 +258,8 @@ def test_the_attack_in_losses_gradient_signs_and_embeddings(both: Both, samples:
         assert clear.float().mean() > 0.1
         assert torch.equal(ours.sign()[clear], gradient.sign().float()[clear])
 
-    found = run.adversary.attacked(subject, samples).embeddings.double()
-    assert (after - samples.embeddings).abs().max() > 0.04  # ten steps of 0.005
+    found = run.adversary.attacked(subject, samples).source.embeddings["clip"].double()
+    assert (after - samples.source.embeddings["clip"]).abs().max() > 0.04  # ten steps of 0.005
     equal = (found - after).abs() < 1e-4
     assert equal.float().mean() > 0.99
 
@@ -264,9 +268,9 @@ def reference_terms(
     both: Both, reference: ReferenceEncoder, start: ReferenceEncoder, samples: Samples, picks: Tensor
 ) -> tuple[Tensor, ...]:
     """The four terms of the training loss, each without its weight."""
-    embeddings = samples.embeddings.double()
-    features = both.feature(reference(embeddings), samples.tokens.end - 1)
-    before = both.feature(start(embeddings), samples.tokens.end - 1)
+    embeddings = samples.source.embeddings["clip"].double()
+    features = both.feature(reference(embeddings), samples.source.tokens["clip"].end - 1)
+    before = both.feature(start(embeddings), samples.source.tokens["clip"].end - 1)
     phrases = [
         f"a {picture} of {word}" for word in WORDS.unrelated for picture in ("photo", "picture", "image")
     ]

@@ -13,6 +13,7 @@ from sgrace.erasers.sgrace import SGrace, SGraceConfig
 from sgrace.erasers.sgrace.constants import Constants
 from sgrace.erasers.sgrace.denoiser_stage import ConceptPaths, warm_cosine
 from sgrace.erasers.sgrace.discriminator import Discriminator
+from sgrace.erasers.sgrace.features import Features
 from sgrace.erasers.sgrace.learned_words import LearnedWords
 from sgrace.erasers.sgrace.retain import vocabulary_words
 from sgrace.erasers.sgrace.samples import Adversary
@@ -94,10 +95,10 @@ def test_what_needs_a_replacement_is_refused_without_one(switch: str) -> None:
 def test_learned_words_are_never_discarded(model: StableDiffusion, words: Knowledge) -> None:
     bank = learned(model, words)
     bank.learn(model, 3)
-    first = bank.words.clone()
+    first = bank.words["clip"].clone()
     bank.learn(model, 2)
-    assert len(bank.words) == 5
-    assert torch.equal(bank.words[:3], first)
+    assert len(bank) == 5
+    assert torch.equal(bank.words["clip"][:3], first)
 
 
 def test_prompts_with_a_learned_word_have_the_replacement_as_goal(
@@ -110,9 +111,9 @@ def test_prompts_with_a_learned_word_have_the_replacement_as_goal(
         tuple(model.encode([context.format("house")]).prompt_embeds.flatten().tolist())
         for context in bank.contexts
     }
-    assert {tuple(goal.flatten().tolist()) for goal in samples.goal} <= goals
+    assert {tuple(goal.flatten().tolist()) for goal in samples.goal.parts["clip"]} <= goals
     # the word is in every prompt, at one place
-    same = (samples.embeddings == bank.words[0]).all(-1).sum(1)
+    same = (samples.source.embeddings["clip"] == bank.words["clip"][0]).all(-1).sum(1)
     assert same.tolist() == [1] * 20
 
 
@@ -146,12 +147,12 @@ def test_soft_prompts_leave_their_start_and_nothing_else_changes(
     job = job_of(model, target(words))
     constants = Constants(config, job)
     soft = Adversary(config, job, constants, model).soft(constants.subjects[0])
-    plain = model.text.main.embed(soft.tokens.ids)
-    moved = (soft.embeddings != plain).any(-1)
+    plain = model.text.main.embed(soft.source.tokens["clip"].ids)
+    moved = (soft.source.embeddings["clip"] != plain).any(-1)
     assert moved.sum(1).tolist() == [4] * 3
-    assert soft.tokens.end.tolist() == [5] * 3
+    assert soft.source.tokens["clip"].end.tolist() == [5] * 3
     goal = model.encode(["house"]).prompt_embeds
-    assert torch.equal(soft.goal, goal.expand_as(soft.goal))
+    assert torch.equal(soft.goal.parts["clip"], goal.expand(3, -1, -1))
 
 
 def test_no_random_word_is_nearer_to_the_concept_than_unrelated_words(
@@ -206,10 +207,11 @@ def test_the_conditional_distance_counts_only_where_it_opposes_erasing(
 
 def test_a_fooled_discriminator_sees_no_difference(model: StableDiffusion) -> None:
     generator = torch.Generator().manual_seed(0)
-    judge = Discriminator.of(model, generator)
+    judge = Discriminator.of(list(model.text), generator, model.device)
+    assert judge is not None
     width = model.text.main.width
-    goals = torch.randn(8, 4, width, generator=generator)
-    apart = torch.randn(8, 4, width, generator=generator) + 3
+    goals = Features({"clip": torch.randn(8, 4, width, generator=generator)})
+    apart = Features({"clip": torch.randn(8, 4, width, generator=generator) + 3})
     for _ in range(100):
         judge.fooling(apart, goals)
     assert judge.fooling(goals, goals) < judge.fooling(apart, goals)

@@ -124,21 +124,21 @@ def test_a_word_is_learned_that_lowers_the_error_on_the_images(model: DiffusionM
         timesteps = torch.tensor([100.0, 500.0, 900.0])
         noisy = model.schedule.add_noise(latents, noise, timesteps)
         with torch.no_grad():
-            output = model.predict(noisy, timesteps, encode_learned(model, prompts, word))
+            output = model.predict(noisy, timesteps, encode_learned(model, prompts, {"clip": word}))
         return (output - model.schedule.target(latents, noise, timesteps)).square().mean().item()
 
     generator = torch.Generator().manual_seed(2)
-    learned = learn_words(
+    [learned] = learn_words(
         student.model,
         prompts,
         latents,
-        start,
+        {"clip": start},
         steps=40,
         batch=3,
         lr=0.3,
         weight_decay=0.0,
         generator=generator,
-    )
+    ).values()
     assert learned.shape == start.shape
     assert not learned.requires_grad
     assert all(parameter.grad is None for parameter in student.parameters)

@@ -52,6 +52,7 @@ EPILOG = examples(
     "sgrace erase weapon -o safe",
     "sgrace erase church --method esd --preset emoji --set iterations=200 -o safe",
     "sgrace erase church --model CompVis/stable-diffusion-v1-4 --words words.txt --dtype bfloat16 -o safe",
+    "sgrace erase church --model stabilityai/stable-diffusion-3.5-medium --encoders all -o safe",
     "sgrace erase dagger --erasure safe -o safer",
 )
 
@@ -68,6 +69,12 @@ EPILOG = examples(
     "--preset", type=PresetName(), help="Named settings of the method; the default is the method's own."
 )
 @set_option("method")
+@click.option(
+    "--encoders",
+    metavar="NAMES",
+    help="Text encoders to train: clip for every CLIP encoder, all, or names joined by commas.  "
+    "[default: clip]",
+)
 @click.option(
     "--words",
     "word_files",
@@ -94,6 +101,7 @@ def erase(
     method: str,
     preset: str | None,
     pairs: tuple[str, ...],
+    encoders: str | None,
     word_files: tuple[Path, ...],
     kind: Any,  # noqa: ANN401  (one of the choices)
     erasures: tuple[Path, ...],
@@ -112,7 +120,7 @@ def erase(
 
     check_new_folder(out)  # cheap checks first
     parsed = parse_concepts(concepts)
-    settings = parse_pairs(pairs)
+    settings = {**parse_pairs(pairs), **({"encoders": encoders} if encoders else {})}
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
     from ..knowledge import Knowledge  # noqa: PLC0415

@@ -156,7 +156,8 @@ class Eraser(ABC, Generic[Config]):
         changed: list[Tensor] = []
         for site in self.sites:
             if site == "text":
-                changed += [value for encoder in model.text for value in encoder.module.parameters()]
+                encoders = model.text.select(getattr(self.config, "encoders", "all"))
+                changed += [value for encoder in encoders for value in encoder.module.parameters()]
             elif site in model.sites.map.groups:
                 changed += model.sites.parameters(site).values()
         beneath: tuple[Erasure, ...] = model.erasures

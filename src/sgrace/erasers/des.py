@@ -12,7 +12,7 @@ from .._util.settings import Settings
 from ..models import Tokens
 from ._shared.generated_data import Texts
 from ._shared.prompts import concept_prompts, retain_prompts
-from ._shared.settings import AdamRate, Count, Iterations
+from ._shared.settings import AdamRate, Count, Encoders, Iterations
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
@@ -43,6 +43,7 @@ class DESConfig(Settings):
         128, ge=1, le=4096, description="Concept prompts in a training step, and as many retain prompts."
     )
     lr: AdamRate = 1e-5
+    encoders: Encoders = "clip"
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -67,7 +68,9 @@ class DES(Eraser[DESConfig]):
     ``s`` the shift and ``w`` the retain weight. Several concepts have equal parts of the prompts, each with
     its own direction and name.
 
-    Cost: each prompt once; then a call of the text encoder for each iteration. No denoiser.
+    Several text encoders are trained together; no loss reads the pooled feature.
+
+    Cost: each prompt once; then a call of the text encoders for each iteration. No denoiser.
 
     Differs from the release:
         - The 6,911 pairs of prompts are made of the concept's words; the paper takes them from a collection
@@ -90,7 +93,7 @@ class DES(Eraser[DESConfig]):
             InputError: no unrelated word is left.
         """
         config = self.config
-        student = TextStudent.of(job.model)
+        student = TextStudent.of(job.model, config.encoders)
         retain = retain_prompts(job.targets, config.n_prompts, job.rng)
         # an equal share for every concept
         each = max(1, config.n_prompts // len(job.targets))

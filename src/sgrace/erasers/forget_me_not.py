@@ -184,7 +184,7 @@ def concept_marks(
         # on the CPU, row by row: spans differ in length
         row[list(prompt.span)] = True
     marks = marks.to(model.device)
-    tokens = assemble(model, prompts)
+    tokens = assemble(main, prompts)
     if text_end == "first":
         # one position in each row
         marks[torch.arange(len(prompts), device=model.device), tokens.end] = True
@@ -210,12 +210,13 @@ def learned_conditioning(
     # the first prompt of each concept wins, since the later ones are written before it
     firsts = {prompt.concept: prompt.word for prompt in reversed(prompts)}
     # one row of tokens a concept: (concepts, N_LEARNED, width)
-    start = model.text.main.embed(torch.tensor([firsts[place] for place in range(len(firsts))]))
+    main = model.text.main
+    start = main.embed(torch.tensor([firsts[place] for place in range(len(firsts))]))
     learned = learn_words(
         model,
         prompts,
         latents,
-        start,
+        {main.name: start},
         steps=config.inversion_steps,
         batch=config.batch,
         lr=LEARNED_LR,

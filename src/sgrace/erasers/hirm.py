@@ -16,7 +16,7 @@ from ..knowledge import Target
 from ..models import DiffusionModel
 from ._shared.generated_data import encoded
 from ._shared.prompts import PHRASINGS, Names, names_of, replacement_of
-from ._shared.settings import AdamRate, Iterations
+from ._shared.settings import AdamRate, Encoders, Iterations
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
@@ -56,6 +56,7 @@ class HiRMConfig(Settings):
     layers: int = Field(1, ge=1, le=100, description="Number of first layers that are trained.")
     iterations: Iterations = Field(15, description="Training steps; each sees all training prompts.")
     lr: AdamRate = 5e-5
+    encoders: Encoders = "clip"
 
 
 _RANDOM: dict[str, Any] = {"direction": "random", "scale": 500.0}
@@ -86,7 +87,7 @@ class HiRM(Eraser[HiRMConfig]):
     ``h`` are the prompt embeddings that the denoiser reads, after the final norm, up to the last padding
     token. The start token is left out: it is the same in every prompt. There is no retain loss; the frozen
     layers keep the rest. All matrices of the trained layers change. Several concepts are trained together,
-    each on its own prompts.
+    each on its own prompts, and so are several text encoders; no loss reads the pooled feature.
 
     Cost: the goals once; then a call of the text encoder for each iteration. No denoiser.
     """
@@ -108,7 +109,7 @@ class HiRM(Eraser[HiRMConfig]):
         """
         config = self.config
         # later layers stay frozen, and keep what they make of other prompts
-        student = TextStudent.of(job.model, config.layers)
+        student = TextStudent.of(job.model, config.encoders, layers=config.layers)
         prompts: list[str] = []
         parts: list[Tensor] = []
         for target in job.targets:

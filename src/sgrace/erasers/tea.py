@@ -18,7 +18,7 @@ from ..knowledge import Target
 from ..models import Tokens
 from ._shared.generated_data import Texts, shuffled_batches
 from ._shared.prompts import Names, names_of, own_words
-from ._shared.settings import AdamWRate, Count, Iterations, WeightDecay
+from ._shared.settings import AdamWRate, Count, Encoders, Iterations, WeightDecay
 from ._shared.student import TextStudent
 from ._shared.trainer import train
 from .base import Change, Eraser, Job, Need
@@ -51,6 +51,7 @@ class TEAConfig(Settings):
     lr: AdamWRate = Field(1e-5, description="Learning rate of AdamW for the text encoder.")
     discriminator_lr: AdamWRate = Field(1e-3, description="Learning rate of AdamW for the discriminator.")
     weight_decay: WeightDecay = Field(0.01, description="Weight decay of both.")
+    encoders: Encoders = "clip"
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -98,7 +99,8 @@ class TEA(Eraser[TEAConfig]):
           discriminator leaves out the start token, which is the same in every prompt.
         - States are read after the final norm, as the denoiser reads them.
         - Token and position embeddings are frozen, and there is no running average of the weights.
-        - Of several text encoders only the first is trained.
+        - Several text encoders are trained together, not one after the other. No loss reads the pooled
+          feature.
 
     Cost: the anchors once; then a call of the text encoder for each iteration. No denoiser.
     """
@@ -118,7 +120,7 @@ class TEA(Eraser[TEAConfig]):
         Raises:
             InputError: no word can take a concept's place.
         """
-        student = TextStudent.of(job.model)
+        student = TextStudent.of(job.model, self.config.encoders)
         pairs = pairs_of(self.config, job.targets, job.rng)
         if self.config.iterations:
             self._train(job, student, pairs)

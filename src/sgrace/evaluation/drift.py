@@ -1,4 +1,4 @@
-"""What an erasure moved, measured without a judge: the text encoder, and images of unrelated prompts."""
+"""What an erasure moved, measured without a judge: text encoders, and images of unrelated prompts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .._util.images import to_bytes
 from .._util.tensors import save_tensors_atomically
@@ -22,20 +23,37 @@ from .schema import Drift
 
 
 @torch.no_grad()
-def drift_of(original: DiffusionModel, target: DiffusionModel, question: str, asked: Sequence[str]) -> Drift:
-    """How far the prompt embeddings of a group of prompts moved; equal prompts count once."""
+def drift_of(
+    original: DiffusionModel, target: DiffusionModel, question: str, asked: Sequence[str]
+) -> list[Drift]:
+    """How far what the denoiser reads of a group of prompts moved, by part; equal prompts count once."""
     prompts = list(dict.fromkeys(asked))
-    old = original.encode(prompts).prompt_embeds
-    new = target.encode(prompts).prompt_embeds
-    cosine = F.cosine_similarity(old, new, dim=-1).mean().item()
-    value = round(cka(old.flatten(1), new.flatten(1)), 4) if len(prompts) >= 4 else None
-    return Drift(prompts=question, n=len(prompts), cka=value, cosine=round(cosine, 4))
+    old = read_parts(original, prompts)
+    new = read_parts(target, prompts)
+    rows = []
+    for part, before in old.items():
+        cosine = F.cosine_similarity(before, new[part], dim=-1).mean().item()
+        value = round(cka(before.flatten(1), new[part].flatten(1)), 4) if len(prompts) >= 4 else None
+        rows.append(Drift(prompts=question, part=part, n=len(prompts), cka=value, cosine=round(cosine, 4)))
+    return rows
+
+
+def read_parts(model: DiffusionModel, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The prompt embeddings; of several text encoders, also each one's own part and the pooled feature."""
+    cond = model.encode(prompts)
+    parts = {"prompt_embeds": cond.prompt_embeds}
+    if len(model.text) > 1:
+        places = [encoder for encoder in model.text if encoder.place is not None]
+        parts |= {encoder.name: encoder.states(cond.prompt_embeds) for encoder in places}
+    if cond.pooled is not None:
+        parts["pooled"] = cond.pooled
+    return parts
 
 
 def changed(
     scene: Scene, original: DiffusionModel, n: int, extractor: Extractor | None, images_file: Path
 ) -> dict[str, Any]:
-    """Drift of the text encoder and, with an extractor, fidelity of unrelated images.
+    """Drift of the text encoders and, with an extractor, fidelity of unrelated images.
 
     Args:
         scene: target, concept and words.
@@ -56,8 +74,9 @@ def changed(
         "target": ask(words.contexts, words.related),
         "unrelated": ask(words.unrelated_contexts, words.unrelated),
     }
-    rows = [drift_of(original, scene.target, question, prompts) for question, prompts in asked.items()]
-    found: dict[str, Any] = {"drift": [row.model_dump() for row in rows]}
+    found: dict[str, Any] = {"drift": []}
+    for question, own in asked.items():
+        found["drift"] += [row.model_dump() for row in drift_of(original, scene.target, question, own)]
     if extractor is not None:
         prompts = list(asked["unrelated"])
         seeds = seeds_of(prompts, 0)

@@ -24,7 +24,7 @@ RETENTION_IMAGES = "retention.safetensors"
 def retention(
     scene: Scene, questions: Questions, extractor: Extractor | None, images_file: Path
 ) -> dict[str, Any]:
-    """Shares by question, fidelity of unrelated images, and drift of the text encoder.
+    """Shares by question, fidelity of unrelated images, and drift of the text encoders.
 
     Args:
         scene: target and original; steps and guidance of the images.
@@ -55,10 +55,10 @@ def retention(
         prompts = questions.asked[questions.compared].prompts
         images = [found.images[questions.compared] for found in (before, after)]
         result["fidelity"] = fidelity_of(prompts, images[0], images[1], extractor).model_dump()
-    drifts = [
-        drift_of(scene.original, scene.target, name, questions.asked[name].prompts) for name in reported
-    ]
-    result["drift"] = [row.model_dump() for row in drifts]
+    result["drift"] = []
+    for name in reported:
+        rows = drift_of(scene.original, scene.target, name, questions.asked[name].prompts)
+        result["drift"] += [row.model_dump() for row in rows]
     return result
 
 

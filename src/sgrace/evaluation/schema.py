@@ -142,13 +142,15 @@ class Fidelity(_Frozen):
 
 
 class Drift(_Frozen):
-    """How far the text encoder moved on a group of prompts.
+    """How far what the denoiser reads of a group of prompts moved.
 
-    ``cka`` is the debiased linear CKA of the prompt embeddings, ``cosine`` their mean cosine; both are 1 if
-    nothing changed. CKA needs at least four prompts; it is None for fewer.
+    ``part`` is ``prompt_embeds``, a text encoder's own part of them by its name, or ``pooled``. ``cka`` is
+    the debiased linear CKA, ``cosine`` the mean cosine; both are 1 if nothing changed. CKA needs at least
+    four prompts; it is None for fewer.
     """
 
     prompts: str
+    part: str = "prompt_embeds"
     n: int
     cka: float | None
     cosine: float

@@ -4,7 +4,8 @@ from .base import DiffusionModel
 from .conditioning import Conditioning, PromptSource, Tokens
 from .parts import Calls
 from .schedule import PartialSample, PartialSamples
-from .text import TextEncoder, TextStack
+from .text import TextEncoder
+from .text_stack import TextStack
 
 __all__ = [
     "Calls",

@@ -60,6 +60,15 @@ class PromptSource:
             self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()}
         )
 
+    @classmethod
+    def cat(cls, parts: Sequence[PromptSource]) -> Self:
+        """One batch of several, which have input embeddings of the same encoders."""
+        first = parts[0]
+        # encoder by encoder: each has token rows of its own length
+        tokens = {name: Tokens.cat([part.tokens[name] for part in parts]) for name in first.tokens}
+        embeddings = {name: torch.cat([part.embeddings[name] for part in parts]) for name in first.embeddings}
+        return cls(tokens, embeddings)
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -161,11 +170,4 @@ def _joined(parts: Sequence[Conditioning]) -> PromptSource | None:
         source.embeddings.keys() != sources[0].embeddings.keys() for source in sources
     ):
         return None
-    # encoder by encoder: each has token rows of its own length
-    tokens = {}
-    for name in sources[0].tokens:
-        tokens[name] = Tokens.cat([source.tokens[name] for source in sources])
-    embeddings = {
-        name: torch.cat([source.embeddings[name] for source in sources]) for name in sources[0].embeddings
-    }
-    return PromptSource(tokens, embeddings)
+    return PromptSource.cat(sources)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .conditioning import Conditioning, Tokens
-from .text import TextStack
+from .text_stack import TextStack
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -25,7 +25,7 @@ from .schedule import NoiseSchedule
 from .sharing import shared_copy
 from .single_file import SingleFile
 from .sites import DenoiserMap, Sites
-from .text import TextStack
+from .text_stack import TextStack
 
 #: Images or latents that are sampled together where nobody says otherwise.
 BATCH_SIZE = 32

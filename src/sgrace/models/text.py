@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,6 +24,16 @@ class Frame(NamedTuple):
     after: list[int]
 
 
+class Place(NamedTuple):
+    """Where an encoder's states stand in the prompt embeddings ``(batch, length, width)``."""
+
+    positions: slice = slice(None)
+    columns: slice = slice(None)
+
+
+EVERYWHERE = Place()
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """One text encoder of a model with its tokenizer.
@@ -38,6 +48,7 @@ class TextEncoder:
         device: where tokens and embeddings live.
         template: what the network reads for a prompt, such as a chat template; ``{}`` stands for the prompt.
         max_length: number of text positions, where the network does not set it.
+        place: of its states in the prompt embeddings; none where only its pooled feature is read.
     """
 
     name: str
@@ -48,6 +59,12 @@ class TextEncoder:
     device: torch.device = CPU
     template: str = "{}"
     max_length: int | None = None
+    place: Place | None = EVERYWHERE
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is a CLIP encoder; T5 and language models are none."""
+        return self.name.startswith("clip")
 
     @property
     def length(self) -> int:
@@ -194,6 +211,11 @@ class TextEncoder:
             for hook in hooks:
                 hook.remove()
 
+    def states(self, prompt_embeds: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch _ _"]:
+        """Its own part of the prompt embeddings: ``(batch, own length, own width)``."""
+        assert self.place is not None, f"{self.name} gives no prompt embeddings"
+        return prompt_embeds[:, self.place.positions, self.place.columns]
+
     def trainable(self, layers: int | None = None) -> list[str]:
         """Names of the parameters that erasers train.
 
@@ -208,70 +230,3 @@ def _is_trainable(name: str, layers: int | None) -> bool:
         return re.search(r"\b(embeddings|shared|embed_tokens)\.", name) is None
     found = re.search(r"\b(?:layers|block)\.(\d+)\.", name)
     return found is not None and int(found[1]) < layers
-
-
-class TextStack:
-    """The text encoders of a model, in the family's order.
-
-    Args:
-        encoders: one to three; the first is :attr:`main`.
-    """
-
-    def __init__(self, encoders: Sequence[TextEncoder]) -> None:
-        # a dictionary keeps the order, and the first is `main`
-        self._encoders = {encoder.name: encoder for encoder in encoders}
-
-    def __getitem__(self, name: str) -> TextEncoder:
-        return self._encoders[name]
-
-    def __iter__(self) -> Iterator[TextEncoder]:
-        return iter(self._encoders.values())
-
-    def __len__(self) -> int:
-        return len(self._encoders)
-
-    @property
-    def main(self) -> TextEncoder:
-        """The encoder whose tokens and input embeddings methods choose; the others read the same text."""
-        return next(iter(self))
-
-    def tokenize(self, texts: Sequence[str]) -> dict[str, Tokens]:
-        """Token rows of texts for every encoder."""
-        return {encoder.name: encoder.tokenize(texts) for encoder in self}
-
-    def truncates(self, text: str) -> bool:
-        """Whether no encoder reads a text to its end."""
-        return all(len(encoder.content_tokens(text)) > encoder.room for encoder in self)
-
-    def follow(self, tokens: Tokens) -> dict[str, Tokens]:
-        """Token rows of the main encoder, and those of the other encoders for the same content."""
-        rows = {self.main.name: tokens}
-        for other in list(self)[1:]:
-            # content only: each encoder has start, end and padding of its own
-            contents = self.main.contents(tokens)
-            # the same vocabulary takes the tokens as they are; another one takes their text
-            if other.tokenizer.get_vocab() == self.main.tokenizer.get_vocab():
-                rows[other.name] = other.assemble(contents)
-            else:
-                rows[other.name] = other.tokenize([self.main.decode(content) for content in contents])
-        return rows
-
-    def with_modules(self, modules: Mapping[str, nn.Module]) -> TextStack:
-        """The same encoders with other networks, given by component."""
-        return TextStack([replace(e, module=modules.get(e.component, e.module)) for e in self])
-
-    def with_projection(self, projection: Float[Tensor, "features width"]) -> TextStack:
-        """The same encoders, with a projection of the main one's pooled states.
-
-        It leads to the space shared with images.
-        """
-        main, *others = self
-        return TextStack([replace(main, projection=projection.to(main.device)), *others])
-
-    def to(self, device: torch.device) -> TextStack:
-        """The same encoders, whose tokens live on another device."""
-        moved = []
-        for encoder in self:
-            projection = None if encoder.projection is None else encoder.projection.to(device)
-            moved.append(replace(encoder, device=device, projection=projection))
-        return TextStack(moved)

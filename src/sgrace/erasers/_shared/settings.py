@@ -26,3 +26,12 @@ PartialSteps = Annotated[
     int, Field(ge=1, le=1000, description="Length of the schedule of the partial samples.")
 ]
 PartialGuidance = Annotated[float, Field(ge=1, le=50, description="Guidance scale of the partial samples.")]
+
+Encoders = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="Text encoders that are trained: clip for every CLIP encoder of the model, all, or names "
+        "joined by commas, such as clip_g,t5.",
+    ),
+]

@@ -6,14 +6,14 @@ Its denoiser is trained, or its text encoders.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ...models import DiffusionModel
+from ...models import DiffusionModel, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -72,34 +72,44 @@ class Student:
 
 @dataclass(frozen=True)
 class TextStudent:
-    """The transformer layers of the text encoder, or the first few of them.
+    """The transformer layers of some text encoders, or the first few of them.
 
     Everything else is the original's own.
 
     Attributes:
         teacher: the original.
         model: the model that is trained; its calls are counted with the teacher's.
+        encoders: the trained ones, as the model has them.
         parameters: the trained parameters, in float32; they ask for no gradients yet.
     """
 
     teacher: DiffusionModel
     model: DiffusionModel
+    encoders: Sequence[TextEncoder]
     parameters: list[nn.Parameter]
 
     @classmethod
-    def of(cls, teacher: DiffusionModel, layers: int | None = None) -> Self:
+    def of(
+        cls, teacher: DiffusionModel, which: str = "clip", *, layers: int | None = None, pooled: bool = False
+    ) -> Self:
         """A student of a model, which stays untouched.
 
         Args:
             teacher: the original.
+            which: encoders, as :meth:`TextStack.select` takes them.
             layers: only the first so many layers are trained; if absent, all of them and the last norm.
+            pooled: the loss reads the pooled feature too, so that it reaches encoders that give nothing else.
+
+        Raises:
+            InputError: there is no such encoder.
         """
-        main = teacher.text.main
+        chosen = teacher.text.select(which, pooled=pooled)
         # float32 as in `Student`; a copy of the whole encoder, since it is saved as a whole
-        student = teacher.replace(text={main.component: copy.deepcopy(main.module).float()})
+        student = teacher.replace(text={own.component: copy.deepcopy(own.module).float() for own in chosen})
         student.calls = teacher.calls
-        module = student.text.main.module
-        return cls(teacher, student, [module.get_parameter(name) for name in main.trainable(layers)])
+        encoders = [student.text[own.name] for own in chosen]
+        parameters = [own.module.get_parameter(name) for own in encoders for name in own.trainable(layers)]
+        return cls(teacher, student, encoders, parameters)
 
     @property
     def size(self) -> int:
@@ -112,9 +122,11 @@ class TextStudent:
             parameter.requires_grad_(on)
 
     def changed(self) -> dict[str, dict[str, Tensor]]:
-        """The whole state of the trained encoder by component and name: it is saved to be dropped in."""
-        main = self.model.text.main
-        state = main.module.state_dict()
-        # of tensors under two names, the first alone, as transformers saves them
-        first = {value.data_ptr(): name for name, value in reversed(state.items())}
-        return {main.component: {name: state[name].detach() for name in state if name in first.values()}}
+        """The whole state of each trained encoder by component and name: it is saved to be dropped in."""
+        return {own.component: _whole(own.module.state_dict()) for own in self.encoders}
+
+
+def _whole(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors; of those under two names, the first alone, as transformers saves them."""
+    first = {value.data_ptr(): name for name, value in reversed(list(state.items()))}
+    return {name: state[name].detach() for name in state if name in first.values()}

@@ -5,8 +5,9 @@ What is learned is their embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ from tqdm import tqdm
 
 from ..._util.errors import InputError
 from ...knowledge import Target
-from ...models import Conditioning, DiffusionModel, Tokens
+from ...models import Conditioning, DiffusionModel, PromptSource, TextEncoder, Tokens
 from .adversarial_samples import observe
+from .embedding_attack import Embeddings
 from .generated_data import ENCODE_BATCH, noise_for, shuffled_batches
 from .prompts import Names, names_of
 
@@ -47,6 +49,15 @@ class WordPrompt:
         """Positions of the word's tokens."""
         start = self.start + len(self.before)
         return range(start, start + len(self.word))
+
+    def read_by(self, encoder: TextEncoder, main: TextEncoder) -> Self:
+        """The prompt in the tokens of another encoder than the main one."""
+        if encoder.tokenizer.get_vocab() == main.tokenizer.get_vocab():
+            return replace(self, start=encoder.start)
+        around = [encoder.content_tokens(main.decode(part)) for part in (self.before, self.after)]
+        # as many tokens for the word, any at all: what is learned are their embeddings
+        word = [0] * len(self.word)
+        return replace(self, before=around[0], word=word, after=around[1], start=encoder.start)
 
 
 def image_prompts(
@@ -90,77 +101,90 @@ def blank(prompt: WordPrompt) -> WordPrompt:
     return replace(prompt, word=[0])
 
 
-def assemble(model: DiffusionModel, prompts: Sequence[WordPrompt]) -> Tokens:
-    """Token rows of prompts."""
-    return model.text.main.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
+def assemble(encoder: TextEncoder, prompts: Sequence[WordPrompt]) -> Tokens:
+    """Token rows of prompts in an encoder's tokens."""
+    return encoder.assemble([prompt.before + prompt.word + prompt.after for prompt in prompts])
 
 
 class LearnedTokens:
     """Prompts with learned embeddings in the places of their words' own.
 
+    Args:
+        model: its main encoder has read the prompts' tokens.
+        prompts: the prompts.
+        names: of the encoders with learned embeddings; all others read the tokens.
+
     Attributes:
-        tokens: of the prompts.
+        source: of the prompts, with the tokens' own embeddings.
     """
 
-    def __init__(self, model: DiffusionModel, prompts: Sequence[WordPrompt]) -> None:
-        self._model = model
-        self.tokens = assemble(model, prompts)
-        self._spans = torch.tensor([list(prompt.span) for prompt in prompts])
+    def __init__(self, model: DiffusionModel, prompts: Sequence[WordPrompt], names: Iterable[str]) -> None:
+        main = model.text.main
+        rows = model.text.follow(assemble(main, prompts))
+        self._spans = {}
+        for name in names:
+            # in each encoder's own tokens, so that the word's positions are known
+            own = [prompt.read_by(model.text[name], main) for prompt in prompts]
+            rows[name] = assemble(model.text[name], own)
+            self._spans[name] = torch.tensor([list(prompt.span) for prompt in own])
         self._concepts = torch.tensor([prompt.concept for prompt in prompts])
-        # (prompts, length, width), without positions: the encoder adds these itself
-        self._plain = model.text.main.embed(self.tokens.ids)
+        self._model = model
+        # (prompts, length, width), without positions: the encoders add these themselves
+        self.source = model.text.embedded(rows, [model.text[name] for name in self._spans])
 
-    def embeddings(
-        self, rows: Int[Tensor, " n"], words: Float[Tensor, "n k width"]
-    ) -> Float[Tensor, "n length width"]:
-        """Input embeddings of some of the prompts, each with a word of its own."""
-        # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
-        places = (torch.arange(len(rows))[:, None], self._spans[rows])
-        # out of place, so that the gradient reaches `words`: (n, length, width)
-        return self._plain[rows].index_put(places, words)
+    def with_words(self, rows: Int[Tensor, " n"], words: Embeddings) -> PromptSource:
+        """Some of the prompts, each with a word of its own ``(n, k, width)`` by encoder."""
+        source = self.source[rows]
+        placed = {}
+        for name, plain in source.embeddings.items():
+            # indices (n, 1) and (n, k) meet as (n, k): all tokens of each prompt's word
+            places = (torch.arange(len(rows))[:, None], self._spans[name][rows])
+            # out of place, so that the gradient reaches `words`: (n, length, width)
+            placed[name] = plain.index_put(places, words[name])
+        return replace(source, embeddings=placed)
 
-    def embed(
-        self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]
-    ) -> Float[Tensor, "n length width"]:
-        """Input embeddings of some of the prompts, with the words of their concepts."""
-        return self.embeddings(rows, learned[self._concepts[rows]])
+    def read(self, rows: Int[Tensor, " n"], learned: Embeddings) -> PromptSource:
+        """Some of the prompts, with the words of their concepts ``(concepts, k, width)`` by encoder."""
+        own = self._concepts[rows]
+        return self.with_words(rows, {name: words[own] for name, words in learned.items()})
 
-    def encode(self, rows: Int[Tensor, " n"], learned: Float[Tensor, "concepts k width"]) -> Conditioning:
+    def encode(self, rows: Int[Tensor, " n"], learned: Embeddings) -> Conditioning:
         """Conditioning of some of the prompts, with the words of their concepts."""
-        return self._model.encode_tokens(self.tokens[rows], self.embed(rows, learned))
+        return self._model.encode_source(self.read(rows, learned))
 
 
 def learn_words(
     model: DiffusionModel,
     prompts: Sequence[WordPrompt],
     latents: Float[Tensor, "n ..."],
-    start: Float[Tensor, "concepts k width"],
+    start: Embeddings,
     *,
     steps: int,
     batch: int,
     lr: float,
     weight_decay: float,
     generator: torch.Generator,
-) -> Float[Tensor, "concepts k width"]:
+) -> dict[str, Tensor]:
     """Embeddings of each concept's ``k`` tokens, learned by AdamW on the denoising loss of its images.
 
     A step is one call of each network.
 
     Args:
-        model: the denoiser and the text encoder; none of their weights is given a gradient.
+        model: the denoiser and the text encoders; none of their weights is given a gradient.
         prompts: one for each image, each with a word of ``k`` tokens.
         latents: clean latents of the images.
-        start: where the embeddings start.
+        start: where the embeddings start, ``(concepts, k, width)`` by text encoder.
         steps: of the optimizer.
         batch: images in a step.
         lr: of the optimizer.
         weight_decay: of the optimizer.
         generator: source of noise and choices.
     """
-    tokens = LearnedTokens(model, prompts)
-    # the words are the only leaf: no network is given a gradient
-    learned = start.detach().clone().requires_grad_(True)
-    optimizer = torch.optim.AdamW([learned], lr=lr, weight_decay=weight_decay)
+    tokens = LearnedTokens(model, prompts, start)
+    # the words are the only leaves: no network is given a gradient
+    learned = {name: words.detach().clone().requires_grad_(True) for name, words in start.items()}
+    leaves = list(learned.values())
+    optimizer = torch.optim.AdamW(leaves, lr=lr, weight_decay=weight_decay)
     batches = shuffled_batches(len(prompts), batch, generator)
     schedule = model.schedule
     for _ in tqdm(range(steps), desc="words", **model.progress_bar_options):
@@ -170,17 +194,17 @@ def learn_words(
         output = model.predict(noisy, timesteps, tokens.encode(rows, learned))
         loss = F.mse_loss(output, schedule.target(latents[rows], noise, timesteps))
         # instead of backward(), which would fill the gradients of a student's weights
-        (learned.grad,) = torch.autograd.grad(loss, learned)
+        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
+            leaf.grad = gradient
         optimizer.step()
-    observe("input_embeds", tokens.embed(torch.arange(len(prompts)), learned))
-    return learned.detach()
+    for embeddings in tokens.read(torch.arange(len(prompts)), learned).embeddings.values():
+        observe("input_embeds", embeddings)
+    return {name: words.detach() for name, words in learned.items()}
 
 
 @torch.no_grad()
-def encode_learned(
-    model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Float[Tensor, "concepts k width"]
-) -> Conditioning:
-    """Conditioning of prompts with learned words."""
-    tokens = LearnedTokens(model, prompts)
+def encode_learned(model: DiffusionModel, prompts: Sequence[WordPrompt], learned: Embeddings) -> Conditioning:
+    """Conditioning of prompts with learned words ``(concepts, k, width)``, by text encoder."""
+    tokens = LearnedTokens(model, prompts, learned)
     parts = [tokens.encode(rows, learned) for rows in torch.split(torch.arange(len(prompts)), ENCODE_BATCH)]
     return Conditioning.cat(parts)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from ...models import DiffusionModel, Tokens
-from .._shared.embedding_attack import attack_embeddings, gradient_batch
+from ...models import DiffusionModel, PromptSource, Tokens
+from .._shared.embedding_attack import Embeddings, attack_embeddings, gradient_batch
 from .config import AdvUnlearnConfig
 from .pool import Pool
 
@@ -18,39 +19,39 @@ from .pool import Pool
 def attacked(
     config: AdvUnlearnConfig,
     student: DiffusionModel,
-    tokens: Tokens,
+    source: PromptSource,
     concept: Pool,
     prompts: Int[Tensor, " n"],
     generator: torch.Generator,
-) -> Float[Tensor, "n length width"]:
+) -> PromptSource:
     """Input embeddings whose prefix lowers ``mean |eps(x, h(prefix, c)) - eps*(x, h*(c))|^2``.
 
     Each step takes other samples of the same prompts, and costs a call of each network.
 
     Args:
         config: settings.
-        student: whose text encoder reads the prefix.
-        tokens: the prefix and what follows it.
+        student: whose text encoders read the prefix.
+        source: the prefix and what follows it, with the embeddings of the encoders whose own are chosen.
         concept: samples to be brought back.
         prompts: index of a prompt of the pool for each row.
         generator: of the choice of samples.
     """
-    main = student.text.main
-    start = main.embed(tokens.ids)
-    positions = torch.arange(tokens.ids.shape[1], device=start.device) - main.start
-    # the prefix is the first content; one mask for all rows: (length,) -> (1, length, 1)
-    mask = ((positions >= 0) & (positions < config.prefix)).float()[None, :, None]
+    mask = {}
+    for name, start in source.embeddings.items():
+        positions = torch.arange(start.shape[1], device=start.device) - student.text[name].start
+        # the prefix is the first content; one mask for all rows: (length,) -> (1, length, 1)
+        mask[name] = ((positions >= 0) & (positions < config.prefix)).float()[None, :, None]
     # picked before the attack, so that its pieces of a batch do not change the choices
     samples = [concept.samples_of(prompts, generator) for _ in range(config.attack_steps)]
 
-    def loss_at(embeddings: Tensor, rows: slice, step: int) -> Tensor:
+    def loss_at(embeddings: Embeddings, rows: slice, step: int) -> Tensor:
         chosen = samples[step][rows]
-        cond = student.encode_tokens(tokens[rows], embeddings)
+        cond = student.encode_source(replace(source[rows], embeddings=embeddings))
         output = student.predict(concept.latents[chosen], concept.timesteps[chosen], cond)
         return F.mse_loss(output, concept.outputs[chosen])
 
-    return attack_embeddings(
-        start,
+    found = attack_embeddings(
+        source.embeddings,
         mask,
         loss_at,
         steps=config.attack_steps,
@@ -58,10 +59,10 @@ def attacked(
         radius=0.0,
         optimizer=config.attack,
         projection="none",
-        around=start,
         batch_size=gradient_batch(student),
         accumulate=config.accumulate,
     )
+    return replace(source, embeddings=found)
 
 
 def with_prefix(model: DiffusionModel, prompts: Sequence[str], prefix: int, *, count_words: bool) -> Tokens:

@@ -7,7 +7,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..._util.settings import Settings
-from .._shared.settings import AdamRate, BatchSize, Count, Iterations, PartialGuidance, PartialSteps
+from .._shared.settings import (
+    AdamRate,
+    BatchSize,
+    Count,
+    Encoders,
+    Iterations,
+    PartialGuidance,
+    PartialSteps,
+)
 
 
 class AdvUnlearnConfig(Settings):
@@ -57,6 +65,7 @@ class AdvUnlearnConfig(Settings):
     batch: BatchSize = Field(1, description="Samples of the concepts in a training step.")
     retain_batch: BatchSize = Field(5, description="Samples of the retain prompts in a training step.")
     lr: AdamRate = 1e-5
+    encoders: Encoders = "clip"
 
 
 _NUDITY_PRESET: dict[str, Any] = {"retain_weight": 0.3}

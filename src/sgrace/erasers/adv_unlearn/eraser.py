@@ -20,14 +20,15 @@ from .pool import Batch, Pool
 
 
 class AdvUnlearn(Eraser[AdvUnlearnConfig]):
-    """Train the text encoder towards ESD's target, behind a prefix that an attack chooses at each step.
+    """Train the text encoders towards ESD's target, behind a prefix that an attack chooses at each step.
 
     Attack: ``min over the prefix's embeddings of mean |eps(x, h(prefix, c)) - eps*(x, h*(c))|^2``, ``*`` the
         original.
     Training: ``mean |eps(x, h(prefix, c)) - target|^2 + w mean |eps(x, h(r)) - eps*(x, h*(r))|^2`` with the
     target ``eps*('') - g (eps*(c) - eps*(''))`` and retain prompts ``r``. The denoiser ``eps`` is frozen.
     Each attack starts at random words. The empty prompt is a retain prompt, since guidance reads it for every
-    image. Several concepts have equal parts of the pool.
+    image. Several concepts have equal parts of the pool. Of several trained encoders, the attack chooses the
+    embeddings of each one's prefix together; the others read the tokens at which it starts.
 
     Cost: the pools; then a call of each network for each iteration, and for each step of each attack.
 
@@ -51,7 +52,7 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
         Raises:
             InputError: no unrelated word is left.
         """
-        student = TextStudent.of(job.model)
+        student = TextStudent.of(job.model, self.config.encoders, pooled=True)
         # the empty prompt counts as one of them: guidance reads it for every image
         retain = [*retain_prompts(job.targets, self.config.n_retain, job.rng), ""]
         prompts: list[str] = []
@@ -64,7 +65,8 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
     def _train(self, job: Job, student: TextStudent, prompts: list[str], retain: list[str]) -> None:
         config = self.config
         generator = job.generator
-        main = job.model.text.main
+        text = job.model.text
+        main = text.main
         n_attacks = max(0, config.iterations - config.warm_up) if config.attack_steps else 0
         concept, unrelated = self._pools(job, prompts, retain, n_attacks)
         targets = concept.targets(job.model, config.negative_guidance)
@@ -81,13 +83,14 @@ class AdvUnlearn(Eraser[AdvUnlearnConfig]):
             others = torch.randint(len(retain), (config.retain_batch,), generator=generator)
             attack = step - (config.iterations - n_attacks)  # below 0 in the warm-up
             tokens = concept.tokens[picks] if attack < 0 else prefixed[picks]
-            embeddings = main.embed(tokens.ids)
             if attack >= 0:
                 tokens.ids[:, main.start : main.start + config.prefix] = starts[attack]
-                embeddings = attacked(config, student.model, tokens, concept, picks, generator)
-            kept = unrelated.tokens[others]
-            own = concept.batch(tokens, embeddings, picks, targets, generator)
-            beside = unrelated.batch(kept, main.embed(kept.ids), others, unrelated.outputs, generator)
+            source = text.source(tokens, student.encoders)
+            if attack >= 0:
+                source = attacked(config, student.model, source, concept, picks, generator)
+            kept = text.source(unrelated.tokens[others], student.encoders)
+            own = concept.batch(source, picks, targets, generator)
+            beside = unrelated.batch(kept, others, unrelated.outputs, generator)
             student.requires_grad_(True)
             batch = Batch.cat([own, beside])
             return adv_unlearn_loss(student.model, batch, config.batch, config.retain_weight)
@@ -113,7 +116,7 @@ def adv_unlearn_loss(student: DiffusionModel, batch: Batch, n: int, weight: floa
 
     Costs a call of each network.
     """
-    cond = student.encode_tokens(batch.tokens, batch.embeddings)
+    cond = student.encode_source(batch.source)
     output = student.predict(batch.latents, batch.timesteps, cond)
     # each loss is a mean over its own part: the weight does not depend on the two batch sizes
     return F.mse_loss(output[:n], batch.targets[:n]) + weight * F.mse_loss(output[n:], batch.targets[n:])

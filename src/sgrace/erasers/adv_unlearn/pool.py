@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...models import Conditioning, DiffusionModel, Tokens
+from ...models import Conditioning, DiffusionModel, PromptSource, Tokens
 from .._shared.generated_data import Texts
 from .._shared.partial_samples import outputs, partial_samples
 from .config import AdvUnlearnConfig
@@ -21,14 +21,12 @@ class Batch:
     """Samples of the concepts, then of retain prompts.
 
     Attributes:
-        tokens: of the prompts that the student reads.
-        embeddings: their input embeddings.
+        source: the prompts that the student reads, with the input embeddings of the trained encoders.
         latents, timesteps: where the denoiser is asked.
         targets: what it should return.
     """
 
-    tokens: Tokens
-    embeddings: Float[Tensor, "n length width"]
+    source: PromptSource
     latents: Float[Tensor, "n ..."]
     timesteps: Float[Tensor, " n"]
     targets: Float[Tensor, "n ..."]
@@ -37,8 +35,7 @@ class Batch:
     def cat(cls, parts: Sequence[Batch]) -> Self:
         """One batch of several."""
         return cls(
-            Tokens.cat([part.tokens for part in parts]),
-            torch.cat([part.embeddings for part in parts]),
+            PromptSource.cat([part.source for part in parts]),
             torch.cat([part.latents for part in parts]),
             torch.cat([part.timesteps for part in parts]),
             torch.cat([part.targets for part in parts]),
@@ -105,8 +102,7 @@ class Pool:
 
     def batch(
         self,
-        tokens: Tokens,
-        embeddings: Float[Tensor, "n length width"],
+        source: PromptSource,
         prompts: Int[Tensor, " n"],
         targets: Float[Tensor, "samples ..."],
         generator: torch.Generator,
@@ -114,11 +110,10 @@ class Pool:
         """A random sample of each of some prompts.
 
         Args:
-            tokens: what the student reads there.
-            embeddings: their input embeddings.
+            source: what the student reads there.
             prompts: by index.
             targets: what the denoiser should return, one for each sample of the pool.
             generator: of the choices.
         """
         rows = self.samples_of(prompts, generator)
-        return Batch(tokens, embeddings, self.latents[rows], self.timesteps[rows], targets[rows])
+        return Batch(source, self.latents[rows], self.timesteps[rows], targets[rows])

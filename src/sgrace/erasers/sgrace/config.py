@@ -13,6 +13,7 @@ from .._shared.settings import (
     AdamRate,
     BatchSize,
     Count,
+    Encoders,
     Iterations,
     PartialGuidance,
     PartialSteps,
@@ -136,6 +137,7 @@ class SGraceConfig(Settings):
     soft_lr: AdamRate = Field(0.02, description="Learning rate of Adam for these prompts.")
 
     # -- training --
+    encoders: Encoders = "clip"
     lr: AdamRate = 4e-4
     lr_decay: Literal["none", "cosine"] = Field(
         "none", description="The learning rate stays, or falls to 0 over all rounds as a cosine does."

@@ -7,19 +7,19 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..._util.errors import InputError, InputWarning
 from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
-from ...models import Conditioning, DiffusionModel, Tokens
+from ...models import Conditioning, DiffusionModel, PromptSource, Tokens
 from .._shared.generated_data import ENCODE_BATCH, encoded
 from .._shared.paths import Paths, sampling_paths
 from .._shared.prompts import own_words
 from ..base import Job
 from .config import SGraceConfig
+from .features import Features
 from .retain import PLAIN_PHRASINGS, ranked, retain_prompts
 from .subject import Points, Replacement, Subject
 
@@ -40,12 +40,15 @@ class Constants:
         job: the original model, the targets and the sources of random choices.
 
     Attributes:
+        encoders: the text encoders that are trained.
         subjects: the targets.
         retain: the retain prompts; the empty prompt is one of them.
-        ceilings: mean similarity of the retain prompts to each concept, where the erase target is the hinge.
+        retained: what the denoiser reads of them, from the trained encoders.
+        ceilings: mean similarity of the retain prompts to each concept, by part of the features, where the
+            erase target is the hinge.
 
     Raises:
-        InputError: no replacement may be chosen, or no unrelated word is left.
+        InputError: no replacement may be chosen, no unrelated word is left, or there is no such encoder.
     """
 
     @torch.no_grad()
@@ -54,6 +57,7 @@ class Constants:
         self.model: DiffusionModel = job.model
         self.rng: random.Random = job.rng
         self.generator = job.generator
+        self.encoders = self.model.text.select(config.encoders)
         self.uncond = self.model.uncond()
         if config.match_positions == "one" and self.model.text.main.projection is None:
             warnings.warn(NO_PROJECTION, InputWarning, stacklevel=2)
@@ -62,30 +66,31 @@ class Constants:
             self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
         ]
         self.retain = encoded(self.model, retain_prompts(config, job, self.subjects))
-        self.ceilings: list[float] = []
+        self.retained = Features.read(self.retain, self.encoders)
+        self.ceilings: list[dict[str, float]] = []
         if config.erase_target == "hinge":
             # the hinge lets the concept be as similar as unrelated prompts are on average
-            features = self.features(self.retain, self.retain_tokens)
+            features = self.features(self.retain)
             for subject in self.subjects:
-                self.ceilings.append(
-                    F.cosine_similarity(features, subject.feature[None], dim=-1).mean().item()
-                )
+                cosines = features.cosines(subject.feature)
+                self.ceilings.append({name: own.mean().item() for name, own in cosines.items()})
 
-    @property
-    def retain_tokens(self) -> Tokens:
-        """Token rows of the retain prompts."""
+    def retain_source(self, picks: Int[Tensor, " n"]) -> PromptSource:
+        """What the encoders read of some of the retain prompts."""
         assert self.retain.source is not None
-        return self.retain.source.tokens[self.model.text.main.name]
+        # the tables are frozen, so the original's embeddings are the student's too
+        return self.model.text.embedded(self.retain.source[picks].tokens, self.encoders)
 
     def _subject(self, concept: Concept, words: Knowledge) -> Subject:
         # one call of the encoder for both: losses read the name, partial samples the prompt
         cond = self.model.encode([concept.name, concept.prompt])
         name = cond[:1]
-        tokens = self.model.text.main.tokenize([concept.name])
-        pooled = self.model.project(name.at(tokens.end))[0]
-        feature = name.prompt_embeds[0] if self.config.match_positions == "all" else pooled
+        # at the end token, whatever position the samples' features are read at
+        pooled = self._pooled(name, shift=0)
+        everywhere = self.config.match_positions == "all"
+        feature = Features.read(name, self.encoders) if everywhere else Features({"pooled": pooled})
         replacement = self._replacement(concept, words)
-        return Subject(concept, words, feature, pooled, replacement, self._points(name, cond[1:]))
+        return Subject(concept, words, feature, pooled[0], replacement, self._points(name, cond[1:]))
 
     def _points(self, name: Conditioning, prompt: Conditioning) -> Points:
         config = self.config
@@ -165,25 +170,30 @@ class Constants:
         )
 
     @torch.no_grad()
-    def goals(self, subject: Subject, other: Tokens) -> Tensor:
+    def goals(self, subject: Subject, other: Tokens) -> Features:
         """What samples are compared with: the prompts with the replacement, or the concept's own feature."""
         if self.config.erase_target != "replacement":
-            return subject.feature.expand(len(other), *subject.feature.shape)
-        parts = []
-        for at in range(0, len(other), ENCODE_BATCH):
-            tokens = other[at : at + ENCODE_BATCH]
-            parts.append(self.features(self.model.encode_tokens(tokens), tokens))
-        return torch.cat(parts)
+            return subject.feature.expand(len(other))
+        pieces = [other[at : at + ENCODE_BATCH] for at in range(0, len(other), ENCODE_BATCH)]
+        return Features.cat([self.features(self.model.encode_tokens(piece)) for piece in pieces])
 
-    def features(self, cond: Conditioning, tokens: Tokens) -> Tensor:
-        """What the losses compare: a feature ``(n, features)`` or all embeddings ``(n, length, width)``."""
-        return cond.prompt_embeds if self.config.match_positions == "all" else self.pooled(cond, tokens)
+    def features(self, cond: Conditioning) -> Features:
+        """What the losses compare: all that the denoiser reads, or the text feature of one position."""
+        if self.config.match_positions == "all":
+            return Features.read(cond, self.encoders)
+        return Features({"pooled": self.pooled(cond)})
 
-    def pooled(self, cond: Conditioning, tokens: Tokens) -> Float[Tensor, "n features"]:
-        """Projected features at the position that ``feature_position`` names."""
+    def pooled(self, cond: Conditioning) -> Float[Tensor, "n features"]:
+        """Text features at the position that ``feature_position`` names."""
         # the last content token stands just before the end token; an empty prompt has the start token there
-        shift = 1 if self.config.feature_position == "last_content" else 0
-        return self.model.project(cond.at((tokens.end - shift).clamp(min=0)))
+        return self._pooled(cond, shift=1 if self.config.feature_position == "last_content" else 0)
+
+    def _pooled(self, cond: Conditioning, shift: int) -> Float[Tensor, "n features"]:
+        """The projected state so many positions before the end; behind it, what the denoiser reads pooled."""
+        assert cond.source is not None
+        end = cond.source.tokens[self.model.text.main.name].end
+        projected = self.model.project(cond.at((end - shift).clamp(min=0)))
+        return projected if cond.pooled is None else torch.cat([projected, cond.pooled], -1)
 
 
 def raw_words(targets: Sequence[Target]) -> list[Knowledge]:

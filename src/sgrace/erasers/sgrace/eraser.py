@@ -18,18 +18,23 @@ from .text_stage import TextStage
 
 
 class SGrace(Eraser[SGraceConfig]):
-    """Rounds of an attack on prompts and of training the text encoder on the attacked prompts.
+    """Rounds of an attack on prompts and of training the text encoders on the attacked prompts.
 
     Attack: adversarial prompts of the concept's words are optimised so that the denoiser and the pooled text
     feature ``f`` answer as the original's (``*``) do for the concept: ``min mean |eps(x_t, h) - eps*(x_t,
     h*(name))|^2 + w_f (1 - cos(f(h), f*(name)))``.
     Training: ``w_e |h(prompt) - h*(prompt with the replacement)|^2 + w_r |h(r) - h*(r)|^2`` over the prompt
     embeddings ``h`` of the attacked prompts and of retain prompts ``r``. The presets ``published`` and
-    ``corrected`` push the feature away instead, and add a similarity and a parameter term. Only the text
-    encoder's transformer layers change.
+    ``corrected`` push the feature away instead, and add a similarity and a parameter term. Only transformer
+    layers of text encoders change.
 
-    Cost: partial samples, one for each concept and pair; then, for each round, a call of both networks for
-    each attack step and a call of the text encoder for each training step. Attacked samples go through the
+    Several encoders are trained together. A sample is one prompt that all of them read, and the attack moves
+    the input embeddings of each trained one at once, each in its own table; the others read the tokens.
+    The losses are sums: of the distances of each trained encoder's own part of the prompt embeddings, and of
+    the pooled feature that the denoiser reads, where there is one. It stands behind ``f`` too.
+
+    Cost: partial samples, one for each concept and pair; then, for each round, a call of all networks for
+    each attack step and a call of the text encoders for each training step. Attacked samples go through the
     denoiser a few at a time, so the peak memory does not grow with their number.
 
     Differs from the release:

@@ -21,6 +21,7 @@ from .._shared.textual_inversion import (
 from ..base import Job
 from .config import SGraceConfig
 from .constants import Constants
+from .features import Features
 from .samples import Samples
 from .subject import Subject
 
@@ -47,7 +48,8 @@ class LearnedWords:
         paths: of the original model's sampling of these prompts; their ends are the concept's images.
         frames: prompts with one token for the word: in each context, then before a prompt of each context.
         goals: what the losses compare, of the frame's context with the replacement.
-        words: never discarded: a word that is erased must stay so while new ones are learned.
+        words: by text encoder; never discarded: a word that is erased must stay so while new ones are
+            learned.
     """
 
     config: SGraceConfig
@@ -58,11 +60,18 @@ class LearnedWords:
     named: list[WordPrompt]
     paths: Paths
     frames: LearnedTokens
-    goals: Tensor
-    words: Float[Tensor, "words 1 width"] = field(init=False)
+    goals: Features
+    words: dict[str, Float[Tensor, "words 1 width"]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.words = torch.empty(0, 1, self.job.model.text.main.width, device=self.job.model.device)
+        model = self.job.model
+        self.words = {
+            name: torch.empty(0, 1, model.text[name].width, device=model.device)
+            for name in self.frames.source.embeddings
+        }
+
+    def __len__(self) -> int:
+        return len(next(iter(self.words.values())))
 
     @classmethod
     @torch.no_grad()
@@ -90,6 +99,7 @@ class LearnedWords:
         frames += [_before(model, context, job.rng.choice(subject.related)) for context in contexts]
         others = [context.format(subject.replacement.word) for context in contexts]
         goals = constants.goals(subject, model.text.main.tokenize(others))
+        names = [own.name for own in constants.encoders]
         # both kinds of frames of a context have its goal: (2 * contexts, ...)
         return cls(
             config,
@@ -99,8 +109,8 @@ class LearnedWords:
             _starts(model, subject),
             named,
             paths,
-            LearnedTokens(model, frames),
-            torch.cat([goals, goals]),
+            LearnedTokens(model, frames, names),
+            Features.cat([goals, goals]),
         )
 
     def learn(self, model: DiffusionModel, n: int) -> None:
@@ -124,27 +134,38 @@ class LearnedWords:
             model,
             prompts,
             self.paths.images[[place for _, place in picks]],
-            main.embed(start)[:, None],  # one token each: (words, width) -> (words, 1, width)
+            self._embedded(model, start),
             steps=config.inversion_steps,
             batch=n * config.inversion_batch,
             lr=config.inversion_lr,
             weight_decay=0.0,
             generator=generator,
         )
-        self.words = torch.cat([self.words, learned])
+        self.words = {name: torch.cat([own, learned[name]]) for name, own in self.words.items()}
+
+    def _embedded(self, model: DiffusionModel, start: Int[Tensor, " words"]) -> dict[str, Tensor]:
+        """Words of one token of the main encoder each, as the first token that every encoder has for them."""
+        rows = model.text.follow(model.text.main.assemble([[token] for token in start.tolist()]))
+        # one token each: (words, width) -> (words, 1, width)
+        return {
+            name: model.text[name].embed(rows[name].ids[:, model.text[name].start])[:, None]
+            for name in self.words
+        }
+
+    def _any(self, n: int) -> dict[str, Tensor]:
+        """Words drawn with repeats, each the same one in every encoder."""
+        picks = torch.randint(len(self), (n,), generator=self.job.generator)
+        return {name: words[picks] for name, words in self.words.items()}
 
     def samples(self, n: int) -> Samples:
         """Prompts with words, any word in any frame."""
-        generator = self.job.generator
-        rows = torch.randint(len(self.goals), (n,), generator=generator)
-        words = self.words[torch.randint(len(self.words), (n,), generator=generator)]
-        return Samples(self.frames.tokens[rows], self.frames.embeddings(rows, words), self.goals[rows])
+        rows = torch.randint(len(self.goals), (n,), generator=self.job.generator)
+        return Samples(self.frames.with_words(rows, self._any(n)), self.goals[rows])
 
     def in_place(self, model: DiffusionModel, contexts: Int[Tensor, " n"]) -> Conditioning:
         """Conditioning of prompts with words in the concept's place, any word in each of the contexts."""
-        words = self.words[torch.randint(len(self.words), contexts.shape, generator=self.job.generator)]
         # frames with the word in place come first, in the order of the contexts
-        return model.encode_tokens(self.frames.tokens[contexts], self.frames.embeddings(contexts, words))
+        return model.encode_source(self.frames.with_words(contexts, self._any(len(contexts))))
 
 
 def _before(model: DiffusionModel, context: str, word: str) -> WordPrompt:

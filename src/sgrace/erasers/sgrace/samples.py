@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ...models import DiffusionModel, Tokens
-from .._shared.embedding_attack import Loss, attack_embeddings, gradient_batch
+from ...models import DiffusionModel, PromptSource, Tokens
+from .._shared.embedding_attack import Embeddings, Loss, attack_embeddings, gradient_batch
 from ..base import Job
 from .config import SGraceConfig
 from .constants import Constants
+from .features import Features
 from .subject import Subject
 
 
@@ -25,14 +26,13 @@ class Samples:
     """Adversarial prompts of one concept.
 
     Attributes:
-        tokens: before the attack.
-        embeddings: input embeddings, before or after the attack.
-        goal: features ``(n, ...)`` to be left or, of the prompts with the replacement, to be reached.
+        source: token rows before the attack, and every trained encoder's input embeddings, before or after
+            it.
+        goal: features to be left or, of the prompts with the replacement, to be reached.
     """
 
-    tokens: Tokens
-    embeddings: Float[Tensor, "n length width"]
-    goal: Tensor
+    source: PromptSource
+    goal: Features
 
 
 class Texts(NamedTuple):
@@ -78,20 +78,16 @@ class Adversary:
         n = config.n_adversarial
         model = self.job.model
         rows = self.rows(subject, n, bare_first=config.keep_bare_name or previous is None)
-        embeddings = model.text.main.embed(rows.own.ids)
-        goal = self.constants.goals(subject, rows.other)
+        source = model.text.source(rows.own, self.constants.encoders)
+        fresh = Samples(source, self.constants.goals(subject, rows.other))
         if previous is None or not config.carry:
-            return Samples(rows.own, embeddings, goal)
+            return fresh
         # a chance for each sample by itself: (n,)
         anew = torch.tensor([self.job.rng.random() < config.update_chance for _ in range(n)]).to(model.device)
-        tokens = Tokens(
-            torch.where(anew[:, None], rows.own.ids, previous.tokens.ids),
-            torch.where(anew, rows.own.end, previous.tokens.end),
-        )
-        embeddings = torch.where(anew[:, None, None], embeddings, previous.embeddings)
-        # the goal has one or two dimensions behind the samples
-        chosen = anew.view(-1, *[1] * (goal.ndim - 1))
-        return Samples(tokens, embeddings, torch.where(chosen, goal, previous.goal))
+        goal = fresh.goal.where(anew, previous.goal)
+        # both in a row, and of each sample one of the two
+        picks = torch.arange(n, device=model.device) + n * ~anew
+        return Samples(PromptSource.cat([source, previous.source])[picks], goal)
 
     def rows(self, subject: Subject, n: int, *, bare_first: bool) -> Rows:
         """Token rows of ``n`` new samples; the first one is the concept's name, if so asked."""
@@ -133,22 +129,22 @@ class Adversary:
         config = self.config
         rows = slice(0, self.n_attacked)
         # the samples that are attacked come first; the clean ones stay as they are
-        start = samples.embeddings[rows]
-        tokens = samples.tokens[rows]
+        start = samples.source[rows]
         attacked = attack_embeddings(
-            start,
-            content_mask(tokens, self.student.text.main.start),
-            self._loss(subject, tokens),
+            start.embeddings,
+            self._mask(start),
+            self._loss(subject, start),
             steps=config.attack_steps,
             lr=config.attack_lr,
             # stated in steps, so that one setting scales both
             radius=4 * config.attack_lr,
             optimizer=config.attack_optimizer,
             projection=config.projection,
-            around=start,
             batch_size=gradient_batch(self.student),
         )
-        return replace(samples, embeddings=torch.cat([attacked, samples.embeddings[self.n_attacked :]]))
+        clean = samples.source[self.n_attacked :]
+        source = PromptSource.cat([replace(start, embeddings=attacked), clean])
+        return replace(samples, source=source)
 
     @torch.no_grad()
     def _free(self, subject: Subject) -> Samples:
@@ -158,40 +154,45 @@ class Adversary:
         length = min(self.config.soft_length, main.room)
         tokens = main.assemble([main.random_tokens(length, self.job.generator) for _ in range(n)])
         goal = self.constants.goals(subject, main.tokenize([subject.replacement.word] * n))
-        return Samples(tokens, main.embed(tokens.ids), goal)
+        return Samples(self.job.model.text.source(tokens, self.constants.encoders), goal)
 
     def soft(self, subject: Subject) -> Samples:
         """Attacked prompts that share no word with the concept: an attack may own the whole prompt."""
         start = self._free(subject)
         config = self.config
         attacked = attack_embeddings(
-            start.embeddings,
-            content_mask(start.tokens, self.student.text.main.start),
-            self._loss(subject, start.tokens),
+            start.source.embeddings,
+            self._mask(start.source),
+            self._loss(subject, start.source),
             steps=config.attack_steps,
             lr=config.soft_lr,
             radius=0.0,  # not used: nothing holds them near to their start
             optimizer="adam",
             projection="none",
-            around=start.embeddings,
             batch_size=gradient_batch(self.student),
         )
-        return replace(start, embeddings=attacked)
+        return replace(start, source=replace(start.source, embeddings=attacked))
 
-    def _loss(self, subject: Subject, tokens: Tokens) -> Loss:
+    def _mask(self, source: PromptSource) -> dict[str, Tensor]:
+        """The content positions of each encoder that reads embeddings: each has an end of its own."""
+        text = self.student.text
+        return {name: content_mask(source.tokens[name], text[name].start) for name in source.embeddings}
+
+    def _loss(self, subject: Subject, source: PromptSource) -> Loss:
         """``mean |eps(x_t, h) - goal|^2 + w (1 - cos(f(h), f*(name)))`` of some of the samples."""
         points = subject.points
         student = self.student
+        tokens = source.tokens[student.text.main.name]
 
-        def loss_at(embeddings: Tensor, rows: slice, step: int) -> Tensor:
-            cond = student.encode_tokens(tokens[rows], embeddings)
+        def loss_at(embeddings: Embeddings, rows: slice, step: int) -> Tensor:
+            cond = student.encode_source(replace(source[rows], embeddings=embeddings))
             # samples and steps go through the pairs in turn, the same in pieces of any size
             pairs = (torch.arange(len(tokens))[rows] + step) % self.config.n_pairs
             latents = points.latents[pairs]
             timesteps = points.timesteps[pairs]
             output = student.predict(latents, timesteps, cond)
             noise = student.schedule.to_noise(output, latents, timesteps)
-            pooled = self.constants.pooled(cond, tokens[rows])
+            pooled = self.constants.pooled(cond)
             alignment = F.cosine_similarity(pooled, subject.pooled[None]).mean()
             return F.mse_loss(noise, points.goals[pairs]) + self.config.attack_feature_weight * (
                 1 - alignment

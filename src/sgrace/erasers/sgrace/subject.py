@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...concept import Concept
 from ...knowledge import Knowledge
+from .features import Features
 
 
 class Ranked(NamedTuple):
@@ -47,8 +48,7 @@ class Subject:
 
     Attributes:
         concept, words: with the words that the settings leave.
-        feature: what the erase loss compares, ``(features,)`` or, matched at all positions, ``(length,
-            width)``.
+        feature: what the erase loss compares, one row.
         pooled: the text feature that the attack aligns with ``(features,)``.
         replacement: what takes its place.
         points: of the attack.
@@ -56,7 +56,7 @@ class Subject:
 
     concept: Concept
     words: Knowledge
-    feature: Tensor
+    feature: Features
     pooled: Float[Tensor, " features"]
     replacement: Replacement
     points: Points

@@ -1,4 +1,4 @@
-"""First stage of S-GRACE: rounds of attacking prompts and of training the text encoder on them."""
+"""First stage of S-GRACE: rounds of attacking prompts and of training the text encoders on them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from ..._util.device import check_finite
 from .._shared.student import TextStudent
@@ -16,6 +14,7 @@ from ..base import Job
 from .config import SGraceConfig
 from .constants import Constants
 from .discriminator import Discriminator
+from .features import Features
 from .learned_words import LearnedWords
 from .samples import Adversary, Samples
 from .seconds import Seconds
@@ -23,7 +22,7 @@ from .training_loss import TrainingLoss
 
 
 class TextStage:
-    """The text encoder in training and what its rounds share.
+    """The text encoders in training and what their rounds share.
 
     Args:
         config: settings.
@@ -33,7 +32,7 @@ class TextStage:
         seconds: spent by phase.
 
     Attributes:
-        student: the text encoder in training.
+        student: the text encoders in training.
         angles: mean angle between the samples' features and their goals, at the start of each round.
         losses: at the end of each round.
     """
@@ -51,7 +50,7 @@ class TextStage:
         self.constants = constants
         self.words = words
         self.seconds = seconds
-        self.student = TextStudent.of(job.model)
+        self.student = TextStudent.of(job.model, config.encoders, pooled=True)
         self.original = [parameter.detach().clone() for parameter in self.student.parameters]
         self.optimizer = torch.optim.Adam(self.student.parameters, lr=config.lr)
         self.steps_done = 0
@@ -61,7 +60,9 @@ class TextStage:
             torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.total_steps) if decays else None
         )
         weighted = config.discriminator_weight > 0
-        self.discriminator = Discriminator.of(job.model, job.generator) if weighted else None
+        self.discriminator = (
+            Discriminator.of(constants.encoders, job.generator, job.model.device) if weighted else None
+        )
         self.adversary = Adversary(config, job, constants, self.student.model)
         self.angles: list[float] = []
         self.losses: list[float] = []
@@ -106,7 +107,7 @@ class TextStage:
         )
         self.student.requires_grad_(True)
         for step in range(self.config.edit_steps):
-            drawn = [words.samples(self.config.learned_rows) for words in self.words if len(words.words)]
+            drawn = [words.samples(self.config.learned_rows) for words in self.words if len(words)]
             terms = loss_of.terms(self.constants.retain_picks(), drawn)
             loss = terms.total(self.config).detach()
             check_finite(loss, "The loss", self.job.model.dtype)
@@ -123,7 +124,8 @@ class TextStage:
             self.losses.append(round(loss.item(), 6))
         self.student.requires_grad_(False)  # the attack needs no gradient of them
 
-    def _log_angle(self, features: Tensor, goals: Tensor) -> None:
+    def _log_angle(self, features: Features, goals: Features) -> None:
+        means = [cosines.mean() for cosines in features.cosines(goals).values()]
         # clamped: rounding may bring a cosine above 1, where acos is NaN
-        cosine = F.cosine_similarity(features, goals, dim=-1).mean().clamp(-1, 1)
+        cosine = torch.stack(means).mean().clamp(-1, 1)
         self.angles.append(round(torch.rad2deg(torch.acos(cosine)).item(), 2))

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from ...models import Tokens
+from ...models import PromptSource
 from .._shared.student import TextStudent
 from .config import SGraceConfig
 from .constants import Constants
 from .discriminator import Discriminator
+from .features import Features, beside
 from .samples import Samples
 
 
@@ -27,7 +28,7 @@ class LossTerms(NamedTuple):
         similarity: cosine distance to the samples' features before the round; None where its weight is 0.
         parameters: L1 distance to the original parameters; None where its weight is 0.
         fooling: of the discriminator; None where its weight is 0.
-        retain: squared distance of the retain prompts' embeddings to the original's.
+        retain: squared distance of the retain prompts' embeddings, and pooled features, to the original's.
         features: of the samples.
         goals: what these are compared with.
     """
@@ -37,8 +38,8 @@ class LossTerms(NamedTuple):
     parameters: Tensor | None
     fooling: Tensor | None
     retain: Tensor
-    features: Tensor
-    goals: Tensor
+    features: Features
+    goals: Features
 
     def erased(self, config: SGraceConfig) -> Tensor:
         """The part that erases."""
@@ -68,9 +69,9 @@ class TrainingLoss:
     Attributes:
         config: settings.
         constants: of the run.
-        student: the text encoder in training.
-        original: its parameters before the first round.
-        tokens, embeddings, goals: of the samples of all concepts, one after the other.
+        student: the text encoders in training.
+        original: their parameters before the first round.
+        source, goals: of the samples of all concepts, one after the other.
         before: features of the samples before the round; None where nothing is compared with them.
         discriminator: of the samples and their goals; None where there is none.
     """
@@ -79,10 +80,9 @@ class TrainingLoss:
     constants: Constants
     student: TextStudent
     original: Sequence[Tensor]
-    tokens: Tokens
-    embeddings: Float[Tensor, "n length width"]
-    goals: Tensor
-    before: Tensor | None
+    source: PromptSource
+    goals: Features
+    before: Features | None
     discriminator: Discriminator | None
 
     @classmethod
@@ -98,38 +98,34 @@ class TrainingLoss:
     ) -> TrainingLoss:
         """The loss of a round."""
         # the samples of all concepts in one batch: (concepts * n_adversarial, ...)
-        tokens = Tokens.cat([own.tokens for own in samples])
-        embeddings = torch.cat([own.embeddings for own in samples])
-        goals = torch.cat([own.goal for own in samples])
+        source = PromptSource.cat([own.source for own in samples])
+        goals = Features.cat([own.goal for own in samples])
         before = None
         if config.similarity_weight:
-            before = constants.features(student.model.encode_tokens(tokens, embeddings), tokens)
-        return cls(config, constants, student, original, tokens, embeddings, goals, before, discriminator)
+            before = constants.features(student.model.encode_source(source))
+        return cls(config, constants, student, original, source, goals, before, discriminator)
 
     def terms(self, picks: Int[Tensor, " retained"], drawn: Sequence[Samples] = ()) -> LossTerms:
         """The loss on all samples, on those drawn for this step, and on the picked retain prompts."""
         config = self.config
         constants = self.constants
-        tokens = Tokens.cat([self.tokens, *[own.tokens for own in drawn]])
-        embeddings = torch.cat([self.embeddings, *[own.embeddings for own in drawn]])
-        n = len(tokens)
-        retain_tokens = constants.retain_tokens[picks]
-        # the table is frozen, so the original's embeddings are the student's too
-        retain_embeddings = constants.model.text.main.embed(retain_tokens.ids)
-        # one call of the encoder, (n + retained, length, width): the samples, then the retain prompts
-        cond = self.student.model.encode_tokens(
-            Tokens.cat([tokens, retain_tokens]), torch.cat([embeddings, retain_embeddings])
-        )
-        features = constants.features(cond[:n], tokens)
+        goals = Features.cat([self.goals, *[own.goal for own in drawn]])
+        n = len(goals)
+        # one call of the encoders, (n + retained, length, width): the samples, then the retain prompts
+        parts = [self.source, *[own.source for own in drawn], constants.retain_source(picks)]
+        cond = self.student.model.encode_source(PromptSource.cat(parts))
+        features = constants.features(cond[:n])
         similarity = None
         if self.before is not None:
-            similarity = 1 - F.cosine_similarity(features, self.before, dim=-1).mean()
+            # those drawn for this step were not there before
+            own = features[: len(self.before)] if drawn else features
+            cosines = own.cosines(self.before)
+            similarity = own.total(lambda name, _part: 1 - cosines[name].mean())
         # where the distance is conditional, its gradient is added by hand
         always = config.parameter_weight and config.parameter_rule == "always"
         distance = self._parameter_distance() if always else None
-        # all text positions, not the pooled feature: the denoiser reads all of them
-        retain = F.mse_loss(cond.prompt_embeds[n:], constants.retain.prompt_embeds[picks])
-        goals = torch.cat([self.goals, *[own.goal for own in drawn]])
+        # all text positions, not the feature of one: the denoiser reads all of them
+        retain = Features.read(cond[n:], constants.encoders).squared_distance(constants.retained[picks])
         fooling = None if self.discriminator is None else self.discriminator.fooling(features, goals)
         return LossTerms(self._erase(features, goals), similarity, distance, fooling, retain, features, goals)
 
@@ -164,15 +160,17 @@ class TrainingLoss:
         pairs = zip(self.student.parameters, self.original, strict=True)
         return torch.stack([(now - before).abs().mean() for now, before in pairs]).sum()
 
-    def _erase(self, features: Tensor, goals: Tensor) -> Tensor:
+    def _erase(self, features: Features, goals: Features) -> Tensor:
         if self.config.erase_target == "replacement":
-            return F.mse_loss(features, goals)
-        cosine = F.cosine_similarity(features, goals, dim=-1)
+            return features.squared_distance(goals)
+        cosines = features.cosines(goals)
         if self.config.erase_target == "opposite":
             # 0 where the features point the opposite way
-            return 1 + cosine.mean()
+            return features.total(lambda name, _part: 1 + cosines[name].mean())
+        return features.total(lambda name, _part: self._above_ceiling(name, cosines[name]))
+
+    def _above_ceiling(self, name: str, cosines: Tensor) -> Tensor:
         # a ceiling for each sample, and for each position where all are compared
-        ceilings = (
-            torch.tensor(self.constants.ceilings).to(cosine).repeat_interleave(self.config.n_adversarial)
-        )
-        return F.relu(cosine - ceilings.view(-1, *[1] * (cosine.dim() - 1))).mean()
+        ceilings = torch.tensor([own[name] for own in self.constants.ceilings]).to(cosines)
+        each = ceilings.repeat_interleave(self.config.n_adversarial)
+        return F.relu(cosines - beside(each, cosines)).mean()

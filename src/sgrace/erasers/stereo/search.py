@@ -37,7 +37,8 @@ def search_words(
             student.model,
             material.prompts,
             material.latents,
-            main.embed(start)[:, None],  # one token each: (concepts, width) -> (concepts, 1, width)
+            # one token each: (concepts, width) -> (concepts, 1, width)
+            {main.name: main.embed(start)[:, None]},
             steps=config.inversion_steps,
             batch=config.inversion_batch,
             lr=config.inversion_lr,

@@ -13,7 +13,8 @@ from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..guidance import Sampling, SamplingCost, Scale
 from ..needs import Need
-from ..text import TextEncoder, TextStack
+from ..text import TextEncoder
+from ..text_stack import TextStack
 from ._flow import SchedulerFlow
 from ._joint import JOINT
 from ._networks import decoded, save_memory, taken_apart
@@ -54,7 +55,7 @@ class Flux(DiffusionModel):
             TextEncoder(
                 "t5", "text_encoder_2", components["text_encoder_2"], pipeline.tokenizer_2, max_length=length
             ),
-            TextEncoder("clip_l", "text_encoder", components["text_encoder"], pipeline.tokenizer),
+            TextEncoder("clip_l", "text_encoder", components["text_encoder"], pipeline.tokenizer, place=None),
         ]
         size = int(pipeline.default_sample_size)
         return cls(

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..single_file import SingleFile
-from ..text import TextEncoder, TextStack
+from ..text import TextEncoder
+from ..text_stack import TextStack
 from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET

@@ -13,7 +13,9 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
-from ..text import TextEncoder, TextStack
+from ..text import Place, TextEncoder
+from ..text_stack import TextStack
+from ._clip import clip_pair
 from ._flow import SchedulerFlow
 from ._joint import JOINT
 from ._networks import decoded, save_memory, taken_apart
@@ -42,13 +44,13 @@ class StableDiffusion3(DiffusionModel):
     def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)
         """See :meth:`DiffusionModel.from_pipeline`."""
         components, parts = taken_apart(pipeline, NETWORKS, optional=["text_encoder_3"])
-        encoders = [
-            TextEncoder("clip_l", "text_encoder", components["text_encoder"], pipeline.tokenizer),
-            TextEncoder("clip_g", "text_encoder_2", components["text_encoder_2"], pipeline.tokenizer_2),
-        ]
+        encoders = clip_pair(components, pipeline)
         if t5 := components.get("text_encoder_3"):
             length = min(T5_LENGTH, pipeline.tokenizer_3.model_max_length)
-            encoders.append(TextEncoder("t5", "text_encoder_3", t5, pipeline.tokenizer_3, max_length=length))
+            behind = Place(positions=slice(encoders[0].length, None))
+            encoders.append(
+                TextEncoder("t5", "text_encoder_3", t5, pipeline.tokenizer_3, max_length=length, place=behind)
+            )
         config: Any = pipeline.transformer.config
         return cls(
             source=source,

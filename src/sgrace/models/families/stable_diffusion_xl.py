@@ -13,7 +13,8 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..single_file import SingleFile
-from ..text import TextEncoder, TextStack
+from ..text_stack import TextStack
+from ._clip import clip_pair
 from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, side_of, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
@@ -81,10 +82,7 @@ class StableDiffusionXL(DiffusionModel):
     def from_pipeline(cls, pipeline: Any, source: str = "pipeline") -> Self:  # noqa: ANN401  (of diffusers)
         """See :meth:`DiffusionModel.from_pipeline`."""
         components, parts = taken_apart(pipeline, NETWORKS)
-        encoders = [
-            TextEncoder("clip_l", "text_encoder", components["text_encoder"], pipeline.tokenizer),
-            TextEncoder("clip_g", "text_encoder_2", components["text_encoder_2"], pipeline.tokenizer_2),
-        ]
+        encoders = clip_pair(components, pipeline)
         return cls(
             source=source,
             components=components,

@@ -14,7 +14,8 @@ from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
 from ..sites import DenoiserMap
-from ..text import TextEncoder, TextStack
+from ..text import TextEncoder
+from ..text_stack import TextStack
 from ._flow import SchedulerFlow
 from ._joint import no_maps
 from ._networks import decoded, save_memory, taken_apart
