@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from ..conftest import tiny_pipeline
+from ..models.test_loras import save_lora
 from .conftest import SHORT, Home, assert_refused, sgrace
 
 STEPS = ("--num-inference-steps", "2")
@@ -107,3 +111,29 @@ def test_bad_input(
     out = [] if "--out" in filled else ["-o", "out"]
     assert_refused(sgrace("generate", *filled, "--model", home.tiny, *out), message)
     assert not list(tmp_path.iterdir())
+
+
+def test_parts_from_elsewhere_are_loaded_and_told(home: Home, tmp_path: Path) -> None:
+    other = tiny_pipeline()
+    for parameter in (*other.unet.parameters(), *other.text_encoder.parameters()):
+        parameter.data *= 1.1
+    other.text_encoder.save_pretrained(tmp_path / "text")
+    save_file(dict(other.unet.state_dict()), tmp_path / "unet.safetensors")
+    save_lora(tmp_path / "lora")
+    save_file({"<cat>": torch.ones(2, 24)}, tmp_path / "word.safetensors")
+    parts = {
+        "--text-encoder": f"text_encoder={tmp_path / 'text'}",
+        "--denoiser": f"{tmp_path / 'unet.safetensors'}",
+        "--lora": f"{tmp_path / 'lora'}=0.5",
+        "--embedding": f"{tmp_path / 'word.safetensors'}=<dog>",
+    }
+    given = [text for option in parts.items() for text in option]
+    done = sgrace("generate", "a <dog>", "--model", home.tiny, *STEPS, *given, "-o", tmp_path / "out", "-q")
+    assert (done.exit_code, done.output) == (0, "")
+    told = json.loads((tmp_path / "out" / "images.json").read_text())["source"]
+    assert told == (
+        f"{home.tiny} with text_encoder {tmp_path / 'text'}, denoiser {tmp_path / 'unet.safetensors'}, "
+        f"LoRA {tmp_path / 'lora'}=0.5, embedding {tmp_path / 'word.safetensors'}=<dog>"
+    )
+    refused = sgrace("generate", "a dog", "--model", home.tiny, "--config", home.tiny, "-o", tmp_path / "no")
+    assert_refused(refused, "--config belongs to a model in one file")

@@ -112,6 +112,9 @@ def test_a_loaded_pipeline_is_taken_as_it_is(home: Home) -> None:
     model = load(pipeline)
     assert model.dtype == torch.bfloat16, "its own precision"
     assert model.denoiser is pipeline.unet
+    assert load(type(pipeline).from_pretrained(home.pipeline)).source == str(home.pipeline), (
+        "where it came from"
+    )
     with pytest.raises(InputError, match="exchange its parts with diffusers"):
         load(pipeline, denoiser=home.files / "other" / "unet")
     with pytest.raises(InputError, match=r"a DDIMScheduler.* there are: .*stable_diffusion_xl \(StableDiff"):

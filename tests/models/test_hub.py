@@ -18,6 +18,7 @@ import sgrace
 from ..conftest import tiny_pipeline
 from ..hub_server import serving
 from .made import images
+from .test_loras import save_lora
 
 #: Loads what it is told, and writes an image or the error of each request.
 PROGRAM = """
@@ -42,8 +43,10 @@ REQUESTS: dict[str, Any] = {
     "plain": {"model": "owner/tiny"},
     "tag": {"model": "owner/tiny", "revision": "v1"},
     "half": {"model": "owner/half", "variant": "fp16"},
-    "encoder": {"model": "owner/tiny", "text_encoder": "owner/encoders:church_unlearned"},
+    "encoder": {"model": "owner/tiny", "text_encoder": "owner/encoders:v1.5"},
     "pinned": {"model": "owner/tiny", "denoiser": "owner/unet@v1:esd/church.safetensors"},
+    "lora": {"model": "owner/tiny", "loras": ["owner/lora=0.5"]},
+    "word": {"model": "owner/tiny", "embeddings": ["owner/word:v1.5/learned.safetensors"]},
     "no model": {"model": "owner/nothing"},
     "no revision": {"model": "owner/tiny", "revision": "v9"},
     "no folder": {"model": "owner/tiny", "text_encoder": "owner/encoders:elsewhere"},
@@ -82,7 +85,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     (owner / "tiny" / "model_index.json").write_text(json.dumps(index))
     tiny_pipeline().to(torch.float16).save_pretrained(owner / "half", variant="fp16")
-    changed(tiny_pipeline().text_encoder).save_pretrained(owner / "encoders" / "church_unlearned")
+    changed(tiny_pipeline().text_encoder).save_pretrained(owner / "encoders" / "v1.5")
+    save_lora(owner / "lora")
+    (owner / "word" / "v1.5").mkdir(parents=True)
+    save_file({"dog": 5 * torch.ones(1, 24)}, owner / "word" / "v1.5" / "learned.safetensors")
     tiny_pipeline().save_pretrained(owner / "pickles")
     for file in (owner / "pickles").rglob("*.safetensors"):
         torch.save(load_file(file), file.with_suffix(".bin"))
@@ -120,6 +126,8 @@ def test_models_and_parts_are_downloaded(answers: Answers) -> None:
         assert answers.images(name).equal(wanted())
     torch.testing.assert_close(answers.images("half"), wanted(), atol=0.05, rtol=0)
     assert answers.images("encoder").equal(wanted(text_encoder=changed(tiny_pipeline().text_encoder)))
+    for name in ("lora", "word"):
+        assert (answers.images(name) - wanted()).abs().max() > 0.01
     unet = tiny_pipeline().unet
     for name, parameter in unet.named_parameters():
         if "attn2" in name:

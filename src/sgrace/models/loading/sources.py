@@ -17,6 +17,10 @@ from ..origin import exists
 _HUB = re.compile(r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]+))?(:(?P<path>[\w ./-]+))?")
 
 
+#: Endings of files; the name of a folder may have a dot too.
+_FILES = (".safetensors", *SUFFIXES)
+
+
 class Source(NamedTuple):
     """Where weights are.
 
@@ -44,7 +48,7 @@ class Source(NamedTuple):
         if exists(name):
             return cls(name, Path(name))
         found = _HUB.fullmatch(name)
-        if found is None or (Path(name).suffix in {*SUFFIXES, ".safetensors"} and not found["path"]):
+        if found is None or (name.endswith(_FILES) and not found["path"]):
             raise InputError(
                 f"There is no file or folder {shown(Path(name))}, and it is no hub id such as owner/name or "
                 "owner/name:folder."
@@ -54,7 +58,7 @@ class Source(NamedTuple):
     @property
     def is_model(self) -> bool:
         """Whether it is a folder with a whole network and its config, not a file of weights."""
-        return self.local.is_dir() if self.local is not None else not Path(self.path).suffix
+        return self.local.is_dir() if self.local is not None else not self.path.endswith(_FILES)
 
     def file(self, default: str = "") -> Path:
         """The safetensors file, downloaded from the hub where it must be.
