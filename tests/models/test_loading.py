@@ -159,7 +159,7 @@ def test_another_kind_of_pipeline_is_refused_by_name(folder: Path) -> None:
     pipeline.save_pretrained(folder.parent / "other")
     with pytest.raises(
         InputError,
-        match=r"holds a StableDiffusionImg2ImgPipeline, .* are: .*; stable_diffusion \(StableDiffusionPipeline\)",
+        match=r"a StableDiffusionImg2ImgPipeline, .* are: .*; stable_diffusion \(StableDiffusionPipeline\)",
     ):
         load(folder.parent / "other")
     change_index(folder, _class_name=None)
