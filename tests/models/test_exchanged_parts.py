@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,6 +70,14 @@ def test_a_text_encoder_and_a_denoiser_from_folders(home: Home) -> None:
     assert with_both.label == (
         f"{home.pipeline} with text_encoder {other / 'text_encoder'}, denoiser {other / 'unet'}"
     )
+
+
+def test_parts_that_come_as_a_variant_only(home: Home, tmp_path: Path) -> None:
+    half = copy.deepcopy(home.other.unet).half()
+    half.save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
+    assert {file.suffix for file in tmp_path.glob("*fp16*")} == {".safetensors", ".json"}
+    model = load(home.pipeline, denoiser=tmp_path)
+    assert images(model).equal(exchanged(unet=half.float()))
 
 
 # how files name the same weights: plainly, as a part of the pipeline, or of a model that trained in parallel

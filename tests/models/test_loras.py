@@ -84,8 +84,9 @@ def test_scales_and_several(plain: Path, tmp_path: Path) -> None:
     pipeline.load_lora_weights(second, adapter_name="second")
     pipeline.set_adapters(["first", "second"], [0.5, -1.0])
     torch.testing.assert_close(images(model), drawn(pipeline, model), atol=1e-4, rtol=0)
-    with pytest.raises(InputError, match=r"a number such as 0.8, not 'strong'"):
-        load(plain, loras=[f"{first}=strong"])
+    for scale in ("strong", "nan", "inf"):
+        with pytest.raises(InputError, match=rf"a number such as 0.8, not '{scale}'"):
+            load(plain, loras=[f"{first}={scale}"])
 
 
 def test_the_layout_of_kohya(plain: Path, tmp_path: Path) -> None:

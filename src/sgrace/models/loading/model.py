@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,9 @@ def _with_parts(model: DiffusionModel, origin: Origin) -> DiffusionModel:
 
 def _scale(text: str | None) -> float:
     try:
-        return 1.0 if text is None else float(text)
-    except ValueError as error:
-        raise InputError(f"The scale of a LoRA is a number such as 0.8, not {text!r}.") from error
+        scale = 1.0 if text is None else float(text)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale):
+        raise InputError(f"The scale of a LoRA is a number such as 0.8, not {text!r}.")
+    return scale

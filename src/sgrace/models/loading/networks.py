@@ -41,6 +41,8 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     options: dict[str, Any] = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
     if place.local is None:
         options |= {"subfolder": place.path, "revision": place.revision}
+    else:
+        options["variant"] = _variant_of(place.local)
     kind: Any = type(like)
     try:
         found, told = kind.from_pretrained(place.local or place.repo, output_loading_info=True, **options)
@@ -57,6 +59,13 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
         raise InputError(f"{place.name} lacks {len(missing)} tensors of a {kind.__name__}: {missing[0]} ...")
     module: nn.Module = found
     return module
+
+
+def _variant_of(folder: Path) -> str | None:
+    """The variant of a folder without plain weights: ``fp16`` of ``model.fp16.safetensors``, or of shards."""
+    stems = [file.stem for file in folder.glob("*.safetensors")]
+    found = {stem.split(".")[1].split("-")[0] if "." in stem else None for stem in stems}
+    return found.pop() if len(found) == 1 else None
 
 
 def _with_file(file: Path, like: nn.Module) -> nn.Module:
