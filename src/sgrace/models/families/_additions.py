@@ -80,19 +80,19 @@ def add_embedding(
     pipeline = model.pipeline
     if not hasattr(pipeline, "load_textual_inversion"):
         raise InputError(f"Pipelines of the family {model.family} take no textual inversion.")
-    by_encoder = {encoder: tensors[encoder.name] for encoder in model.text if encoder.name in tensors}
+    by_encoder = [(encoder, tensors[encoder.name]) for encoder in model.text if encoder.name in tensors]
     name, vectors = next(iter(tensors.items()))
     if len(tensors) == 1 and not by_encoder:
         token = token or (None if name in NAMELESS else name)
-        by_encoder = {encoder: vectors for encoder in model.text if encoder.width == vectors.shape[-1]}
-    if not by_encoder or any(each.shape[-1] != encoder.width for encoder, each in by_encoder.items()):
+        by_encoder = [(encoder, vectors) for encoder in model.text if encoder.width == vectors.shape[-1]]
+    if not by_encoder or any(each.shape[-1] != encoder.width for encoder, each in by_encoder):
         widths = ", ".join(f"{encoder.name} {encoder.width}" for encoder in model.text)
         raise InputError(
             f"{source} is no learned word for this model: it holds {name!r} of the shape "
             f"{list(vectors.shape)}, and the widths of the text encoders are {widths}."
         )
     word = token or PurePosixPath(source).stem
-    for encoder, each in by_encoder.items():
+    for encoder, each in by_encoder:
         try:
             pipeline.load_textual_inversion(
                 {word: each}, token=word, text_encoder=encoder.module, tokenizer=encoder.tokenizer
