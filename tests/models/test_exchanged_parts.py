@@ -80,8 +80,8 @@ def test_parts_that_come_as_a_variant_only(home: Home, tmp_path: Path) -> None:
     assert images(model).equal(exchanged(unet=half.float()))
 
 
-# how files name the same weights: plainly, as a part of the pipeline, or of a model that trained in parallel
-@pytest.mark.parametrize("prefix", ["", "unet.", "module.unet."])
+# how files name the same weights: plainly, or as a part of a pipeline that trained in parallel
+@pytest.mark.parametrize("prefix", ["", "module.unet."])
 def test_a_file_with_some_of_the_weights(home: Home, tmp_path: Path, prefix: str) -> None:
     own = tiny_pipeline().unet
     changed = {name: value for name, value in home.other.unet.named_parameters() if "attn2" in name}
@@ -114,6 +114,20 @@ def test_one_of_several_text_encoders(tmp_path: Path) -> None:
     assert images(model).equal(images(load(pipeline)))
     with pytest.raises(InputError, match="no text encoder 'text_encoder_3'; did you mean"):
         load(tmp_path / "pipeline", text_encoder={"text_encoder_3": tmp_path / "second"})
+
+
+def test_a_file_in_which_a_weight_has_two_names(tmp_path: Path) -> None:
+    pipeline = PIPELINES["flux"]()
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    t5 = pipeline.text_encoder_2
+    for parameter in t5.parameters():
+        parameter.data *= 1.1
+    state = {name: value.clone() for name, value in t5.state_dict().items()}
+    assert len(state) > len(dict(t5.named_parameters()))
+    save_file(state, tmp_path / "t5.safetensors")
+    model = load(tmp_path / "pipeline", text_encoder={"text_encoder_2": tmp_path / "t5.safetensors"})
+    for name, value in model.components["text_encoder_2"].state_dict().items():
+        assert value.equal(state[name]), name
 
 
 def test_a_loaded_pipeline_is_taken_as_it_is(home: Home) -> None:

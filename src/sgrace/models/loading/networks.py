@@ -71,14 +71,18 @@ def _variant_of(folder: Path) -> str | None:
 def _with_file(file: Path, like: nn.Module) -> nn.Module:
     """The model's own network with the weights of a file in place."""
     given = {name: value for name, value in read_tensors(file).items() if not name.endswith(_POSITIONS)}
-    own = dict(like.named_parameters())
-    tensors = _under_own_names(given, own)
+    own = dict(like.named_parameters(remove_duplicate=False))
+    tensors = _under_own_names(given, like.state_dict())
     if tensors is None:
         return _original_layout(file, given, like)
-    for name, value in tensors.items():
-        if value.shape != own[name].shape:
-            raise _misfit(str(file), name, value.shape, own[name].shape)
-    return shared_copy(like, {name: value.to(own[name]) for name, value in tensors.items()})
+    # a parameter may have several names, and what is none, such as positions, is the same in every file
+    first_names = {id(parameter): name for name, parameter in like.named_parameters()}
+    changed = {}
+    for name in tensors.keys() & own.keys():
+        if tensors[name].shape != own[name].shape:
+            raise _misfit(str(file), name, tensors[name].shape, own[name].shape)
+        changed[first_names[id(own[name])]] = tensors[name].to(own[name])
+    return shared_copy(like, changed)
 
 
 def _under_own_names(given: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor] | None:
