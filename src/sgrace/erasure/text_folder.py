@@ -17,6 +17,9 @@ from transformers import (
     CLIPTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
+    Qwen2Tokenizer,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5EncoderModel,
     T5Tokenizer,
 )
@@ -33,6 +36,8 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "CLIPTextModel": (CLIPTextModel, CLIPTokenizer),
     "CLIPTextModelWithProjection": (CLIPTextModelWithProjection, CLIPTokenizer),
     "T5EncoderModel": (T5EncoderModel, T5Tokenizer),
+    "Qwen3Model": (Qwen3Model, Qwen2Tokenizer),
+    "Qwen3ForCausalLM": (Qwen3ForCausalLM, Qwen2Tokenizer),
 }
 #: Largest whole number in a config. Vocabularies end at 300,000; a longer list of classes would fill memory.
 MAX_SIZE = 1_000_000
