@@ -58,6 +58,6 @@ def test_single_positions_are_told_with_the_texts_that_they_belong_to() -> None:
     eraser = registry.load("erasers", "rece").preset("emoji", "object", {"epochs": "2"})
     with adversarial_samples() as found:
         eraser.erase(tiny_model(), [CHURCH])
-    places = tails(tiny_model(), *edit_texts(eraser.config, [CHURCH]))
+    places = tails(tiny_model().text.main, *edit_texts(eraser.config, [CHURCH]))
     n_rows = sum(place.own.stop - place.own.start for place in places)
     assert [len(each.values) for each in found] == [n_rows] * 2

@@ -92,6 +92,7 @@ class Eraser(ABC, Generic[Config]):
         paper: where it comes from.
         licence: of the authors' own code, which is no part of this one.
         needs: what it asks of a model.
+        needs_with: what it asks in their place with a setting, given as ``KEY=VALUE``.
         changes: the site of the denoiser that it changes, or ``text``, ``adapter`` or ``guidance``.
         config_type: the frozen pydantic model of the settings.
         presets: named settings.
@@ -103,6 +104,7 @@ class Eraser(ABC, Generic[Config]):
     paper: ClassVar[str]
     licence: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
+    needs_with: ClassVar[Mapping[str, frozenset[Need]]] = {}
     changes: ClassVar[str] = "text_kv"
     config_type: ClassVar[type[BaseModel]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
@@ -134,8 +136,18 @@ class Eraser(ABC, Generic[Config]):
 
     @classmethod
     def refusal(cls, family: type[DiffusionModel]) -> str:
-        """Why the method cannot run on a family of models; empty where it can."""
-        return refusal(cls.needs, family.lacks)
+        """Why the method cannot run on a family with its default settings; empty where it can."""
+        reason = refusal(cls.needs, family.lacks)
+        others = [setting for setting, needs in cls.needs_with.items() if not refusal(needs, family.lacks)]
+        return f"{reason}; `--set {others[0]}` runs" if reason and others else reason
+
+    def refused(self, family: type[DiffusionModel]) -> str:
+        """Why this run cannot be made on a family; empty where it can."""
+        for setting, needs in self.needs_with.items():
+            key, _, value = setting.partition("=")
+            if str(getattr(self.config, key)) == value:
+                return refusal(needs, family.lacks)
+        return self.refusal(family)
 
     @property
     def site(self) -> str:
@@ -179,7 +191,7 @@ class Eraser(ABC, Generic[Config]):
         if not chosen:
             raise InputError("Give at least one concept to erase.")
         # before any work: what a family lacks is known from its class
-        if reason := self.refusal(type(model)):
+        if reason := self.refused(type(model)):
             raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
         check_room(model, adapter=self.site == "adapter", guidance=self.site == "guidance")
         started = time.monotonic()

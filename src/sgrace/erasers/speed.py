@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,14 +21,18 @@ from ._shared.prompts import Names, last_word_embeds, names_of
 from ._shared.settings import Count
 from .base import Change, Eraser, Job, Need
 
-SITES = {"v": "text_v", "k": "text_k", "kv": "text_kv"}
+SITES = {"v": "text_v", "k": "text_k", "kv": "text_kv", "inlet": "inlet"}
 N_CENTRES = 3  # of the empty prompt's embeddings, which stay as they are with the start token's
 
 
 class SPEEDConfig(Settings):
     """Settings; defaults are those of the release for objects."""
 
-    matrices: Literal["v", "k", "kv"] = Field("v", description="Edit the values, the keys or both.")
+    matrices: Literal["v", "k", "kv", "inlet"] = Field(
+        "v",
+        description="Edit the values, the keys or both or, in families that have it, the one layer through "
+        "which prompt embeddings enter.",
+    )
     replacement: str = Field(
         "", description="Text that the concept should mean; empty for nothing in particular."
     )
@@ -98,6 +102,7 @@ class SPEED(Eraser[SPEEDConfig]):
     paper = "arXiv 2503.07392"
     licence = "Apache-2.0"
     needs = frozenset({Need.SHARED_TEXT_KV})
+    needs_with: ClassVar[Mapping[str, frozenset[Need]]] = {"matrices=inlet": frozenset({Need.INLET})}
     changes = "text_kv"
     config_type = SPEEDConfig
     presets = PRESETS
@@ -115,7 +120,7 @@ class SPEED(Eraser[SPEEDConfig]):
             InputError: no unrelated word is left to be retained.
         """
         plan = self._plan(job.model, job.targets)
-        matrices = job.model.sites.parameters(self.site)
+        matrices = job.model.sites.matrices(self.site)
         edited = {name: self._edit(matrix, plan, job.generator) for name, matrix in matrices.items()}
         return Change(
             {job.model.denoiser_component: edited}, trained=sum(matrix.numel() for matrix in edited.values())
@@ -127,17 +132,22 @@ class SPEED(Eraser[SPEEDConfig]):
         unrelated = self._retained(names, targets)
         whole = config.positions == "all"
         texts = Texts(model, ["", config.replacement, *names] if whole else [""])
+
+        def read(rows: Tensor) -> Tensor:
+            return exact(model.sites.read(self.site, rows))
+
         # one row for the start token, the end token and each padding token
-        empty = exact(texts([""]).prompt_embeds[0])
+        empty = read(texts([""]).prompt_embeds[0])
         if whole:
             # all positions but the start token's: (names, length - 1, width) -> (rows, width)
-            erased = exact(texts(names).prompt_embeds[:, 1:].flatten(0, 1))
+            erased = read(texts(names).prompt_embeds[:, 1:].flatten(0, 1))
             other = texts([config.replacement]).prompt_embeds[:, 1:].expand(len(names), -1, -1)
-            replacement = exact(other.flatten(0, 1))
+            replacement = read(other.flatten(0, 1))
         else:
-            erased = exact(last_word_embeds(model, names))
-            replacement = exact(last_word_embeds(model, [config.replacement])).expand_as(erased)
-        retained = exact(last_word_embeds(model, unrelated))
+            erased = read(last_word_embeds(model, names))
+            # one row for each stretch of positions, the same for all names
+            replacement = read(last_word_embeds(model, [config.replacement])).repeat_interleave(len(names), 0)
+        retained = read(last_word_embeds(model, unrelated))
         # the start token and a few typical embeddings of the rest, as columns: (width, 1 + N_CENTRES)
         fixed = torch.cat([empty[:1], centres(empty[1:], N_CENTRES)]).T
         n = len(erased)

@@ -6,8 +6,9 @@ A closed-form edit of the cross-attention keys and values.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -31,6 +32,12 @@ from .base import Change, Eraser, Job, Need
 
 class UCEConfig(Settings):
     """Settings; defaults are those of the 2025 release."""
+
+    site: Literal["text_kv", "inlet"] = Field(
+        "text_kv",
+        description="Edit the keys and values of the cross-attention or, in families that have it, the one "
+        "layer through which prompt embeddings enter.",
+    )
 
     replacement: str = Field(
         "", description="Text that the concept should mean; empty for nothing in particular."
@@ -66,9 +73,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class UCE(Eraser[UCEConfig]):
-    """One linear solve for all key and value matrices.
+    """One linear solve for all key and value matrices, or for the inlet.
 
-    ``W' c_concept = W c_replacement`` and ``W' c_retained = W c_retained``.
+    ``W' c_concept = W c_replacement`` and ``W' c_retained = W c_retained``. At the inlet, ``c`` is what its
+    linear layer reads, and its bias stays. Pooled features do not go through it.
 
     Several concepts go into one solve. The result does not depend on the seed.
 
@@ -79,6 +87,7 @@ class UCE(Eraser[UCEConfig]):
     paper = "arXiv 2308.14761"
     licence = "MIT"
     needs = frozenset({Need.SHARED_TEXT_KV})
+    needs_with: ClassVar[Mapping[str, frozenset[Need]]] = {"site=inlet": frozenset({Need.INLET})}
     changes = "text_kv"
     config_type = UCEConfig
     presets = PRESETS
@@ -86,9 +95,14 @@ class UCE(Eraser[UCEConfig]):
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`."""
-        matrices = job.model.sites.parameters(self.site)
+        sites = job.model.sites
+        matrices = sites.matrices(self.site)
+        terms = [
+            replace(term, inputs=sites.read(self.site, term.inputs), like=sites.read(self.site, term.like))
+            for term in edit_terms(job.model, self.config, job.targets)
+        ]
         # one solve for all: every key and value matrix reads the same prompt embeddings
-        edited = self.edit(list(matrices.values()), edit_terms(job.model, self.config, job.targets))
+        edited = self.edit(list(matrices.values()), terms)
         tensors = dict(zip(matrices, edited, strict=True))
         return Change(
             {job.model.denoiser_component: tensors}, trained=sum(matrix.numel() for matrix in edited)

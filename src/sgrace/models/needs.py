@@ -15,6 +15,7 @@ class Need(StrEnum):
     SAMPLING = "control of the sampling"
     GENERATED_DATA = "images that the model generates itself"
     DDIM = "steps of DDIM"
+    INLET = "one layer through which prompt embeddings enter"
 
 
 #: Why a model is refused that lacks something.
@@ -23,6 +24,7 @@ REFUSALS = {
     "embeddings",
     Need.ATTENTION_MAPS: "its attention maps need layers in which the image attends to the text alone",
     Need.SAMPLING: "it steers classifier-free guidance, which the model has learned to do without",
+    Need.INLET: "it edits the one layer through which prompt embeddings enter, and a UNet has several",
     Need.DDIM: "it takes steps of DDIM, which flow matching does not have",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .._util.errors import unknown
@@ -29,6 +30,11 @@ class AttentionLayer:
     width: int
 
 
+def unchanged(_denoiser: nn.Module, prompt_embeds: Tensor) -> Tensor:
+    """The prompt embeddings themselves."""
+    return prompt_embeds
+
+
 @dataclass(frozen=True)
 class DenoiserMap:
     """What a family says of its denoisers.
@@ -37,11 +43,13 @@ class DenoiserMap:
         groups: site -> whether a parameter, by name, belongs to it.
         text_attention: the layers that read the text, by name.
         prompt_embeds_of: the prompt embeddings among the arguments of a call of the denoiser.
+        before_inlet: what the linear layer of the inlet reads of prompt embeddings ``(n, width)``.
     """
 
     groups: Mapping[str, Callable[[str], bool]]
     text_attention: Callable[[nn.Module], dict[str, AttentionLayer]]
     prompt_embeds_of: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor]
+    before_inlet: Callable[[nn.Module, Tensor], Tensor] = unchanged
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,16 @@ class Sites:
     def parameters(self, site: str) -> dict[str, Tensor]:
         """The parameters of a site by name, without gradients."""
         return {name: self.denoiser.get_parameter(name).detach() for name in self.names(site)}
+
+    def matrices(self, site: str) -> dict[str, Tensor]:
+        """The matrices of a site by name: its parameters without biases and norms."""
+        return {name: value for name, value in self.parameters(site).items() if value.ndim == 2}
+
+    def read(self, site: str, prompt_embeds: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+        """What the matrices of a site that reads the text get of prompt embeddings, in float32."""
+        if site != "inlet":
+            return prompt_embeds
+        return self.map.before_inlet(self.denoiser, prompt_embeds).float()
 
     def layers(self, site: str) -> dict[str, nn.Linear | nn.Conv2d]:
         """The linear and convolution layers of a site by name."""

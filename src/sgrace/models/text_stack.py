@@ -39,6 +39,12 @@ class TextStack:
         """The encoder whose tokens and input embeddings methods choose; the others read the same text."""
         return next(iter(self))
 
+    @property
+    def rows(self) -> list[TextEncoder]:
+        """One encoder for each stretch of positions of the prompt embeddings; others stand beside it."""
+        found = {str(own.place.positions): own for own in reversed(list(self)) if own.place is not None}
+        return list(reversed(found.values()))
+
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tokens]:
         """Token rows of texts for every encoder."""
         return {encoder.name: encoder.tokenize(texts) for encoder in self}

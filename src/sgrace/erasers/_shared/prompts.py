@@ -14,7 +14,7 @@ from torch import Tensor
 from ..._util.errors import InputError
 from ...concept import Kind
 from ...knowledge import Target
-from ...models import DiffusionModel
+from ...models import DiffusionModel, TextEncoder
 
 #: What a method calls a concept: by its name only, or by its related words too.
 Names = Literal["name", "related"]
@@ -93,13 +93,26 @@ def replacement_of(target: Target, chosen: str) -> str:
     return found
 
 
+def first_position(encoder: TextEncoder) -> int:
+    """Where an encoder's states begin in the prompt embeddings."""
+    assert encoder.place is not None
+    return encoder.place.positions.start or 0
+
+
 @torch.no_grad()
-def last_word_embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "n width"]:
-    """The prompt embedding at the last content token of each text; of the empty text, at the start token."""
-    main = model.text.main
-    tokens = main.tokenize(texts)
-    # (n, length, width) -> (n, width); the empty text ends at position 1, where 1 - 1 is the start token
-    return model.encode(texts).at((tokens.end - 1).clamp(min=0))
+def last_word_embeds(model: DiffusionModel, texts: Sequence[str]) -> Float[Tensor, "rows width"]:
+    """The prompt embedding at the last content token of each text; of the empty text, at the start token.
+
+    Where encoders stand one behind the other, those of each one's last token: first all texts of the first.
+    """
+    cond = model.encode(texts)
+    found = []
+    for encoder in model.text.rows:
+        # the empty text ends at position 1, where 1 - 1 is the start token
+        end = (encoder.tokenize(texts).end - 1).clamp(min=0)
+        found.append(cond.at(end + first_position(encoder)))
+    # (n, length, width) -> (stretches * n, width)
+    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -123,31 +136,32 @@ class Tails(NamedTuple):
     other: slice
 
 
-def tails(model: DiffusionModel, texts: Sequence[str], others: Sequence[str]) -> list[Tails]:
+def tails(encoder: TextEncoder, texts: Sequence[str], others: Sequence[str]) -> list[Tails]:
     """For each pair of texts the positions from the last content token on, as many of both."""
-    main = model.text.main
+    first = first_position(encoder)
     found = []
     # the empty text ends at position 1, and none starts before the first
-    starts = (main.tokenize(texts).end - 1).clamp(min=0).tolist()
-    other_starts = (main.tokenize(others).end - 1).clamp(min=0).tolist()
+    starts = (encoder.tokenize(texts).end - 1).clamp(min=0).tolist()
+    other_starts = (encoder.tokenize(others).end - 1).clamp(min=0).tolist()
     for start, other_start in zip(starts, other_starts, strict=True):
         # what starts later has fewer positions left: both are cut to that number
-        n = main.length - max(start, other_start)
-        found.append(Tails(slice(start, start + n), slice(other_start, other_start + n)))
+        n = encoder.length - max(start, other_start)
+        own, other = first + start, first + other_start
+        found.append(Tails(slice(own, own + n), slice(other, other + n)))
     return found
 
 
 @torch.no_grad()
 def tail_embeds(model: DiffusionModel, texts: Sequence[str], others: Sequence[str]) -> Pairs:
-    """Prompt embeddings of pairs of texts at their :func:`tails`, joined."""
+    """Prompt embeddings of pairs of texts at their :func:`tails`, joined; of each encoder in turn."""
     own = model.encode(texts).prompt_embeds
     other = model.encode(others).prompt_embeds
-    places = tails(model, texts, others)
-    # the shapes of a pair agree, those of two pairs need not: (n, width) each
-    return Pairs(
-        torch.cat([states[place.own] for states, place in zip(own, places, strict=True)]),
-        torch.cat([states[place.other] for states, place in zip(other, places, strict=True)]),
-    )
+    pairs = []
+    for encoder in model.text.rows:
+        for row, place in enumerate(tails(encoder, texts, others)):
+            # the shapes of a pair agree, those of two pairs need not: (n, width) each
+            pairs.append(Pairs(own[row, place.own], other[row, place.other]))
+    return Pairs(torch.cat([pair.own for pair in pairs]), torch.cat([pair.other for pair in pairs]))
 
 
 def joined_phrases(model: DiffusionModel, targets: Sequence[Target]) -> str:

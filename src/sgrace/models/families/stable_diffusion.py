@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
+from ..needs import Need
 from ..single_file import SingleFile
 from ..text import TextEncoder
 from ..text_stack import TextStack
@@ -71,6 +72,7 @@ class StableDiffusion(DiffusionModel):
     pipelines = ("StableDiffusionPipeline",)
     denoiser_component = "unet"
     denoiser_map = UNET
+    lacks = frozenset({Need.INLET})
     single_files: ClassVar = {"v1": VERSION_1, "v2": VERSION_2}
 
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
+from ..needs import Need
 from ..single_file import SingleFile
 from ..text_stack import TextStack
 from ._clip import clip_pair
@@ -74,6 +75,7 @@ class StableDiffusionXL(DiffusionModel):
     pipelines = ("StableDiffusionXLPipeline",)
     denoiser_component = "unet"
     denoiser_map = UNET
+    lacks = frozenset({Need.INLET})
     single_files: ClassVar = {"xl_base": BASE}
 
     zero_uncond: bool

@@ -36,6 +36,13 @@ def prompt_embeds_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tenso
     return nn.utils.rnn.pad_sequence(ragged, batch_first=True)
 
 
+def before_inlet(denoiser: Any, prompt_embeds: Tensor) -> Tensor:  # noqa: ANN401  (of diffusers)
+    """Prompt embeddings behind the norm that stands before the linear layer."""
+    norm, _linear = denoiser.cap_embedder
+    found: Tensor = norm(prompt_embeds.to(norm.weight.dtype))
+    return found
+
+
 def refines_text(name: str) -> bool:
     """Whether a parameter belongs to the attention among text tokens, before they meet the image."""
     return name.startswith("context_refiner.") and ".attention." in name
@@ -57,6 +64,7 @@ SINGLE = DenoiserMap(
     },
     text_attention=no_maps,
     prompt_embeds_of=prompt_embeds_of,
+    before_inlet=before_inlet,
 )
 
 
