@@ -72,8 +72,7 @@ EPILOG = examples(
 @click.option(
     "--encoders",
     metavar="NAMES",
-    help="Text encoders to train: clip for every CLIP encoder, all, or names joined by commas.  "
-    "[default: clip]",
+    help="Text encoders to train: clip for every CLIP encoder (the default), all, or names joined by commas.",
 )
 @click.option(
     "--words",
