@@ -17,12 +17,29 @@ install_import_hook("sgrace", f"{typecheck.__name__}.checked")  # before anythin
 from sgrace.knowledge import Knowledge  # noqa: E402
 from sgrace.models.families.stable_diffusion import StableDiffusion  # noqa: E402
 
-#: Files with tests of minutes. They start first, so that no process works alone at the end.
-LONG = ("test_builtin.py", "test_gold.py", "test_evaluation.py")
+#: Files with tests of minutes, the longest first. They start in this order, so that no process works alone at
+#: the end.
+LONG = (
+    "test_builtin.py",
+    "test_gold.py",
+    "test_devices.py",
+    "test_evaluation.py",
+    "test_batches.py",
+    "test_contract.py",
+    "test_samplers.py",
+    "test_sgrace_stages.py",
+    "test_golden.py",
+    "test_sgrace.py",
+    "test_erase.py",
+    "test_attack.py",
+    "test_stereo.py",
+    "test_in_browser.py",
+    "test_families.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 WORDS = [

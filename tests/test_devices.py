@@ -30,6 +30,8 @@ from .erasers.cases import CASES as ERASERS
 from .golden.record import state
 
 HALF = [torch.bfloat16, torch.float16]
+#: Erasers that train text encoders, the denoiser or adapters, solve a closed form, learn words, and steer.
+ONE_OF_EACH_KIND = ("sgrace", "esd", "spm", "uce", "mace", "stereo", "safree")
 SAMPLING: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0}
 
 
@@ -156,36 +158,38 @@ def test_a_model_in_half_precision_returns_float32_close_to_its_own(use: Use, dt
 # -- erasers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("low_memory", [False, True])
 @pytest.mark.parametrize("name", ERASERS)
-def test_an_eraser_elsewhere_changes_what_it_changes_at_home(
-    name: str, words: Knowledge, low_memory: bool
+def test_an_eraser_elsewhere_changes_what_it_changes_at_home_and_is_read_there_and_here(
+    name: str, words: Knowledge, tmp_path: Path
 ) -> None:
     model = tiny_model()
     safe = erase(name, model, words).apply(model)
     expected = state(safe)
     with elsewhere(draws=False):
-        moved = tiny_model_elsewhere(low_memory)
-        safe_elsewhere = erase(name, moved, words).apply(moved)
-        found = {key: value.cpu() for key, value in state(safe_elsewhere).items()}
-        images = images_of(safe_elsewhere)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(images.cpu(), images_of(safe), rtol=1e-2, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", ERASERS)
-def test_an_erasure_made_elsewhere_is_read_there_and_at_home(
-    name: str, words: Knowledge, tmp_path: Path
-) -> None:
-    with elsewhere(draws=False):
         moved = tiny_model_elsewhere()
         erasure = erase(name, moved, words)
-        expected = images_of(erasure.apply(moved))
+        safe_elsewhere = erasure.apply(moved)
+        found = {key: value.cpu() for key, value in state(safe_elsewhere).items()}
+        images = images_of(safe_elsewhere)
         erasure.save_pretrained(tmp_path / "erasure")
         read = Erasure.from_pretrained(tmp_path / "erasure")
-        torch.testing.assert_close(images_of(read.apply(moved)), expected)
-    at_home = images_of(read.apply(tiny_model()))
-    torch.testing.assert_close(at_home, expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(images_of(read.apply(moved)), images)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(images.cpu(), images_of(safe), rtol=1e-2, atol=1e-3)
+    at_home = images_of(read.apply(model))
+    torch.testing.assert_close(at_home, images.cpu(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str, words: Knowledge) -> None:
+    model = tiny_model()
+    expected = state(erase(name, model, words).apply(model))
+    with elsewhere(draws=False):
+        moved = tiny_model_elsewhere(low_memory=True)
+        safe = erase(name, moved, words).apply(moved)
+        found = {key: value.cpu() for key, value in state(safe).items()}
+        assert images_of(safe).isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -119,7 +119,7 @@ def test_prompts_with_a_learned_word_have_the_replacement_as_goal(
 
 def test_a_learned_word_lowers_the_denoising_loss(model: StableDiffusion, words: Knowledge) -> None:
     read_the_text(model)
-    bank = learned(model, words, inversion_steps="150", inversion_lr="0.02", inversion_batch="4")
+    bank = learned(model, words, inversion_steps="60", inversion_lr="0.05", inversion_batch="3")
     bank.learn(model, 4)
     # the same seed: the same words before they are learned
     start = learned(model, words, inversion_steps="0")
