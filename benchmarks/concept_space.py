@@ -135,7 +135,7 @@ def features(model: DiffusionModel, eraser: Eraser[Any], concept: str, found: Ad
 def _whole(model: DiffusionModel, eraser: Eraser[Any], concept: str, rows: Tensor) -> Tensor:
     """Prompt embeddings of the texts that a closed form erases, with rows in the places of their own."""
     texts = edit_texts(eraser.config, [target_of(concept)])
-    places = tails(model, texts.erased, texts.replacements)
+    places = tails(model.text.main, texts.erased, texts.replacements)
     embeds = model.encode(texts.erased).prompt_embeds.clone()
     at = 0
     for own, place in zip(embeds, places, strict=True):

@@ -32,7 +32,7 @@ _observer: ContextVar[list[AdversarialSamples] | None] = ContextVar("adversarial
 def adversarial_samples() -> Iterator[list[AdversarialSamples]]:
     """Within the block, every eraser appends its adversarial samples to the list, in their order.
 
-    They are those that it trains on, after the attack. Words that are learned from images stand in the
+    They are those that it trains on, after the attack; of several text encoders, one entry for each. Words that are learned from images stand in the
     prompts of these images. Samples are on the CPU.
     """
     found: list[AdversarialSamples] = []
