@@ -32,8 +32,8 @@ _observer: ContextVar[list[AdversarialSamples] | None] = ContextVar("adversarial
 def adversarial_samples() -> Iterator[list[AdversarialSamples]]:
     """Within the block, every eraser appends its adversarial samples to the list, in their order.
 
-    They are those that it trains on, after the attack; of several text encoders, one entry for each. Words that are learned from images stand in the
-    prompts of these images. Samples are on the CPU.
+    They are those that it trains on, after the attack; of several text encoders, one entry for each. Words
+    that are learned from images stand in the prompts of these images. Samples are on the CPU.
     """
     found: list[AdversarialSamples] = []
     token = _observer.set(found)
