@@ -30,6 +30,7 @@ def test_noise_and_clean_latents_come_back_from_the_velocity(level: float, seed:
     velocity = schedule.target(clean, noise, timesteps)
     torch.testing.assert_close(schedule.to_noise(velocity, noisy, timesteps), noise)
     torch.testing.assert_close(schedule.to_clean(velocity, noisy, timesteps), clean)
+    torch.testing.assert_close(schedule.from_clean(clean, noisy, timesteps), velocity)
 
 
 def test_training_sees_the_levels_of_the_scheduler() -> None:

@@ -67,6 +67,7 @@ def test_what_is_read_from_the_right_output_is_what_went_in(
     output = own.target(clean, noise, at)
     torch.testing.assert_close(own.to_noise(output, noisy, at), noise, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(own.to_clean(output, noisy, at), clean, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(own.from_clean(clean, noisy, at), output, atol=1e-3, rtol=1e-3)
 
 
 def test_velocity_is_read_where_no_signal_is_left() -> None:

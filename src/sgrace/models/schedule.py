@@ -122,6 +122,10 @@ class NoiseSchedule(ABC):
         """The clean latents that an output of the denoiser stands for."""
 
     @abstractmethod
+    def from_clean(self, clean: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """The output that stands for clean latents; the opposite of :meth:`to_clean`."""
+
+    @abstractmethod
     def sampler(self, num_inference_steps: int) -> Sampler:
         """A new run through the steps of sampling."""
 
@@ -204,6 +208,12 @@ class DiffusionSchedule(NoiseSchedule):
             return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
         return signal.sqrt() * latents - (1 - signal).sqrt() * output  # finite where no signal is left
 
+    def from_clean(self, clean: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.from_clean`."""
+        signal = self._signal(timesteps, latents)
+        noise = (latents - signal.sqrt() * clean) / (1 - signal).sqrt()
+        return self.target(clean, noise, timesteps)
+
 
 class FlowMatchingSchedule(NoiseSchedule):
     """``x_t = (1 - s) x + s e`` from clean latents ``x`` and noise ``e``, at the noise level ``s = t / n``.
@@ -250,6 +260,10 @@ class FlowMatchingSchedule(NoiseSchedule):
     def to_clean(self, output: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
         """See :meth:`NoiseSchedule.to_clean`."""
         return latents - self._level(timesteps, latents) * output
+
+    def from_clean(self, clean: Tensor, latents: Tensor, timesteps: Float[Tensor, " batch"]) -> Tensor:
+        """See :meth:`NoiseSchedule.from_clean`."""
+        return (latents - clean) / self._level(timesteps, latents)
 
     def ddim_sampler(
         self, num_inference_steps: int, *, eta: float = 0.0, noise_scale: float = 1.0

@@ -184,30 +184,23 @@ class SGraceConfig(Settings):
     )
 
     # -- second stage: the denoiser --
-    denoiser_rounds: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="Rounds of learning words and of training the denoiser, after the text encoder.",
+    denoiser_steps: int = Field(
+        0, ge=0, le=100_000, description="Training steps of the denoiser, after the text encoder."
     )
-    denoiser_words: int = Field(
-        4, ge=1, le=100, description="Words that such a round learns, for each concept."
-    )
-    denoiser_steps: int = Field(25, ge=1, le=100_000, description="Training steps in such a round.")
     denoiser_site: SiteName = "all"
-    denoiser_lr: AdamRate = Field(1e-4, description="Highest learning rate of Adam for the denoiser.")
-    denoiser_rows: int = Field(8, ge=4, le=1024, description="Prompts of each concept in such a step.")
-    denoiser_retain: int = Field(24, ge=1, le=1024, description="Retain prompts in such a step.")
-    denoiser_retain_weight: float = Field(5.0, ge=0, description="Weight of the retain loss in such a step.")
-    path_prompts: Count = Field(256, description="Retain prompts whose sampling paths are learned from.")
+    denoiser_lr: AdamRate = Field(3e-4, description="Highest learning rate of Adam for the denoiser.")
+    denoiser_rows: int = Field(8, ge=4, le=1024, description="Images of each concept in such a step.")
+    denoiser_retain: int = Field(36, ge=2, le=1024, description="Retain prompts in such a step.")
+    denoiser_retain_weight: float = Field(15.0, ge=0, description="Weight of the retain loss in such a step.")
+    concept_images: Count = Field(
+        288, description="Images of each concept, and as many with its replacement from the same noise."
+    )
+    path_prompts: Count = Field(384, description="Retain prompts whose sampling paths are learned from.")
     path_random_share: float = Field(
-        0.4, ge=0, lt=1, description="As random_share, of the retain prompts with sampling paths."
+        0.6, ge=0, lt=1, description="As random_share, of the retain prompts of the second stage."
     )
     path_steps: int = Field(
-        10,
-        ge=1,
-        le=1000,
-        description="Steps of a sampling path; images that words are learned from are the ends of paths.",
+        8, ge=1, le=1000, description="Steps of a sampling path, and of each image of the concept."
     )
     denoiser_strength: float = Field(
         1.0, gt=0, le=1, description="Part of the denoiser's change that is applied, in a straight line."

@@ -158,11 +158,11 @@ class Constants:
         words = torch.randperm(n_prompts // n_phrasings, generator=self.generator)[: config.n_retain]
         return words * n_phrasings + torch.randint(n_phrasings, words.shape, generator=self.generator)
 
-    def paths(self, prompts: Sequence[str]) -> Paths:
+    def paths(self, cond: Conditioning) -> Paths:
         """Sampling paths of the original model."""
         return sampling_paths(
             self.model,
-            encoded(self.model, prompts),
+            cond,
             self.uncond,
             self.generator,
             num_inference_steps=self.config.path_steps,

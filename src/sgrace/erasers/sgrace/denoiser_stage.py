@@ -1,151 +1,236 @@
-"""Second stage of S-GRACE: the denoiser answers for the concept as the original does for the replacement."""
+"""Second stage of S-GRACE: where the original draws the concept, the denoiser draws the replacement."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import Any, Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..._util.device import check_finite
 from ...models import Conditioning, DiffusionModel
-from .._shared.generated_data import Texts, encoded
+from .._shared.generated_data import Texts, encoded, generate_latents, noise_for
 from .._shared.paths import Paths
 from .._shared.student import Student
 from ..base import Job
 from ..esd import SITES
 from .config import SGraceConfig
 from .constants import Constants
-from .learned_words import LearnedWords
 from .retain import retain_prompts
+from .subject import Subject
+
+#: Highest noise level at which an image still shows what it is of. Above it the prompt alone decides, so that
+#: other prompts must be answered there as before.
+VISIBLE = 0.65
+#: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
+DRAWN = 0.3
+#: Share of the retained calls of a sampling path that are those for the empty prompt, which guidance makes.
+EMPTY_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class ConceptPaths:
-    """Sampling paths of one concept, and what the denoiser is to answer on them.
+class Calls:
+    """Calls of the denoiser in a training step, with the outputs that are wanted."""
 
-    Attributes:
-        paths: calls with the concept's prompts, whose outputs are the original's for the same context with
-            the replacement.
-        frozen: the original's conditioning of the prompts: who has the weights can put the original encoder
-            back.
-        erased: the trained encoder's.
-        words: of the concept.
-    """
-
-    paths: Paths
-    frozen: Conditioning
-    erased: Conditioning
-    words: LearnedWords
+    latents: Float[Tensor, "n ..."]
+    timesteps: Float[Tensor, " n"]
+    cond: Conditioning
+    outputs: Float[Tensor, "n ..."]
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, job: Job, text: DiffusionModel, words: LearnedWords) -> Self:
-        """The paths of the words' images, answered anew."""
-        model = job.model
-        replacement = words.subject.replacement.word
-        named = [prompt.text for prompt in words.named]
-        others = [context.format(replacement) for context in words.contexts]
-        texts = Texts(model, [*named, *others])
-        # the calls for the empty prompt start at the same latents: the concept's own are enough
-        paths = words.paths[(words.paths.prompts < len(named)).nonzero().flatten()]
-        replaced = texts(others)
-        outputs = []
-        for at in range(0, len(paths), model.batch_size):
-            rows = slice(at, at + model.batch_size)
-            cond = replaced[paths.prompts[rows]]
-            outputs.append(model.predict(paths.latents[rows], paths.timesteps[rows], cond))
-        answered = Paths(paths.latents, paths.timesteps, paths.prompts, torch.cat(outputs), paths.images)
-        return cls(answered, texts(named), text.encode(named), words)
-
-    def cond(self, model: DiffusionModel, contexts: Int[Tensor, " n"]) -> Conditioning:
-        """Prompts of some of the contexts: half with a learned word, the rest with the concept's own words.
-
-        Of these, half are read by the trained encoder, half by the original one.
-        """
-        n = len(contexts)
-        learned = n - 2 * (n // 4)
-        own = contexts[learned:]
-        middle = len(own) // 2
-        return Conditioning.cat(
-            [
-                self.words.in_place(model, contexts[:learned]),
-                self.erased[own[:middle]],
-                self.frozen[own[middle:]],
-            ]
+    def cat(cls, parts: Sequence[Calls]) -> Self:
+        """All calls as one batch."""
+        return cls(
+            torch.cat([part.latents for part in parts]),
+            torch.cat([part.timesteps for part in parts]),
+            Conditioning.cat([part.cond for part in parts]),
+            torch.cat([part.outputs for part in parts]),
         )
 
 
 @dataclass(frozen=True)
-class RetainPaths:
-    """Sampling paths of retain prompts, which the denoiser is to answer as before.
+class ConceptImages:
+    """What the original draws of the same noise: for the concept's prompts, and with the replacement instead.
 
     Attributes:
-        paths: with the original's outputs.
-        cond: the trained encoder's conditioning of the prompts, and last of the empty prompt.
+        images: clean latents of prompts with the concept's words.
+        replaced: clean latents of the same prompts with the replacement, from the same initial noise.
+        frozen: the original's conditioning of the concept's prompts: who has the weights can put the original
+            encoder back.
+        erased: the trained encoder's.
+    """
+
+    images: Float[Tensor, "n ..."]
+    replaced: Float[Tensor, "n ..."]
+    frozen: Conditioning
+    erased: Conditioning
+
+    @classmethod
+    def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, subject: Subject) -> Self:
+        """The images of one concept; every word of it has as many, in contexts drawn by chance."""
+        words = islice(cycle(subject.related), config.concept_images)
+        rows = [(job.rng.choice(subject.words.contexts), word) for word in words]
+        named = [context.format(word) for context, word in rows]
+        others = [context.format(subject.replacement.word) for context, _ in rows]
+        texts = Texts(job.model, [*named, *others, ""])
+        seed = int(torch.randint(2**31, (), generator=job.generator))
+        images, replaced = (
+            generate_latents(
+                job.model,
+                texts,
+                prompts,
+                torch.Generator().manual_seed(seed),  # the same noise for both
+                num_inference_steps=config.path_steps,
+                guidance_scale=config.guidance_scale,
+            )
+            for prompts in (named, others)
+        )
+        return cls(images, replaced, texts(named), encoded(text, named))
+
+    def calls(self, config: SGraceConfig, job: Job, anything: Conditioning) -> Calls:
+        """Noised images of the concept, which the denoiser is to see as those of the replacement.
+
+        A quarter has the concept's own prompt, read by the trained encoder; a quarter the same, read by the
+        original one. At levels at which the image shows, a quarter has any prompt, since a word that is
+        learned from images can be anything, and a quarter the empty one, which guidance adds.
+        """
+        n = config.denoiser_rows
+        quarter = n // 4
+        picks = torch.randint(len(self.images), (n,), generator=job.generator)
+        schedule = job.model.schedule
+        timesteps = torch.cat(
+            [
+                schedule.sample_timesteps(2 * quarter, job.generator, DRAWN),
+                schedule.sample_timesteps(n - 2 * quarter, job.generator, DRAWN, VISIBLE),
+            ]
+        ).to(job.model.device)
+        noise = noise_for(job.model, self.images[picks], job.generator).noise
+        latents = schedule.add_noise(self.images[picks], noise, timesteps)
+        others = torch.randint(len(anything), (n - 3 * quarter,), generator=job.generator)
+        cond = [
+            self.erased[picks[:quarter]],
+            self.frozen[picks[quarter : 2 * quarter]],
+            anything[others],
+            anything[-1:].expand(quarter),
+        ]
+        outputs = schedule.from_clean(self.replaced[picks], latents, timesteps)
+        return Calls(latents, timesteps, Conditioning.cat(cond), outputs)
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Retain prompts, and sampling paths of some of them, which the denoiser is to answer as before.
+
+    Attributes:
+        paths: of the first prompts, with the original's outputs.
+        prompted: numbers of the paths' calls with a prompt; the others are those for the empty one.
+        empty: numbers of these.
+        frozen: the original's conditioning of all prompts, the empty one last.
+        erased: the trained encoder's.
     """
 
     paths: Paths
-    cond: Conditioning
+    prompted: Int[Tensor, " calls"]
+    empty: Int[Tensor, " calls"]
+    frozen: Conditioning
+    erased: Conditioning
 
     @classmethod
     @torch.no_grad()
     def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
-        """Paths of retain prompts of their own: there are fewer, and more of words that nobody listed."""
-        drawn = {"retain_pool": config.path_prompts, "random_share": config.path_random_share}
-        prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)
-        paths = constants.paths(prompts)
-        # the last row is for the calls with the empty prompt
-        return cls(paths, Conditioning.cat([encoded(text, prompts), text.uncond()]))
+        """The prompts in an order drawn by chance, and the paths of as many as ``path_prompts``."""
+        drawn = {"random_share": config.path_random_share}
+        prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)[:-1]
+        job.rng.shuffle(prompts)
+        frozen = encoded(job.model, prompts)
+        n = min(config.path_prompts, len(prompts))
+        paths = constants.paths(frozen[:n])
+        # paths name the empty prompt by their number of prompts
+        empty = paths.prompts == n
+        return cls(
+            replace(paths, prompts=torch.where(empty, len(prompts), paths.prompts)),
+            (~empty).nonzero().flatten(),
+            empty.nonzero().flatten(),
+            Conditioning.cat([frozen, constants.uncond]),
+            Conditioning.cat([encoded(text, prompts), text.uncond()]),
+        )
+
+    @torch.no_grad()
+    def calls(self, config: SGraceConfig, job: Job) -> Calls:
+        """Half are calls of the sampling paths as they were; half have any retain prompt at a path's latents.
+
+        The first cost nothing. The others cost a call of the original, and show it more prompts than there
+        are paths.
+        """
+        n = config.denoiser_retain
+        crossed = n // 2
+        of_empty = round(EMPTY_SHARE * (n - crossed))
+        picks = torch.cat(
+            [
+                self.prompted[self._any(job, len(self.prompted), n - of_empty)],
+                self.empty[self._any(job, len(self.empty), of_empty)],
+            ]
+        )
+        path = self.paths[picks]
+        others = self._any(job, len(self.frozen), crossed)
+        outputs = job.model.predict(path.latents[:crossed], path.timesteps[:crossed], self.frozen[others])
+        return Calls(
+            path.latents,
+            path.timesteps,
+            self.erased[torch.cat([others, path.prompts[crossed:]])],
+            torch.cat([outputs, path.outputs[crossed:]]),
+        )
+
+    @staticmethod
+    def _any(job: Job, size: int, n: int) -> Int[Tensor, " n"]:
+        return torch.randint(size, (n,), generator=job.generator).to(job.model.device)
 
 
 def train_denoiser(
-    config: SGraceConfig,
-    job: Job,
-    constants: Constants,
-    text: DiffusionModel,
-    words: Sequence[LearnedWords],
-    bar: Iterator[Any],
+    config: SGraceConfig, job: Job, constants: Constants, text: DiffusionModel, bar: Iterator[Any]
 ) -> Student:
-    """Rounds of learning words against the denoiser as it is, and of training it on all words so far.
+    """Train the denoiser on images of the concept and on what must stay.
 
-    With latents and timesteps of the original's sampling paths, prompts ``c`` with a learned word, with a
-    word of the concept read by the trained encoder or by the original one, ``r`` the same context with the
-    replacement, and retain prompts ``k``::
+    ``x_t`` is a noised image of the concept, ``y`` the image that the original draws of the same noise with
+    the replacement in the prompt, ``c`` the concept's prompt or any other, ``v(x_t, y)`` the output that
+    stands for the clean image ``y``, and ``k`` retain prompts at latents ``z`` of the original's sampling
+    paths::
 
-        mean |eps(x, c) - eps*(x, r)|^2 + w mean |eps(x, k) - eps*(x, k)|^2
+        mean |eps(x_t, c) - v(x_t, y)|^2 + w mean |eps(z, k) - eps*(z, k)|^2
+
+    The target says nothing of how ``c`` is written, so that no prompt and no learned word leads around it.
 
     Args:
         config: settings.
         job: the original model and the sources of random choices.
         constants: of the run.
         text: the original with the trained text encoders.
-        words: of each concept.
         bar: shows the progress.
     """
     student = Student.of(text, SITES[config.denoiser_site])
-    retained = RetainPaths.of(config, job, text, constants)
-    concepts = [ConceptPaths.of(job, text, own) for own in words]
+    retained = Retained.of(config, job, text, constants)
+    concepts = [ConceptImages.of(config, job, text, subject) for subject in constants.subjects]
     original = student.snapshot()
     optimizer = torch.optim.Adam(student.parameters, lr=config.denoiser_lr)
-    total = max(1, config.denoiser_rounds * config.denoiser_steps)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, total))
-    for _ in range(config.denoiser_rounds):
-        _requires_grad(student, on=False)  # learning a word needs no gradient of the weights
-        for own in words:
-            own.learn(student.model, config.denoiser_words)
-        _requires_grad(student, on=True)
-        for _ in range(config.denoiser_steps):
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(_loss(config, job, student, retained, concepts))
-            optimizer.step()
-            decay.step()
-            next(bar, None)
-    _requires_grad(student, on=False)
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warm_cosine(step, config.denoiser_steps)
+    )
+    for _ in range(config.denoiser_steps):
+        optimizer.zero_grad(set_to_none=True)
+        erased = [concept.calls(config, job, retained.erased) for concept in concepts]
+        torch.autograd.backward(
+            _loss(config, job, student.model, Calls.cat(erased), retained.calls(config, job))
+        )
+        optimizer.step()
+        decay.step()
+        next(bar, None)
+    for parameter in student.parameters:
+        parameter.requires_grad_(False)
     # on the line between two sets of weights the concept comes back late, and what is kept comes back early
     # (WiSE-FT, arXiv 2109.01903)
     pairs = zip(student.parameters, original, strict=True)
@@ -153,32 +238,14 @@ def train_denoiser(
     return student
 
 
-def _loss(
-    config: SGraceConfig,
-    job: Job,
-    student: Student,
-    retained: RetainPaths,
-    concepts: Sequence[ConceptPaths],
-) -> Tensor:
+def _loss(config: SGraceConfig, job: Job, model: DiffusionModel, erased: Calls, kept: Calls) -> Tensor:
     """The loss of one step; one call of the denoiser for all rows."""
-    picked = []
-    conds = []
-    for concept in concepts:
-        rows = torch.randint(len(concept.paths), (config.denoiser_rows,), generator=job.generator)
-        picked.append(concept.paths[rows])
-        conds.append(concept.cond(student.model, picked[-1].prompts))
-    rows = torch.randint(len(retained.paths), (config.denoiser_retain,), generator=job.generator)
-    picked.append(retained.paths[rows])
-    conds.append(retained.cond[picked[-1].prompts])
-    output = student.model.predict(
-        torch.cat([own.latents for own in picked]),
-        torch.cat([own.timesteps for own in picked]),
-        Conditioning.cat(conds),
-    )
-    errors = (output - torch.cat([own.outputs for own in picked])).square().flatten(1).mean(1)
-    n = config.denoiser_retain
-    # (concept rows, then retain rows): the means of both
-    loss = errors[:-n].mean() + config.denoiser_retain_weight * errors[-n:].mean()
+    calls = Calls.cat([erased, kept])
+    output = model.predict(calls.latents, calls.timesteps, calls.cond)
+    # (concept rows, then retain rows)
+    errors = (output - calls.outputs).square().flatten(1).mean(1)
+    n = len(erased.timesteps)
+    loss = errors[:n].mean() + config.denoiser_retain_weight * errors[n:].mean()
     check_finite(loss.detach(), "The loss", job.model.dtype)
     return loss
 
@@ -186,8 +253,3 @@ def _loss(
 def warm_cosine(step: int, total: int, warm_up: int = 10) -> float:
     """Factor of the learning rate: it rises over the first steps, and falls to 0 as a cosine does."""
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _requires_grad(student: Student, *, on: bool) -> None:
-    for parameter in student.parameters:
-        parameter.requires_grad_(on)

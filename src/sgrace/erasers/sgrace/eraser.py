@@ -54,7 +54,7 @@ class SGrace(Eraser[SGraceConfig]):
     @property
     def sites(self) -> tuple[str, ...]:
         """The text encoder and, where there is a second stage, a site of the denoiser."""
-        return ("text", SITES[self.config.denoiser_site]) if self.config.denoiser_rounds else ("text",)
+        return ("text", SITES[self.config.denoiser_site]) if self.config.denoiser_steps else ("text",)
 
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
@@ -71,17 +71,16 @@ class SGrace(Eraser[SGraceConfig]):
         seconds = Seconds()
         with seconds.of("constants"):
             constants = Constants(config, job)
-            needed = config.learned_words or config.denoiser_rounds
-            places = range(len(job.targets) if needed else 0)
+            places = range(len(job.targets) if config.learned_words else 0)
             words = [LearnedWords.of(config, job, constants, place) for place in places]
         first = TextStage(config, job, constants, words, seconds)
-        bar = job.progress(first.n_steps + config.denoiser_rounds * config.denoiser_steps)
+        bar = job.progress(first.n_steps + config.denoiser_steps)
         first.train(bar)
         tensors = dict(first.student.changed())
         trained = first.student.size
-        if config.denoiser_rounds:
+        if config.denoiser_steps:
             with seconds.of("denoiser"):
-                second = train_denoiser(config, job, constants, first.student.model, words, bar)
+                second = train_denoiser(config, job, constants, first.student.model, bar)
             tensors |= second.changed()
             trained += second.size
         details = {

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...models import Conditioning, DiffusionModel
-from .._shared.paths import Paths
+from ...models import DiffusionModel
+from .._shared.generated_data import encoded
 from .._shared.textual_inversion import (
     LearnedTokens,
     WordPrompt,
@@ -45,7 +45,7 @@ class LearnedWords:
         contexts: where its words stand.
         starts: tokens at which a part of the words start.
         named: a prompt of each context, with a word of the concept.
-        paths: of the original model's sampling of these prompts; their ends are the concept's images.
+        images: clean latents that the original model draws of these prompts.
         frames: prompts with one token for the word: in each context, then before a prompt of each context.
         goals: what the losses compare, of the frame's context with the replacement.
         words: by text encoder; never discarded: a word that is erased must stay so while new ones are
@@ -58,7 +58,7 @@ class LearnedWords:
     contexts: list[str]
     starts: Int[Tensor, " tokens"]
     named: list[WordPrompt]
-    paths: Paths
+    images: Float[Tensor, "prompts ..."]
     frames: LearnedTokens
     goals: Features
     words: dict[str, Float[Tensor, "words 1 width"]] = field(init=False)
@@ -94,7 +94,7 @@ class LearnedWords:
             taken_apart(model, context, words[number // IMAGES_OF_A_WORD], 0)
             for number, context in enumerate(contexts)
         ]
-        paths = constants.paths([prompt.text for prompt in named])
+        images = constants.paths(encoded(model, [prompt.text for prompt in named])).images
         frames = [blank(taken_apart(model, context, "", 0)) for context in contexts]
         frames += [_before(model, context, job.rng.choice(subject.related)) for context in contexts]
         others = [context.format(subject.replacement.word) for context in contexts]
@@ -108,7 +108,7 @@ class LearnedWords:
             contexts,
             _starts(model, subject),
             named,
-            paths,
+            images,
             LearnedTokens(model, frames, names),
             Features.cat([goals, goals]),
         )
@@ -133,7 +133,7 @@ class LearnedWords:
         learned = learn_words(
             model,
             prompts,
-            self.paths.images[[place for _, place in picks]],
+            self.images[[place for _, place in picks]],
             self._embedded(model, start),
             steps=config.inversion_steps,
             batch=n * config.inversion_batch,
@@ -161,11 +161,6 @@ class LearnedWords:
         """Prompts with words, any word in any frame."""
         rows = torch.randint(len(self.goals), (n,), generator=self.job.generator)
         return Samples(self.frames.with_words(rows, self._any(n)), self.goals[rows])
-
-    def in_place(self, model: DiffusionModel, contexts: Int[Tensor, " n"]) -> Conditioning:
-        """Conditioning of prompts with words in the concept's place, any word in each of the contexts."""
-        # frames with the word in place come first, in the order of the contexts
-        return model.encode_source(self.frames.with_words(contexts, self._any(len(contexts))))
 
 
 def _before(model: DiffusionModel, context: str, word: str) -> WordPrompt:
