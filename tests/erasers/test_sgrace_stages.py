@@ -23,6 +23,7 @@ from sgrace.erasers.sgrace.text_stage import TextStage
 from sgrace.erasers.sgrace.training_loss import TrainingLoss
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge
+from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from .made import CHURCH, job_of, target
@@ -267,7 +268,7 @@ def test_the_second_stage_draws_the_replacement_whatever_the_prompt(
     calls = images.calls(config, job, model.encode(["dog", "tree", "a boat"]))
 
     @torch.no_grad()
-    def error(found: StableDiffusion) -> float:
+    def error(found: DiffusionModel) -> float:
         output = found.predict(calls.latents, calls.timesteps, calls.cond)
         return float((output - calls.outputs).square().mean())
 
