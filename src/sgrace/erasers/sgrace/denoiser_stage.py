@@ -79,18 +79,18 @@ class ConceptImages:
         others = [context.format(subject.replacement.word) for context, _ in rows]
         texts = Texts(job.model, [*named, *others, ""])
         seed = int(torch.randint(2**31, (), generator=job.generator))
-        images, replaced = (
-            generate_latents(
+
+        def drawn(prompts: Sequence[str]) -> Tensor:
+            return generate_latents(
                 job.model,
                 texts,
                 prompts,
-                torch.Generator().manual_seed(seed),  # the same noise for both
+                torch.Generator().manual_seed(seed),  # the same noise each time
                 num_inference_steps=config.path_steps,
                 guidance_scale=config.guidance_scale,
             )
-            for prompts in (named, others)
-        )
-        return cls(images, replaced, texts(named), encoded(text, named))
+
+        return cls(drawn(named), drawn(others), texts(named), encoded(text, named))
 
     def calls(self, config: SGraceConfig, job: Job, anything: Conditioning) -> Calls:
         """Noised images of the concept, which the denoiser is to see as those of the replacement.
