@@ -189,7 +189,7 @@ class SGraceConfig(Settings):
     )
     denoiser_site: SiteName = "all"
     denoiser_lr: AdamRate = Field(3e-4, description="Highest learning rate of Adam for the denoiser.")
-    denoiser_rows: int = Field(8, ge=4, le=1024, description="Images of each concept in such a step.")
+    denoiser_rows: int = Field(8, ge=8, le=1024, description="Images of each concept in such a step.")
     denoiser_retain: int = Field(36, ge=2, le=1024, description="Retain prompts in such a step.")
     denoiser_retain_weight: float = Field(15.0, ge=0, description="Weight of the retain loss in such a step.")
     concept_images: Count = Field(
@@ -198,6 +198,9 @@ class SGraceConfig(Settings):
     path_prompts: Count = Field(384, description="Retain prompts whose sampling paths are learned from.")
     path_random_share: float = Field(
         0.6, ge=0, lt=1, description="As random_share, of the retain prompts of the second stage."
+    )
+    path_near_share: float = Field(
+        0.5, ge=0, le=1, description="As near_share, of the retain prompts of the second stage."
     )
     path_steps: int = Field(
         8, ge=1, le=1000, description="Steps of a sampling path, and of each image of the concept."

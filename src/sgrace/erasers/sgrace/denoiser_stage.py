@@ -30,7 +30,7 @@ VISIBLE = 0.65
 #: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
 DRAWN = 0.3
 #: Share of the retained calls of a sampling path that are those for the empty prompt, which guidance makes.
-EMPTY_SHARE = 0.2
+EMPTY_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ class ConceptImages:
         """Noised images of the concept, which the denoiser is to see as those of the replacement.
 
         A quarter has the concept's own prompt, read by the trained encoder; a quarter the same, read by the
-        original one. At levels at which the image shows, a quarter has any prompt, since a word that is
-        learned from images can be anything, and a quarter the empty one, which guidance adds.
+        original one. The others are at levels at which the image shows: they have any prompt, since a word
+        that is learned from images can be anything, and one of eight the empty one, which guidance adds.
         """
         n = config.denoiser_rows
         quarter = n // 4
+        empty = n // 8
         picks = torch.randint(len(self.images), (n,), generator=job.generator)
         schedule = job.model.schedule
         timesteps = torch.cat(
@@ -111,12 +112,12 @@ class ConceptImages:
         ).to(job.model.device)
         noise = noise_for(job.model, self.images[picks], job.generator).noise
         latents = schedule.add_noise(self.images[picks], noise, timesteps)
-        others = torch.randint(len(anything), (n - 3 * quarter,), generator=job.generator)
+        others = torch.randint(len(anything), (n - 2 * quarter - empty,), generator=job.generator)
         cond = [
             self.erased[picks[:quarter]],
             self.frozen[picks[quarter : 2 * quarter]],
             anything[others],
-            anything[-1:].expand(quarter),
+            anything[-1:].expand(empty),
         ]
         outputs = schedule.from_clean(self.replaced[picks], latents, timesteps)
         return Calls(latents, timesteps, Conditioning.cat(cond), outputs)
@@ -144,7 +145,7 @@ class Retained:
     @torch.no_grad()
     def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
         """The prompts in an order drawn by chance, and the paths of as many as ``path_prompts``."""
-        drawn = {"random_share": config.path_random_share}
+        drawn = {"random_share": config.path_random_share, "near_share": config.path_near_share}
         prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)[:-1]
         job.rng.shuffle(prompts)
         frozen = encoded(job.model, prompts)
