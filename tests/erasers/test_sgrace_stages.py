@@ -26,6 +26,7 @@ from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
+from ..families import PIPELINES, shared
 from .made import CHURCH, job_of, target
 
 SHORT = {
@@ -280,11 +281,8 @@ def test_the_second_stage_draws_the_replacement_whatever_the_prompt(
     assert error(safe) < 0.98 * error(model)
 
 
-def test_what_the_second_stage_keeps_is_what_the_original_answers(
-    model: StableDiffusion, words: Knowledge
-) -> None:
-    read_the_text(model)
-    config = config_of(denoiser_retain="40")
+def keeps_what_the_original_answers(model: DiffusionModel, words: Knowledge) -> None:
+    config = config_of(denoiser_retain="40", replacement="house")
     job = job_of(model, target(words))
     retained = Retained.of(config, job, model, Constants(config, job))
     # the text encoder is the original: every answer is the original's own
@@ -292,6 +290,21 @@ def test_what_the_second_stage_keeps_is_what_the_original_answers(
     with torch.no_grad():
         output = model.predict(calls.latents, calls.timesteps, calls.cond)
     torch.testing.assert_close(output, calls.outputs, atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_second_stage_keeps_is_what_the_original_answers(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    read_the_text(model)
+    keeps_what_the_original_answers(model, words)
+
+
+@pytest.mark.parametrize("family", PIPELINES)
+def test_the_second_stage_trains_the_denoisers_of_all_families(family: str, words: Knowledge) -> None:
+    keeps_what_the_original_answers(shared(family), words)
+    more = {"rounds": "0", "denoiser_steps": "2", "replacement": "house"}
+    erasure = SGrace(config_of(**more)).erase(shared(family), [target(words)])
+    assert shared(family).denoiser_component in erasure.tensors
 
 
 def test_the_second_stage_costs_no_more_than_the_algorithm_needs(

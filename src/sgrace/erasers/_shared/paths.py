@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...models import Conditioning, DiffusionModel
+from ...models.guidance import is_off
 from ...models.schedule import row_generators
 
 
@@ -16,8 +17,8 @@ from ...models.schedule import row_generators
 class Paths:
     """The calls of the denoiser along sampling paths.
 
-    A path gives a call for its prompt and one for the empty prompt at each step, so nothing that the sampling
-    cost is lost.
+    A path gives a call for its prompt and, with guidance, one for the empty prompt at each step, so nothing
+    that the sampling cost is lost.
 
     Attributes:
         latents, timesteps: given to the denoiser.
@@ -52,28 +53,36 @@ def sampling_paths(
     num_inference_steps: int,
     guidance_scale: float,
 ) -> Paths:
-    """Sample every prompt once and keep each call; ``2 * num_inference_steps`` denoiser rows a prompt."""
+    """Sample every prompt once and keep each call.
+
+    Costs ``2 * num_inference_steps`` denoiser rows a prompt, and half of them without guidance.
+    """
     n = len(cond)
     noise = model.noise(n, generator)
+    guided = not is_off(guidance_scale)
     calls: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     images = []
     for at in range(0, n, model.batch_size):
         rows = slice(at, min(at + model.batch_size, n))
         size = rows.stop - at
-        numbers = torch.cat([torch.arange(at, rows.stop), torch.full((size,), n)])
-        # one call for both prompts of a step: (2 * size, ...)
-        both = Conditioning.cat([cond[rows], uncond.expand(size)])
+        prompts = cond[rows]
+        numbers = torch.arange(at, rows.stop)
+        if guided:
+            # one call for both prompts of a step: (2 * size, ...)
+            prompts = Conditioning.cat([prompts, uncond.expand(size)])
+            numbers = torch.cat([numbers, torch.full((size,), n)])
         sampler = model.schedule.sampler(num_inference_steps)
         latents = noise[rows] * sampler.initial_scale
         generators = row_generators(noise[rows])
         for call, timestep in enumerate(sampler.timesteps):
-            given = sampler.model_input(latents, call).repeat(2, *[1] * (latents.ndim - 1))
-            timesteps = timestep.expand(2 * size).to(given)
-            outputs = model.predict(given, timesteps, both)
+            given = sampler.model_input(latents, call).repeat(len(prompts) // size, *[1] * (latents.ndim - 1))
+            timesteps = timestep.expand(len(prompts)).to(given)
+            outputs = model.predict(given, timesteps, prompts)
             calls.append((given, timesteps, numbers, outputs))
-            prompted, empty = outputs.chunk(2)
-            guided = empty + guidance_scale * (prompted - empty)
-            latents = sampler.step(guided, call, latents, generators)
+            if guided:
+                prompted, empty = outputs.chunk(2)
+                outputs = empty + guidance_scale * (prompted - empty)
+            latents = sampler.step(outputs, call, latents, generators)
         images.append(sampler.to_schedule(latents, len(sampler.timesteps)))
     # one list a field: (calls of all batches, ...)
     fields = [torch.cat(parts) for parts in zip(*calls, strict=True)]

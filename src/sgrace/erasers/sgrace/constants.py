@@ -14,6 +14,7 @@ from ..._util.errors import InputError, InputWarning
 from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, PromptSource, Tokens
+from ...models.needs import Need
 from .._shared.generated_data import ENCODE_BATCH, encoded
 from .._shared.paths import Paths, sampling_paths
 from .._shared.prompts import own_words
@@ -160,13 +161,15 @@ class Constants:
 
     def paths(self, cond: Conditioning) -> Paths:
         """Sampling paths of the original model."""
+        # where guidance is distilled, the denoiser guides itself
+        guided = Need.SAMPLING not in self.model.lacks
         return sampling_paths(
             self.model,
             cond,
             self.uncond,
             self.generator,
             num_inference_steps=self.config.path_steps,
-            guidance_scale=self.config.guidance_scale,
+            guidance_scale=self.config.guidance_scale if guided else 1.0,
         )
 
     @torch.no_grad()

@@ -130,14 +130,14 @@ class Retained:
     Attributes:
         paths: of the first prompts, with the original's outputs.
         prompted: numbers of the paths' calls with a prompt; the others are those for the empty one.
-        empty: numbers of these.
+        empty: numbers of these; none where the model has learned to do without guidance.
         frozen: the original's conditioning of all prompts, the empty one last.
         erased: the trained encoder's.
     """
 
     paths: Paths
     prompted: Int[Tensor, " calls"]
-    empty: Int[Tensor, " calls"]
+    empty: Int[Tensor, " others"]
     frozen: Conditioning
     erased: Conditioning
 
@@ -170,7 +170,7 @@ class Retained:
         """
         n = config.denoiser_retain
         crossed = n // 2
-        of_empty = round(EMPTY_SHARE * (n - crossed))
+        of_empty = round(EMPTY_SHARE * (n - crossed)) if len(self.empty) else 0
         picks = torch.cat(
             [
                 self.prompted[self._any(job, len(self.prompted), n - of_empty)],
@@ -189,7 +189,8 @@ class Retained:
 
     @staticmethod
     def _any(job: Job, size: int, n: int) -> Int[Tensor, " n"]:
-        return torch.randint(size, (n,), generator=job.generator).to(job.model.device)
+        # none of none: a range may not be empty
+        return torch.randint(max(1, size), (n,), generator=job.generator).to(job.model.device)
 
 
 def train_denoiser(
