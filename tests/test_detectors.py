@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    ResNetConfig,
-    ResNetForImageClassification,
-)
+from transformers import CLIPImageProcessorPil, ResNetConfig, ResNetForImageClassification
 
 from sgrace._util import registry
 from sgrace._util.errors import InputError
@@ -28,7 +20,7 @@ from sgrace.detectors.q16 import Q16
 from sgrace.testbeds.base import Testbed, find_detector
 from sgrace.testbeds.emoji.detector import EmojiJudge
 
-from .conftest import tiny_tokenizer
+from .small_clip import save_small_clip
 
 PICTURES = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -37,32 +29,8 @@ PICTURES = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0)) 
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP and a ResNet of small size with random weights, saved as the hub has them."""
     torch.manual_seed(0)
-    root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=20,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-    )
-    CLIPModel(
-        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
-    ).save_pretrained(root / "clip")
-    tokenizer.save_pretrained(root / "clip")
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
-        root / "clip"
-    )
+    root = tmp_path_factory.mktemp("networks")
+    save_small_clip(root / "clip")
     resnet = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], id2label={i: str(i) for i in range(6)}
     )

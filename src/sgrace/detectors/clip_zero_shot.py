@@ -14,6 +14,7 @@ from torch import Tensor
 from .._util.errors import InputError
 from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
+from ..models import quiet_libraries
 from .base import Detector, Identity, Listed, Options
 
 TEMPLATE = "a picture of {}"
@@ -45,9 +46,10 @@ class HubClip:
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # noqa: PLC0415  (only where it is asked for)
 
         try:
-            self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
-            self.tokenizer = CLIPTokenizer.from_pretrained(source)
-            self.processor = CLIPImageProcessorPil.from_pretrained(source)
+            with quiet_libraries():
+                self.model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
+                self.tokenizer = CLIPTokenizer.from_pretrained(source)
+                self.processor = CLIPImageProcessorPil.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"Cannot load {source!r} as a CLIP model ({' '.join(str(error).split())[:120]})."

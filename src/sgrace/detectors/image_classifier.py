@@ -13,6 +13,7 @@ from torch import Tensor
 from .._util.errors import InputError
 from .._util.hashing import sha256_of_files
 from .._util.images import to_arrays
+from ..models import quiet_libraries
 from .base import Detector, Identity, Listed, Options
 
 #: Class ids of ImageNet-1k that the literature erases (``microsoft/resnet-50`` and others).
@@ -63,8 +64,10 @@ class ImageClassifier(Detector):
         from transformers import AutoImageProcessor, AutoModelForImageClassification  # noqa: PLC0415  (only where it is asked for)
 
         try:
-            self.model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True).eval()
-            self.processor = AutoImageProcessor.from_pretrained(source)
+            with quiet_libraries():
+                network = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
+                self.processor = AutoImageProcessor.from_pretrained(source)
+            self.model = network.eval()
         except (OSError, ValueError) as error:
             raise InputError(
                 f"Cannot load {source!r} as an image classifier ({' '.join(str(error).split())[:120]})."

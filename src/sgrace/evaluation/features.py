@@ -12,6 +12,7 @@ from .._util.images import to_arrays
 from ..detectors.clip_zero_shot import HubClip
 from ..metrics import concept_space, fidelity, jackknife
 from ..metrics.extractor import Extractor
+from ..models import quiet_libraries
 from .schema import Fidelity
 
 BATCH = 32
@@ -30,11 +31,12 @@ def from_hub(source: str) -> Extractor:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel  # noqa: PLC0415  (only if it is asked for)
 
     try:
-        if AutoConfig.from_pretrained(source).model_type == "clip":
-            clip = HubClip(source)
-            return Extractor(source, clip.images, clip.texts)
-        model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
-        processor = AutoImageProcessor.from_pretrained(source)
+        with quiet_libraries():
+            if AutoConfig.from_pretrained(source).model_type == "clip":
+                clip = HubClip(source)
+                return Extractor(source, clip.images, clip.texts)
+            model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
+            processor = AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"Cannot load {source!r} as an extractor of features ({reason}).") from error

@@ -2,6 +2,7 @@
 
 from .base import DiffusionModel
 from .conditioning import Conditioning, PromptSource, Tokens
+from .families._quiet import quiet_libraries
 from .parts import Calls
 from .schedule import PartialSample, PartialSamples
 from .text import TextEncoder
@@ -17,4 +18,5 @@ __all__ = [
     "TextEncoder",
     "TextStack",
     "Tokens",
+    "quiet_libraries",
 ]

@@ -14,7 +14,8 @@ from ..._util.device import choose_device, choose_dtype
 from ..._util.errors import InputError, choices
 from ..base import DiffusionModel
 from ..families._additions import add_embedding, fuse_lora, need_peft
-from ..families._pipelines import load_pipeline, pipeline_class, quiet_libraries
+from ..families._pipelines import load_pipeline, pipeline_class
+from ..families._quiet import quiet_libraries
 from ..origin import PLAIN, Origin, split_setting
 from .known import known_families, known_pipelines
 from .networks import load_component

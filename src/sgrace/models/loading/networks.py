@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..._util.errors import InputError
-from ..families._pipelines import quiet_libraries, reason, refuse_pickles_of
+from ..families._pipelines import reason, refuse_pickles_of
+from ..families._quiet import quiet_libraries
 from ..sharing import shared_copy
 from .sources import Source, read_tensors
 
