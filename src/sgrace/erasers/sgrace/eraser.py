@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from ...concept import Kind
 from ..base import Change, Eraser, Job, Need
 from ..esd import SITES
@@ -53,8 +55,11 @@ class SGrace(Eraser[SGraceConfig]):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The text encoder and, where there is a second stage, a site of the denoiser."""
-        return ("text", SITES[self.config.denoiser_site]) if self.config.denoiser_steps else ("text",)
+        """The text encoder, a site of the denoiser, or both: what the stages change that are run."""
+        if not self.config.denoiser_steps:
+            return ("text",)
+        denoiser = SITES[self.config.denoiser_site]
+        return ("text", denoiser) if self.config.rounds else (denoiser,)
 
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
@@ -76,8 +81,11 @@ class SGrace(Eraser[SGraceConfig]):
         first = TextStage(config, job, constants, words, seconds)
         bar = job.progress(first.n_steps + config.denoiser_steps)
         first.train(bar)
-        tensors = dict(first.student.changed())
-        trained = first.student.size
+        tensors: dict[str, dict[str, Tensor]] = {}
+        trained = 0
+        if config.rounds or not config.denoiser_steps:
+            tensors |= first.student.changed()
+            trained += first.student.size
         if config.denoiser_steps:
             with seconds.of("denoiser"):
                 second = train_denoiser(config, job, constants, first.student.model, bar)
