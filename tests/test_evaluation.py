@@ -7,17 +7,12 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from transformers import (
-    CLIPConfig,
     CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
     Dinov2Config,
     Dinov2Model,
 )
@@ -29,7 +24,8 @@ from sgrace.evaluation.schema import Rate
 from sgrace.metrics import Share
 from sgrace.testbeds.emoji import EmojiTestbed
 
-from .conftest import tiny_pipeline, tiny_tokenizer
+from .conftest import tiny_pipeline
+from .small_clip import save_small_clip
 
 SHORT = [
     "--set",
@@ -167,35 +163,20 @@ def test_a_foreign_text_encoder_is_swapped_in(folder: Path, tmp_path: Path) -> N
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP and another vision model of small size with random weights, as the hub has them."""
     torch.manual_seed(0)
-    root, tokenizer = tmp_path_factory.mktemp("networks"), tiny_tokenizer()
-    vision: dict[str, Any] = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
+    root = tmp_path_factory.mktemp("networks")
+    save_small_clip(root / "clip")
+    vision = Dinov2Config(
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=20,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        image_size=32,
+        patch_size=8,
     )
-    clip = CLIPConfig(
-        text_config=text.to_dict(), vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=8
+    Dinov2Model(vision).save_pretrained(root / "dino")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        root / "dino"
     )
-    CLIPModel(clip).save_pretrained(root / "clip")
-    tokenizer.save_pretrained(root / "clip")
-    Dinov2Model(Dinov2Config(**vision)).save_pretrained(root / "dino")
-    for name in ("clip", "dino"):
-        CLIPImageProcessorPil(
-            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-        ).save_pretrained(root / name)
     unet = tiny_pipeline().unet
     with torch.no_grad():
         for parameter in unet.parameters():
