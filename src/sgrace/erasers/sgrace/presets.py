@@ -65,11 +65,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
     },
     "replacement": {},
-    # a short first stage that keeps what nobody listed, and the second: for weights that are given away
-    "full": {
-        "rounds": 4, "edit_steps": 25, "lr": 3e-4, "lr_decay": "cosine", "random_share": 0.6,
-        "denoiser_steps": 320,
-    },
+    # the second stage alone: for weights that are given away
+    "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
 DEFAULT_PRESET = "replacement"
 #: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.
