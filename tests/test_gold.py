@@ -40,7 +40,7 @@ def scene_of(target: DiffusionModel, original: DiffusionModel, n_prompts: int = 
 def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, concept: str) -> None:
     model = emoji.gold(concept).apply(original)
     shares, _ = measure(
-        model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 12, seed=0)
+        model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 24, seed=0)
     )
     assert shares["target"].value <= 0.1
     assert shares["synonyms"].value <= 0.1

@@ -25,15 +25,18 @@ def test_results_do_not_depend_on_the_batch_size(model: DiffusionModel, words: K
         return attack_of(name).run(scene_of(model, words, prompts=prompts), seed=3)
 
     whole = run(32)
-    found = run(2)  # of an odd number of prompts: the last piece is a single one
-    assert [a.candidate for a in found.attempts] == [a.candidate for a in whole.attempts]
-    assert [a.survived for a in found.attempts] == [a.survived for a in whole.attempts]
-    torch.testing.assert_close(found.images, whole.images, atol=2e-3, rtol=0)
-    assert found.tensors.keys() == whole.tensors.keys()
-    for key, value in found.tensors.items():
-        torch.testing.assert_close(value, whole.tensors[key], atol=2e-3, rtol=1e-3)
-    for kind in ("denoiser_rows", "text_encoder_rows"):
-        assert getattr(found.record.spent, kind) == getattr(whole.record.spent, kind), "the same is charged"
+    for size in (1, 2):
+        found = run(size)
+        assert [a.candidate for a in found.attempts] == [a.candidate for a in whole.attempts]
+        assert [a.survived for a in found.attempts] == [a.survived for a in whole.attempts]
+        torch.testing.assert_close(found.images, whole.images, atol=2e-3, rtol=0)
+        assert found.tensors.keys() == whole.tensors.keys()
+        for key, value in found.tensors.items():
+            torch.testing.assert_close(value, whole.tensors[key], atol=2e-3, rtol=1e-3)
+        for kind in ("denoiser_rows", "text_encoder_rows"):
+            assert getattr(found.record.spent, kind) == getattr(whole.record.spent, kind), (
+                "the same is charged"
+            )
 
 
 @pytest.mark.parametrize("name", CASES)

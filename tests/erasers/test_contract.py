@@ -245,9 +245,8 @@ class EraserContract:
         assert run.method.licence
         assert (run.method.__doc__ or "").strip()
 
-    def test_frozen_parts_may_be_in_half_precision(self, run: Run) -> None:
-        # each precision with one kind of model
-        dtype = torch.bfloat16 if run.prediction_type == "epsilon" else torch.float16
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_frozen_parts_may_be_in_half_precision(self, run: Run, dtype: torch.dtype) -> None:
         model = tiny_model(run.prediction_type).to(dtype=dtype)
         before = state(model)
         images = images_of(model)
