@@ -167,8 +167,8 @@ def test_the_batch_size_does_not_change_the_result(
         return weights(sgrace(preset, **more).erase(model, [Target(CHURCH, phrases)])) - original(model)
 
     whole = moved(32)
-    # three attacked samples: a piece of two, and one of a single sample
-    assert (moved(2) - whole).norm() < 0.05 * whole.norm()
+    for size in (2, 1):
+        assert (moved(size) - whole).norm() < 0.05 * whole.norm()
 
 
 def test_only_samples_that_may_move_are_attacked(model: StableDiffusion, words: Knowledge) -> None:

@@ -205,7 +205,8 @@ def train_denoiser(
 
         mean |eps(x_t, c) - v(x_t, y)|^2 + w mean |eps(z, k) - eps*(z, k)|^2
 
-    The target says nothing of how ``c`` is written, so that no prompt and no learned word leads around it.
+    The target depends on the image and not on how ``c`` is written: it is meant to hold for prompts and
+    learned words that training never saw.
 
     Args:
         config: settings.

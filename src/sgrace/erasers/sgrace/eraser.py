@@ -28,7 +28,7 @@ class SGrace(Eraser[SGraceConfig]):
     Training: ``w_e |h(prompt) - h*(prompt with the replacement)|^2 + w_r |h(r) - h*(r)|^2`` over the prompt
     embeddings ``h`` of the attacked prompts and of retain prompts ``r``. The presets ``published`` and
     ``corrected`` push the feature away instead, and add a similarity and a parameter term. Only transformer
-    layers of text encoders change.
+    layers of text encoders change; with ``denoiser_steps`` a second stage changes the denoiser.
 
     Several encoders are trained together. A sample is one prompt that all of them read, and the attack moves
     the input embeddings of each trained one at once, each in its own table; the others read the tokens.
