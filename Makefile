@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint types test test-fast docs bench
+.PHONY: help demo format lint types test test-fast older docs bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -37,6 +37,11 @@ test: lint types  ## everything that CI checks
 
 test-fast: .venv/ready  ## the tests that take seconds, without style and types
 	$(TESTS) -m "not slow"
+
+older: .venv/ready  ## load what is saved with transformers 4, which is installed for this alone
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/older \
+		'transformers==4.57.1' 'huggingface_hub<1' 'tokenizers<0.23'
+	$(BIN)/python -m tests.older .venv/older
 
 docs: .venv/ready  ## write the generated tables of the documents anew
 	$(BIN)/python docs/tables.py

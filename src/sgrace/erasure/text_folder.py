@@ -28,6 +28,7 @@ from .._util.errors import InputError
 from .._util.tensors import check_tensors
 from .._util.text import read_json
 from ..models.text import TextEncoder
+from ..models.text_files import own_names, publish_tokenizer, published_names
 from .int8 import packed, read_weights
 
 WEIGHTS = "model.safetensors"
@@ -68,9 +69,11 @@ class TextFolder:
         config = copy.deepcopy(self.config)
         config.dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
         config.save_pretrained(folder)
-        save_file(packed(tensors) if small else dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+        named = published_names(tensors)
+        save_file(packed(named) if small else named, folder / WEIGHTS, metadata={"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+            publish_tokenizer(folder)
 
 
 class ReadTextFolder(NamedTuple):
@@ -104,6 +107,7 @@ def read_text_folder(folder: Path) -> ReadTextFolder:
     except Exception as error:  # transformers and torch raise their own kinds for settings that make no sense
         raise InputError(f"{folder / 'config.json'} describes no {kind} ({_reason(error)}).") from error
     shapes = {name: value.shape for name, value in skeleton.named_parameters()}
+    tensors = own_names(tensors, shapes)
     check_tensors(tensors, shapes, f"The text encoder in {folder}")
     if extra := sorted(tensors.keys() - shapes.keys()):
         raise InputError(f"The text encoder in {folder} has no place for the tensor {extra[0][:80]!r}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._util.files import new_folder
+from .text_files import publish_tokenizer, publish_weights
 
 
 def save_whole(
@@ -17,6 +18,8 @@ def save_whole(
 ) -> None:
     """Diffusers' ``save_pretrained``; a new folder appears whole or not at all.
 
+    Text encoders and tokenizers are written under the names that every program reads.
+
     A folder that holds files is written into as diffusers does it, and so is one that goes to the hub, since
     its name becomes the repository's.
     """
@@ -24,6 +27,16 @@ def save_whole(
     folder = Path(save_directory)
     if push_to_hub or (folder.is_dir() and any(folder.iterdir())):
         save(pipeline, save_directory, *arguments, push_to_hub=push_to_hub, **options)
+        publish_parts(folder)
         return
     with new_folder(folder) as partial:
         save(pipeline, partial, *arguments, **options)
+        publish_parts(partial)
+
+
+def publish_parts(pipeline: Path) -> None:
+    """Rewrite the text encoders and tokenizers of a pipeline's folder."""
+    for folder in pipeline.glob("text_encoder*"):
+        publish_weights(folder)
+    for folder in pipeline.glob("tokenizer*"):
+        publish_tokenizer(folder)
