@@ -1,8 +1,7 @@
-"""What is saved, loaded by an older release of transformers: ``python -m tests.older FOLDER_OF_ITS_PACKAGES``."""
+"""What is saved, loaded by an older release of transformers: ``python -m tests.older PACKAGES``."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys

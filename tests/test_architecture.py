@@ -29,6 +29,7 @@ LEVELS = (
     {"testbeds"},
     {"evaluation"},
     {"report"},
+    {"export"},
     {"api"},
     {"__init__"},
     {"cli"},

@@ -23,8 +23,10 @@ BASES = {
     "attacks": "attacks.base:Attack",
     "detectors": "detectors.base:Detector",
     "testbeds": "testbeds.base:Testbed",
+    "export": "export.base:Format",
 }
-GROUPS = tuple(BASES)
+#: Groups whose plug-ins have settings, or are named by users as what they work with.
+GROUPS = ("erasers", "attacks", "detectors", "testbeds")
 
 
 def names(group: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from .convert import convert
 from .emoji import emoji
 from .erase import erase
 from .evaluate import evaluate
+from .export import export
 from .generate import generate
 from .info import info
 from .program import Program
@@ -30,5 +31,5 @@ def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
 
 
-for command in (erase, generate, attack, evaluate, rescore, convert, list_, info, env, emoji):
+for command in (erase, generate, attack, evaluate, rescore, export, convert, list_, info, env, emoji):
     main.add_command(command)

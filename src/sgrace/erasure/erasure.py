@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from .._util import registry
 from .._util.errors import InputError
 from ..models import DiffusionModel
 from ..models.adapters import KINDS
@@ -137,6 +138,32 @@ class Erasure(Parts):
             InputError: the folder exists and is not empty, or cannot be written.
         """
         files.save(self, self.parents, Path(folder), small=small, dtype=dtype)
+
+    def export(
+        self,
+        out: str | Path,
+        format: str = "diffusers",  # noqa: A002  (as on the command line)
+        *,
+        base: DiffusionModel | str | None = None,
+        **options: Any,  # noqa: ANN401  (passed on)
+    ) -> Any:  # noqa: ANN401  (of a room above)
+        """Write the safe model as other programs read it, with a model card.
+
+        Args:
+            out: new folder; a ``.safetensors`` file where the format is one file.
+            format: ``diffusers``, ``text-encoder``, ``unet`` ... as ``sgrace export --help`` lists them.
+            base: the model before erasing, or its name; loaded as the recipe names it, if absent.
+            options: ``rank`` of a low-rank form, ``evaluation``: folder of an evaluation for the card,
+                ``force``: apply it also to weights that it was not made on.
+
+        Returns:
+            :class:`~sgrace.export.base.Exported`: path, files and notes.
+
+        Raises:
+            InputError: the format cannot hold the model, or the path cannot be written.
+        """
+        exporter = registry.load("export", format.replace("-", "_"))()
+        return exporter.of([self], Path(out), base, **options)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:

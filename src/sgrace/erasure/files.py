@@ -22,6 +22,7 @@ from .._util.text import shown
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
 from .adapter import Adapter
+from .card import CARD, Loading, card, source_of
 from .composition import DTYPES
 from .int8 import packed, read_weights
 from .parts import Parts
@@ -51,6 +52,26 @@ def save(
             (partial / name).mkdir(parents=True)
             _write(parent, partial / name, small=small, dtype=dtype)
         _write(erasure, partial, small=small, dtype=dtype, parents=names)
+        recipes = [each.recipe for each in (*parents, erasure)]
+        text = card(recipes, _loading(erasure))
+        (partial / CARD).write_text(text, encoding="utf-8")
+
+
+def _loading(erasure: Parts) -> list[Loading]:
+    """How programs load an erasure."""
+    base = source_of(erasure.recipe.base)
+    lines = ["import sgrace", f'model = sgrace.load_model("{base}")']
+    lines.append('safe = sgrace.Erasure.from_pretrained("DIR").apply(model)')
+    commands = [
+        "sgrace generate PROMPT --erasure DIR -o image.png",
+        "sgrace export DIR --format diffusers -o safe-model",
+    ]
+    found = [Loading("sgrace", "\n".join(lines)), Loading("sgrace, in a shell", "\n".join(commands), "sh")]
+    for component, text in erasure.text.items():
+        kind = (text.config.architectures or ["CLIPTextModel"])[0]
+        code = f'from transformers import {kind}\nencoder = {kind}.from_pretrained("DIR/{component}")'
+        found.append(Loading("transformers and diffusers", f"{code}\n# pipe.{component} = encoder"))
+    return found
 
 
 def _write(

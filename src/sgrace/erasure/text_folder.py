@@ -63,14 +63,22 @@ class TextFolder:
         config.architectures = [type(encoder.module).__name__]
         return cls(config, encoder.tokenizer)
 
-    def save(self, folder: Path, tensors: Mapping[str, Tensor], *, small: bool = False) -> None:
-        """Write config, weights (``small``: in int8) and tokenizer."""
-        folder.mkdir()
+    def save(
+        self,
+        folder: Path,
+        tensors: Mapping[str, Tensor],
+        *,
+        small: bool = False,
+        header: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write config, weights (``small``: in int8) with a header, and tokenizer."""
+        folder.mkdir(exist_ok=True)
         config = copy.deepcopy(self.config)
         config.dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
         config.save_pretrained(folder)
         named = published_names(tensors)
-        save_file(packed(named) if small else named, folder / WEIGHTS, metadata={"format": "pt"})
+        told = {"format": "pt", **(header or {})}
+        save_file(packed(named) if small else named, folder / WEIGHTS, metadata=told)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
             publish_tokenizer(folder)

@@ -1,0 +1,81 @@
+"""``sgrace export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .._util import registry
+from .loading import model_options
+from .options import ERASURES, FILE, FORCE, JSON, QUIET, examples, out_option
+from .types import COUNTS
+
+if TYPE_CHECKING:
+    from ..testbeds.loading import LoadOptions
+
+#: What each format writes, by its name.
+SUMMARIES = {
+    "diffusers": "a whole pipeline in a folder",
+    "text-encoder": "the changed text encoders, as transformers has them",
+    "unet": "the changed denoiser (UNet or transformer), as diffusers has it",
+}
+EPILOG = examples(
+    "sgrace export safe --format diffusers -o safe-model",
+    "sgrace export safe --format single-file -o safe.safetensors",
+    "sgrace export safe --format lora --rank 32 --evaluation evaluation -o safe-lora",
+)
+#: As users write them: one file of the package each.
+FORMATS = [name.replace("_", "-") for name in registry.names("export")]
+TABLE = "\n".join(["\b", "Formats:", *(f"  {name:<13} {SUMMARIES.get(name, '')}" for name in FORMATS)])
+
+
+@click.command(epilog=f"{TABLE}\n\n{EPILOG}")
+@click.argument("erasure", type=FILE)
+@click.option(
+    "--format", "form", required=True, type=click.Choice(FORMATS), help="What is written; see below."
+)
+@out_option("New folder; or new .safetensors file, where the format is one file.")
+@click.option("--base", metavar="MODEL", help="The model before erasing.  [default: the erasure's own]")
+@ERASURES
+@FORCE
+@click.option(
+    "--rank", default=64, show_default=True, type=COUNTS, help="Rank of each matrix; for --format lora."
+)
+@click.option(
+    "--evaluation", type=FILE, metavar="FOLDER", help="Evaluation whose figures stand on the model card."
+)
+@model_options
+@QUIET
+@JSON
+def export(
+    *,
+    erasure: Path,
+    form: str,
+    out: Path,
+    base: str | None,
+    erasures: tuple[Path, ...],
+    force: bool,
+    rank: int,
+    evaluation: Path | None,
+    loading: LoadOptions,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write the safe model of ERASURE so that other programs load it.
+
+    Weights have the precision in which the concept was erased, or that of --dtype. A folder gets a model card
+    (README.md); a single file says the same in its header. It is refused, with the reason, where a format
+    cannot hold the model.
+    """
+    from ..export._job import Job  # noqa: PLC0415  (torch takes seconds to import)
+
+    job = Job.of((erasure, *erasures), base, force=force, evaluation=evaluation, rank=rank, options=loading)
+    job.model.set_progress_bar_config(disable=quiet or as_json)
+    done = registry.load("export", form.replace("-", "_"))().export(job, out)
+    if as_json:
+        click.echo(json.dumps({"out": str(done.path), "files": done.files, "notes": done.notes}))
+    elif not quiet:
+        click.echo("\n".join([*done.notes, f"{form}: {done.path}"]))

@@ -1,0 +1,130 @@
+"""The model card of an erasure or an export: what was done, what was measured, how to load it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .._util.provenance import versions
+from ..models.origin import exists
+from .recipe import Base, Recipe
+
+CARD = "README.md"
+NO_GUARANTEE = (
+    "This is no guarantee: other prompts, stronger attacks or further training may bring the concept back, "
+    "and nobody has measured everything else that changed."
+)
+NOT_EVALUATED = "Nobody has evaluated it: `sgrace evaluate` attacks it and counts what is left."
+#: The licence in the front matter of the base model's own card.
+_LICENCE = re.compile(r"^license:\s*['\"]?([\w.-]+)", re.MULTILINE)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Loading(NamedTuple):
+    """How one program loads it: its name, and what to type or to click."""
+
+    tool: str
+    code: str
+    language: str = "python"
+
+
+def card(
+    recipes: Sequence[Recipe],
+    loading: Iterable[Loading],
+    *,
+    notes: Iterable[str] = (),
+    evaluated: Sequence[str] = (),
+    digests: Mapping[str, str] | None = None,
+) -> str:
+    """The text of a model card in Markdown, with the front matter that the hub reads.
+
+    Args:
+        recipes: of the erasures that were applied, in order.
+        loading: how programs load it.
+        notes: what else the user must know.
+        evaluated: lines about an evaluation; none, if there is none.
+        digests: SHA-256 of files by name.
+    """
+    sections = [
+        _front_matter(recipes[0].base),
+        f"# {title(recipes)}\n\n{NO_GUARANTEE}",
+        "## What was done\n\n" + "\n\n".join(_done(recipe) for recipe in recipes),
+        "\n".join(f"- {note}" for note in notes),
+        "\n".join(["## What was measured", "", *(evaluated or (NOT_EVALUATED,))]),
+        "## How to load it\n\n" + "\n\n".join(_how(each) for each in loading),
+        "## Versions and digests\n\n" + _digests(recipes, digests or {}),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def title(recipes: Sequence[Recipe]) -> str:
+    """``church and dog erased from OWNER/NAME``."""
+    names = [concept.name for recipe in recipes for concept in recipe.concepts]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{listed} erased from {source_of(recipes[0].base)}"
+
+
+def source_of(base: Base) -> str:
+    """Name of the base model; of a folder or file its own name, as its place is nobody's business."""
+    return Path(base.source).name if exists(base.source) or base.source.startswith("/") else base.source
+
+
+def facts(recipes: Sequence[Recipe]) -> dict[str, str]:
+    """The card in a few short texts, for the header of a file."""
+    told = {
+        "method": ", ".join(dict.fromkeys(recipe.method for recipe in recipes)),
+        "concepts": ", ".join(concept.name for recipe in recipes for concept in recipe.concepts),
+        "base": source_of(recipes[0].base),
+        "base_revision": recipes[0].base.revision or "",
+        "version": versions().get("sgrace", ""),
+        "warning": NO_GUARANTEE,
+    }
+    return {f"sgrace.{name}": value for name, value in told.items() if value}
+
+
+def _front_matter(base: Base) -> str:
+    lines = [f"license: {_licence(base) or 'other'}", "library_name: diffusers"]
+    if not exists(base.source) and _HUB_ID.fullmatch(base.source):
+        lines.append(f"base_model: {base.source}")
+    return "\n".join(["---", *lines, "tags:", "- concept-erasure", "- sgrace", "---"])
+
+
+def _licence(base: Base) -> str:
+    """The licence that the base model's card names, where it is on this machine."""
+    own = Path(base.source) / CARD
+    found = _LICENCE.search(own.read_text(encoding="utf-8", errors="replace")) if exists(own) else None
+    return found[1] if found else ""
+
+
+def _done(recipe: Recipe) -> str:
+    base = recipe.base
+    known = _licence(base)
+    rows = {
+        "concept": "; ".join(f"{own.name} ({own.kind or 'kind not stated'})" for own in recipe.concepts),
+        "method": recipe.method + (f" ({recipe.paper})" if recipe.paper else ""),
+        "settings": f"preset {recipe.preset or 'default'}, seed {recipe.seed}; the recipe has all of them",
+        "base": source_of(base) + (f", revision {base.revision}" if base.revision else ""),
+        "licence": f"that of the base model{f', {known}' if known else ''}; it holds for these weights too",
+        "changed": ", ".join(sorted(base.sha256)),
+    }
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
+    )
+
+
+def _how(loading: Loading) -> str:
+    return f"{loading.tool}:\n\n```{loading.language}\n{loading.code}\n```"
+
+
+def _digests(recipes: Sequence[Recipe], files: Mapping[str, str]) -> str:
+    lines = [
+        f"- made with {', '.join(f'{name} {version}' for name, version in recipes[-1].versions.items())}"
+    ]
+    lines += [
+        f"- base, {component} in {dtype}: `{digest}`"
+        for component, own in recipes[0].base.sha256.items()
+        for dtype, digest in own.items()
+    ]
+    return "\n".join([*lines, *(f"- {name}: `{digest}`" for name, digest in files.items())])
