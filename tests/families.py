@@ -24,6 +24,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sgrace.models import DiffusionModel
 from sgrace.models.loading import known_pipelines
+from sgrace.models.original import to_original
 
 from .conftest import tiny_pipeline, tiny_tokenizer
 from .small_text import (
@@ -207,6 +208,15 @@ def model_of(family: str) -> DiffusionModel:
 def shared(family: str) -> DiffusionModel:
     """The same, made once for all tests that leave it as it is."""
     return model_of(family)
+
+
+def original_layout(pipeline: Any) -> dict[str, torch.Tensor]:
+    """The weights of a pipeline by the names of the code that trained it, as one file has them."""
+    model = wrapped(pipeline)
+    tensors: dict[str, torch.Tensor] = {}
+    for component, layout in model.original_layouts().items():
+        tensors |= to_original(model.components[component].state_dict(), layout)
+    return {name: value.contiguous() for name, value in tensors.items()}
 
 
 def drawn(

@@ -130,9 +130,11 @@ def test_the_file_attacked_again(safe: Maker, tmp_path: Path) -> None:
     own.erasure.export(tmp_path / "pipeline")
     own.erasure.export(tmp_path / "text.safetensors", "text-encoder")
     own.erasure.export(tmp_path / "unet.safetensors", "unet")
+    own.erasure.export(tmp_path / "one.safetensors", "single-file")
     targets = {
         "erasure": (own.folder,),
         "pipeline": (tmp_path / "pipeline", "--base", own.base),
+        "one file": (tmp_path / "one.safetensors", "--config", own.base, "--base", own.base),
         "parts": (
             own.base,
             "--text-encoder",
@@ -147,4 +149,4 @@ def test_the_file_attacked_again(safe: Maker, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.stderr
         manifest = json.loads((tmp_path / f"sets-{name}" / "request.json").read_text())
         found[name] = manifest["target"]
-    assert found["erasure"] == found["pipeline"] == found["parts"]
+    assert all(each == found["erasure"] for each in found.values()), found

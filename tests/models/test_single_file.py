@@ -15,14 +15,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 import sgrace
 from sgrace._util.errors import InputError
+from sgrace.models.families._ldm import unet_layout, vae_layout
 from sgrace.models.families._single_file import clip_tokenizer, kind_of
 from sgrace.models.families.stable_diffusion import VERSION_1, VERSION_2
 from sgrace.models.families.stable_diffusion_xl import BASE
+from sgrace.models.original import prefixed, to_original
 from sgrace.models.single_file import SingleFile
 
 from ..conftest import tiny_pipeline
-from ..families import PIPELINES
-from ..original_layout import of_autoencoder, of_unet, original_layout
+from ..families import PIPELINES, original_layout
 from .made import images
 
 
@@ -83,9 +84,10 @@ CLASSES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "CLIPTextModel": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
     "CLIPTextModelWithProjection": lambda config: CLIPTextModelWithProjection(CLIPTextConfig(**config)),
 }
+PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 CONVERSIONS: dict[str, tuple[Any, Any]] = {
-    "unet": (of_unet, convert_ldm_unet_checkpoint),
-    "vae": (of_autoencoder, convert_ldm_vae_checkpoint),
+    "unet": (unet_layout, convert_ldm_unet_checkpoint),
+    "vae": (vae_layout, convert_ldm_vae_checkpoint),
 }
 
 
@@ -99,8 +101,11 @@ def test_the_networks_have_the_published_sizes(single: SingleFile, sizes: dict[s
             network = make(given)
         found[name] = sum(parameter.numel() for parameter in network.parameters())
         if name in CONVERSIONS:  # which read the configuration as it is, without defaults
-            original, convert = CONVERSIONS[name]
-            assert convert(dict(original(network)), given).keys() == network.state_dict().keys()
+            layout, convert = CONVERSIONS[name]
+            # converters of whole checkpoints look for the beginnings of names in them
+            named = prefixed(layout(network), PREFIXES[name])
+            original = to_original(network.state_dict(), named)
+            assert convert(original, given).keys() == network.state_dict().keys()
     assert found == sizes
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SUMMARIES = {
     "diffusers": "a whole pipeline in a folder",
     "text-encoder": "the changed text encoders, as transformers has them",
+    "single-file": "a checkpoint in the original layout, of Stable Diffusion 1, 2 and XL",
+    "comfyui": "files for the folder of ComfyUI",
+    "a1111": "the same checkpoint for the folder of AUTOMATIC1111's web UI",
     "unet": "the changed denoiser (UNet or transformer), as diffusers has it",
 }
 EPILOG = examples(

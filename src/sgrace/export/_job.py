@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from ..models import DiffusionModel
 from ..testbeds.loading import LoadOptions, load_base, load_model, read_erasure
 from ._evaluated import evaluated
 
-RANK = 64
+#: Rank of a low-rank form, and longest part of a file name that names concepts.
+RANK, MAX_NAME = 64, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,12 @@ class Job:
     def recipes(self) -> list[Recipe]:
         """Of the erasures that were applied, in order."""
         return [erasure.recipe for erasure in self.model.erasures]
+
+    @property
+    def name(self) -> str:
+        """Name of a file: ``without-church``."""
+        concepts = " ".join(concept.name for recipe in self.recipes for concept in recipe.concepts)
+        return "without-" + re.sub(r"[^a-z0-9]+", "-", concepts.lower()).strip("-")[:MAX_NAME].strip("-")
 
     @property
     def changed(self) -> frozenset[str]:

@@ -77,6 +77,14 @@ def gathered(
     return layout
 
 
+def swapped(layout: Layout, module: str) -> dict[str, Original]:
+    """The layout with the halves of a module's tensors exchanged: originally shift stands before scale."""
+    return {
+        name: original._replace(how="swapped") if name.startswith(module) else original
+        for name, original in layout.items()
+    }
+
+
 def prefixed(layout: Layout, start: str) -> dict[str, Original]:
     """The layout with a beginning before each name, as the network stands in a larger file."""
     return {f"{start}{name}": original for name, original in layout.items()}

@@ -20,6 +20,7 @@ from .conditioning import CPU
 from .guidance import Guidance
 from .needs import Need
 from .origin import PLAIN, Origin
+from .original import Layout
 from .saving import save_whole
 from .schedule import NoiseSchedule
 from .sharing import shared_copy
@@ -111,6 +112,13 @@ class ModelParts(ABC):
     @abstractmethod
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one sample's latents."""
+
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """Layouts of the code that trained the networks, by component, as one file of all of them has them.
+
+        Those that are not known here are absent.
+        """
+        return {}
 
     @property
     def label(self) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from diffusers import AutoencoderKL
 from torch import nn
 
-from ..original import Original, gathered, prefixed, renamed
+from ..original import Layout, Original, gathered, prefixed, renamed
 
 #: Inside a residual block of a UNet: original name -> name of diffusers.
 RESNET = {
@@ -37,6 +39,22 @@ OPEN_CLIP = {
 }
 #: Inside the attention of an autoencoder, whose matrices were convolutions.
 VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+
+
+#: Before the names of an autoencoder in one file with a denoiser.
+AUTOENCODER = "first_stage_model."
+
+
+def denoiser_and_autoencoder(networks: Mapping[str, nn.Module]) -> dict[str, Layout]:
+    """The layouts of a UNet and of an autoencoder."""
+    unet = prefixed(unet_layout(networks["unet"]), "model.diffusion_model.")
+    return {"unet": unet, **autoencoder(networks)}
+
+
+def autoencoder(networks: Mapping[str, nn.Module]) -> dict[str, Layout]:
+    """The layout of an autoencoder of the published kind; small ones have none."""
+    vae = networks["vae"]
+    return {"vae": prefixed(vae_layout(vae), AUTOENCODER)} if isinstance(vae, AutoencoderKL) else {}
 
 
 def unet_layout(unet: Any) -> dict[str, Original]:  # noqa: ANN401  (of diffusers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,10 +14,12 @@ from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..guidance import Sampling, SamplingCost, Scale
 from ..needs import Need
+from ..original import Layout, Original, gathered, prefixed, swapped
 from ..text import TextEncoder
 from ..text_stack import TextStack
 from ._flow import SchedulerFlow
 from ._joint import JOINT
+from ._ldm import autoencoder
 from ._networks import decoded, save_memory, taken_apart
 
 NETWORKS = ("text_encoder", "text_encoder_2", "transformer", "vae")
@@ -24,6 +27,43 @@ NETWORKS = ("text_encoder", "text_encoder_2", "transformer", "vae")
 T5_LENGTH = 512
 #: Guidance that the denoiser is told where nobody samples: the pipeline's own, at which images are drawn.
 GUIDANCE = 3.5
+#: Modules of the transformer in the original code -> those of diffusers in them: outside the blocks, in
+#: blocks with a stream for the image and one for the text, and in blocks with one stream.
+ENDS = {
+    "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
+    "time_in.out_layer": "time_text_embed.timestep_embedder.linear_2",
+    "vector_in.in_layer": "time_text_embed.text_embedder.linear_1",
+    "vector_in.out_layer": "time_text_embed.text_embedder.linear_2",
+    "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
+    "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
+    "txt_in": "context_embedder",
+    "img_in": "x_embedder",
+    "final_layer.linear": "proj_out",
+    "final_layer.adaLN_modulation.1": "norm_out.linear",
+}
+DOUBLE = {
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "img_attn.qkv": "attn.to_q attn.to_k attn.to_v",
+    "txt_attn.qkv": "attn.add_q_proj attn.add_k_proj attn.add_v_proj",
+    "img_attn.norm.query_norm": "attn.norm_q",
+    "img_attn.norm.key_norm": "attn.norm_k",
+    "txt_attn.norm.query_norm": "attn.norm_added_q",
+    "txt_attn.norm.key_norm": "attn.norm_added_k",
+    "img_attn.proj": "attn.to_out.0",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
+}
+SINGLE = {
+    "modulation.lin": "norm.linear",
+    "linear1": "attn.to_q attn.to_k attn.to_v proj_mlp",
+    "linear2": "proj_out",
+    "norm.query_norm": "attn.norm_q",
+    "norm.key_norm": "attn.norm_k",
+}
 
 
 @dataclass(kw_only=True, repr=False)
@@ -118,9 +158,30 @@ class Flux(DiffusionModel):
         pipeline_type: Any = FluxPipeline
         return pipeline_type(**self.parts, **self.components)
 
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """See :meth:`ModelParts.original_layouts`; of the text encoders none."""
+        return {
+            "transformer": prefixed(transformer_layout(self.denoiser), "model.diffusion_model."),
+            **autoencoder(self.components),
+        }
+
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
         save_memory(self.denoiser, self.components["vae"])
+
+
+def transformer_layout(transformer: Any) -> dict[str, Original]:  # noqa: ANN401  (of diffusers)
+    """The original layout of the transformer: queries, keys and values of a stream are one matrix."""
+    names = list(transformer.state_dict())
+    layout = gathered(names, ENDS)
+    for i in range(transformer.config.num_layers):
+        layout |= gathered(names, DOUBLE, f"double_blocks.{i}.", f"transformer_blocks.{i}.")
+    for i in range(transformer.config.num_single_layers):
+        layout |= gathered(names, SINGLE, f"single_blocks.{i}.", f"single_transformer_blocks.{i}.")
+    # the learned scales of norms have a name of their own
+    scales = {name: name.replace("_norm.weight", "_norm.scale") for name in layout}
+    layout = {scales[name]: original for name, original in layout.items()}
+    return swapped(layout, "final_layer.adaLN_modulation.1.")
 
 
 def packed(latents: Tensor) -> Tensor:

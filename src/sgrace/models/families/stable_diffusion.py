@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -11,14 +12,18 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
+from ..original import Layout, prefixed
 from ..single_file import SingleFile
 from ..text import TextEncoder
 from ..text_stack import TextStack
+from ._ldm import clip_layout, denoiser_and_autoencoder, open_clip_layout
 from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
 
 NETWORKS = ("text_encoder", "unet", "vae")
+#: Width of the text encoder of 2.x.
+VERSION_2_WIDTH = 1024
 #: 1.5; 1.1 to 1.4 have the same configuration.
 VERSION_1 = SingleFile(
     pipeline="StableDiffusionPipeline",
@@ -41,7 +46,7 @@ VERSION_2 = SingleFile(
     networks={
         "text_encoder": {
             **CLIP_L,
-            "hidden_size": 1024,
+            "hidden_size": VERSION_2_WIDTH,
             "intermediate_size": 4096,
             "num_hidden_layers": 23,
             "num_attention_heads": 16,
@@ -52,7 +57,7 @@ VERSION_2 = SingleFile(
             "_class_name": "UNet2DConditionModel",
             "sample_size": 96,
             "layers_per_block": 2,
-            "cross_attention_dim": 1024,
+            "cross_attention_dim": VERSION_2_WIDTH,
             "attention_head_dim": [5, 10, 20, 20],
             "use_linear_projection": True,
             "upcast_attention": True,
@@ -112,6 +117,17 @@ class StableDiffusion(DiffusionModel):
     def _make_pipeline(self) -> Any:  # noqa: ANN401  (of diffusers)
         pipeline_type: Any = StableDiffusionPipeline
         return pipeline_type(**self.parts, **self.components, requires_safety_checker=False)
+
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """See :meth:`ModelParts.original_layouts`."""
+        config: Any = self.denoiser.config
+        # the width of the text encoder tells 2.x, whose encoder is OpenCLIP's, from 1.x
+        text = open_clip_layout if config.cross_attention_dim == VERSION_2_WIDTH else clip_layout
+        encoder = text(self.components["text_encoder"])
+        return {
+            **denoiser_and_autoencoder(self.components),
+            "text_encoder": prefixed(encoder, "cond_stage_model."),
+        }
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,16 +14,50 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
+from ..original import Layout, Original, gathered, prefixed, swapped
 from ..text import Place, TextEncoder
 from ..text_stack import TextStack
 from ._clip import clip_pair
 from ._flow import SchedulerFlow
 from ._joint import JOINT
+from ._ldm import autoencoder
 from ._networks import decoded, save_memory, taken_apart
 
 NETWORKS = ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae")
 #: T5 positions, as the pipeline has them by default; they are zeros where T5 is left out to save memory.
 T5_LENGTH = 256
+#: Modules of the transformer in the original code -> those of diffusers in them: outside the blocks, and in a
+#: block.
+ENDS = {
+    "x_embedder.proj": "pos_embed.proj",
+    "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "time_text_embed.timestep_embedder.linear_2",
+    "y_embedder.mlp.0": "time_text_embed.text_embedder.linear_1",
+    "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2",
+    "context_embedder": "context_embedder",
+    "final_layer.linear": "proj_out",
+    "final_layer.adaLN_modulation.1": "norm_out.linear",
+}
+BLOCK = {
+    "x_block.attn.qkv": "attn.to_q attn.to_k attn.to_v",
+    "x_block.attn.ln_q": "attn.norm_q",
+    "x_block.attn.ln_k": "attn.norm_k",
+    "x_block.attn.proj": "attn.to_out.0",
+    "x_block.attn2.qkv": "attn2.to_q attn2.to_k attn2.to_v",
+    "x_block.attn2.ln_q": "attn2.norm_q",
+    "x_block.attn2.ln_k": "attn2.norm_k",
+    "x_block.attn2.proj": "attn2.to_out.0",
+    "x_block.adaLN_modulation.1": "norm1.linear",
+    "x_block.mlp.fc1": "ff.net.0.proj",
+    "x_block.mlp.fc2": "ff.net.2",
+    "context_block.attn.qkv": "attn.add_q_proj attn.add_k_proj attn.add_v_proj",
+    "context_block.attn.ln_q": "attn.norm_added_q",
+    "context_block.attn.ln_k": "attn.norm_added_k",
+    "context_block.attn.proj": "attn.to_add_out",
+    "context_block.adaLN_modulation.1": "norm1_context.linear",
+    "context_block.mlp.fc1": "ff_context.net.0.proj",
+    "context_block.mlp.fc2": "ff_context.net.2",
+}
 
 
 @dataclass(kw_only=True, repr=False)
@@ -112,6 +147,25 @@ class StableDiffusion3(DiffusionModel):
         pipeline_type: Any = StableDiffusion3Pipeline
         return pipeline_type(**self.parts, **self.components)
 
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """See :meth:`ModelParts.original_layouts`; of the text encoders none."""
+        return {
+            "transformer": prefixed(transformer_layout(self.denoiser), "model.diffusion_model."),
+            **autoencoder(self.components),
+        }
+
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
         save_memory(self.denoiser, self.components["vae"])
+
+
+def transformer_layout(transformer: Any) -> dict[str, Original]:  # noqa: ANN401  (of diffusers)
+    """The original layout of the transformer: queries, keys and values of a stream are one matrix."""
+    names = list(transformer.state_dict())
+    layout = gathered(names, ENDS) | {"pos_embed": Original(("pos_embed.pos_embed",))}
+    last = transformer.config.num_layers - 1
+    for i in range(last + 1):
+        layout |= gathered(names, BLOCK, f"joint_blocks.{i}.", f"transformer_blocks.{i}.")
+    # the text ends in the last block, with a norm like the one behind all blocks
+    layout = swapped(layout, f"joint_blocks.{last}.context_block.adaLN_modulation.1.")
+    return swapped(layout, "final_layer.adaLN_modulation.1.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -13,9 +13,11 @@ from torch import Tensor
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
+from ..original import Layout, prefixed
 from ..single_file import SingleFile
 from ..text_stack import TextStack
 from ._clip import clip_pair
+from ._ldm import clip_layout, denoiser_and_autoencoder, open_clip_layout
 from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, side_of, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
@@ -144,6 +146,16 @@ class StableDiffusionXL(DiffusionModel):
     def _make_pipeline(self) -> Any:  # noqa: ANN401  (of diffusers)
         pipeline_type: Any = StableDiffusionXLPipeline
         return pipeline_type(**self.parts, **self.components, force_zeros_for_empty_prompt=self.zero_uncond)
+
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """See :meth:`ModelParts.original_layouts`."""
+        first = clip_layout(self.components["text_encoder"])
+        second = open_clip_layout(self.components["text_encoder_2"])
+        return {
+            **denoiser_and_autoencoder(self.components),
+            "text_encoder": prefixed(first, "conditioner.embedders.0."),
+            "text_encoder_2": prefixed(second, "conditioner.embedders.1."),
+        }
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""

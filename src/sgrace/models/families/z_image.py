@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from ..base import DiffusionModel
 from ..conditioning import Conditioning, PromptSource
 from ..needs import Need
+from ..original import Layout, Original, gathered, prefixed
 from ..sites import DenoiserMap
 from ..text import TextEncoder
 from ..text_stack import TextStack
 from ._flow import SchedulerFlow
 from ._joint import no_maps
+from ._ldm import autoencoder
 from ._networks import decoded, save_memory, taken_apart
 
 NETWORKS = ("text_encoder", "transformer", "vae")
@@ -27,6 +29,10 @@ LENGTH = 512
 SAMPLE_SIZE = 128
 #: What stands for the prompt while the chat template is read.
 MARK = "PROMPT"
+#: Modules inside an attention of the transformer in the original code -> those of diffusers in them.
+ATTENTION = {"qkv": "to_q to_k to_v", "out": "to_out.0", "q_norm": "norm_q", "k_norm": "norm_k"}
+#: What stands for these beginnings of names in the original code.
+ENDS = {"all_final_layer.2-1.": "final_layer.", "all_x_embedder.2-1.": "x_embedder."}
 
 
 def prompt_embeds_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
@@ -151,6 +157,25 @@ class ZImage(DiffusionModel):
         pipeline_type: Any = ZImagePipeline
         return pipeline_type(**self.parts, **self.components)
 
+    def original_layouts(self) -> Mapping[str, Layout]:
+        """See :meth:`ModelParts.original_layouts`; of the text encoders none."""
+        return {
+            "transformer": prefixed(transformer_layout(self.denoiser), "model.diffusion_model."),
+            **autoencoder(self.components),
+        }
+
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
         save_memory(self.denoiser, self.components["vae"])
+
+
+def transformer_layout(transformer: nn.Module) -> dict[str, Original]:
+    """The original layout of the transformer: queries, keys and values are one matrix."""
+    names = list(transformer.state_dict())
+    layout: dict[str, Original] = {}
+    for home in dict.fromkeys(name.partition(".attention.")[0] for name in names if ".attention." in name):
+        layout |= gathered(names, ATTENTION, f"{home}.attention.", f"{home}.attention.")
+    for name in [name for name in names if ".attention." not in name]:
+        start = next((start for start in ENDS if name.startswith(start)), "")
+        layout[ENDS.get(start, "") + name.removeprefix(start)] = Original((name,))
+    return layout
