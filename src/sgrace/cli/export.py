@@ -22,6 +22,7 @@ SUMMARIES = {
     "text-encoder": "the changed text encoders, as transformers has them",
     "single-file": "a checkpoint in the original layout, of Stable Diffusion 1, 2 and XL",
     "comfyui": "files for the folder of ComfyUI",
+    "lora": "the change as a LoRA, and how much of it that leaves out",
     "a1111": "the same checkpoint for the folder of AUTOMATIC1111's web UI",
     "unet": "the changed denoiser (UNet or transformer), as diffusers has it",
 }

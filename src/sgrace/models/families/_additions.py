@@ -29,6 +29,12 @@ def need_peft() -> None:
         raise InputError("LoRAs need the package peft: `pip install 'sgrace[lora]'`.")
 
 
+def lora_components(model: DiffusionModel) -> tuple[str, ...]:
+    """Components of which diffusers reads LoRAs, for pipelines of the model's class."""
+    # diffusers names them nowhere else
+    return tuple(getattr(model.pipeline, "_lora_loadable_modules", ()))
+
+
 def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str, scale: float) -> None:
     """Add a LoRA to the weights of a model's networks, W + scale * (alpha / rank) * B A, in place.
 
