@@ -1,7 +1,8 @@
-"""A hub of folders: a local server that speaks as much of the hub's protocol as downloads need."""
+"""A hub of folders: a local server that speaks as much of the hub's protocol as down- and uploads need."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+#: The one key that may upload.
+KEY = "hf_a_key_of_the_tests"
 #: Names of the one revision that every repository has.
 REVISIONS = ("main", "v1", COMMIT)
 
@@ -27,6 +30,46 @@ class _Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = urlsplit(self.path).path.strip("/").split("/")
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            self._send(401, {"error": f"Invalid key in {self.headers['Authorization']}"})
+        elif parts == ["api", "repos", "create"]:
+            given = json.loads(content)
+            name = f"{given['organization']}/{given['name']}"
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+            self._send(200, {"url": f"{name}", "name": name})
+        elif parts[-2] == "preupload":
+            files = [{"path": file["path"]} for file in json.loads(content)["files"]]
+            self._send(
+                200, {"files": [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in files]}
+            )
+        elif parts[-2] == "commit":
+            self._commit(self.root / "/".join(parts[2:4]), content)
+        else:
+            self._send(200, {})
+
+    def _commit(self, folder: Path, content: bytes) -> None:
+        """Write the files of a commit: one JSON object a line."""
+        for line in content.splitlines():
+            item = json.loads(line)
+            if item["key"] == "file":
+                path = folder / item["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(item["value"]["content"]))
+        # the client checks that it is the hub's own address
+        home = f"http://{self.headers['Host']}"
+        address = f"{home}/{folder.parent.name}/{folder.name}/commit/{COMMIT}"
+        self._send(200, {"commitUrl": address, "commitOid": COMMIT})
+
+    def _send(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _answer(self, *, with_body: bool) -> None:
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]

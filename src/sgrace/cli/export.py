@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._util import registry
+from .._util.errors import InputError
 from .loading import model_options
 from .options import ERASURES, FILE, FORCE, JSON, QUIET, examples, out_option
 from .types import COUNTS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: What each format writes, by its name.
 SUMMARIES = {
+    "erasure": "what changed and the recipe, as `sgrace erase` writes it",
     "diffusers": "a whole pipeline in a folder",
     "text-encoder": "the changed text encoders, as transformers has them",
     "single-file": "a checkpoint in the original layout, of Stable Diffusion 1, 2 and XL",
@@ -41,7 +43,13 @@ TABLE = "\n".join(["\b", "Formats:", *(f"  {name:<13} {SUMMARIES.get(name, '')}"
 @click.option(
     "--format", "form", required=True, type=click.Choice(FORMATS), help="What is written; see below."
 )
-@out_option("New folder; or new .safetensors file, where the format is one file.")
+@out_option("New folder; or new .safetensors file, where the format is one file.", required=False)
+@click.option(
+    "--push-to-hub",
+    metavar="OWNER/NAME",
+    help="Upload it to this repository of the hub, with the key in HF_TOKEN, in the place of --out.",
+)
+@click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--base", metavar="MODEL", help="The model before erasing.  [default: the erasure's own]")
 @ERASURES
 @FORCE
@@ -58,7 +66,9 @@ def export(
     *,
     erasure: Path,
     form: str,
-    out: Path,
+    out: Path | None,
+    push_to_hub: str | None,
+    private: bool,
     base: str | None,
     erasures: tuple[Path, ...],
     force: bool,
@@ -74,12 +84,22 @@ def export(
     (README.md); a single file says the same in its header. It is refused, with the reason, where a format
     cannot hold the model.
     """
-    from ..export._job import Job  # noqa: PLC0415  (torch takes seconds to import)
+    if out is not None and push_to_hub is not None:
+        raise InputError("Name one of --out and --push-to-hub.")
 
-    job = Job.of((erasure, *erasures), base, force=force, evaluation=evaluation, rank=rank, options=loading)
-    job.model.set_progress_bar_config(disable=quiet or as_json)
-    done = registry.load("export", form.replace("-", "_"))().export(job, out)
+    exporter = registry.load("export", form.replace("-", "_"))()
+    done = exporter.of(
+        (erasure, *erasures),
+        out,
+        base,
+        push_to_hub=push_to_hub,
+        private=private,
+        force=force,
+        evaluation=evaluation,
+        rank=rank,
+        options=loading,
+    )
     if as_json:
-        click.echo(json.dumps({"out": str(done.path), "files": done.files, "notes": done.notes}))
+        click.echo(json.dumps({"out": push_to_hub or str(out), "files": done.files, "notes": done.notes}))
     elif not quiet:
-        click.echo("\n".join([*done.notes, f"{form}: {done.path}"]))
+        click.echo("\n".join([*done.notes, f"{form}: {push_to_hub or out}"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from .._util import registry
 from .._util.errors import InputError
+from .._util.hub import HUB_ID, check_hub_id, downloaded, push
 from ..models import DiffusionModel
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
+from ..models.origin import exists
 from . import files
 from .adapter import Adapter
+from .card import title
 from .composition import check_base, check_fit
 from .parts import Parts
 from .recipe import Recipe
@@ -141,20 +145,23 @@ class Erasure(Parts):
 
     def export(
         self,
-        out: str | Path,
+        out: str | Path | None = None,
         format: str = "diffusers",  # noqa: A002  (as on the command line)
         *,
         base: DiffusionModel | str | None = None,
+        push_to_hub: str | None = None,
         **options: Any,  # noqa: ANN401  (passed on)
     ) -> Any:  # noqa: ANN401  (of a room above)
         """Write the safe model as other programs read it, with a model card.
 
         Args:
             out: new folder; a ``.safetensors`` file where the format is one file.
-            format: ``diffusers``, ``text-encoder``, ``unet`` ... as ``sgrace export --help`` lists them.
+            format: ``diffusers``, ``single-file``, ``lora`` ... as ``sgrace export --help`` lists them.
             base: the model before erasing, or its name; loaded as the recipe names it, if absent.
-            options: ``rank`` of a low-rank form, ``evaluation``: folder of an evaluation for the card,
-                ``force``: apply it also to weights that it was not made on.
+            push_to_hub: repository ``owner/name`` to which it goes in the place of ``out``.
+            options: ``private``: make a new repository private; ``rank`` of a low-rank form; ``evaluation``:
+                folder of an evaluation for the card; ``force``: apply it also to weights that it was not
+                made on.
 
         Returns:
             :class:`~sgrace.export.base.Exported`: path, files and notes.
@@ -163,14 +170,39 @@ class Erasure(Parts):
             InputError: the format cannot hold the model, or the path cannot be written.
         """
         exporter = registry.load("export", format.replace("-", "_"))()
-        return exporter.of([self], Path(out), base, **options)
+        place = None if out is None else Path(out)
+        return exporter.of([self], place, base, push_to_hub=push_to_hub, **options)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, small: bool = False) -> str:
+        """Upload the erasure with its model card, with the key that the hub's own client finds.
+
+        Args:
+            repo_id: ``owner/name``; a repository that is not there is made.
+            private: whether a new repository is.
+            small: weights in int8.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            InputError: there is no key, or the hub refuses.
+        """
+        check_hub_id(repo_id)
+        with TemporaryDirectory() as home:
+            self.save_pretrained(Path(home) / "erasure", small=small)
+            recipes = [each.recipe for each in (*self.parents, self)]
+            return push(Path(home) / "erasure", repo_id, private=private, message=title(recipes))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Load a saved erasure.
 
+        Args:
+            folder: or ``owner/name`` of the hub.
+
         Raises:
             InputError: the folder is no erasure, a file differs from the recipe's, or weights are not usable.
         """
-        own, *parents = files.read(Path(folder))
+        from_hub = not exists(folder) and HUB_ID.fullmatch(str(folder)) is not None
+        own, *parents = files.read(downloaded(str(folder)) if from_hub else Path(folder))
         return cls(**vars(own), parents=tuple(cls(**vars(parent)) for parent in parents))

@@ -53,11 +53,11 @@ def save(
             _write(parent, partial / name, small=small, dtype=dtype)
         _write(erasure, partial, small=small, dtype=dtype, parents=names)
         recipes = [each.recipe for each in (*parents, erasure)]
-        text = card(recipes, _loading(erasure))
+        text = card(recipes, loading(erasure))
         (partial / CARD).write_text(text, encoding="utf-8")
 
 
-def _loading(erasure: Parts) -> list[Loading]:
+def loading(erasure: Parts) -> list[Loading]:
     """How programs load an erasure."""
     base = source_of(erasure.recipe.base)
     lines = ["import sgrace", f'model = sgrace.load_model("{base}")']

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .._util.errors import InputError
+from .._util.text import shown
 from ..evaluation.evaluate import EVALUATION
+from ..evaluation.requests import fingerprint
 from ..evaluation.schema import Evaluation, Rate
+from ..models import DiffusionModel
 from ..report.words import QUESTIONS, answers, context, notes, validation
 
+#: Stands beside figures of a model that is not, bit by bit, the one of the card.
+OTHER_WEIGHTS = "- The figures were measured on other weights than these, or in another precision."
 
-def evaluated(folder: Path) -> tuple[str, ...]:
+
+def evaluated(folder: Path, model: DiffusionModel) -> tuple[str, ...]:
     """The lines of a card about the evaluation in a folder: answers, attacks, side effects, limits.
 
     Raises:
-        InputError: the folder holds no evaluation.
+        InputError: the folder holds no evaluation, or one of a concept that was not erased.
     """
     found = Evaluation.from_file(folder / EVALUATION)
+    concepts = {concept.name for erasure in model.erasures for concept in erasure.recipe.concepts}
+    if found.concept.name not in concepts:
+        name = found.concept.name
+        raise InputError(f"The evaluation in {shown(folder)} is of {name!r}, which was not erased.")
     told = [f"- {answer.question} **{answer.word}.** {answer.sentence}" for answer in answers(found)]
+    told += [] if found.target_sha256 == fingerprint(model).weights else [OTHER_WEIGHTS]
     return (*told, "", *_attacks(found), "", *_side_effects(found), context(found), "", *_limits(found))
 
 

@@ -60,7 +60,6 @@ class Job:
         Raises:
             InputError: something cannot be read, or an erasure does not fit.
         """
-        lines = () if evaluation is None else evaluated(evaluation)
         found = [each if isinstance(each, Erasure) else read_erasure(each) for each in erasures]
         loading = LoadOptions(**(options or {}))
         if loading.get("dtype", "auto") == "auto":
@@ -75,6 +74,7 @@ class Job:
         model = original
         for erasure in found:
             model = erasure.apply(model, force=force)
+        lines = () if evaluation is None else evaluated(evaluation, model)
         return cls(model=model, original=original, evaluated=lines, rank=rank)
 
     @property

@@ -14,9 +14,10 @@ from torch import Tensor
 from .._util.errors import InputError
 from .._util.files import new_file, new_folder
 from .._util.hashing import sha256
+from .._util.hub import check_hub_id, push
 from .._util.text import shown
 from ..erasure import Erasure
-from ..erasure.card import CARD, Loading, card
+from ..erasure.card import CARD, Loading, card, title
 from ..models import DiffusionModel
 from ._job import Job
 
@@ -44,6 +45,8 @@ class Format(ABC):
     name: ClassVar[str]
     #: Name of the file in the folder, where the format is one file that may stand alone.
     file_name: ClassVar[str] = ""
+    #: Whether it holds guidance and adapters too, which no other program reads.
+    holds_everything: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, job: Job, folder: Path) -> list[str]:
@@ -62,12 +65,38 @@ class Format(ABC):
     def of(
         self,
         erasures: Sequence[Erasure | Path],
-        out: Path,
+        out: Path | None,
         base: DiffusionModel | str | None = None,
+        *,
+        push_to_hub: str | None = None,
+        private: bool = False,
         **options: Any,  # noqa: ANN401  (of Job.of)
     ) -> Exported:
-        """Write the model of erasures; the arguments are those of :meth:`Job.of` and :meth:`export`."""
-        return self.export(Job.of(erasures, base, **options), out)
+        """Write the model of erasures, or upload it; the arguments are those of the methods below."""
+        job = Job.of(erasures, base, **options)
+        if push_to_hub is not None:
+            return self.push(job, push_to_hub, private=private)
+        if out is None:
+            raise InputError("Name where to write with --out, or a repository with --push-to-hub.")
+        return self.export(job, out)
+
+    @final
+    def push(self, job: Job, repo_id: str, *, private: bool = False) -> Exported:
+        """Write a model and upload it; nothing stays on this machine.
+
+        Args:
+            job: what is exported.
+            repo_id: ``owner/name``; a repository that is not there is made.
+            private: whether a new repository is.
+
+        Raises:
+            InputError: the format cannot hold the model, there is no key, or the hub refuses.
+        """
+        check_hub_id(repo_id)
+        with TemporaryDirectory() as home:
+            done = self.export(job, Path(home) / job.name)
+            address = push(done.path, repo_id, private=private, message=title(job.recipes))
+        return done._replace(notes=(*done.notes, f"Uploaded: {address}"))
 
     @final
     def export(self, job: Job, out: Path) -> Exported:
@@ -109,6 +138,8 @@ class Format(ABC):
         """
         if out.suffix == SUFFIX and not self.file_name:
             raise InputError(f"{shown(out)} must be a folder: this format is more than one file.")
+        if self.holds_everything:
+            return
         if job.model.guidance is not None:
             raise InputError(
                 f"{job.model.guidance.name} steers the sampling and changes no weights, so there is nothing "
