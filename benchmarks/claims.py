@@ -135,12 +135,20 @@ def report(concept: str, cells: Sequence[Cell]) -> list[list[list[str]]]:
         gain = fewer_brought_back(ours, best)
         shares = [f"{100 * cell.brought_back_share:.0f} %" for cell in (ours, best)]
         part = relative(ours.brought_back_share, best.brought_back_share)
-        tables[0].append([concept, ours.eraser, shares[0], best.eraser, shares[1], str(gain), part,
-                          gain.verdict(0.26)])  # fmt: skip
+        tables[0].append(
+            [concept, ours.eraser, shares[0], best.eraser, shares[1], str(gain), part, gain.verdict(0.26)]
+        )
         slow = next(cell for cell in seven if cell.eraser == "adv_unlearn")
-        tables[1].append([concept, ours.eraser, f"{ours.seconds:.0f}", f"{slow.seconds:.0f}",
-                          relative(ours.seconds, slow.seconds),
-                          relative(ours.denoiser_rows, slow.denoiser_rows)])  # fmt: skip
+        tables[1].append(
+            [
+                concept,
+                ours.eraser,
+                f"{ours.seconds:.0f}",
+                f"{slow.seconds:.0f}",
+                relative(ours.seconds, slow.seconds),
+                relative(ours.denoiser_rows, slow.denoiser_rows),
+            ]
+        )
         as_safe = [cell for cell in seven if cell.brought_back_share <= ours.brought_back_share]
         for name, rivals in (("all seven", seven), ("those as safe", as_safe)):
             if not rivals:
@@ -148,8 +156,18 @@ def report(concept: str, cells: Sequence[Cell]) -> list[list[list[str]]]:
                 continue
             rival = max(rivals, key=lambda cell: cell.kept)
             more = better_preserved(ours, rival)
-            tables[2].append([concept, ours.eraser, f"{100 * ours.kept:.0f} %", name, rival.eraser,
-                              f"{100 * rival.kept:.0f} %", str(more), more.verdict(0)])  # fmt: skip
+            tables[2].append(
+                [
+                    concept,
+                    ours.eraser,
+                    f"{100 * ours.kept:.0f} %",
+                    name,
+                    rival.eraser,
+                    f"{100 * rival.kept:.0f} %",
+                    str(more),
+                    more.verdict(0),
+                ]
+            )
     return tables
 
 
@@ -195,11 +213,19 @@ def main() -> None:
         for at, rows in enumerate(report(concept, cells)):
             tables[at] += rows
     heads = [
-        ["concept", "S-GRACE", "brought back", "best of the seven", "brought back", "fewer, points",
-         "fewer, relative", "26 points fewer"],
+        [
+            "concept",
+            "S-GRACE",
+            "brought back",
+            "best of the seven",
+            "brought back",
+            "fewer, points",
+            "fewer, relative",
+            "26 points fewer",
+        ],
         ["concept", "S-GRACE", "seconds", "AdvUnlearn", "seconds saved", "denoiser rows saved"],
         ["concept", "S-GRACE", "kept", "against", "best of them", "kept", "more, points", "more"],
-    ]  # fmt: skip
+    ]
     titles = ("Erasure, attacks by prompt", "Time", "Preservation of what no list names")
     for title, head, rows in zip(titles, heads, tables, strict=True):
         print(f"\n{title}\n\n{table(head, rows)}")

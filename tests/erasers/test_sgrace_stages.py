@@ -12,11 +12,12 @@ from sgrace._util.errors import InputError
 from sgrace.erasers._shared.paths import sampling_paths
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
 from sgrace.erasers.sgrace.constants import Constants
-from sgrace.erasers.sgrace.denoiser_stage import ConceptImages, Retained, warm_cosine
+from sgrace.erasers.sgrace.denoiser_stage import ConceptImages, warm_cosine
 from sgrace.erasers.sgrace.discriminator import Discriminator
 from sgrace.erasers.sgrace.features import Features
 from sgrace.erasers.sgrace.learned_words import LearnedWords
 from sgrace.erasers.sgrace.retain import vocabulary_words
+from sgrace.erasers.sgrace.retained import Retained
 from sgrace.erasers.sgrace.samples import Adversary
 from sgrace.erasers.sgrace.seconds import Seconds
 from sgrace.erasers.sgrace.text_stage import TextStage
@@ -234,8 +235,15 @@ def test_paths_are_the_models_own_sampling(model: StableDiffusion) -> None:
     assert len(paths) == 3 * 4 * 2
     every = model.encode([*prompts, ""])
     with torch.no_grad():
-        again = model.predict(paths.latents, paths.timesteps, every[paths.prompts])
+        own = every[torch.where(paths.empty, 3, paths.prompts)]
+        again = model.predict(paths.latents, paths.timesteps, own)
     assert torch.allclose(again, paths.outputs, atol=1e-5)
+    rest = paths.of(torch.tensor([True, False, True]))
+    assert len(rest) == 2 * 4 * 2
+    assert torch.equal(rest.images, paths.images[[0, 2]])
+    # the last step of the third prompt, which is the second now
+    assert torch.equal(rest.latents[rest.prompts == 1][-1], paths.latents[paths.prompts == 2][-1])
+    assert rest.empty[rest.prompts == 1].sum() == 4
 
 
 @torch.no_grad()
@@ -257,7 +265,13 @@ def test_images_with_the_replacement_start_at_the_same_noise(
 def test_the_second_stage_draws_the_replacement_whatever_the_prompt(
     model: StableDiffusion, words: Knowledge, tmp_path: Path
 ) -> None:
-    more = {"rounds": "0", "denoiser_steps": "100", "denoiser_lr": "0.001", "denoiser_retain_weight": "0"}
+    more = {
+        "rounds": "0",
+        "denoiser_steps": "100",
+        "denoiser_lr": "0.0005",
+        "concept_images": "96",
+        "denoiser_retain_weight": "0",
+    }
     erasure = erased(model, words, **more)
     assert set(erasure.tensors) == {"unet"}  # there is no first stage
     both = erased(model, words, **more | {"rounds": "1", "denoiser_steps": "1"})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...knowledge import Target
 from ...models import Conditioning, DiffusionModel
-from .generated_data import noise_for
+from .generated_data import denoising_errors, noise_for
 
 #: Rounds of k-means; a few hundred words settle in fewer.
 CLUSTER_ROUNDS = 20
@@ -50,12 +50,11 @@ def shown_counts(
         noise, timesteps = noise_for(model, clean[None], generator)
         noisy = schedule.add_noise(clean[None], noise, timesteps)
         wanted = schedule.target(clean[None], noise, timesteps)
-        errors = []
-        for at in range(0, len(words), model.batch_size):
-            cond = words[at : at + model.batch_size]
-            output = model.predict(noisy.expand(len(cond), *clean.shape), timesteps.expand(len(cond)), cond)
-            errors.append((output - wanted).square().flatten(1).mean(1).cpu())
-        counts[torch.cat(errors).topk(min(top, len(words)), largest=False).indices] += 1
+        n = len(words)
+        errors = denoising_errors(
+            model, noisy.expand(n, *clean.shape), timesteps.expand(n), words, wanted
+        ).cpu()
+        counts[errors.topk(min(top, n), largest=False).indices] += 1
     return counts
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from ..._util.device import batches
 from ...models import Conditioning, DiffusionModel
 
 #: Texts that are encoded together; it bounds the memory of a long list of prompts.
@@ -119,3 +120,19 @@ def noise_for(model: DiffusionModel, clean: Float[Tensor, "n ..."], generator: t
     # drawn on the CPU and moved, so that a seed gives the same noise on every device
     noise = torch.randn(clean.shape, generator=generator).to(model.device)
     return Noise(noise, model.schedule.sample_timesteps(len(clean), generator).to(model.device))
+
+
+@torch.no_grad()
+def denoising_errors(
+    model: DiffusionModel,
+    noisy: Float[Tensor, "n ..."],
+    timesteps: Float[Tensor, " n"],
+    cond: Conditioning,
+    wanted: Float[Tensor, "#n ..."],
+) -> Float[Tensor, " n"]:
+    """Mean squared difference of each output of the denoiser to what is wanted."""
+    outputs = [
+        model.predict(noisy[rows], timesteps[rows], cond[rows])
+        for rows in batches(len(noisy), model.batch_size)
+    ]
+    return (torch.cat(outputs) - wanted).square().flatten(1).mean(1)

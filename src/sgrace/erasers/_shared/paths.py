@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...models import Conditioning, DiffusionModel
@@ -22,7 +22,8 @@ class Paths:
 
     Attributes:
         latents, timesteps: given to the denoiser.
-        prompts: number of the prompt; the number of prompts itself stands for the empty one.
+        prompts: number of the prompt whose path it is.
+        empty: whether the call is the one for the empty prompt.
         outputs: of the denoiser.
         images: clean latents at the paths' ends, one for each prompt.
     """
@@ -30,6 +31,7 @@ class Paths:
     latents: Float[Tensor, "calls ..."]
     timesteps: Float[Tensor, " calls"]
     prompts: Int[Tensor, " calls"]
+    empty: Bool[Tensor, " calls"]
     outputs: Float[Tensor, "calls ..."]
     images: Float[Tensor, "n ..."]
 
@@ -39,8 +41,19 @@ class Paths:
     def __getitem__(self, rows: Int[Tensor, " n"]) -> Paths:
         """Some of the calls."""
         return Paths(
-            self.latents[rows], self.timesteps[rows], self.prompts[rows], self.outputs[rows], self.images
+            self.latents[rows],
+            self.timesteps[rows],
+            self.prompts[rows],
+            self.empty[rows],
+            self.outputs[rows],
+            self.images,
         )
+
+    def of(self, kept: Bool[Tensor, " n"]) -> Paths:
+        """The paths of some of the prompts, which are numbered anew."""
+        found = self[kept[self.prompts].nonzero().flatten()]
+        # the number of a kept prompt is how many kept ones stand before it
+        return replace(found, prompts=kept.cumsum(0)[found.prompts] - 1, images=self.images[kept])
 
 
 @torch.no_grad()
@@ -60,17 +73,19 @@ def sampling_paths(
     n = len(cond)
     noise = model.noise(n, generator)
     guided = not is_off(guidance_scale)
-    calls: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    calls: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     images = []
     for at in range(0, n, model.batch_size):
         rows = slice(at, min(at + model.batch_size, n))
         size = rows.stop - at
         prompts = cond[rows]
         numbers = torch.arange(at, rows.stop)
+        is_empty = torch.zeros(size, dtype=torch.bool)
         if guided:
             # one call for both prompts of a step: (2 * size, ...)
             prompts = Conditioning.cat([prompts, uncond.expand(size)])
-            numbers = torch.cat([numbers, torch.full((size,), n)])
+            numbers = numbers.repeat(2)
+            is_empty = torch.cat([is_empty, ~is_empty])
         sampler = model.schedule.sampler(num_inference_steps)
         latents = noise[rows] * sampler.initial_scale
         generators = row_generators(noise[rows])
@@ -78,7 +93,7 @@ def sampling_paths(
             given = sampler.model_input(latents, call).repeat(len(prompts) // size, *[1] * (latents.ndim - 1))
             timesteps = timestep.expand(len(prompts)).to(given)
             outputs = model.predict(given, timesteps, prompts)
-            calls.append((given, timesteps, numbers, outputs))
+            calls.append((given, timesteps, numbers, is_empty, outputs))
             if guided:
                 prompted, empty = outputs.chunk(2)
                 outputs = empty + guidance_scale * (prompted - empty)
@@ -86,4 +101,4 @@ def sampling_paths(
         images.append(sampler.to_schedule(latents, len(sampler.timesteps)))
     # one list a field: (calls of all batches, ...)
     fields = [torch.cat(parts) for parts in zip(*calls, strict=True)]
-    return Paths(fields[0], fields[1], fields[2], fields[3], torch.cat(images))
+    return Paths(fields[0], fields[1], fields[2], fields[3], fields[4], torch.cat(images))

@@ -197,10 +197,18 @@ class SGraceConfig(Settings):
     )
     path_prompts: Count = Field(384, description="Retain prompts whose sampling paths are learned from.")
     path_random_share: float = Field(
-        0.6, ge=0, lt=1, description="As random_share, of the retain prompts of the second stage."
+        0.6,
+        ge=0,
+        lt=1,
+        description="Share of these that have a word of the vocabulary, if it draws something else than the "
+        "concept.",
     )
     path_near_share: float = Field(
-        0.5, ge=0, le=1, description="As near_share, of the retain prompts of the second stage."
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the vocabulary's words that are the nearest to the concept; of the listed ones "
+        "as near_share.",
     )
     path_steps: int = Field(
         8, ge=1, le=1000, description="Steps of a sampling path, and of each image of the concept."

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..._util.device import check_finite
 from ...models import Conditioning, DiffusionModel
 from .._shared.generated_data import Texts, encoded, generate_latents, noise_for
-from .._shared.paths import Paths
 from .._shared.student import Student
 from ..base import Job
 from ..esd import SITES
+from .calls import Calls
 from .config import SGraceConfig
 from .constants import Constants
-from .retain import retain_prompts
+from .retained import Retained
 from .subject import Subject
 
 #: Highest noise level at which an image still shows what it is of. Above it the prompt alone decides, so that
@@ -29,28 +29,6 @@ from .subject import Subject
 VISIBLE = 0.65
 #: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
 DRAWN = 0.3
-#: Share of the retained calls of a sampling path that are those for the empty prompt, which guidance makes.
-EMPTY_SHARE = 0.3
-
-
-@dataclass(frozen=True)
-class Calls:
-    """Calls of the denoiser in a training step, with the outputs that are wanted."""
-
-    latents: Float[Tensor, "n ..."]
-    timesteps: Float[Tensor, " n"]
-    cond: Conditioning
-    outputs: Float[Tensor, "n ..."]
-
-    @classmethod
-    def cat(cls, parts: Sequence[Calls]) -> Self:
-        """All calls as one batch."""
-        return cls(
-            torch.cat([part.latents for part in parts]),
-            torch.cat([part.timesteps for part in parts]),
-            Conditioning.cat([part.cond for part in parts]),
-            torch.cat([part.outputs for part in parts]),
-        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +68,9 @@ class ConceptImages:
                 guidance_scale=config.guidance_scale,
             )
 
-        return cls(drawn(named), drawn(others), texts(named), encoded(text, named))
+        frozen = texts(named)
+        erased = frozen if text is job.model else encoded(text, named)
+        return cls(drawn(named), drawn(others), frozen, erased)
 
     def calls(self, config: SGraceConfig, job: Job, anything: Conditioning) -> Calls:
         """Noised images of the concept, which the denoiser is to see as those of the replacement.
@@ -123,76 +103,6 @@ class ConceptImages:
         return Calls(latents, timesteps, Conditioning.cat(cond), outputs)
 
 
-@dataclass(frozen=True)
-class Retained:
-    """Retain prompts, and sampling paths of some of them, which the denoiser is to answer as before.
-
-    Attributes:
-        paths: of the first prompts, with the original's outputs.
-        prompted: numbers of the paths' calls with a prompt; the others are those for the empty one.
-        empty: numbers of these; none where the model has learned to do without guidance.
-        frozen: the original's conditioning of all prompts, the empty one last.
-        erased: the trained encoder's.
-    """
-
-    paths: Paths
-    prompted: Int[Tensor, " calls"]
-    empty: Int[Tensor, " others"]
-    frozen: Conditioning
-    erased: Conditioning
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
-        """The prompts in an order drawn by chance, and the paths of as many as ``path_prompts``."""
-        drawn = {"random_share": config.path_random_share, "near_share": config.path_near_share}
-        prompts = retain_prompts(config.model_copy(update=drawn), job, constants.subjects)[:-1]
-        job.rng.shuffle(prompts)
-        frozen = encoded(job.model, prompts)
-        n = min(config.path_prompts, len(prompts))
-        paths = constants.paths(frozen[:n])
-        # paths name the empty prompt by their number of prompts
-        empty = paths.prompts == n
-        return cls(
-            replace(paths, prompts=torch.where(empty, len(prompts), paths.prompts)),
-            (~empty).nonzero().flatten(),
-            empty.nonzero().flatten(),
-            Conditioning.cat([frozen, constants.uncond]),
-            Conditioning.cat([encoded(text, prompts), text.uncond()]),
-        )
-
-    @torch.no_grad()
-    def calls(self, config: SGraceConfig, job: Job) -> Calls:
-        """Half are calls of the sampling paths as they were; half have any retain prompt at a path's latents.
-
-        The first cost nothing. The others cost a call of the original, and show it more prompts than there
-        are paths.
-        """
-        n = config.denoiser_retain
-        crossed = n // 2
-        of_empty = round(EMPTY_SHARE * (n - crossed)) if len(self.empty) else 0
-        picks = torch.cat(
-            [
-                self.prompted[self._any(job, len(self.prompted), n - of_empty)],
-                self.empty[self._any(job, len(self.empty), of_empty)],
-            ]
-        )
-        path = self.paths[picks]
-        others = self._any(job, len(self.frozen), crossed)
-        outputs = job.model.predict(path.latents[:crossed], path.timesteps[:crossed], self.frozen[others])
-        return Calls(
-            path.latents,
-            path.timesteps,
-            self.erased[torch.cat([others, path.prompts[crossed:]])],
-            torch.cat([outputs, path.outputs[crossed:]]),
-        )
-
-    @staticmethod
-    def _any(job: Job, size: int, n: int) -> Int[Tensor, " n"]:
-        # none of none: a range may not be empty
-        return torch.randint(max(1, size), (n,), generator=job.generator).to(job.model.device)
-
-
 def train_denoiser(
     config: SGraceConfig, job: Job, constants: Constants, text: DiffusionModel, bar: Iterator[Any]
 ) -> Student:
@@ -212,7 +122,7 @@ def train_denoiser(
         config: settings.
         job: the original model and the sources of random choices.
         constants: of the run.
-        text: the original with the trained text encoders.
+        text: the original, or with the trained text encoders.
         bar: shows the progress.
     """
     student = Student.of(text, SITES[config.denoiser_site])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -78,17 +78,18 @@ class SGrace(Eraser[SGraceConfig]):
             constants = Constants(config, job)
             places = range(len(job.targets) if config.learned_words else 0)
             words = [LearnedWords.of(config, job, constants, place) for place in places]
-        first = TextStage(config, job, constants, words, seconds)
-        bar = job.progress(first.n_steps + config.denoiser_steps)
-        first.train(bar)
+        first = self._text_stage(job, constants, words, seconds)
+        bar = job.progress((first.n_steps if first else 0) + config.denoiser_steps)
         tensors: dict[str, dict[str, Tensor]] = {}
         trained = 0
-        if config.rounds or not config.denoiser_steps:
+        if first:
+            first.train(bar)
             tensors |= first.student.changed()
             trained += first.student.size
         if config.denoiser_steps:
+            text = first.student.model if first else job.model
             with seconds.of("denoiser"):
-                second = train_denoiser(config, job, constants, first.student.model, bar)
+                second = train_denoiser(config, job, constants, text, bar)
             tensors |= second.changed()
             trained += second.size
         details = {
@@ -99,8 +100,16 @@ class SGrace(Eraser[SGraceConfig]):
                 }
                 for subject in constants.subjects
             ],
-            "angle_to_goal_by_round": first.angles,
-            "loss_by_round": first.losses,
+            "angle_to_goal_by_round": first.angles if first else [],
+            "loss_by_round": first.losses if first else [],
             "seconds_by_phase": seconds.rounded(),
         }
         return Change(tensors, trained=trained, details=details)
+
+    def _text_stage(
+        self, job: Job, constants: Constants, words: Sequence[LearnedWords], seconds: Seconds
+    ) -> TextStage | None:
+        """The first stage; none where the denoiser alone is trained."""
+        if not self.config.rounds and self.config.denoiser_steps:
+            return None
+        return TextStage(self.config, job, constants, words, seconds)

@@ -85,13 +85,14 @@ def vocabulary_words(
     main = model.text.main
     tokens = dict.fromkeys(main.random_tokens(LOOKED_AT * n, generator))
     words = [text for text in dict.fromkeys(main.decode([token]).strip() for token in tokens) if text]
-    own = _unit(model, [subject.concept.name, *subject.related])
+    own = unit_features(model, [subject.concept.name, *subject.related])
     # (words, features) x (features, own) -> the highest of each word
-    unrelated = (_unit(model, subject.words.unrelated) @ own.T).amax(1)
-    found = (_unit(model, words) @ own.T).amax(1)
+    unrelated = (unit_features(model, subject.words.unrelated) @ own.T).amax(1)
+    found = (unit_features(model, words) @ own.T).amax(1)
     ceiling = unrelated.quantile(0.75)
     return [word for word, near in zip(words, found.tolist(), strict=True) if near <= ceiling][:n]
 
 
-def _unit(model: DiffusionModel, words: Sequence[str]) -> Float[Tensor, "words features"]:
+def unit_features(model: DiffusionModel, words: Sequence[str]) -> Float[Tensor, "words features"]:
+    """Text features of words, of length 1."""
     return F.normalize(model.text_features(encoded(model, words)), dim=-1)

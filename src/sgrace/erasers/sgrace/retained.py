@@ -1,0 +1,191 @@
+"""What the second stage keeps: retain prompts, and the original's sampling paths of some of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ...models import Conditioning, DiffusionModel
+from .._shared.generated_data import denoising_errors, encoded, noise_for
+from .._shared.paths import Paths
+from ..base import Job
+from .calls import Calls
+from .config import SGraceConfig
+from .constants import Constants
+from .retain import retain_prompts, unit_features
+from .subject import Subject
+
+#: Share of the retained calls of a sampling path that are those for the empty prompt, which guidance makes.
+EMPTY_SHARE = 0.3
+#: Words of the vocabulary among which the nearest to the concept are sought.
+LOOKED_AT = 2048
+#: Noise level at which an image is asked which word explains it: it still shows what it is of.
+ASKED_AT = 0.45
+#: A word draws something else than the concept if the concept's word, put in its place, raises the denoising
+#: error of its image at least so many times. For other names of a concept it was 1 to 1.1, for listed
+#: unrelated words 2.9 and more.
+APART = 1.5
+#: Words of the concept with which each is compared: those nearest to it.
+COMPARED = 3
+
+
+class Unlisted(NamedTuple):
+    """A retain prompt with a word of the vocabulary, and the concept's words that are nearest to it."""
+
+    context: str
+    word: str
+    nearest: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The word in its context."""
+        return self.context.format(self.word)
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Retain prompts, and sampling paths of some of them, which the denoiser is to answer as before.
+
+    Attributes:
+        paths: of the first prompts, with the original's outputs.
+        prompted: numbers of the paths' calls with a prompt; the others are those for the empty one.
+        empty: numbers of these; none where the model has learned to do without guidance.
+        frozen: the original's conditioning of all prompts, the empty one last.
+        erased: the trained encoder's.
+    """
+
+    paths: Paths
+    prompted: Int[Tensor, " calls"]
+    empty: Int[Tensor, " others"]
+    frozen: Conditioning
+    erased: Conditioning
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, config: SGraceConfig, job: Job, text: DiffusionModel, constants: Constants) -> Self:
+        """The listed prompts, and those of the vocabulary that do not draw a concept.
+
+        As many as ``path_prompts`` have paths, the unlisted first: their images say what they draw.
+        """
+        listed = retain_prompts(
+            config.model_copy(update={"random_share": 0.0, "near_share": config.path_near_share}),
+            job,
+            constants.subjects,
+        )[:-1]
+        job.rng.shuffle(listed)
+        unlisted = [row for subject in constants.subjects for row in words_around(config, job, subject)]
+        prompts = [*(row.prompt for row in unlisted), *listed]
+        frozen = encoded(job.model, prompts)
+        n = min(config.path_prompts, len(prompts))
+        paths = constants.paths(frozen[:n])
+        kept = torch.ones(len(prompts), dtype=torch.bool)
+        if unlisted:
+            own = slice(0, len(unlisted))
+            kept[own] = draw_else(job, unlisted, frozen[own], paths.images[own])
+        picks = kept.nonzero().flatten()
+        paths = paths.of(kept[:n])
+        frozen = Conditioning.cat([frozen[picks], constants.uncond])
+        erased = frozen
+        if text is not job.model:
+            erased = Conditioning.cat([encoded(text, [prompts[i] for i in picks.tolist()]), text.uncond()])
+        empty = paths.empty
+        return cls(paths, (~empty).nonzero().flatten(), empty.nonzero().flatten(), frozen, erased)
+
+    @torch.no_grad()
+    def calls(self, config: SGraceConfig, job: Job) -> Calls:
+        """Half are calls of the sampling paths as they were; half have any retain prompt at a path's latents.
+
+        The first cost nothing. The others cost a call of the original, and show it more prompts than there
+        are paths.
+        """
+        n = config.denoiser_retain
+        crossed = n // 2
+        of_empty = round(EMPTY_SHARE * (n - crossed)) if len(self.empty) else 0
+        picks = torch.cat(
+            [
+                self.prompted[self._any(job, len(self.prompted), n - of_empty)],
+                self.empty[self._any(job, len(self.empty), of_empty)],
+            ]
+        )
+        path = self.paths[picks]
+        others = self._any(job, len(self.frozen), crossed)
+        outputs = job.model.predict(path.latents[:crossed], path.timesteps[:crossed], self.frozen[others])
+        # the empty prompt is the last of all
+        own = torch.where(path.empty, len(self.frozen) - 1, path.prompts)[crossed:]
+        return Calls(
+            path.latents,
+            path.timesteps,
+            self.erased[torch.cat([others, own])],
+            torch.cat([outputs, path.outputs[crossed:]]),
+        )
+
+    @staticmethod
+    def _any(job: Job, size: int, n: int) -> Int[Tensor, " n"]:
+        # none of none: a range may not be empty
+        return torch.randint(max(1, size), (n,), generator=job.generator).to(job.model.device)
+
+
+def words_around(config: SGraceConfig, job: Job, subject: Subject) -> list[Unlisted]:
+    """Words of the vocabulary in contexts: those whose text is nearest to the concept's, and any others.
+
+    Words that nobody listed are lost first where they look like the concept.
+    """
+    n = round(config.path_random_share * config.path_prompts) // len(job.targets)
+    if n == 0:
+        return []
+    main = job.model.text.main
+    tokens = dict.fromkeys(main.random_tokens(LOOKED_AT, job.generator))
+    words = [word for word in dict.fromkeys(main.decode([token]).strip() for token in tokens) if word]
+    names = list(dict.fromkeys([subject.concept.name, *subject.related]))
+    # (words, features) x (features, names)
+    cosines = unit_features(job.model, words) @ unit_features(job.model, names).T
+    nearest = cosines.topk(min(COMPARED, len(names)), dim=1).indices.tolist()
+    order = cosines.amax(1).argsort(descending=True).tolist()
+    n_near = round(config.path_near_share * n)
+    others = order[n_near:]
+    chosen = [*order[:n_near], *job.rng.sample(others, min(n - n_near, len(others)))]
+    return [
+        Unlisted(
+            job.rng.choice(subject.words.unrelated_contexts), words[i], tuple(names[j] for j in nearest[i])
+        )
+        for i in chosen
+    ]
+
+
+@torch.no_grad()
+def draw_else(
+    job: Job, rows: Sequence[Unlisted], own: Conditioning, images: Float[Tensor, "rows ..."]
+) -> Bool[Tensor, " rows"]:
+    """Whether each prompt draws something else than its concept, by the denoiser's errors at its image.
+
+    As in Diffusion Classifier (arXiv 2303.16203), the prompt explains an image best that has the least error.
+    A word that is another name of the concept is explained by the concept's words as well as by itself.
+
+    Args:
+        job: the original model and the sources of random choices.
+        rows: the prompts.
+        own: their conditioning.
+        images: clean latents that they drew.
+    """
+    model = job.model
+    noise = noise_for(model, images, job.generator).noise
+    # the same level for all: errors are compared
+    timesteps = torch.full((len(rows),), model.schedule.timestep_at(ASKED_AT), device=model.device)
+    noisy = model.schedule.add_noise(images, noise, timesteps)
+    wanted = model.schedule.from_clean(images, noisy, timesteps)
+    of_word = denoising_errors(model, noisy, timesteps, own, wanted)
+    of_concept = torch.full_like(of_word, math.inf)
+    for rank in range(COMPARED):
+        at = [i for i, row in enumerate(rows) if len(row.nearest) > rank]
+        if not at:
+            break
+        cond = encoded(model, [rows[i].context.format(rows[i].nearest[rank]) for i in at])
+        found = denoising_errors(model, noisy[at], timesteps[at], cond, wanted[at])
+        of_concept[at] = torch.minimum(of_concept[at], found)
+    return (of_concept >= APART * of_word).cpu()
