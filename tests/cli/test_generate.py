@@ -91,9 +91,27 @@ def test_erasures_that_undo_each_other_are_refused_with_the_way_out(home: Home, 
     assert sgrace("generate", "church", *both, "--force", "-o", tmp_path / "a").exit_code == 0
 
 
+def test_a_folder_and_its_sheet_of_any_size(home: Home, tmp_path: Path) -> None:
+    out = tmp_path / "images"
+    given = ("--prompts", home.prompts, "--model", home.tiny, *STEPS, "--num-images", "2", "-o", out)
+    size = ("--height", "24", "--width", "16", "--negative-prompt", "a dog")
+    done = sgrace("generate", *given, *size, "--sheet", tmp_path / "all.png", "--json")
+    assert done.exit_code == 0, done.output
+    files = [Path(one["file"]) for one in json.loads(done.stdout)["images"]]
+    assert {Image.open(file).size for file in files} == {(16, 24)}
+    assert {file.name for file in out.glob("*.png")} == {file.name for file in files}
+    assert Image.open(tmp_path / "all.png").height > 2 * 24
+    told = json.loads((out / "images.json").read_text())
+    assert (told["negative_prompt"], told["height"]) == ("a dog", 24)
+    assert_refused(sgrace("generate", *given), "holds the results of another request")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["church", "--height", "30"], "multiples of 4 pixels; 30 is none, 32 is the nearest"),
+        (["church", "--sheet", "a.jpg"], "--sheet names a .png file"),
+        (["church", "--out", "a.png", "--sheet", "b.png"], "--out the folder"),
         ([], "Give prompts as arguments or a table"),
         (["church", "--prompts", "{prompts}"], "Give prompts as arguments or a table"),
         (["--prompts", "{prompts}", "--prompt-column", "text"], "Name one with --prompt-column"),

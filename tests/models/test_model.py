@@ -47,7 +47,7 @@ def test_a_negative_prompt_for_each_sample(model: DiffusionModel) -> None:
 
 @pytest.mark.parametrize(("prompts", "seeds"), [([], []), (["dog"], []), (["dog", "church"], [1])])
 def test_a_prompt_without_a_seed_is_told(model: DiffusionModel, prompts: list[str], seeds: list[int]) -> None:
-    with pytest.raises(InputError, match=f"{len(prompts)} prompts came with {len(seeds)} seeds"):
+    with pytest.raises(InputError, match=f"{len(prompts)} prompts, {len(seeds)} seeds"):
         model.generate(prompts, seeds)
     assert model.calls.denoiser_calls == model.calls.text_encoder_calls == 0
 

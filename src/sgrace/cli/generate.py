@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -31,6 +31,7 @@ MAX_SLUG = 40
 EPILOG = examples(
     'sgrace generate "a flat picture of dagger" --erasure safe -o dagger.png',
     "sgrace generate --prompts prompts.csv --num-images 4 --erasure safe -o images",
+    "sgrace generate --prompts coco.csv --height 512 --width 768 --erasure safe -o images --sheet all.png",
     'sgrace generate "a church" --erasure a --erasure b --num-inference-steps 50 -o church.png',
 )
 
@@ -42,6 +43,19 @@ class Wanted(NamedTuple):
     prompt: str
     seed: int
     guidance_scale: float
+
+
+class Look(NamedTuple):
+    """What all images have in common."""
+
+    num_inference_steps: int
+    negative_prompt: str
+    height: int | None
+    width: int | None
+
+    def told(self) -> dict[str, Any]:
+        """What was asked for, by name."""
+        return {name: value for name, value in self._asdict().items() if value}
 
 
 @click.command(epilog=EPILOG)
@@ -74,8 +88,14 @@ class Wanted(NamedTuple):
     type=FiniteRange(0, 1000),
     help="Classifier-free guidance.  [default: 1.6 for the built-in model, 7.5 for others]",
 )
+@click.option("--negative-prompt", default="", metavar="TEXT", help="What guidance steers away from.")
+@click.option("--height", type=COUNTS, help="Height in pixels.  [default: the model's own]")
+@click.option("--width", type=COUNTS, help="Width in pixels.  [default: the model's own]")
 @SEED
 @out_option("New folder for one file per image, or a .png file for all images side by side.")
+@click.option(
+    "--sheet", type=FILE, metavar="FILE", help="A .png file with all images of the folder side by side."
+)
 @model_options
 @QUIET
 @JSON
@@ -90,8 +110,12 @@ def generate(
     force: bool,
     num_inference_steps: int,
     guidance_scale: float | None,
+    negative_prompt: str,
+    height: int | None,
+    width: int | None,
     seed: int,
     out: Path,
+    sheet: Path | None,
     loading: LoadOptions,
     quiet: bool,
     as_json: bool,
@@ -101,37 +125,45 @@ def generate(
     The first image has the seed that --seed gives, each other image the next one. The seeds of a prompt table
     count from there too: a row with seed 5 gets --seed plus 5.
     """
-    is_sheet = _check_out(out)
+    is_sheet = _check_out(out, sheet)
     rows = _rows(prompts, prompt_file, prompt_column, num_images)
+    look = Look(num_inference_steps, negative_prompt, height, width)
 
+    from ..models.sizes import with_size  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.loading import load_erased  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.scenes import find_testbed  # noqa: PLC0415
 
-    if is_sheet and len(rows) * num_images > MAX_IN_SHEET:
+    if (is_sheet or sheet) and len(rows) * num_images > MAX_IN_SHEET:
         raise InputError(f"A .png file holds at most {MAX_IN_SHEET:,} images; name a folder with --out.")
-    loaded = load_erased(model, erasures, force=force, options=loading)
+    loaded = with_size(load_erased(model, erasures, force=force, options=loading), height, width)
     loaded.set_progress_bar_config(disable=quiet or as_json)
     scale = find_testbed(loaded).guidance_scale if guidance_scale is None else guidance_scale
     wanted = list(_wanted(rows, num_images, seed, scale))
-    draw = _draw_sheet if is_sheet else _draw_files
-    draw(loaded, wanted, num_images, num_inference_steps, out)
+    if is_sheet:
+        _save_sheet(_draw(loaded, wanted, look), wanted, num_images, out)
+    else:
+        _draw_files(loaded, wanted, look, out)
+    if sheet is not None:
+        _save_sheet(_read(out, wanted), wanted, num_images, sheet)
     if as_json:
         images = [{**one._asdict(), "file": str(out if is_sheet else out / one.file)} for one in wanted]
-        click.echo(
-            json.dumps({"out": str(out), "num_inference_steps": num_inference_steps, "images": images})
-        )
+        click.echo(json.dumps({"out": str(out), **look.told(), "images": images}))
     elif not quiet:
         click.echo(f"{out}" if is_sheet else f"{len(wanted)} images and {LIST} in {out}")
 
 
-def _check_out(out: Path) -> bool:
-    """Whether the images go on one sheet.
+def _check_out(out: Path, sheet: Path | None) -> bool:
+    """Whether the images go on one sheet instead of files.
 
     Raises:
         InputError: nothing can be written there.
     """
     from .._util.files import check_new_file, check_resumable_folder  # noqa: PLC0415
 
+    if sheet is not None:
+        if sheet.suffix.lower() != ".png" or out.suffix.lower() == ".png":
+            raise InputError("--sheet names a .png file, and --out the folder of the images.")
+        check_new_file(sheet)
     suffix = out.suffix.lower()
     if suffix == ".png":
         check_new_file(out)
@@ -171,12 +203,11 @@ def _wanted(rows: list[Prompt], num_images: int, seed: int, guidance_scale: floa
             yield Wanted(name, row.text, (seed + row.seed + j) % 2**64, scale)
 
 
-def _draw_sheet(model: DiffusionModel, wanted: list[Wanted], num_images: int, steps: int, out: Path) -> None:
+def _save_sheet(images: Tensor, wanted: list[Wanted], num_images: int, out: Path) -> None:
     """All images side by side, one row for each prompt; the prompts of a single row stand side by side."""
     from .._util.files import new_file  # noqa: PLC0415
     from .._util.images import sheet  # noqa: PLC0415
 
-    images = _draw(model, wanted, steps)
     rows, labels = [images], []
     if num_images > 1:
         rows = list(images.split(num_images))
@@ -185,7 +216,20 @@ def _draw_sheet(model: DiffusionModel, wanted: list[Wanted], num_images: int, st
         sheet(rows, labels=labels).save(partial, "PNG")
 
 
-def _draw_files(model: DiffusionModel, wanted: list[Wanted], _num_images: int, steps: int, out: Path) -> None:
+def _read(folder: Path, wanted: list[Wanted]) -> Tensor:
+    """Images of files in -1..1: ``(images, 3, height, width)``."""
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415  (takes seconds to import)
+    from PIL import Image  # noqa: PLC0415
+
+    from .._util.images import from_bytes  # noqa: PLC0415
+
+    arrays = [np.array(Image.open(folder / one.file).convert("RGB")) for one in wanted]
+    # channels first
+    return from_bytes(torch.from_numpy(np.stack(arrays)).movedim(-1, 1))
+
+
+def _draw_files(model: DiffusionModel, wanted: list[Wanted], look: Look, out: Path) -> None:
     """One file for each image; those that are there already are not drawn again."""
     from .._util.files import atomic_file, resumable_folder, write_json  # noqa: PLC0415
     from .._util.images import to_image  # noqa: PLC0415
@@ -195,20 +239,20 @@ def _draw_files(model: DiffusionModel, wanted: list[Wanted], _num_images: int, s
     request = {
         "model": fingerprint(model)._asdict(),
         "device": model.device.type,
-        "num_inference_steps": steps,
+        **look.told(),
         "images": images,
     }
     with goes_on_in(out), resumable_folder(out, request):
         missing = [one for one in wanted if not (out / one.file).exists()]
         for at in range(0, len(missing), model.batch_size):
             part = missing[at : at + model.batch_size]
-            for one, image in zip(part, _draw(model, part, steps), strict=True):
+            for one, image in zip(part, _draw(model, part, look), strict=True):
                 with atomic_file(out / one.file) as partial:
                     to_image(image).save(partial, "PNG")
-        write_json(out / LIST, {"source": model.label, "num_inference_steps": steps, "images": images})
+        write_json(out / LIST, {"source": model.label, **look.told(), "images": images})
 
 
-def _draw(model: DiffusionModel, wanted: list[Wanted], steps: int) -> Tensor:
+def _draw(model: DiffusionModel, wanted: list[Wanted], look: Look) -> Tensor:
     import torch  # noqa: PLC0415  (takes seconds to import)
 
     scales = [one.guidance_scale for one in wanted]
@@ -216,6 +260,7 @@ def _draw(model: DiffusionModel, wanted: list[Wanted], steps: int) -> Tensor:
     return model.generate(
         [one.prompt for one in wanted],
         [one.seed for one in wanted],
-        num_inference_steps=steps,
+        num_inference_steps=look.num_inference_steps,
+        negative_prompt=look.negative_prompt,
         guidance_scale=scales[0] if same else torch.tensor(scales),
     )

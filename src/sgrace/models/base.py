@@ -16,6 +16,7 @@ from .._util.device import check_finite
 from .._util.errors import InputError
 from .conditioning import Conditioning, PromptSource, Tokens
 from .guidance import Sampling, SamplingCost, Scale, is_off
+from .needs import Need
 from .partial import denoise_each
 from .parts import ModelParts
 from .schedule import PartialSample, PartialSamples, Sampler, row_generators
@@ -75,9 +76,15 @@ class DiffusionModel(ModelParts):
                 source.tokens[encoder.name].ids, source.embeddings.get(encoder.name), **options
             )
 
-    def uncond(self) -> Conditioning:
-        """Conditioning of no prompt, one row: what classifier-free guidance steers away from."""
-        return self.as_negative(self.encode([""]), [""])
+    def uncond(self, negative_prompt: str = "") -> Conditioning:
+        """Conditioning of a negative prompt or none, one row: what classifier-free guidance steers away from.
+
+        Raises:
+            InputError: there is a negative prompt, and the model guides itself.
+        """
+        if negative_prompt and Need.SAMPLING in self.lacks:
+            raise InputError(f"A {self.family} model guides itself, so a negative prompt changes nothing.")
+        return self.as_negative(self.encode([negative_prompt]), [negative_prompt])
 
     def as_negative(self, cond: Conditioning, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of prompts as negative prompts.
@@ -99,21 +106,16 @@ class DiffusionModel(ModelParts):
         return self.project(cond.at(source.tokens[main.name].end))
 
     def project(self, pooled: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch features"]:
-        """States of one position in the space shared with images.
-
-        They stay as they are where the projection is not known.
-        """
+        """States of one position in the space shared with images; as they are, if no projection is known."""
         projection = self.text.main.projection
         # (..., width) -> (..., features)
         return pooled if projection is None else pooled @ projection.T
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
-        # (seeds, *latent_shape), each from a generator of its own
-        each = [
-            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
-        return torch.stack(each).to(self.device)
+        # each from a generator of its own: (seeds, *latent_shape)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators]).to(self.device)
 
     def predict(
         self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning
@@ -263,6 +265,7 @@ class DiffusionModel(ModelParts):
         *,
         num_inference_steps: int = 25,
         guidance_scale: Scale = GUIDANCE_SCALE,
+        negative_prompt: str = "",
         batch_size: int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Images in -1..1, one for each prompt and seed; the batch size changes nothing but speed and memory.
@@ -272,17 +275,16 @@ class DiffusionModel(ModelParts):
             seeds: one for each image.
             num_inference_steps: steps of sampling.
             guidance_scale: one for all or one for each image.
+            negative_prompt: what guidance steers away from; nothing, if empty.
             batch_size: images sampled together; the model's own, if absent.
 
         Raises:
             InputError: there is no prompt, or not one seed for each.
         """
         if not prompts or len(prompts) != len(seeds):
-            raise InputError(
-                f"Give a seed for each prompt: {len(prompts)} prompts came with {len(seeds)} seeds."
-            )
+            raise InputError(f"Give a seed for each prompt: {len(prompts)} prompts, {len(seeds)} seeds.")
         size = batch_size or self.batch_size
-        uncond = self.uncond()
+        uncond = self.uncond(negative_prompt)
         images = []
         for at in tqdm(range(0, len(prompts), size), desc="images", **self.progress_bar_options):
             rows = slice(at, at + size)

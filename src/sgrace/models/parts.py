@@ -72,6 +72,8 @@ class ModelParts(ABC):
     denoiser_map: ClassVar[DenoiserMap]
     #: Configurations of published models in one file, by what diffusers calls them.
     single_files: ClassVar[Mapping[str, SingleFile]] = {}
+    #: Side of a token in latents; a UNet has none.
+    patch_size: ClassVar[int] = 1
     #: What methods and attacks may need and no model of the family has.
     lacks: ClassVar[frozenset[Need]] = frozenset()
 
@@ -86,6 +88,7 @@ class ModelParts(ABC):
     testbed: str | None = None
     erasures: tuple[Any, ...] = ()
     guidance: Guidance[Any] | None = None
+    latent_size: tuple[int, int] | None = None  # height and width, where they are not the model's own
     low_memory: bool = False
     batch_size: int = BATCH_SIZE
     calls: Calls = field(default_factory=Calls)

@@ -90,6 +90,11 @@ class NoiseSchedule(ABC):
 
     n_timesteps: int
 
+    def resized(self, n_tokens: int) -> NoiseSchedule:
+        """The schedule for another number of image tokens, which decides the noise levels of some."""
+        del n_tokens
+        return self
+
     def sample_timesteps(
         self, n: int, generator: torch.Generator, low: float = 0.0, high: float = 1.0
     ) -> Float[Tensor, " n"]:

@@ -83,6 +83,10 @@ class SchedulerFlow(FlowMatchingSchedule):
             levels = scheduler.shift * levels / (1 + (scheduler.shift - 1) * levels)
         super().__init__(levels * n)
 
+    def resized(self, n_tokens: int) -> SchedulerFlow:
+        """See :meth:`NoiseSchedule.resized`."""
+        return SchedulerFlow(self.scheduler, n_tokens, even=self._even)
+
     def sampler(self, num_inference_steps: int) -> FlowSampler:
         """See :meth:`NoiseSchedule.sampler`."""
         n = num_inference_steps

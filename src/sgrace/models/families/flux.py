@@ -81,6 +81,7 @@ class Flux(DiffusionModel):
     family = "flux"
     pipelines = ("FluxPipeline",)
     denoiser_component = "transformer"
+    patch_size = 2
     denoiser_map = JOINT
     lacks = frozenset({Need.SHARED_TEXT_KV, Need.ATTENTION_MAPS, Need.SAMPLING, Need.DDIM})
 
@@ -114,7 +115,7 @@ class Flux(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents, before they are packed."""
         config: Any = self.denoiser.config
-        return config.in_channels // 4, self.sample_size, self.sample_size
+        return config.in_channels // 4, *(self.latent_size or (self.sample_size, self.sample_size))
 
     def _encode(self, source: PromptSource) -> Conditioning:
         prompt_embeds = self._run(self.text["t5"], source).last_hidden_state.float()

@@ -99,7 +99,7 @@ class StableDiffusion(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, config.sample_size, config.sample_size
+        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
 
     def _encode(self, source: PromptSource) -> Conditioning:
         output = self._run(self.text.main, source)

@@ -72,6 +72,7 @@ class StableDiffusion3(DiffusionModel):
     family = "stable_diffusion_3"
     pipelines = ("StableDiffusion3Pipeline",)
     denoiser_component = "transformer"
+    patch_size = 2
     denoiser_map = JOINT
     lacks = frozenset({Need.SHARED_TEXT_KV, Need.ATTENTION_MAPS, Need.DDIM})
 
@@ -103,7 +104,7 @@ class StableDiffusion3(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, config.sample_size, config.sample_size
+        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
 
     @property
     def prompt_embeds_shape(self) -> tuple[int, int]:

@@ -102,7 +102,7 @@ class StableDiffusionXL(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, config.sample_size, config.sample_size
+        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
 
     @property
     def prompt_embeds_shape(self) -> tuple[int, int]:
@@ -114,9 +114,10 @@ class StableDiffusionXL(DiffusionModel):
         # before the last layer and without the final norm: (batch, length, width of both)
         prompt_embeds = torch.cat([output.hidden_states[-2].float() for output in outputs], -1)
         pooled = outputs[1].text_embeds.float()
-        side = side_of(self.components, self.latent_shape[-1])
+        height = side_of(self.components, self.latent_shape[1])
+        width = side_of(self.components, self.latent_shape[2])
         # original size, crop from the top left, target size; one row a prompt: (batch, 6)
-        sizes = prompt_embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(pooled), -1)
+        sizes = prompt_embeds.new_tensor([height, width, 0, 0, height, width]).expand(len(pooled), -1)
         return Conditioning(prompt_embeds, pooled, {"time_ids": sizes}, source)
 
     def as_negative(self, cond: Conditioning, prompts: Sequence[str]) -> Conditioning:

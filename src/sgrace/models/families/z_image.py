@@ -89,6 +89,7 @@ class ZImage(DiffusionModel):
     family = "z_image"
     pipelines = ("ZImagePipeline",)
     denoiser_component = "transformer"
+    patch_size = 2
     denoiser_map = SINGLE
     lacks = frozenset({Need.SHARED_TEXT_KV, Need.ATTENTION_MAPS, Need.DDIM})
 
@@ -124,7 +125,7 @@ class ZImage(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, self.sample_size, self.sample_size
+        return config.in_channels, *(self.latent_size or (self.sample_size, self.sample_size))
 
     def _encode(self, source: PromptSource) -> Conditioning:
         main = self.text.main
