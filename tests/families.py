@@ -24,6 +24,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sgrace.models import DiffusionModel
 from sgrace.models.loading import known_pipelines
+from sgrace.models.needs import LACKS_IN
 from sgrace.models.original import to_original
 
 from .conftest import tiny_pipeline, tiny_tokenizer
@@ -205,9 +206,16 @@ def model_of(family: str) -> DiffusionModel:
 
 
 @cache
-def shared(family: str) -> DiffusionModel:
+def shared(family: str, dtype: torch.dtype = torch.float32) -> DiffusionModel:
     """The same, made once for all tests that leave it as it is."""
-    return model_of(family)
+    return model_of(family).to(dtype=dtype)
+
+
+def precision_of_run(plugin: Any, family: str, turn: int) -> torch.dtype:
+    """One of the precisions in which something runs on a family, so that tests take them in turn."""
+    kind = type(shared(family))
+    able = [dtype for dtype in LACKS_IN if not plugin.refusal(kind, dtype)]
+    return able[(turn + list(PIPELINES).index(family)) % len(able)] if able else torch.float32
 
 
 def original_layout(pipeline: Any) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sgrace._util import registry
+from sgrace._util.errors import InputError
 from sgrace.attacks import AttackSet
 from sgrace.concept import Concept
 from sgrace.erasers.base import Eraser
@@ -21,6 +22,7 @@ from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
+from sgrace.models.needs import Need
 
 from .attacks.cases import CASES as ATTACKS
 from .attacks.scenes import attack_of, scene_of
@@ -190,23 +192,6 @@ def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str, words: Kn
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("name", ERASERS)
-def test_an_eraser_works_on_a_model_in_half_precision(
-    name: str, dtype: torch.dtype, words: Knowledge
-) -> None:
-    model = tiny_model().to(dtype=dtype)
-    before = images_of(model)
-    safe = erase(name, model, words).apply(model)
-    after = images_of(safe)
-    assert after.isfinite().all()
-    assert not torch.equal(after, before)
-    assert torch.equal(images_of(model), before), "the original is untouched"
-    assert {parameter.dtype for module in safe.components.values() for parameter in module.parameters()} == {
-        dtype
-    }
-
-
 # -- attacks -------------------------------------------------------------------------------------------------
 
 
@@ -223,12 +208,29 @@ def test_an_attack_elsewhere_finds_what_it_finds_at_home(name: str, words: Knowl
     assert [a.checks for a in found.attempts] == [a.checks for a in at_home.attempts]
 
 
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_takes_gradients_only_if_it_says_so(name: str, words: Knowledge) -> None:
+    taken = []
+    with torch.no_grad():
+        try:
+            attack(name, tiny_model(), words)
+        except RuntimeError as error:
+            taken.append(str(error))
+    assert bool(taken) == (Need.GRADIENTS in attack_of(name).needs)
+    assert all("does not require grad" in message for message in taken)
+
+
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_works_on_a_model_in_half_precision(
+def test_an_attack_works_on_a_model_in_half_precision_or_is_refused(
     name: str, dtype: torch.dtype, words: Knowledge
 ) -> None:
-    found = attack(name, tiny_model().to(dtype=dtype), words)
+    model = tiny_model().to(dtype=dtype)
+    if reason := attack_of(name).refusal(type(model), dtype):
+        with pytest.raises(InputError, match=f"{name} cannot attack stable_diffusion: {reason}"):
+            attack(name, model, words)
+        return
+    found = attack(name, model, words)
     assert [a.checks for a in found.attempts] == [ATTACKS[name].checks] * 3
     assert found.record.stopped == "finished"
     for value in found.tensors.values():

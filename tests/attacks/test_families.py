@@ -10,7 +10,7 @@ from sgrace.attacks import Prompt
 from sgrace.knowledge import Knowledge
 from sgrace.models import Conditioning
 
-from ..families import PIPELINES, shared
+from ..families import PIPELINES, precision_of_run, shared
 from .cases import CASES
 from .scenes import attack_of, scene_of
 
@@ -20,10 +20,11 @@ from .scenes import attack_of, scene_of
 def test_an_attack_runs_on_a_family_or_is_refused_with_the_reason(
     family: str, name: str, words: Knowledge
 ) -> None:
-    model = shared(family).metered()
     attack = attack_of(name)
+    dtype = precision_of_run(attack, family, list(CASES).index(name))
+    model = shared(family, dtype).metered()
     scene = scene_of(model, words, prompts=[Prompt("a photo of church", 1)])
-    if reason := attack.refusal(type(model)):
+    if reason := attack.refusal(type(model), dtype):
         with pytest.raises(InputError, match=f"{name} cannot attack {family}: {reason}"):
             attack.run(scene)
         assert model.calls.text_encoder_calls == 0

@@ -197,13 +197,3 @@ def test_only_the_layers_and_the_last_norm_are_trained(model: StableDiffusion, w
     trained = sum(value.numel() for name, value in before.items() if "embeddings." not in name)
     assert erasure.recipe.cost.trained_parameters == trained
     assert not any(p.requires_grad or p.grad is not None for p in model.denoiser.parameters())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_trains_in_float32(
-    model: StableDiffusion, words: Knowledge, dtype: torch.dtype
-) -> None:
-    model.to(dtype=dtype)
-    values = weights(adv_unlearn().erase(model, [Target(CHURCH, words)]))
-    assert all(value.dtype == torch.float32 for value in values)
-    assert all(value.isfinite().all() for value in values)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from sgrace._util import registry
@@ -13,7 +14,7 @@ from sgrace._util.errors import InputError
 from sgrace.erasers.base import Eraser, Need
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
-from ..families import PIPELINES, shared
+from ..families import PIPELINES, precision_of_run, shared
 from ..golden.record import state
 from .cases import CASES
 from .test_contract import CHURCH, changed, tiny_model
@@ -45,24 +46,25 @@ def test_a_closed_form_refuses_a_family_whose_matrices_read_different_texts(name
 
 
 @cache
-def original(family: str) -> tuple[dict[str, Tensor], Tensor]:
+def original(family: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
     """The tensors of a family's small model, and an image."""
-    model = shared(family)
+    model = shared(family, dtype)
     return state(model), model.generate(["a photo of church"], [1], **SHORT)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("family", [name for name in PIPELINES if name != "stable_diffusion"])
 def test_an_eraser_runs_on_a_family_or_is_refused_with_the_reason(family: str, name: str) -> None:
-    model = shared(family)
     eraser = registry.load("erasers", name).preset(
         None, "object", {**CASES[name].short, **CHOSEN.get(name, {})}
     )
-    if reason := eraser.refusal(type(model)):
+    dtype = precision_of_run(eraser, family, list(CASES).index(name))
+    model = shared(family, dtype)
+    if reason := eraser.refusal(type(model), dtype):
         with pytest.raises(InputError, match=f"{name} cannot erase from {family}: {reason}"):
             eraser.erase(model, [CHURCH])
         return
-    before, image = original(family)
+    before, image = original(family, dtype)
     safe = eraser.erase(model, [CHURCH], seed=1).apply(model)
     assert not changed(before, state(model)), "the original is untouched"
     assert changed(before, state(safe))

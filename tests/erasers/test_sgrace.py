@@ -286,12 +286,9 @@ def test_random_tokens_stand_alike_in_a_sample_and_in_its_replacements_prompt(mo
         assert all(content[at : at + 2] == other_content[at : at + 2] for at in common), "the same ones"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("preset", ["published", "corrected", "replacement"])
-def test_half_precision_trains_in_float32(
-    model: StableDiffusion, words: Knowledge, dtype: torch.dtype, preset: str
-) -> None:
-    model.to(dtype=dtype)
+@pytest.mark.parametrize("preset", ["published", "corrected"])
+def test_half_precision_trains_in_float32(model: StableDiffusion, words: Knowledge, preset: str) -> None:
+    model.to(dtype=torch.bfloat16)
     erasure = sgrace(preset).erase(model, [Target(CHURCH, words)])
     values = erasure.tensors["text_encoder"].values()
     assert all(value.dtype == torch.float32 for value in values)

@@ -62,7 +62,7 @@ def _check_cuda(device: torch.device) -> None:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The precision called `name` of the frozen parts: auto, float32, float16 or bfloat16.
 
-    `auto` is float32 on CPU and MPS; on CUDA bfloat16, or float16 if the card has no bfloat16.
+    `auto` is bfloat16 on CUDA where the card has it, and float32 elsewhere: nothing is trained in float16.
 
     Raises:
         InputError: if the name is none of these.
@@ -74,7 +74,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     with torch.cuda.device(device):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 def autocast_for(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -42,7 +42,7 @@ class Attack(ABC, Generic[Config]):
         by_text: whether its candidates are texts that a user could enter.
         needs_control: whether it may find what its own search put there, so that it is run on the original
             model and on a denoiser that has learned nothing too.
-        needs: what it asks of a model beyond gradients and images.
+        needs: what it asks of a model beyond images.
         unit: one observation: ``prompt``, or ``start`` where one thing is learned for all prompts.
         config_type: the frozen pydantic model of the settings.
         presets: settings of the efforts ``quick`` and ``standard``; ``full`` is the paper's.
@@ -76,9 +76,9 @@ class Attack(ABC, Generic[Config]):
         return cls(cast("Config", config))
 
     @classmethod
-    def refusal(cls, family: type[DiffusionModel]) -> str:
-        """Why the attack cannot run on a family of models; empty where it can."""
-        return refusal(cls.needs, family.lacks)
+    def refusal(cls, family: type[DiffusionModel], dtype: torch.dtype = torch.float32) -> str:
+        """Why the attack cannot run on a family of models in a precision; empty where it can."""
+        return refusal(cls.needs, family.lacks_in(dtype))
 
     def run(
         self, scene: Scene, budget: Budget | None = None, *, seed: int = 0, every_prompt: bool = False
@@ -96,7 +96,7 @@ class Attack(ABC, Generic[Config]):
             InputError: the scene or the model lacks what the attack needs, or the budget does not cover the
                 plain prompts.
         """
-        if reason := self.refusal(type(scene.target)):
+        if reason := self.refusal(type(scene.target), scene.target.dtype):
             raise InputError(f"{self.name} cannot attack {scene.target.family}: {reason}.")
         session = Session(scene, budget or Budget(), seed, every_prompt=every_prompt)
         try:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .._util.device import batches, randint
 from .._util.settings import Settings
 from ..models import Conditioning
+from ..models.needs import Need
 from ._starts import attacked, check_start
 from ._token_space import Denoising, Layout, gradient
 from .base import Attack
@@ -63,6 +64,7 @@ class ConceptInversion(Attack[ConceptInversionConfig]):
     access = "weights"
     paper = "arXiv 2308.01508"
     by_text = False
+    needs = frozenset({Need.GRADIENTS})
     unit = "start"
     config_type = ConceptInversionConfig
 

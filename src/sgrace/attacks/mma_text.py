@@ -13,6 +13,7 @@ from torch import Tensor
 from .._util.device import randint
 from .._util.settings import Settings
 from ..models import Conditioning, DiffusionModel
+from ..models.needs import Need
 from ._token_space import Layout, gradient, text_features
 from .base import Attack
 from .session import Session
@@ -46,6 +47,7 @@ class MMA(Attack[MMAConfig]):
     access = "prompt"
     paper = "arXiv 2311.17516"
     by_text = True
+    needs = frozenset({Need.GRADIENTS})
     config_type = MMAConfig
     presets: ClassVar = {
         "quick": {

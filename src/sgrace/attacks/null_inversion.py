@@ -44,7 +44,7 @@ class NullInversion(Attack[NullInversionConfig]):
     access = "weights"
     paper = "arXiv 2608.17747"
     by_text = False
-    needs = frozenset({Need.DDIM})
+    needs = frozenset({Need.GRADIENTS, Need.DDIM})
     needs_control = True
     config_type = NullInversionConfig
     presets: ClassVar = {

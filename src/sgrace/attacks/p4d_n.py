@@ -10,6 +10,7 @@ from pydantic import Field
 
 from .._util.device import randint
 from .._util.settings import Settings
+from ..models.needs import Need
 from ._token_space import Denoising, Layout, gradient, nearest_tokens
 from .base import Attack
 from .session import Session
@@ -39,6 +40,7 @@ class P4DN(Attack[P4DConfig]):
     access = "gradient"
     paper = "arXiv 2309.06135"
     by_text = True
+    needs = frozenset({Need.GRADIENTS})
     config_type = P4DConfig
     presets: ClassVar = {
         "quick": {"iterations": 40, "check_every": 20},

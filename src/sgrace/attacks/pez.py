@@ -12,6 +12,7 @@ from torch import Tensor
 from .._util.device import randint
 from .._util.settings import Settings
 from ..models import Conditioning
+from ..models.needs import Need
 from ._token_space import Layout, gradient, nearest_tokens, text_features
 from .base import Attack
 from .session import Session
@@ -37,6 +38,7 @@ class PEZ(Attack[PEZConfig]):
     access = "prompt"
     paper = "arXiv 2302.03668"
     by_text = True
+    needs = frozenset({Need.GRADIENTS})
     config_type = PEZConfig
     presets: ClassVar = {
         "quick": {"n_tokens": 8, "iterations": 100},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._util.device import batches, multinomial
 from .._util.settings import Settings
+from ..models.needs import Need
 from ._token_space import Denoising, Layout, gradient, simplex_projection
 from .base import Attack
 from .session import Session
@@ -52,6 +53,7 @@ class UnlearnDiffAtk(Attack[UnlearnDiffAtkConfig]):
     access = "gradient"
     paper = "arXiv 2310.11868"
     by_text = True
+    needs = frozenset({Need.GRADIENTS})
     config_type = UnlearnDiffAtkConfig
     presets: ClassVar = {
         "quick": {"n_timesteps": 3, "iterations": 10},

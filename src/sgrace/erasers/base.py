@@ -135,19 +135,20 @@ class Eraser(ABC, Generic[Config]):
         return {}
 
     @classmethod
-    def refusal(cls, family: type[DiffusionModel]) -> str:
-        """Why the method cannot run on a family with its default settings; empty where it can."""
-        reason = refusal(cls.needs, family.lacks)
-        others = [setting for setting, needs in cls.needs_with.items() if not refusal(needs, family.lacks)]
+    def refusal(cls, family: type[DiffusionModel], dtype: torch.dtype = torch.float32) -> str:
+        """Why the method, with its defaults, cannot run on a family in a precision; empty where it can."""
+        lacks = family.lacks_in(dtype)
+        reason = refusal(cls.needs, lacks)
+        others = [setting for setting, needs in cls.needs_with.items() if not refusal(needs, lacks)]
         return f"{reason}; `--set {others[0]}` runs" if reason and others else reason
 
-    def refused(self, family: type[DiffusionModel]) -> str:
-        """Why this run cannot be made on a family; empty where it can."""
+    def refused(self, model: DiffusionModel) -> str:
+        """Why this run cannot be made on a model; empty where it can."""
         for setting, needs in self.needs_with.items():
             key, _, value = setting.partition("=")
             if str(getattr(self.config, key)) == value:
-                return refusal(needs, family.lacks)
-        return self.refusal(family)
+                return refusal(needs, model.lacks_in(model.dtype))
+        return self.refusal(type(model), model.dtype)
 
     @property
     def site(self) -> str:
@@ -190,8 +191,8 @@ class Eraser(ABC, Generic[Config]):
         chosen = tuple(targets)
         if not chosen:
             raise InputError("Give at least one concept to erase.")
-        # before any work: what a family lacks is known from its class
-        if reason := self.refused(type(model)):
+        # before any work: what a model lacks is known from its family and its precision
+        if reason := self.refused(model):
             raise InputError(f"{self.name} cannot erase from {model.family}: {reason}.")
         check_room(model, adapter=self.site == "adapter", guidance=self.site == "guidance")
         started = time.monotonic()

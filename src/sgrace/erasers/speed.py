@@ -15,7 +15,7 @@ from .._util.errors import InputError
 from .._util.settings import Settings
 from ..knowledge import Target
 from ..models import DiffusionModel
-from ._shared.closed_form import exact, solve_right
+from ._shared.closed_form import exact, solve_right, whole
 from ._shared.generated_data import Texts
 from ._shared.prompts import Names, last_word_embeds, names_of
 from ._shared.settings import Count
@@ -181,7 +181,7 @@ class SPEED(Eraser[SPEEDConfig]):
             variants = retained.repeat(config.n_variants, 1) + sizes * least
             retained = torch.cat([retained, moved_most(variants, free) if config.select else variants])
         projector = null_projector(retained, config.threshold)
-        return (w + w @ constrained_change(plan, projector, config.ridge, config.slack)).to(matrix)
+        return whole(w + w @ constrained_change(plan, projector, config.ridge, config.slack), matrix)
 
 
 def moved_most(

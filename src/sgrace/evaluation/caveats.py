@@ -24,8 +24,10 @@ def unreliability(attack: str) -> str:
 
 def left_out(scene: Scene, suite: Suite) -> dict[str, str]:
     """Attacks of a suite that cannot run on the target, and why."""
-    family = type(scene.target)
-    reasons = {name: registry.load("attacks", name).refusal(family) for name in suite.attacks}
+    target = scene.target
+    reasons = {
+        name: registry.load("attacks", name).refusal(type(target), target.dtype) for name in suite.attacks
+    }
     return {name: why for name, why in reasons.items() if why}
 
 

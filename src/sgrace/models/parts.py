@@ -18,7 +18,8 @@ from .._util.device import autocast_for, out_of_memory, precision_of
 from .._util.errors import InputError
 from .conditioning import CPU
 from .guidance import Guidance
-from .needs import Need
+from .half_on_cpu import compute_in_float32, is_native
+from .needs import LACKS_IN, Need
 from .origin import PLAIN, Origin
 from .original import Layout
 from .saving import save_whole
@@ -93,6 +94,11 @@ class ModelParts(ABC):
     batch_size: int = BATCH_SIZE
     calls: Calls = field(default_factory=Calls)
     progress_bar_options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def lacks_in(cls, dtype: torch.dtype) -> frozenset[Need]:
+        """What methods and attacks may need and no model of the family has in a precision."""
+        return cls.lacks | LACKS_IN[dtype]
 
     def __repr__(self) -> str:
         erased = f", {len(self.erasures)} erasures" if self.erasures else ""
@@ -264,8 +270,11 @@ class ModelParts(ABC):
         self.dtype = dtype or self.dtype
         for module in self.components.values():
             place = CPU if self.low_memory else self.device
+            kind = precision_of(module, self.dtype)
             # not diffusers' own, which warns about every cast
-            nn.Module.to(module, place, precision_of(module, self.dtype))
+            nn.Module.to(module, place, kind)
+            if self.device.type == "cpu" and not is_native(kind):
+                compute_in_float32(module)
         self.text = self.text.to(self.device)
         return self
 

@@ -23,6 +23,14 @@ def exact(value: Tensor) -> Tensor:
     return value.detach().cpu().double()
 
 
+def whole(solved: Tensor, before: Tensor) -> Tensor:
+    """A solution where the matrix before the edit is, in float32 or wider.
+
+    What half precision loses of the edit is then seen where the edit is applied.
+    """
+    return solved.to(before.device, torch.promote_types(before.dtype, torch.float32))
+
+
 @dataclass(frozen=True)
 class EditTerm:
     """One term of an edit: what an edited matrix should return for some inputs.
@@ -69,7 +77,7 @@ def edit_matrices(
     edited = []
     for matrix in matrices:
         before = exact(matrix)
-        edited.append((before + before @ right).to(matrix))
+        edited.append(whole(before + before @ right, matrix))
     return edited
 
 
@@ -120,7 +128,8 @@ def fuse_matrices(
         changes.append(torch.stack(parts).sum(0))
     # all matrices below each other, (sum of rows, width): one solve instead of one a matrix
     solved = torch.split(solve_right(total, torch.cat(changes)), [len(matrix) for matrix in matrices])
-    return [(exact(matrix) + change).to(matrix) for matrix, change in zip(matrices, solved, strict=True)]
+    pairs = zip(matrices, solved, strict=True)
+    return [whole(exact(matrix) + change, matrix) for matrix, change in pairs]
 
 
 def solve_right(
