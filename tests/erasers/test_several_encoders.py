@@ -20,7 +20,7 @@ from sgrace.erasers.sgrace.samples import Adversary
 from sgrace.erasure import Erasure
 from sgrace.evaluation.drift import read_parts
 from sgrace.knowledge import Target
-from sgrace.models import DiffusionModel
+from sgrace.models import DiffusionModel, PromptSource
 
 from ..families import drawn, model_of, shared
 from ..golden.record import WORDS
@@ -186,3 +186,38 @@ def run_of(model: DiffusionModel, config: SGraceConfig) -> tuple[Constants, Adve
     job = job_of(model, TARGET)
     constants = Constants(config, job)
     return constants, Adversary(config, job, constants, model)
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion_3", "flux"])
+def test_what_is_read_ahead_is_what_the_encoder_reads(family: str) -> None:
+    model = shared(family)
+    source = PromptSource(model.text.tokenize(["a photo of church", "dog", ""]))
+    t5 = model.text["t5"]
+    assert model.text.beside([own for own in model.text if own.is_clip]) == [t5]
+    assert not model.text.beside(list(model.text))
+    expected = model.encode_source(source)
+    ahead = model.read_ahead(source, [t5])
+    found = model.encode_source(PromptSource.cat([ahead[:1], ahead[1:]]))
+    torch.testing.assert_close(found.prompt_embeds, expected.prompt_embeds)
+    silent = model.encode_source(model.text.silenced(source, [t5]))
+    assert not t5.states(silent.prompt_embeds).any()
+    assert silent.pooled is not None
+    torch.testing.assert_close(silent.pooled, expected.pooled)
+
+
+def test_an_encoder_that_is_not_trained_does_not_run_in_each_step() -> None:
+    model = model_of("stable_diffusion_3")
+    rows: list[int] = []
+    t5 = model.text["t5"].module
+    t5.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+
+    def run_in(steps: int) -> int:
+        rows.clear()
+        more = {"attack_steps": str(steps), "edit_steps": str(steps), "preset": "replacement"}
+        preset = more.pop("preset")
+        registry.load("erasers", "sgrace").preset(preset, "object", {**SHORT, **more}).erase(model, [TARGET])
+        return sum(rows)
+
+    once = run_in(1)
+    assert 0 < once < 12
+    assert run_in(4) == once

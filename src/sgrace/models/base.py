@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,16 @@ class DiffusionModel(ModelParts):
             return encoder.run(
                 source.tokens[encoder.name].ids, source.embeddings.get(encoder.name), **options
             )
+
+    def _last_states(self, encoder: TextEncoder, source: PromptSource) -> Float[Tensor, "batch _ _"]:
+        """The last states of a text encoder, which does not run where the source has them."""
+        known = source.states.get(encoder.name)
+        return self._run(encoder, source).last_hidden_state.float() if known is None else known
+
+    @torch.no_grad()
+    def read_ahead(self, source: PromptSource, encoders: Sequence[TextEncoder]) -> PromptSource:
+        """The source with the states of encoders that do not change, so that they need not run again."""
+        return replace(source, states={own.name: self._last_states(own, source) for own in encoders})
 
     def uncond(self, negative_prompt: str = "") -> Conditioning:
         """Conditioning of a negative prompt or none, one row: what classifier-free guidance steers away from.

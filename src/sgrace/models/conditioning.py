@@ -49,25 +49,34 @@ class PromptSource:
         tokens: token rows by the encoder's name.
         embeddings: input embeddings ``(batch, length, width)`` in the place of the tokens' own, by the
             encoder's name.
+        states: last states ``(batch, length, width)`` in the place of running an encoder, by its name.
     """
 
     tokens: Mapping[str, Tokens]
     embeddings: Mapping[str, Float[Tensor, "batch length width"]] = field(default_factory=dict)
+    states: Mapping[str, Float[Tensor, "batch _ _"]] = field(default_factory=dict)
 
     def __getitem__(self, rows: Rows) -> Self:
-        tokens = {name: own[rows] for name, own in self.tokens.items()}
-        return replace(
-            self, tokens=tokens, embeddings={name: own[rows] for name, own in self.embeddings.items()}
+        return type(self)(
+            {name: own[rows] for name, own in self.tokens.items()},
+            {name: own[rows] for name, own in self.embeddings.items()},
+            {name: own[rows] for name, own in self.states.items()},
         )
 
     @classmethod
     def cat(cls, parts: Sequence[PromptSource]) -> Self:
-        """One batch of several, which have input embeddings of the same encoders."""
+        """One batch of several, which have input embeddings of the same encoders.
+
+        States are kept of encoders of which all parts have them.
+        """
         first = parts[0]
         # encoder by encoder: each has token rows of its own length
         tokens = {name: Tokens.cat([part.tokens[name] for part in parts]) for name in first.tokens}
         embeddings = {name: torch.cat([part.embeddings[name] for part in parts]) for name in first.embeddings}
-        return cls(tokens, embeddings)
+        known = [name for name in first.states if all(name in part.states for part in parts)]
+        return cls(
+            tokens, embeddings, {name: torch.cat([part.states[name] for part in parts]) for name in known}
+        )
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,18 @@ class TextStack:
         """Token rows of every encoder with the input embeddings of some, which may then be changed."""
         return PromptSource(rows, {own.name: own.embed(rows[own.name].ids) for own in encoders})
 
+    def beside(self, trained: Sequence[TextEncoder]) -> list[TextEncoder]:
+        """The large encoders that are not trained: all but CLIP's, whose states a source can hold."""
+        names = {own.name for own in trained}
+        return [own for own in self if not own.is_clip and own.name not in names]
+
+    @staticmethod
+    def silenced(source: PromptSource, encoders: Sequence[TextEncoder]) -> PromptSource:
+        """The source for those who do not read some encoders: these do not run, zeros stand for them."""
+        n = {own.name: len(source.tokens[own.name]) for own in encoders}
+        blank = {own.name: torch.zeros(n[own.name], own.length, own.width) for own in encoders}
+        return replace(source, states={own.name: blank[own.name].to(own.device) for own in encoders})
+
     def select(self, which: str, *, pooled: bool = True) -> list[TextEncoder]:
         """Encoders to be trained, in the model's order.
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..._util.device import batches
 from ..._util.errors import InputError, InputWarning
 from ...concept import Concept, folded
 from ...knowledge import Knowledge, Target
 from ...models import Conditioning, DiffusionModel, PromptSource, Tokens
 from ...models.needs import Need
-from .._shared.generated_data import ENCODE_BATCH, encoded
+from .._shared.generated_data import ENCODE_BATCH
 from .._shared.paths import Paths, sampling_paths
 from .._shared.prompts import own_words
 from ..base import Job
@@ -42,6 +43,7 @@ class Constants:
 
     Attributes:
         encoders: the text encoders that are trained.
+        beside: large ones that are not. They run once for what is attacked, and not for what no loss reads.
         subjects: the targets.
         retain: the retain prompts; the empty prompt is one of them.
         retained: what the denoiser reads of them, from the trained encoders.
@@ -59,6 +61,7 @@ class Constants:
         self.rng: random.Random = job.rng
         self.generator = job.generator
         self.encoders = self.model.text.select(config.encoders)
+        self.beside = self.model.text.beside(self.encoders)
         self.uncond = self.model.uncond()
         if config.match_positions == "one" and self.model.text.main.projection is None:
             warnings.warn(NO_PROJECTION, InputWarning, stacklevel=2)
@@ -66,21 +69,36 @@ class Constants:
         self.subjects = [
             self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
         ]
-        self.retain = encoded(self.model, retain_prompts(config, job, self.subjects))
-        self.retained = Features.read(self.retain, self.encoders)
+        prompts = retain_prompts(config, job, self.subjects)
+        self.retain = PromptSource(self.model.text.tokenize(prompts))
+        self.n_retained = len(prompts)
+        pieces = [self.retain[rows] for rows in batches(len(prompts), ENCODE_BATCH)]
+        self.retained = self._read(pieces, lambda cond: Features.read(cond, self.encoders))
         self.ceilings: list[dict[str, float]] = []
         if config.erase_target == "hinge":
             # the hinge lets the concept be as similar as unrelated prompts are on average
-            features = self.features(self.retain)
+            features = self._read(pieces, self.features)
             for subject in self.subjects:
                 cosines = features.cosines(subject.feature)
                 self.ceilings.append({name: own.mean().item() for name, own in cosines.items()})
 
     def retain_source(self, picks: Int[Tensor, " n"]) -> PromptSource:
         """What the encoders read of some of the retain prompts."""
-        assert self.retain.source is not None
         # the tables are frozen, so the original's embeddings are the student's too
-        return self.model.text.embedded(self.retain.source[picks].tokens, self.encoders)
+        return self.model.text.embedded(self.retain[picks].tokens, self.encoders)
+
+    def for_losses(self, source: PromptSource) -> PromptSource:
+        """The source for the losses on text, which read the trained encoders and the main one's feature."""
+        everywhere = self.config.match_positions == "all"
+        unread = [own for own in self.beside if everywhere or own.name != self.model.text.main.name]
+        return self.model.text.silenced(source, unread)
+
+    def _read(self, pieces: Sequence[PromptSource], read: Callable[[Conditioning], Features]) -> Features:
+        """Features of prompts in pieces, of which nothing else is kept."""
+        # a piece is copied before the next one: a part of it would hold all that the denoiser reads of it
+        return Features.cat(
+            [Features.cat([read(self.model.encode_source(self.for_losses(piece)))]) for piece in pieces]
+        )
 
     def _subject(self, concept: Concept, words: Knowledge) -> Subject:
         # one call of the encoder for both: losses read the name, partial samples the prompt
@@ -152,7 +170,7 @@ class Constants:
     def retain_picks(self) -> Int[Tensor, " n"]:
         """Numbers of the retain prompts of one training step."""
         config = self.config
-        n_prompts = len(self.retain)
+        n_prompts = self.n_retained
         if config.retain_draw == "pool":
             return torch.randint(n_prompts, (config.n_retain,), generator=self.generator)
         n_phrasings = len(PLAIN_PHRASINGS)
@@ -177,8 +195,9 @@ class Constants:
         """What samples are compared with: the prompts with the replacement, or the concept's own feature."""
         if self.config.erase_target != "replacement":
             return subject.feature.expand(len(other))
-        pieces = [other[at : at + ENCODE_BATCH] for at in range(0, len(other), ENCODE_BATCH)]
-        return Features.cat([self.features(self.model.encode_tokens(piece)) for piece in pieces])
+        pieces = [other[rows] for rows in batches(len(other), ENCODE_BATCH)]
+        sources = [PromptSource(self.model.text.follow(piece)) for piece in pieces]
+        return self._read(sources, self.features)
 
     def features(self, cond: Conditioning) -> Features:
         """What the losses compare: all that the denoiser reads, or the text feature of one position."""

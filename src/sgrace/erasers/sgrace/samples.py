@@ -183,6 +183,8 @@ class Adversary:
         points = subject.points
         student = self.student
         tokens = source.tokens[student.text.main.name]
+        # they read the tokens, which the attack leaves as they are
+        source = student.read_ahead(source, self.constants.beside)
 
         def loss_at(embeddings: Embeddings, rows: slice, step: int) -> Tensor:
             cond = student.encode_source(replace(source[rows], embeddings=embeddings))

@@ -51,7 +51,8 @@ class TextStage:
         self.words = words
         self.seconds = seconds
         self.student = TextStudent.of(job.model, config.encoders, pooled=True)
-        self.original = [parameter.detach().clone() for parameter in self.student.parameters]
+        compared = self.student.parameters if config.parameter_weight else []
+        self.original = [parameter.detach().clone() for parameter in compared]
         self.optimizer = torch.optim.Adam(self.student.parameters, lr=config.lr)
         self.steps_done = 0
         self.total_steps = config.rounds * config.edit_steps

@@ -102,7 +102,7 @@ class TrainingLoss:
         goals = Features.cat([own.goal for own in samples])
         before = None
         if config.similarity_weight:
-            before = constants.features(student.model.encode_source(source))
+            before = constants.features(student.model.encode_source(constants.for_losses(source)))
         return cls(config, constants, student, original, source, goals, before, discriminator)
 
     def terms(self, picks: Int[Tensor, " retained"], drawn: Sequence[Samples] = ()) -> LossTerms:
@@ -113,7 +113,7 @@ class TrainingLoss:
         n = len(goals)
         # one call of the encoders, (n + retained, length, width): the samples, then the retain prompts
         parts = [self.source, *[own.source for own in drawn], constants.retain_source(picks)]
-        cond = self.student.model.encode_source(PromptSource.cat(parts))
+        cond = self.student.model.encode_source(constants.for_losses(PromptSource.cat(parts)))
         features = constants.features(cond[:n])
         similarity = None
         if self.before is not None:

@@ -118,7 +118,7 @@ class Flux(DiffusionModel):
         return config.in_channels // 4, *(self.latent_size or (self.sample_size, self.sample_size))
 
     def _encode(self, source: PromptSource) -> Conditioning:
-        prompt_embeds = self._run(self.text["t5"], source).last_hidden_state.float()
+        prompt_embeds = self._last_states(self.text["t5"], source)
         pooled = self._run(self.text["clip_l"], source).pooler_output.float()
         config: Any = self.denoiser.config
         extras = {"guidance": pooled.new_full((len(pooled),), GUIDANCE)} if config.guidance_embeds else {}

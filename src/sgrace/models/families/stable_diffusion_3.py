@@ -123,7 +123,7 @@ class StableDiffusion3(DiffusionModel):
         # -> (batch, CLIP length, width of T5)
         states = F.pad(states, (0, width - states.shape[-1]))
         if len(self.text) > 2:
-            behind = self._run(self.text["t5"], source).last_hidden_state.float()
+            behind = self._last_states(self.text["t5"], source)
         else:
             behind = states.new_zeros(len(states), length - states.shape[1], width)
         pooled = torch.cat([output.text_embeds.float() for output in clip], -1)
