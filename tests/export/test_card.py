@@ -26,6 +26,7 @@ def test_an_erasure_has_a_card(safe: Maker) -> None:
         assert part in text
     digests = own.erasure.recipe.base.sha256["unet"]
     assert all(digest in text for digest in digests.values())
+    assert "sgrace attack" not in text
     # the folder that the base was in is nobody's business
     assert str(own.base) not in text
     assert "README.md" not in json.loads((own.folder / "recipe.json").read_text())["sha256"]

@@ -23,7 +23,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Loading(NamedTuple):
-    """How one program loads it: its name, and what to type or to click."""
+    """How one program loads it: its name, and what to type or to click.
+
+    In the code, ``DIR`` is the folder of the card, ``BASE`` the model before erasing, ``CONCEPT`` its name.
+    """
 
     tool: str
     code: str
@@ -53,7 +56,7 @@ def card(
         "## What was done\n\n" + "\n\n".join(_done(recipe) for recipe in recipes),
         "\n".join(f"- {note}" for note in notes),
         "\n".join(["## What was measured", "", *(evaluated or (NOT_EVALUATED,))]),
-        "## How to load it\n\n" + "\n\n".join(_how(each) for each in loading),
+        "## How to load it\n\n" + "\n\n".join(_how(each, recipes) for each in loading),
         "## Versions and digests\n\n" + _digests(recipes, digests or {}),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -114,8 +117,12 @@ def _done(recipe: Recipe) -> str:
     )
 
 
-def _how(loading: Loading) -> str:
-    return f"{loading.tool}:\n\n```{loading.language}\n{loading.code}\n```"
+def _how(loading: Loading, recipes: Sequence[Recipe]) -> str:
+    """One program's block, in which capitals that stand for base and concept are filled in."""
+    concept = recipes[-1].concepts[0].name
+    quoted = f"'{concept}'" if " " in concept else concept
+    code = loading.code.replace("BASE", source_of(recipes[0].base)).replace("CONCEPT", quoted)
+    return f"{loading.tool}:\n\n```{loading.language}\n{code}\n```"
 
 
 def _digests(recipes: Sequence[Recipe], files: Mapping[str, str]) -> str:
