@@ -44,6 +44,7 @@ REQUESTS: dict[str, Any] = {
     "tag": {"model": "owner/tiny", "revision": "v1"},
     "half": {"model": "owner/half", "variant": "fp16"},
     "encoder": {"model": "owner/tiny", "text_encoder": "owner/encoders:v1.5"},
+    "variant": {"model": "owner/tiny", "text_encoder": "owner/half:text_encoder"},
     "pinned": {"model": "owner/tiny", "denoiser": "owner/unet@v1:esd/church.safetensors"},
     "lora": {"model": "owner/tiny", "loras": ["owner/lora=0.5"]},
     "word": {"model": "owner/tiny", "embeddings": ["owner/word:v1.5/learned.safetensors"]},
@@ -124,7 +125,8 @@ def test_models_and_parts_are_downloaded(answers: Answers) -> None:
     assert answers.errors.keys() == {name for name in REQUESTS if " " in name or name == "pickles"}
     for name in ("plain", "tag"):
         assert answers.images(name).equal(wanted())
-    torch.testing.assert_close(answers.images("half"), wanted(), atol=0.05, rtol=0)
+    for name in ("half", "variant"):
+        torch.testing.assert_close(answers.images(name), wanted(), atol=0.05, rtol=0)
     assert answers.images("encoder").equal(wanted(text_encoder=changed(tiny_pipeline().text_encoder)))
     for name in ("lora", "word"):
         assert (answers.images(name) - wanted()).abs().max() > 0.01

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import sgrace
-from sgrace._util.errors import InputError
+from sgrace._util.errors import InputError, InputWarning
 from sgrace.models.families._ldm import unet_layout, vae_layout
 from sgrace.models.families._single_file import clip_tokenizer, kind_of
 from sgrace.models.families.stable_diffusion import VERSION_1, VERSION_2
@@ -56,6 +56,9 @@ def test_a_denoiser_in_the_original_layout(tmp_path: Path) -> None:
     tiny_pipeline().save_pretrained(tmp_path / "pipeline")
     model = load(tmp_path / "pipeline", denoiser=tmp_path / "esd.safetensors")
     assert images(model).equal(images(load(other)))
+    bare = {name.removeprefix("model.diffusion_model."): value for name, value in state.items()}
+    save_file(bare, tmp_path / "bare.safetensors")
+    assert images(load(tmp_path / "pipeline", denoiser=tmp_path / "bare.safetensors")).equal(images(model))
     state.popitem()
     save_file(state, tmp_path / "torn.safetensors")
     with pytest.raises(InputError, match="does not fit the model"):
@@ -160,6 +163,17 @@ def test_what_is_no_whole_model_is_told(tmp_path: Path) -> None:
         load(tmp_path / "model.ckpt")
     with pytest.raises(InputError, match="--config belongs to a model in one file"):
         load(tmp_path / "pipeline", config=tmp_path / "pipeline")
+
+
+def test_what_no_file_tells_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "v2.safetensors"
+    key = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+    save_file({key: torch.zeros(320, 1024)}, file)
+    with (
+        pytest.warns(InputWarning, match="768 pixels.* if it has 512 pixels, add --config"),
+        pytest.raises(InputError),
+    ):
+        load(file)
 
 
 def test_the_scheduler_is_the_published_one() -> None:

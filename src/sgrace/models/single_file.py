@@ -20,6 +20,7 @@ class SingleFile:
         scheduler: configuration of the scheduler.
         tokenizers: padding token of CLIP's tokenizer, by component.
         options: of the pipeline itself.
+        unknown: what no file tells and is taken for granted, as a sentence; empty where there is nothing.
     """
 
     pipeline: str
@@ -27,6 +28,7 @@ class SingleFile:
     scheduler: Mapping[str, Any]
     tokenizers: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
+    unknown: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the folder of a pipeline without weights and tokenizers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -22,7 +23,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from ..._util.errors import InputError
+from ..._util.errors import InputError, InputWarning
 from ..._util.text import shown
 from ..single_file import SingleFile
 from ._pipelines import pipeline_class, reason
@@ -82,6 +83,8 @@ def configuration(path: Path, config: str | None, known: Mapping[str, SingleFile
             f"{shown(path)} is a {kind} checkpoint, whose configuration is not built in: name a folder or "
             f"hub id of such a pipeline with --config, such as {place}."
         )
+    if single.unknown:
+        warnings.warn(f"{shown(path)}: {single.unknown}", InputWarning, stacklevel=2)
     with tempfile.TemporaryDirectory() as folder:
         single.write(Path(folder))
         tokenizers = {name: clip_tokenizer(padding) for name, padding in single.tokenizers.items()}

@@ -40,7 +40,7 @@ VERSION_1 = SingleFile(
     scheduler={"_class_name": "PNDMScheduler", **NOISE},
     tokenizers={"tokenizer": "<|endoftext|>"},
 )
-#: 2.1 of 768 pixels, which predicts v. No file says whether it is one of 512 pixels, which predicts noise.
+#: 2.1 of 768 pixels, which predicts v.
 VERSION_2 = SingleFile(
     pipeline="StableDiffusionPipeline",
     networks={
@@ -66,6 +66,8 @@ VERSION_2 = SingleFile(
     },
     scheduler={"_class_name": "DDIMScheduler", **NOISE, "prediction_type": "v_prediction"},
     tokenizers={"tokenizer": "!"},
+    unknown="It is taken for Stable Diffusion 2 of 768 pixels, which predicts v; if it has 512 pixels, add "
+    "--config stabilityai/stable-diffusion-2-1-base.",
 )
 
 

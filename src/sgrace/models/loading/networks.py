@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from diffusers.loaders.single_file_utils import LDM_UNET_KEY
 from torch import Tensor, nn
 
 from ..._util.errors import InputError
@@ -42,10 +43,9 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     options: dict[str, Any] = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
     if place.local is None:
         options |= {"subfolder": place.path, "revision": place.revision}
-    else:
-        options["variant"] = _variant_of(place.local)
     kind: Any = type(like)
     try:
+        options["variant"] = _variant_of(_names(place))
         found, told = kind.from_pretrained(place.local or place.repo, output_loading_info=True, **options)
     except Exception as error:  # each library raises its own kinds
         refuse_pickles_of(place.local or place.repo, place.revision, place.path)
@@ -62,9 +62,22 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     return module
 
 
-def _variant_of(folder: Path) -> str | None:
+def _names(place: Source) -> list[str]:
+    """Names of the files in a folder, or in one of the hub; none of the hub where it cannot be asked."""
+    if place.local is not None:
+        return [file.name for file in place.local.iterdir()]
+    from huggingface_hub import list_repo_files  # noqa: PLC0415  (only for the hub)
+
+    try:
+        paths = [PurePosixPath(path) for path in list_repo_files(place.repo, revision=place.revision)]
+    except Exception:  # noqa: BLE001  (without a network, what was downloaded before can still be loaded)
+        return []
+    return [path.name for path in paths if path.parent == PurePosixPath(place.path)]
+
+
+def _variant_of(names: Iterable[str]) -> str | None:
     """The variant of a folder without plain weights: ``fp16`` of ``model.fp16.safetensors``, or of shards."""
-    stems = [file.stem for file in folder.glob("*.safetensors")]
+    stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
     found = {stem.split(".")[1].split("-")[0] if "." in stem else None for stem in stems}
     return found.pop() if len(found) == 1 else None
 
@@ -105,6 +118,8 @@ def _original_layout(file: Path, given: Mapping[str, Tensor], like: nn.Module) -
     """A whole network in the layout of its original code, which diffusers converts."""
     kind: Any = type(like)
     strange = next(iter(given), "nothing")
+    if "input_blocks.0.0.weight" in given:  # the UNet alone, without its place in a whole model
+        given = {f"{LDM_UNET_KEY}{name}": value for name, value in given.items()}
     refusal = InputError(f"{file} does not fit the model: its {kind.__name__} has no {strange[:80]}.")
     if not hasattr(kind, "from_single_file"):
         raise refusal
