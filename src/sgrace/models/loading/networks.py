@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diffusers.loaders.single_file_utils import LDM_UNET_KEY
 from torch import Tensor, nn
 
 from ..._util.errors import InputError
@@ -16,6 +15,8 @@ from ..families._quiet import quiet_libraries
 from ..sharing import shared_copy
 from .sources import Source, read_tensors
 
+#: Where a UNet stands in a whole model of its original code.
+_IN_WHOLE = "model.diffusion_model."
 #: A buffer that older releases of transformers saved, and that holds 0, 1, 2 ...
 _POSITIONS = "position_ids"
 
@@ -119,7 +120,7 @@ def _original_layout(file: Path, given: Mapping[str, Tensor], like: nn.Module) -
     kind: Any = type(like)
     strange = next(iter(given), "nothing")
     if "input_blocks.0.0.weight" in given:  # the UNet alone, without its place in a whole model
-        given = {f"{LDM_UNET_KEY}{name}": value for name, value in given.items()}
+        given = {f"{_IN_WHOLE}{name}": value for name, value in given.items()}
     refusal = InputError(f"{file} does not fit the model: its {kind.__name__} has no {strange[:80]}.")
     if not hasattr(kind, "from_single_file"):
         raise refusal
