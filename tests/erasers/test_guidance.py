@@ -32,7 +32,7 @@ def test_settings_and_tensors_are_one_file_and_change_the_fingerprint(
     assert fingerprint(one.apply(model)) != fingerprint(other.apply(model))
     one.save_pretrained(tmp_path / "safe")
     files = sorted(path.name for path in (tmp_path / "safe").iterdir())
-    assert files == ["guidance.safetensors", "recipe.json"]
+    assert files == ["README.md", "guidance.safetensors", "recipe.json"]
     loaded = Erasure.from_pretrained(tmp_path / "safe")
     assert loaded.guidance is not None
     assert one.guidance is not None

@@ -50,7 +50,7 @@ TABLE = "\n".join(["\b", "Formats:", *(f"  {name:<13} {SUMMARIES.get(name, '')}"
     help="Upload it to this repository of the hub, with the key in HF_TOKEN, in the place of --out.",
 )
 @click.option("--private", is_flag=True, help="Make a new repository private.")
-@click.option("--base", metavar="MODEL", help="The model before erasing.  [default: the erasure's own]")
+@click.option("--base", metavar="MODEL", help="The model before erasing; the default is the erasure's own.")
 @ERASURES
 @FORCE
 @click.option(

@@ -89,8 +89,8 @@ class Look(NamedTuple):
     help="Classifier-free guidance.  [default: 1.6 for the built-in model, 7.5 for others]",
 )
 @click.option("--negative-prompt", default="", metavar="TEXT", help="What guidance steers away from.")
-@click.option("--height", type=COUNTS, help="Height in pixels.  [default: the model's own]")
-@click.option("--width", type=COUNTS, help="Width in pixels.  [default: the model's own]")
+@click.option("--height", type=COUNTS, help="Height in pixels; the model's own, if absent.")
+@click.option("--width", type=COUNTS, help="Width in pixels; the model's own, if absent.")
 @SEED
 @out_option("New folder for one file per image, or a .png file for all images side by side.")
 @click.option(
