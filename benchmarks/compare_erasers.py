@@ -1,8 +1,7 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure.
 
-    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...] [--concept NAME
-    ...]
-        [--attacks NAME ...]
+    python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...]
+        [--concept NAME ...] [--attacks NAME ...] [--columns NAME ...]
 
 Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
 WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell
@@ -274,6 +273,7 @@ def main() -> None:
         "--attacks", nargs="+", default=list(ATTACKS), help="names, or `suite` for all that the suite has"
     )
     parser.add_argument("--suite", default="standard")
+    parser.add_argument("--columns", nargs="+", help="attacks and measures of the tables; all, if absent")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     attacks = list(SUITES[arguments.suite].attacks) if arguments.attacks == ["suite"] else arguments.attacks
@@ -301,11 +301,10 @@ def main() -> None:
             points[row.title] = place(cells, attacks)
             axis.scatter(*points[row.title], color=colour)
         label(axis, points)
-        print(
-            f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n"
-            f"{table(('', 'seeds', *attacks, *MEASURES), rows)}",
-            flush=True,
-        )
+        head = ("", "seeds", *attacks, *MEASURES)
+        kept = [0, 1, *(head.index(name) for name in arguments.columns or head[2:])]
+        shown = [tuple(line[i] for i in kept) for line in (head, *rows)]
+        print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(shown[0], shown[1:])}", flush=True)
     figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
 
 
