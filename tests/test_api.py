@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel
 
 import sgrace
+from sgrace._util import registry
 from sgrace._util.errors import InputError, InputWarning
 from sgrace.api import refuse_settings_that_cannot_erase
 from sgrace.concept import Concept
@@ -92,6 +93,14 @@ def test_settings_that_cannot_erase_are_refused(
             refuse_settings_that_cannot_erase(config, targets)
     else:
         refuse_settings_that_cannot_erase(config, targets)
+
+
+@pytest.mark.parametrize("name", registry.names("erasers"))
+def test_every_preset_can_erase(name: str, words: Knowledge) -> None:
+    kind = registry.load("erasers", name)
+    for preset in kind.presets:
+        config = kind.preset(preset, "object").config
+        refuse_settings_that_cannot_erase(config, [Target(Concept(name="church"), words)])
 
 
 def test_erase_refuses_before_it_works(model: DiffusionModel, words: Knowledge) -> None:

@@ -213,8 +213,9 @@ def refuse_settings_that_cannot_erase(config: BaseModel, targets: Sequence[Targe
     length = next(
         (name for name in ("iterations", "rounds", "filter_steps", "scale") if name in values), None
     )
+    alone = bool(values.get("denoiser_steps"))  # a second stage erases without the first
     for name in (length, "edit_steps"):
-        if name is not None and values.get(name) == 0:
+        if name is not None and values.get(name) == 0 and not alone:
             raise InputError(f"With {name}=0 nothing is erased; give a larger value.")
     replacement = " ".join(str(values.get("replacement") or "").lower().split())
     replacement = re.sub(r"^(an?|the) ", "", replacement)
