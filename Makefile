@@ -46,5 +46,5 @@ older: .venv/ready  ## load what is saved with transformers 4, which is installe
 docs: .venv/ready  ## write the generated tables of the documents anew
 	$(BIN)/python docs/tables.py
 
-bench: .venv/ready  ## seconds per step and peak memory of S-GRACE at the size of Stable Diffusion 1.4
+bench: .venv/ready  ## seconds and peak memory of two steps on models of full size
 	$(BIN)/python benchmarks/full_size.py

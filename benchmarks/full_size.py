@@ -1,168 +1,229 @@
-"""S-GRACE at the full size of Stable Diffusion 1.4, with random weights: seconds of a step and peak memory.
+"""Erasing from models of full size with random weights: seconds and peak memory of each run.
 
-    python benchmarks/full_size.py [--samples 2] [--batch-size 1] [--attack-steps 2] [--edit-steps 5]
-        [--device auto] [--dtype auto] [--size small]
+    python benchmarks/full_size.py [--models sd14 sdxl sd3] [--methods sgrace esd uce] [--low-memory]
+        [--device auto] [--dtype bfloat16] [--folder DIR] [--results FILE]
 
-Random weights cost what real ones cost; the images would be noise, so none is made. The attack phase holds
-the denoiser's activations for a gradient: it is what decides the peak. Memory is that of the process, and of
-the device where there is one. ``--size small`` is a model of a few seconds, to try the script.
+A model is written to disk once, loaded by a process of its own for each method, erased from in two training
+steps, and the erasure is saved. Random weights cost what real ones cost; images would be noise.
+Rows that FILE has already are not run again. A run that would leave the machine less than 1 GB stops itself.
+
+Peak memory is the process's own: all resident pages, and those of them that are no mapped files, which the
+system cannot take back. ``--models small`` is a model of a few seconds, to try the script.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import NamedTuple
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sgrace._util.device import choose_device, choose_dtype
-from sgrace._util.provenance import device_memory_mb, peak_memory_mb
-from sgrace.concept import Concept
-from sgrace.erasers.sgrace.config import SGraceConfig
-from sgrace.erasers.sgrace.eraser import SGrace
-from sgrace.erasure import Recipe
-from sgrace.knowledge import Knowledge, Target
-from sgrace.models import DiffusionModel
-from sgrace.models.families.stable_diffusion import StableDiffusion
+import sgrace
+from sgrace import Knowledge
+from sgrace._util.provenance import device_memory_mb, peak_memory_mb, versions
 
+from full_size_models import MODELS, build  # isort: skip
+
+RESULTS = Path(__file__).parent / "results" / "full_size.json"
 WORDS = Knowledge(
     source="timing",
     related=("knife", "sword"),
     unrelated=("cat", "dog", "house"),
     contexts=("a picture of a {}",),
 )
-
-
-class Size(NamedTuple):
-    """Widths of the networks, number of the text encoder's layers, and side of the latents."""
-
-    denoiser: tuple[int, int, int, int]
-    autoencoder: tuple[int, int, int, int]
-    text: int
-    text_layers: int
-    latents: int
-
-
-#: ``full``: a UNet of 860 M parameters and the text encoder of CLIP ViT-L/14 of 123 M.
-SIZES = {
-    "full": Size((320, 640, 1280, 1280), (128, 256, 512, 512), 768, 12, 64),
-    "small": Size((32, 32, 64, 64), (32, 32, 32, 32), 48, 2, 16),
+SETTINGS: dict[str, dict[str, str]] = {
+    "sgrace": {
+        "rounds": "1",
+        "attack_steps": "1",
+        "edit_steps": "2",
+        "n_adversarial": "2",
+        "n_retain": "4",
+        "n_pairs": "1",
+        "retain_pool": "2",
+        "replacement": "cat",
+        "num_inference_steps": "20",
+        "timestep_low": "0.949",  # a partial sample stops after its first step
+        "timestep_high": "0.951",
+    },
+    "esd": {"iterations": "2", "pool": "2", "num_inference_steps": "2"},
+    "uce": {},
 }
 
 
-def stable_diffusion_1(size: Size, seed: int = 0) -> StableDiffusionPipeline:
-    """The architecture of Stable Diffusion 1.4."""
-    torch.manual_seed(seed)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters)]
-    words += [f"<unused{i}>" for i in range(49_406 - len(words))]
-    vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
-    text = CLIPTextConfig(
-        vocab_size=49_408,
-        hidden_size=size.text,
-        intermediate_size=4 * size.text,
-        num_hidden_layers=size.text_layers,
-        num_attention_heads=12,
-        max_position_embeddings=77,
-        bos_token_id=49_406,
-        eos_token_id=49_407,
-        pad_token_id=49_407,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=size.latents,
-        cross_attention_dim=size.text,
-        attention_head_dim=8,
-        block_out_channels=size.denoiser,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=size.autoencoder,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-    )
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        skip_prk_steps=True,
-        steps_offset=1,
-        set_alpha_to_one=False,
-    )
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+# -- one run ------------------------------------------------------------------------------------------------
 
 
-def erase(model: DiffusionModel, samples: int, attack_steps: int, edit_steps: int) -> Recipe:
-    """One round of S-GRACE, whose partial samples stop after their first step."""
-    config = SGraceConfig(
-        rounds=1,
-        attack_steps=attack_steps,
-        edit_steps=edit_steps,
-        n_adversarial=samples,
-        replacement="cat",
-        num_inference_steps=20,
-        timestep_low=0.949,
-        timestep_high=0.951,
+def status_mb(file: str, entry: str) -> int:
+    """An entry of a file of Linux's /proc, in MiB."""
+    lines = Path(file).read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{entry}:"))
+
+
+@contextmanager
+def watched(peaks: dict[str, int]) -> Iterator[None]:
+    """Keep the highest anonymous memory, and end the process before the machine has none left."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            peaks["anonymous"] = max(peaks["anonymous"], status_mb("/proc/self/status", "RssAnon"))
+            if status_mb("/proc/meminfo", "MemAvailable") < 1024:
+                print(json.dumps({"stopped": f"out of memory at {peak_memory_mb()} MB"}), flush=True)
+                os._exit(0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+class Clock(NamedTuple):
+    """Time, and the processor's time of this process: they differ where others run beside it."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        """As it is now."""
+        return cls(time.monotonic(), time.process_time())
+
+
+def spent(kind: str, clock: Sequence[Clock]) -> dict[str, float]:
+    """Seconds between the stages."""
+    times = [getattr(each, kind) for each in clock]
+    names = ("load", "erase", "save")
+    return {
+        name: round(after - before, 1) for name, (before, after) in zip(names, pairwise(times), strict=True)
+    }
+
+
+def run(method: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Load, erase, save: what each took."""
+    peaks = {"anonymous": 0}
+    with watched(peaks):
+        clock = [Clock.now()]
+        model = sgrace.load_model(
+            str(folder), device=options.device, dtype=options.dtype, low_memory=options.low_memory
+        )
+        model.batch_size = 1
+        clock.append(Clock.now())
+        memory = {"loaded": peak_memory_mb(), "anonymous_loaded": peaks["anonymous"]}
+        settings = {**SETTINGS[method], **({"site": "inlet"} if options.inlet else {})}
+        erasure = sgrace.erase(model, "weapon", method=method, settings=settings, words=WORDS)
+        clock.append(Clock.now())
+        erasure.save_pretrained(folder.parent / "erasure")
+        clock.append(Clock.now())
+    recipe = erasure.recipe
+    return {
+        "denoiser_parameters": sum(p.numel() for p in model.denoiser.parameters()),
+        "parameters": sum(p.numel() for part in model.components.values() for p in part.parameters()),
+        "trained_parameters": recipe.cost.trained_parameters,
+        "latents": list(model.latent_shape),
+        "denoiser_rows": recipe.cost.denoiser_rows,
+        "text_encoder_rows": recipe.cost.text_encoder_rows,
+        "seconds": spent("wall", clock),
+        "cpu_seconds": spent("cpu", clock),
+        "seconds_by_phase": recipe.details.get("seconds_by_phase", {}),
+        "memory_mb": {**memory, "peak": peak_memory_mb(), "peak_anonymous": peaks["anonymous"]},
+        "device_memory_mb": device_memory_mb(model.device),
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"{status_mb('/proc/meminfo', 'MemTotal') / 1024:.0f} GB",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "versions": versions(),
+    }
+
+
+# -- all runs -----------------------------------------------------------------------------------------------
+
+
+def child(*arguments: str) -> dict[str, Any]:
+    """What a process of its own prints last, as JSON."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True, text=True
     )
-    return SGrace(config).erase(model, [Target(Concept.parse("weapon"), WORDS)]).recipe
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def main() -> None:
-    """A few attack steps, then a few edit steps; prints JSON."""
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown."""
+    heads = "| run | parameters | trained | load, CPU | erase, CPU | save, CPU | peak | of it anonymous |"
+    lines = [heads, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name, row in rows.items():
+        if "stopped" in row:
+            lines.append(f"| {name} | {row['stopped']} | | | | | | |")
+            continue
+        seconds, memory = row["cpu_seconds"], row["memory_mb"]
+        times = " | ".join(f"{seconds[key]:.0f} s" for key in ("load", "erase", "save"))
+        sizes = f"{row['parameters'] / 1e9:.2f} G | {row['trained_parameters'] / 1e6:.0f} M"
+        peaks = f"{memory['peak'] / 1024:.1f} GiB | {memory['peak_anonymous'] / 1024:.1f} GiB"
+        lines.append(f"| {name} | {sizes} | {times} | {peaks} |")
+    return "\n".join(lines)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["sd14", "sdxl", "sd3"])
+    parser.add_argument("--methods", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--low-memory", action="store_true")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument(
-        "--samples", type=int, default=2, help="adversarial samples; half of them are attacked"
+        "--folder", type=Path, default=Path("full_size"), help="for the models; 16 GB at most"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="samples that are attacked together")
-    parser.add_argument("--attack-steps", type=int, default=2)
-    parser.add_argument("--edit-steps", type=int, default=5)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
-    parser.add_argument("--size", choices=SIZES, default="full")
-    arguments = parser.parse_args()
-    device = choose_device(arguments.device)
-    model = StableDiffusion.from_pipeline(stable_diffusion_1(SIZES[arguments.size]))
-    model.to(device, choose_dtype(arguments.dtype, device))
-    model.batch_size = arguments.batch_size
-    memory = {"loaded": [peak_memory_mb(), device_memory_mb(device)]}
-    # peaks only grow, so the phase with the smaller one comes last
-    attack = erase(model, arguments.samples, arguments.attack_steps, 0)
-    memory["attack"] = [peak_memory_mb(), device_memory_mb(device)]
-    edit = erase(model, arguments.samples, 0, arguments.edit_steps)
-    memory["all"] = [peak_memory_mb(), device_memory_mb(device)]
-    seconds = {"attack": attack.details["seconds_by_phase"], "edit": edit.details["seconds_by_phase"]}
-    found = {
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "denoiser_parameters": sum(p.numel() for p in model.denoiser.parameters()),
-        "adversarial_samples": arguments.samples,
-        "batch_size": arguments.batch_size,
-        "seconds_per_attack_step": round(seconds["attack"]["attack"] / max(arguments.attack_steps, 1), 2),
-        "seconds_per_edit_step": round(seconds["edit"]["edit"] / max(arguments.edit_steps, 1), 2),
-        "prompts_per_edit_step": arguments.samples + SGraceConfig().n_retain,
-        "seconds_for_constants": seconds["attack"]["constants"],
-        "denoiser_rows": attack.cost.denoiser_rows,
-    }
-    for phase, (process, on_device) in memory.items():
-        found[f"peak_memory_mb_{phase}"] = process
-        found[f"device_memory_mb_{phase}"] = on_device
-    print(json.dumps(found, indent=2))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--alone", choices=["build", "run"], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    options = parsed()
+    name, method = options.models[0], options.methods[0]
+    folder = options.folder / name
+    options.inlet = method == "uce" and name == "sd3"  # the one site that has a closed form there
+    if options.alone == "build":
+        build(MODELS[name], folder)
+        print("{}")
+        return
+    if options.alone == "run":
+        print(json.dumps(run(method, folder, options)))
+        return
+    rows = json.loads(options.results.read_text()) if options.results.exists() else {}
+    common = ["--folder", str(options.folder), "--device", options.device, "--dtype", options.dtype]
+    common += ["--low-memory"] if options.low_memory else []
+    for name in options.models:
+        for method in options.methods:
+            key = f"{name} {method} {options.dtype}{' low memory' if options.low_memory else ''}"
+            if key in rows:
+                continue
+            given = ["--models", name, "--methods", method, *common]
+            if not (options.folder / name / "model_index.json").exists():
+                child("--alone", "build", *given)
+            rows[key] = child("--alone", "run", *given)
+            shutil.rmtree(options.folder / "erasure", ignore_errors=True)
+            options.results.write_text(json.dumps(rows, indent=2) + "\n")
+        shutil.rmtree(options.folder / name, ignore_errors=True)
+    print(table(rows))
 
 
 if __name__ == "__main__":

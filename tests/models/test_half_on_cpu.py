@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from sgrace.models import half_on_cpu
 from sgrace.models.half_on_cpu import compute_in_float32
 
+from ..families import model_of
+
 HALF = [torch.bfloat16, torch.float16]
 #: A layer and the shape of its input.
 LAYERS = {
@@ -77,7 +79,8 @@ def test_a_class_of_somebody_else_keeps_its_forward_pass() -> None:
     assert [type(layer) for layer in network] == [Own, half_on_cpu.HalfLinear]
 
 
-def test_what_this_processor_computes_by_itself_is_left_to_it() -> None:
-    assert half_on_cpu.is_native(torch.float32)
-    known = torch.backends.mkldnn.is_available()
-    assert known or not half_on_cpu.is_native(torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+def test_what_this_processor_computes_by_itself_is_left_to_it(dtype: torch.dtype) -> None:
+    model = model_of("stable_diffusion").to(dtype=dtype)
+    kinds = {type(layer) for layer in model.denoiser.modules() if isinstance(layer, nn.Linear)}
+    assert kinds == {nn.Linear if half_on_cpu.is_native(dtype) else half_on_cpu.HalfLinear}
