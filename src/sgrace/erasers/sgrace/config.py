@@ -188,10 +188,10 @@ class SGraceConfig(Settings):
         0, ge=0, le=100_000, description="Training steps of the denoiser, after the text encoder."
     )
     denoiser_site: SiteName = "all"
-    denoiser_lr: AdamRate = Field(4e-4, description="Highest learning rate of Adam for the denoiser.")
+    denoiser_lr: AdamRate = Field(3e-4, description="Highest learning rate of Adam for the denoiser.")
     denoiser_rows: int = Field(8, ge=8, le=1024, description="Images of each concept in such a step.")
-    denoiser_retain: int = Field(20, ge=2, le=1024, description="Retain prompts in such a step.")
-    denoiser_retain_weight: float = Field(26.0, ge=0, description="Weight of the retain loss in such a step.")
+    denoiser_retain: int = Field(36, ge=2, le=1024, description="Retain prompts in such a step.")
+    denoiser_retain_weight: float = Field(18.0, ge=0, description="Weight of the retain loss in such a step.")
     concept_images: Count = Field(
         288, description="Images of each concept, and as many with its replacement from the same noise."
     )

@@ -66,7 +66,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "replacement": {},
     # the second stage alone: for weights that are given away
-    "full": {"rounds": 0, "denoiser_steps": 500},
+    "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
 DEFAULT_PRESET = "replacement"
 #: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.

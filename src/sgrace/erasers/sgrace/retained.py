@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,19 +34,21 @@ ASKED_AT = 0.45
 APART = 1.5
 #: Words of the concept with which each is compared: those nearest to it.
 COMPARED = 3
+#: Contexts of each such word. Without them most retain prompts would have a listed word.
+CONTEXTS = 3
 
 
 class Unlisted(NamedTuple):
-    """A retain prompt with a word of the vocabulary, and the concept's words that are nearest to it."""
+    """A word of the vocabulary in some contexts, and the concept's words that are nearest to it."""
 
-    context: str
     word: str
+    contexts: tuple[str, ...]
     nearest: tuple[str, ...]
 
     @property
-    def prompt(self) -> str:
-        """The word in its context."""
-        return self.context.format(self.word)
+    def prompts(self) -> list[str]:
+        """The word in its contexts; the first of them has a path."""
+        return [context.format(self.word) for context in self.contexts]
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Retained:
         )[:-1]
         job.rng.shuffle(listed)
         unlisted = [row for subject in constants.subjects for row in words_around(config, job, subject)]
-        prompts = [*(row.prompt for row in unlisted), *listed]
+        prompts = [*(row.prompts[0] for row in unlisted), *listed]
         frozen = encoded(job.model, prompts)
         n = min(config.path_prompts, len(prompts))
         paths = constants.paths(frozen[:n])
@@ -88,12 +91,16 @@ class Retained:
         if unlisted:
             own = slice(0, len(unlisted))
             kept[own] = draw_else(job, unlisted, frozen[own], paths.images[own])
-        picks = kept.nonzero().flatten()
         paths = paths.of(kept[:n])
-        frozen = Conditioning.cat([frozen[picks], constants.uncond])
+        picks = kept.nonzero().flatten()
+        prompts = [prompts[i] for i in picks.tolist()]
+        rows = itertools.compress(unlisted, kept.tolist())
+        elsewhere = [prompt for row in rows for prompt in row.prompts[1:]]
+        more = [encoded(job.model, elsewhere)] if elsewhere else []
+        frozen = Conditioning.cat([frozen[picks], *more, constants.uncond])
         erased = frozen
         if text is not job.model:
-            erased = Conditioning.cat([encoded(text, [prompts[i] for i in picks.tolist()]), text.uncond()])
+            erased = Conditioning.cat([encoded(text, [*prompts, *elsewhere]), text.uncond()])
         empty = paths.empty
         return cls(paths, (~empty).nonzero().flatten(), empty.nonzero().flatten(), frozen, erased)
 
@@ -150,10 +157,10 @@ def words_around(config: SGraceConfig, job: Job, subject: Subject) -> list[Unlis
     n_near = round(config.path_near_share * n)
     others = order[n_near:]
     chosen = [*order[:n_near], *job.rng.sample(others, min(n - n_near, len(others)))]
+    contexts = subject.words.unrelated_contexts
+    n_contexts = min(CONTEXTS, len(contexts))
     return [
-        Unlisted(
-            job.rng.choice(subject.words.unrelated_contexts), words[i], tuple(names[j] for j in nearest[i])
-        )
+        Unlisted(words[i], tuple(job.rng.sample(contexts, n_contexts)), tuple(names[j] for j in nearest[i]))
         for i in chosen
     ]
 
@@ -185,7 +192,7 @@ def draw_else(
         at = [i for i, row in enumerate(rows) if len(row.nearest) > rank]
         if not at:
             break
-        cond = encoded(model, [rows[i].context.format(rows[i].nearest[rank]) for i in at])
+        cond = encoded(model, [rows[i].contexts[0].format(rows[i].nearest[rank]) for i in at])
         found = denoising_errors(model, noisy[at], timesteps[at], cond, wanted[at])
         of_concept[at] = torch.minimum(of_concept[at], found)
     return (of_concept >= APART * of_word).cpu()
