@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 import sgrace
@@ -132,6 +132,17 @@ def test_damaged_weights_are_told(folder: Path) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match="Cannot load"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_weights_that_the_files_do_not_hold_are_told(folder: Path, part: str) -> None:
+    file = folder / part / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    name = min(tensors)
+    del tensors[name]
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=f"lacks 1 tensors of the {part}, such as {name}"):
         load(folder)
 
 

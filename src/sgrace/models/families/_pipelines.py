@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..._util.errors import InputError
 from ..._util.pickles import refuse_folders_of_pickles
+from ..._util.text import shown
 
 
 def pipeline_class(source: str | Path, revision: str | None) -> str | None:
@@ -55,11 +57,29 @@ def load_pipeline(
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
+    options |= {"revision": revision, "variant": variant, "dtype": dtype}
     try:
-        return load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=True, **options)
+        pipeline = load(source, use_safetensors=True, **options)
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
         refuse_pickles_of(source, revision)
         raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({reason(error)}).") from error
+    refuse_lost(pipeline, source)
+    return pipeline
+
+
+def refuse_lost(pipeline: Any, source: str | Path) -> None:  # noqa: ANN401  (of diffusers)
+    """Tell which weights the files of a pipeline do not hold.
+
+    Raises:
+        InputError: there are such weights.
+    """
+    for name, part in pipeline.components.items():
+        state = part.state_dict() if isinstance(part, nn.Module) else {}
+        # diffusers leaves them without values
+        if lost := [key for key, value in state.items() if value.is_meta]:
+            raise InputError(
+                f"{shown(Path(source))} lacks {len(lost)} tensors of the {name}, such as {lost[0]}."
+            )
 
 
 def refuse_pickles_of(source: str | Path, revision: str | None, subfolder: str = "") -> None:

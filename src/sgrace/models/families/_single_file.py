@@ -19,14 +19,13 @@ from diffusers.loaders.single_file_utils import (
     infer_diffusers_model_type,
 )
 from safetensors import safe_open
-from torch import nn
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ..._util.errors import InputError, InputWarning
 from ..._util.text import shown
 from ..single_file import SingleFile
-from ._pipelines import pipeline_class, reason
+from ._pipelines import pipeline_class, reason, refuse_lost
 
 MERGES = Path(__file__).parent / "_clip_tokenizer" / "merges.txt.gz"
 
@@ -52,11 +51,7 @@ def load_single_file(path: Path, found: Found, dtype: torch.dtype) -> Any:  # no
         raise InputError(
             f"Cannot load {shown(path)} as a {found.pipeline} in one file ({reason(error)})."
         ) from error
-    # what the file does not hold is left without values
-    for name, part in pipeline.components.items():
-        state = part.state_dict() if isinstance(part, nn.Module) else {}
-        if lost := [key for key, value in state.items() if value.is_meta]:
-            raise InputError(f"{shown(path)} lacks {len(lost)} tensors of the {name}, such as {lost[0]}.")
+    refuse_lost(pipeline, path)
     return pipeline
 
 
