@@ -15,12 +15,19 @@ from ...models import Conditioning
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of the denoiser in a training step, with the outputs that are wanted."""
+    """Calls of the denoiser in a training step, with the outputs that are wanted.
+
+    Attributes:
+        latents, timesteps, cond: given to the denoiser.
+        outputs: wanted.
+        scales: what squared errors are divided by.
+    """
 
     latents: Float[Tensor, "n ..."]
     timesteps: Float[Tensor, " n"]
     cond: Conditioning
     outputs: Float[Tensor, "n ..."]
+    scales: Float[Tensor, " n"]
 
     @classmethod
     def cat(cls, parts: Sequence[Calls]) -> Self:
@@ -30,4 +37,5 @@ class Calls:
             torch.cat([part.timesteps for part in parts]),
             Conditioning.cat([part.cond for part in parts]),
             torch.cat([part.outputs for part in parts]),
+            torch.cat([part.scales for part in parts]),
         )

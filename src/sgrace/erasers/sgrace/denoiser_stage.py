@@ -29,6 +29,8 @@ from .subject import Subject
 VISIBLE = 0.65
 #: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
 DRAWN = 0.3
+#: Both images of a pair may be the same.
+LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class ConceptImages:
             anything[-1:].expand(empty),
         ]
         outputs = schedule.from_clean(self.replaced[picks], latents, timesteps)
-        return Calls(latents, timesteps, Conditioning.cat(cond), outputs)
+        unchanged = schedule.from_clean(self.images[picks], latents, timesteps)
+        scales = (outputs - unchanged).square().flatten(1).mean(1).clamp_min(LEAST_SCALE)
+        return Calls(latents, timesteps, Conditioning.cat(cond), outputs, scales)
 
 
 def train_denoiser(
@@ -108,12 +112,15 @@ def train_denoiser(
 ) -> Student:
     """Train the denoiser on images of the concept and on what must stay.
 
-    ``x_t`` is a noised image of the concept, ``y`` the image that the original draws of the same noise with
-    the replacement in the prompt, ``c`` the concept's prompt or any other, ``v(x_t, y)`` the output that
+    ``x_t`` is a noised image ``x`` of the concept, ``y`` the image that the original draws of the same noise
+    with the replacement in the prompt, ``c`` the concept's prompt or any other, ``v(x_t, y)`` the output that
     stands for the clean image ``y``, and ``k`` retain prompts at latents ``z`` of the original's sampling
     paths::
 
-        mean |eps(x_t, c) - v(x_t, y)|^2 + w mean |eps(z, k) - eps*(z, k)|^2
+        mean |eps(x_t, c) - v(x_t, y)|^2 / |v(x_t, x) - v(x_t, y)|^2 + w mean |eps(z, k) - eps*(z, k)|^2
+
+    The division gives all noise levels the same weight: near the clean image an output that changes it is
+    large, and such rows alone would decide.
 
     The target depends on the image and not on how ``c`` is written: it is meant to hold for prompts and
     learned words that training never saw.
@@ -156,7 +163,7 @@ def _loss(config: SGraceConfig, job: Job, model: DiffusionModel, erased: Calls, 
     calls = Calls.cat([erased, kept])
     output = model.predict(calls.latents, calls.timesteps, calls.cond)
     # (concept rows, then retain rows)
-    errors = (output - calls.outputs).square().flatten(1).mean(1)
+    errors = (output - calls.outputs).square().flatten(1).mean(1) / calls.scales
     n = len(erased.timesteps)
     loss = errors[:n].mean() + config.denoiser_retain_weight * errors[n:].mean()
     check_finite(loss.detach(), "The loss", job.model.dtype)

@@ -130,6 +130,7 @@ class Retained:
             path.timesteps,
             self.erased[torch.cat([others, own])],
             torch.cat([outputs, path.outputs[crossed:]]),
+            torch.ones_like(path.timesteps),
         )
 
     @staticmethod
