@@ -18,6 +18,7 @@ from sgrace._util.errors import InputError
 from sgrace.attacks import AttackSet
 from sgrace.concept import Concept
 from sgrace.erasers.base import Eraser
+from sgrace.erasers.sgrace import SGrace
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
@@ -193,6 +194,32 @@ def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str, words: Kn
 
 
 # -- attacks -------------------------------------------------------------------------------------------------
+
+
+def test_every_part_of_sgrace_runs_elsewhere(words: Knowledge) -> None:
+    settings = {
+        **ERASERS["sgrace"].short,
+        "learned_words": "1",
+        "inversion_steps": "1",
+        "soft_prompts": "1",
+        "discriminator_weight": "0.1",
+        "random_share": "0.5",
+        "denoiser_steps": "2",
+        "concept_images": "4",
+        "path_prompts": "5",
+        "path_steps": "2",
+    }
+
+    def parts(model: DiffusionModel) -> dict[str, dict[str, torch.Tensor]]:
+        eraser = SGrace.preset(None, "object", settings)
+        erasure = eraser.erase(model, [Target(Concept(name="church"), words)], seed=1)
+        return {part: {name: t.cpu() for name, t in own.items()} for part, own in erasure.tensors.items()}
+
+    expected = parts(tiny_model())
+    assert set(expected) == {"text_encoder", "unet"}
+    with elsewhere(draws=False):
+        found = parts(tiny_model_elsewhere())
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def attack(name: str, model: DiffusionModel, words: Knowledge) -> AttackSet:

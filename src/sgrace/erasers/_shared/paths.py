@@ -79,8 +79,8 @@ def sampling_paths(
         rows = slice(at, min(at + model.batch_size, n))
         size = rows.stop - at
         prompts = cond[rows]
-        numbers = torch.arange(at, rows.stop)
-        is_empty = torch.zeros(size, dtype=torch.bool)
+        numbers = torch.arange(at, rows.stop, device=model.device)
+        is_empty = torch.zeros_like(numbers, dtype=torch.bool)
         if guided:
             # one call for both prompts of a step: (2 * size, ...)
             prompts = Conditioning.cat([prompts, uncond.expand(size)])

@@ -87,7 +87,7 @@ class Retained:
         frozen = encoded(job.model, prompts)
         n = min(config.path_prompts, len(prompts))
         paths = constants.paths(frozen[:n])
-        kept = torch.ones(len(prompts), dtype=torch.bool)
+        kept = torch.ones(len(prompts), dtype=torch.bool, device=job.model.device)
         if unlisted:
             own = slice(0, len(unlisted))
             kept[own] = draw_else(job, unlisted, frozen[own], paths.images[own])
@@ -196,4 +196,4 @@ def draw_else(
         cond = encoded(model, [rows[i].contexts[0].format(rows[i].nearest[rank]) for i in at])
         found = denoising_errors(model, noisy[at], timesteps[at], cond, wanted[at])
         of_concept[at] = torch.minimum(of_concept[at], found)
-    return (of_concept >= APART * of_word).cpu()
+    return of_concept >= APART * of_word
