@@ -1,6 +1,6 @@
 """Erasers over their length of training: how long each takes to a given robustness, on the built-in model.
 
-    python benchmarks/robustness_over_time.py LOG.jsonl [--eraser NAME[:PRESET] ...] [--concept NAME]
+    python benchmarks/robustness_over_time.py LOG.jsonl [--eraser NAME:PRESET ...] [--concept NAME]
         [--factor 0.25 0.5 1 2] [--plot FILE.png]
 
 Each eraser runs at its preset with its length times each factor; closed forms without a length run once. The
@@ -127,7 +127,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("log", type=Path)
-    parser.add_argument("--eraser", nargs="+", default=default_erasers(), metavar="NAME[:PRESET]")
+    parser.add_argument("--eraser", nargs="+", default=default_erasers(), metavar="NAME:PRESET")
     parser.add_argument("--concept", default="weapon")
     parser.add_argument("--factor", nargs="+", type=float, default=[0.25, 0.5, 1, 2])
     parser.add_argument("--seed", type=int, default=0)

@@ -193,9 +193,6 @@ def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str, words: Kn
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-# -- attacks -------------------------------------------------------------------------------------------------
-
-
 def test_every_part_of_sgrace_runs_elsewhere(words: Knowledge) -> None:
     settings = {
         **ERASERS["sgrace"].short,
@@ -220,6 +217,9 @@ def test_every_part_of_sgrace_runs_elsewhere(words: Knowledge) -> None:
     with elsewhere(draws=False):
         found = parts(tiny_model_elsewhere())
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+# -- attacks -------------------------------------------------------------------------------------------------
 
 
 def attack(name: str, model: DiffusionModel, words: Knowledge) -> AttackSet:

@@ -1,6 +1,6 @@
 """Linear and convolution layers in half precision on CPUs that have no instructions for it.
 
-There PyTorch falls back to code that is up to hundreds of times slower than in float32. These layers keep
+There PyTorch falls back to code that is many times slower than in float32. These layers keep
 their weights in half precision and compute in float32, one layer at a time: the memory of half precision at
 about the speed of float32. Products of half-precision numbers are exact in float32 and what is rounded is the
 output, as on a GPU.

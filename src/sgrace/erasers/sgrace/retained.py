@@ -29,8 +29,7 @@ LOOKED_AT = 2048
 #: Noise level at which an image is asked which word explains it: it still shows what it is of.
 ASKED_AT = 0.45
 #: A word draws something else than the concept if the concept's word, put in its place, raises the denoising
-#: error of its image at least so many times. For other names of a concept it was 1 to 1.1, for listed
-#: unrelated words 2.9 and more.
+#: error of its image at least so many times. Another name of the concept leaves the error nearly as it is.
 APART = 1.5
 #: Words of the concept with which each is compared: those nearest to it.
 COMPARED = 3
