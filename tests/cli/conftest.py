@@ -59,8 +59,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def assert_refused(result: Result, message: str = "") -> None:
-    """One sentence on standard error and nothing else, exit code 2."""
+    """One sentence on standard error, after what an erasure says that it does, and exit code 2."""
     assert result.exit_code == 2, (result.output, result.exception)
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    *said, sentence = result.stderr.strip().splitlines()
+    assert message in sentence
+    assert all(line.startswith("Erasing ") for line in said)
     assert result.stdout == ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util import registry
-from .._util.errors import InputError
+from .._util.errors import InputError, unknown
 from .._util.text import shown
 from .loading import model_options
 from .options import (
@@ -120,6 +120,11 @@ def erase(
     check_new_folder(out)  # cheap checks first
     parsed = parse_concepts(concepts)
     settings = {**parse_pairs(pairs), **({"encoders": encoders} if encoders else {})}
+    _check_preset(method, preset)
+    if not (quiet or as_json):
+        # torch, transformers and diffusers take seconds to import: say first that the command is at work
+        names = ", ".join(concept.name for concept in parsed)
+        click.echo(f"Erasing {names} with {method}.", err=True)
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
     from ..knowledge import Knowledge  # noqa: PLC0415
@@ -139,6 +144,17 @@ def erase(
         click.echo(json.dumps({"out": str(out), **outcome.facts(erasure)}))
     elif not quiet:
         click.echo("\n".join(outcome.lines(erasure, out)))
+
+
+def _check_preset(method: str, preset: str | None) -> None:
+    """Refuse a preset that the method lacks; those of methods in other packages are not known yet.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    known = registry.preset_names("erasers", method)
+    if preset and known and preset not in known:
+        raise unknown("preset", preset, known)
 
 
 def _save(erasure: Erasure, out: Path) -> None:

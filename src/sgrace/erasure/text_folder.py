@@ -6,23 +6,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import (
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-    Qwen2Tokenizer,
-    Qwen3ForCausalLM,
-    Qwen3Model,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from .._util.errors import InputError
 from .._util.tensors import check_tensors
@@ -31,14 +19,17 @@ from ..models.text import TextEncoder
 from ..models.text_files import own_names, publish_tokenizer, published_names
 from .int8 import packed, read_weights
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
 WEIGHTS = "model.safetensors"
-#: Architecture, as a folder's config names it -> the class of the network and of its tokenizer.
-ARCHITECTURES: dict[str, tuple[Any, Any]] = {
-    "CLIPTextModel": (CLIPTextModel, CLIPTokenizer),
-    "CLIPTextModelWithProjection": (CLIPTextModelWithProjection, CLIPTokenizer),
-    "T5EncoderModel": (T5EncoderModel, T5Tokenizer),
-    "Qwen3Model": (Qwen3Model, Qwen2Tokenizer),
-    "Qwen3ForCausalLM": (Qwen3ForCausalLM, Qwen2Tokenizer),
+#: Class of a network in transformers, as a folder's config names it -> the class of its tokenizer.
+TOKENIZERS = {
+    "CLIPTextModel": "CLIPTokenizer",
+    "CLIPTextModelWithProjection": "CLIPTokenizer",
+    "T5EncoderModel": "T5Tokenizer",
+    "Qwen3Model": "Qwen2Tokenizer",
+    "Qwen3ForCausalLM": "Qwen2Tokenizer",
 }
 #: Largest whole number in a config. Vocabularies end at 300,000; a longer list of classes would fill memory.
 MAX_SIZE = 1_000_000
@@ -101,12 +92,14 @@ def read_text_folder(folder: Path) -> ReadTextFolder:
     raw = read_json(folder / "config.json", max_bytes=MAX_SIZE)
     kinds = raw.get("architectures") if isinstance(raw, dict) else None
     kind = kinds[0] if isinstance(kinds, list) and kinds else None
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if not isinstance(kind, str) or kind not in TOKENIZERS:
+        known = ", ".join(TOKENIZERS)
         raise InputError(
             f"{folder / 'config.json'}: architectures must name one of {known}, not {str(kinds)[:60]}."
         )
-    network, tokenizer_type = ARCHITECTURES[kind]
+    import transformers  # noqa: PLC0415  (slow to import)
+
+    network = getattr(transformers, kind)
     _check_sizes(raw, len(tensors), folder)
     try:
         config = network.config_class.from_dict(_plain_settings(raw))
@@ -120,7 +113,9 @@ def read_text_folder(folder: Path) -> ReadTextFolder:
     if extra := sorted(tensors.keys() - shapes.keys()):
         raise InputError(f"The text encoder in {folder} has no place for the tensor {extra[0][:80]!r}.")
     config.architectures = [kind]
-    return ReadTextFolder(tensors, TextFolder(config, _tokenizer(folder, tokenizer_type)))
+    return ReadTextFolder(
+        tensors, TextFolder(config, _tokenizer(folder, getattr(transformers, TOKENIZERS[kind])))
+    )
 
 
 def _check_sizes(raw: Mapping[str, Any], n_tensors: int, folder: Path) -> None:
