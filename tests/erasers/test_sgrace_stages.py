@@ -306,6 +306,14 @@ def keeps_what_the_original_answers(model: DiffusionModel, words: Knowledge) -> 
     with torch.no_grad():
         output = model.predict(calls.latents, calls.timesteps, calls.cond)
     torch.testing.assert_close(output, calls.outputs, atol=1e-4, rtol=1e-4)
+    # the paths have a few noise levels only; half of the rows are at any
+    stored = torch.isin(calls.timesteps, retained.paths.timesteps)
+    assert stored[20:].all()
+    assert stored[:20].float().mean() < 0.5
+    # nothing is erased at the lowest levels, so that they may weigh more
+    by_level = calls.scales[calls.timesteps.argsort()]
+    assert by_level[0] < by_level[-1] == 1
+    assert torch.equal(by_level, by_level.sort().values)
 
 
 def test_what_the_second_stage_keeps_is_what_the_original_answers(

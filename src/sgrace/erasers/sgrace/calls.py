@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ...models import Conditioning
 
+#: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
+DRAWN = 0.3
+
 
 @dataclass(frozen=True)
 class Calls:

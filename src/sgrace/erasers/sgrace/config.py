@@ -191,7 +191,7 @@ class SGraceConfig(Settings):
     denoiser_lr: AdamRate = Field(3e-4, description="Highest learning rate of Adam for the denoiser.")
     denoiser_rows: int = Field(8, ge=8, le=1024, description="Images of each concept in such a step.")
     denoiser_retain: int = Field(36, ge=2, le=1024, description="Retain prompts in such a step.")
-    denoiser_retain_weight: float = Field(6.5, ge=0, description="Weight of the retain loss in such a step.")
+    denoiser_retain_weight: float = Field(2.0, ge=0, description="Weight of the retain loss in such a step.")
     concept_images: Count = Field(
         288, description="Images of each concept, and as many with its replacement from the same noise."
     )

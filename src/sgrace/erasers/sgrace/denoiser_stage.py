@@ -18,7 +18,7 @@ from .._shared.generated_data import Texts, encoded, generate_latents, noise_for
 from .._shared.student import Student
 from ..base import Job
 from ..esd import SITES
-from .calls import Calls
+from .calls import DRAWN, Calls
 from .config import SGraceConfig
 from .constants import Constants
 from .retained import Retained
@@ -27,8 +27,6 @@ from .subject import Subject
 #: Highest noise level at which an image still shows what it is of. Above it the prompt alone decides, so that
 #: other prompts must be answered there as before.
 VISIBLE = 0.65
-#: Lowest noise level of images of the concept: below it the image is drawn, and only details are left.
-DRAWN = 0.3
 #: Both images of a pair may be the same.
 LEAST_SCALE = 1e-3
 
@@ -115,12 +113,13 @@ def train_denoiser(
     ``x_t`` is a noised image ``x`` of the concept, ``y`` the image that the original draws of the same noise
     with the replacement in the prompt, ``c`` the concept's prompt or any other, ``v(x_t, y)`` the output that
     stands for the clean image ``y``, and ``k`` retain prompts at latents ``z`` of the original's sampling
-    paths::
+    paths or at their images, noised anew::
 
-        mean |eps(x_t, c) - v(x_t, y)|^2 / |v(x_t, x) - v(x_t, y)|^2 + w mean |eps(z, k) - eps*(z, k)|^2
+        mean |eps(x_t, c) - v(x_t, y)|^2 / |v(x_t, x) - v(x_t, y)|^2 + w mean u(z) |eps(z, k) - eps*(z, k)|^2
 
     The division gives all noise levels the same weight: near the clean image an output that changes it is
-    large, and such rows alone would decide.
+    large, and such rows alone would decide. ``u`` is :data:`~.retained.QUIET_WEIGHT` at noise levels at which
+    nothing is erased, and 1 above.
 
     The target depends on the image and not on how ``c`` is written: it is meant to hold for prompts and
     learned words that training never saw.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -16,7 +16,7 @@ from ...models import Conditioning, DiffusionModel
 from .._shared.generated_data import denoising_errors, encoded, noise_for
 from .._shared.paths import Paths
 from ..base import Job
-from .calls import Calls
+from .calls import DRAWN, Calls
 from .config import SGraceConfig
 from .constants import Constants
 from .retain import retain_prompts, unit_features
@@ -24,6 +24,9 @@ from .subject import Subject
 
 #: Share of the retained calls of a sampling path that are those for the empty prompt, which guidance makes.
 EMPTY_SHARE = 0.3
+#: Weight of retained calls at levels at which nothing is erased, where others have 1: keeping costs nothing
+#: there. An error at such a level stays in the image, for no later step repairs it.
+QUIET_WEIGHT = 6.0
 #: Words of the vocabulary among which the nearest to the concept are sought.
 LOOKED_AT = 2048
 #: Noise level at which an image is asked which word explains it: it still shows what it is of.
@@ -105,14 +108,19 @@ class Retained:
 
     @torch.no_grad()
     def calls(self, config: SGraceConfig, job: Job) -> Calls:
-        """Half are calls of the sampling paths as they were; half have any retain prompt at a path's latents.
+        """Half are calls of the sampling paths as they were; half are the paths' images, noised anew.
 
-        The first cost nothing. The others cost a call of the original, and show it more prompts than there
-        are paths.
+        The first cost nothing. The others cost a call of the original, and show it more noise levels and
+        prompts than the paths have: half of them have another retain prompt than the image's own.
         """
-        n = config.denoiser_retain
-        crossed = n // 2
-        of_empty = round(EMPTY_SHARE * (n - crossed)) if len(self.empty) else 0
+        anew = config.denoiser_retain // 2
+        found = Calls.cat([self._noised(job, anew), self._stored(job, config.denoiser_retain - anew)])
+        quiet = found.timesteps < job.model.schedule.timestep_at(DRAWN)
+        return replace(found, scales=torch.where(quiet, 1 / QUIET_WEIGHT, 1.0))
+
+    def _stored(self, job: Job, n: int) -> Calls:
+        """Calls of the sampling paths, with the outputs of then."""
+        of_empty = round(EMPTY_SHARE * n) if len(self.empty) else 0
         picks = torch.cat(
             [
                 self.prompted[self._any(job, len(self.prompted), n - of_empty)],
@@ -120,17 +128,22 @@ class Retained:
             ]
         )
         path = self.paths[picks]
-        others = self._any(job, len(self.frozen), crossed)
-        outputs = job.model.predict(path.latents[:crossed], path.timesteps[:crossed], self.frozen[others])
         # the empty prompt is the last of all
-        own = torch.where(path.empty, len(self.frozen) - 1, path.prompts)[crossed:]
+        own = torch.where(path.empty, len(self.frozen) - 1, path.prompts)
         return Calls(
-            path.latents,
-            path.timesteps,
-            self.erased[torch.cat([others, own])],
-            torch.cat([outputs, path.outputs[crossed:]]),
-            torch.ones_like(path.timesteps),
+            path.latents, path.timesteps, self.erased[own], path.outputs, torch.ones_like(path.timesteps)
         )
+
+    def _noised(self, job: Job, n: int) -> Calls:
+        """Images at the paths' ends at any noise level, with their own prompt or any other."""
+        model = job.model
+        own = self._any(job, len(self.paths.images), n)
+        images = self.paths.images[own]
+        timesteps = model.schedule.sample_timesteps(n, job.generator).to(model.device)
+        latents = model.schedule.add_noise(images, noise_for(model, images, job.generator).noise, timesteps)
+        prompts = torch.cat([own[: n // 2], self._any(job, len(self.frozen), n - n // 2)])
+        outputs = model.predict(latents, timesteps, self.frozen[prompts])
+        return Calls(latents, timesteps, self.erased[prompts], outputs, torch.ones_like(timesteps))
 
     @staticmethod
     def _any(job: Job, size: int, n: int) -> Int[Tensor, " n"]:
