@@ -18,6 +18,7 @@ from sgrace._util.hashing import sha256
 from sgrace.erasure import Erasure
 from sgrace.models import DiffusionModel
 
+from ..models.bad_files import rows
 from .made import erasure, of_adapter, of_denoiser, of_guidance, of_text, tiny_model
 
 
@@ -120,6 +121,10 @@ def test_a_tampered_folder_with_the_right_digests_is_refused(
     with pytest.raises(InputError, match=message) as caught:
         Erasure.from_pretrained(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_the_document_says_what_was_tried() -> None:
+    assert rows()["Erasures"] == {name: f"…{message}…" for name, (_, message) in TAMPERED.items()}
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def a_text_encoder(folder: Path) -> Path:
         (wrong_shape, r"conv_in.weight has the shape \[8, 3, 5, 5\], not \[8, 3, 3, 3\]"),
         (wrong_name, "does not fit the model"),
         (nothing_inside, "does not fit the model"),
-        (no_weights_of_a_layer, "lacks 2 tensors of a UNet2DConditionModel: conv_out"),
+        (no_weights_of_a_layer, "lacks 2 tensors of a UNet2DConditionModel, such as conv_out"),
         (a_text_encoder, "as a UNet2DConditionModel|does not fit"),
         (lambda folder: folder / "nowhere", "no file or folder .*nowhere"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import sgrace
 from sgrace._util.errors import InputError
@@ -108,6 +108,15 @@ def test_a_learned_word_of_the_web_ui_keeps_its_name(tmp_path: Path) -> None:
     torch.save(word, tmp_path / "word.pt")
     assert run("convert", tmp_path / "word.pt", "-o", tmp_path / "word.safetensors").exit_code == 0
     assert load_file(tmp_path / "word.safetensors")["<cat>"].equal(torch.ones(2, 24))
+
+
+def test_a_pickle_that_is_called_safetensors_is_converted(tmp_path: Path) -> None:
+    (tmp_path / "old" / "unet").mkdir(parents=True)
+    torch.save({"weight": torch.ones(2)}, tmp_path / "old" / "unet" / "model.safetensors")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "old" / "good.safetensors")
+    assert run("convert", tmp_path / "old", "-o", tmp_path / "new").exit_code == 0
+    assert load_file(tmp_path / "new" / "unet" / "model.safetensors")["weight"].equal(torch.ones(2))
+    assert load_file(tmp_path / "new" / "good.safetensors")["weight"].equal(torch.zeros(2))
 
 
 def test_convert_never_falls_back(tmp_path: Path) -> None:

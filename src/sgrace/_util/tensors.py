@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +15,50 @@ from torch import Tensor
 from .errors import InputError
 from .files import atomic_file
 from .text import check_regular_file, shown
+
+#: What reading a safetensors file may raise.
+_FAULTS = (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError)
+#: Precisions of weights, as safetensors files name them.
+PRECISIONS = ("F64", "F32", "F16", "BF16")
+#: A buffer of whole numbers that older releases of transformers saved, and that holds 0, 1, 2 ...
+POSITIONS = "position_ids"
+
+
+class Stored(NamedTuple):
+    """What the header of a safetensors file says of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """The tensors of a file of weights by name, without reading their values.
+
+    Counters and positions may be whole numbers; everything else must be floating-point.
+
+    Raises:
+        InputError: as :func:`read_tensors`, or a tensor holds whole numbers, complex or quantised ones.
+    """
+    check_regular_file(path, "a safetensors file")
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            found = {name: Stored(one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except _FAULTS as error:
+        raise _damaged(path, error) from error
+    for name, tensor in found.items():
+        is_count = tensor.dtype[0] in "IUB" and (tensor.elements <= 1 or name.endswith(POSITIONS))
+        if tensor.dtype not in PRECISIONS and not is_count:
+            raise InputError(
+                f"{shown(path)}: tensor {name[:80]!r} is {tensor.dtype}, and weights must be floating-point "
+                "of 16 bits or more; look for a file that is not quantised."
+            )
+    return found
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -26,8 +72,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(f"{shown(path)} is damaged or not a safetensors file ({error}).") from error
+    except _FAULTS as error:
+        raise _damaged(path, error) from error
 
 
 def save_tensors_atomically(
@@ -65,8 +111,22 @@ def check_tensors(
             raise InputError(f"{what}: tensor {name!r} has the shape {list(value.shape)}, not {list(shape)}.")
         if not value.is_floating_point():
             raise InputError(f"{what}: tensor {name!r} is {_dtype_name(value)}, not floating-point.")
-        if not torch.isfinite(value).all():
+        if not is_finite(value):
             raise InputError(f"{what}: tensor {name!r} holds NaN or infinity.")
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, in one pass and without memory of its size."""
+    if not value.numel():
+        return True
+    # NaN wins over all numbers, and an infinity is the largest or the smallest
+    low, high = value.detach().aminmax()
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    why = str(error).removeprefix("Error while deserializing header: ")[:120]
+    return InputError(f"{shown(path)} is damaged or not a safetensors file ({why}).")
 
 
 def _dtype_name(value: Tensor) -> str:

@@ -80,8 +80,13 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     Raises:
         InputError: it would run code, or it holds no tensors by name.
     """
+    # torch goes by the name of a file: a renamed pickle is one for it only where it does not see the name
+    is_renamed = path.suffix == ".safetensors"
+    is_mapped = not is_renamed and zipfile.is_zipfile(path)
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with path.open("rb") as file:
+            place = file if is_renamed else path
+            value = torch.load(place, map_location="cpu", weights_only=True, mmap=is_mapped)
     except pickle.UnpicklingError as error:
         # torch's own message advises to read it without this care
         called = _CALLED.search(str(error))
@@ -124,10 +129,14 @@ def _convert_into(file: Path, folder: Path) -> Converted | None:
     folder.mkdir(parents=True, exist_ok=True)
     if is_pickle(file):
         name = _renamed(file.name)
-        return None if (file.parent / name).exists() else _convert_file(file, folder / name)
+        # beside a pickle there may be the same weights as safetensors; a pickle of such a name is converted
+        is_copied = name != file.name and (file.parent / name).exists()
+        return None if is_copied else _convert_file(file, folder / name)
     if ".bin.index." in file.name:
         index = read_json(file)
-        index["weight_map"] = {name: _renamed(shard) for name, shard in index["weight_map"].items()}
+        if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+            raise InputError(f"{shown(file)} is damaged: it has no weight_map.")
+        index["weight_map"] = {name: _renamed(str(shard)) for name, shard in index["weight_map"].items()}
         (folder / _renamed(file.name)).write_text(json.dumps(index, indent=2))
     else:
         shutil.copyfile(file, folder / file.name)

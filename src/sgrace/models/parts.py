@@ -145,6 +145,11 @@ class ModelParts(ABC):
         return self.text.main.length, self.text.main.width
 
     @property
+    def pooled_widths(self) -> tuple[int, int]:
+        """Width of the pooled text that text encoders give, and of that which the denoiser reads, or 0."""
+        return 0, 0
+
+    @property
     def sites(self) -> Sites:
         """Where the denoiser can be changed or watched."""
         return Sites(self.denoiser, self.denoiser_map)

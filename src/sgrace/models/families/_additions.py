@@ -15,6 +15,8 @@ from ._pipelines import reason
 
 #: The first of a layer's two matrices, as peft, diffusers and kohya name it.
 _DOWN = re.compile(r"(lora_A|lora_down|\.down)\.weight$")
+#: How torch says that a tensor does not fit.
+_OTHER_SIZE = re.compile(r"size mismatch for (\S+):")
 #: Names under which files hold the vectors of a word whose name they do not say.
 NAMELESS = ("emb_params", "*")
 
@@ -54,6 +56,8 @@ def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str,
     try:
         pipeline.load_lora_weights(dict(tensors))
     except Exception as error:  # peft and diffusers fail in many ways on what does not fit
+        if other := _OTHER_SIZE.search(str(error)):
+            raise InputError(f"{refusal}: its {other[1]} has another size.") from error
         raise InputError(f"{refusal} ({reason(error)}).") from error
     networks = {name: model.components[name] for name in pipeline.get_list_adapters()}
     # diffusers drops layers that a network does not have without an error

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
 from ..._util.errors import InputError
 from ..._util.pickles import refuse_folders_of_pickles
-from ..._util.text import shown
+from ..._util.text import read_json, shown
+from ._folder import check_index, check_pipeline, no_larger_than, weight_files
+
+#: Longest message of another library.
+MAX_REASON = 200
+#: Where the first sentence of a message ends.
+_SENTENCE = re.compile(r"(?<=[\w)\]'\"`])[.!?:;]? (?=[A-Z][a-z])")
 
 
 def pipeline_class(source: str | Path, revision: str | None) -> str | None:
@@ -50,21 +58,100 @@ def load_pipeline(
     """
     from diffusers import DiffusionPipeline  # noqa: PLC0415  (slow to import)
 
-    load: Any = DiffusionPipeline.from_pretrained
+    kind: Any = DiffusionPipeline
     # what looks at finished images is not needed, and published folders often lack it
     options: dict[str, Any] = {
         "safety_checker": None,
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
-    options |= {"revision": revision, "variant": variant, "dtype": dtype}
+    where = {"revision": revision, "variant": variant, "use_safetensors": True}
+    folder = Path(source)
     try:
-        pipeline = load(source, use_safetensors=True, **options)
+        if not folder.exists():
+            folder = Path(kind.download(str(source), **where, **options))
+        held = check_pipeline(folder, variant)
+        with no_larger_than(held, source):
+            options |= _of_transformers(folder, dtype, variant)
+            pipeline = kind.from_pretrained(folder, **where, **options, dtype=dtype)
+    except InputError:
+        refuse_pickles_of(source, revision)
+        raise
     except Exception as error:  # diffusers, safetensors and the hub client each raise their own kinds
         refuse_pickles_of(source, revision)
         raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({reason(error)}).") from error
     refuse_lost(pipeline, source)
+    _refuse_other_classes(pipeline, source)
     return pipeline
+
+
+def _of_transformers(folder: Path, dtype: torch.dtype, variant: str | None) -> dict[str, Any]:
+    """The text encoders and tokenizers of a pipeline's folder, by component.
+
+    Raises:
+        InputError: files lack some weights of a text encoder, or a tokenizer cannot be read.
+    """
+    import transformers  # noqa: PLC0415  (slow to import)
+
+    found: dict[str, Any] = {}
+    for part in check_index(folder):
+        library, name = read_json(folder / "model_index.json")[part.name]
+        kind: Any = getattr(transformers, name, None) if library == "transformers" else None
+        if not isinstance(kind, type):
+            continue
+        if issubclass(kind, transformers.PreTrainedTokenizerBase):
+            found[part.name] = _tokenizer(kind, part)
+        elif issubclass(kind, transformers.PreTrainedModel):
+            options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+            if variant and any(f".{variant}" in file.name for file in weight_files(part, variant)):
+                options["variant"] = variant
+            found[part.name] = whole(kind, part, shown(part), options)
+    return found
+
+
+def _tokenizer(kind: Any, folder: Path) -> Any:  # noqa: ANN401  (of transformers)
+    """The tokenizer of a folder."""
+    try:
+        return kind.from_pretrained(folder)
+    except BaseException as error:  # the Rust side of tokenizers panics with what is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise InputError(f"The tokenizer in {shown(folder)} cannot be read ({reason(error)}).") from error
+
+
+def whole(kind: Any, place: str | Path, what: str, options: Mapping[str, Any]) -> nn.Module:  # noqa: ANN401
+    """A network of diffusers or transformers all of whose weights are in its files.
+
+    Args:
+        kind: its class.
+        place: folder or hub id.
+        what: it is, at the start of the error's sentence.
+        options: of ``from_pretrained``.
+
+    Raises:
+        InputError: files lack some of its weights, for which the libraries make up values, or hold others.
+    """
+    told: dict[str, Any]
+    network, told = kind.from_pretrained(
+        place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    for name, found, own in sorted(told["mismatched_keys"]):
+        raise InputError(f"{what}: tensor {name} has the shape {list(found)}, not {list(own)}.")
+    if missing := sorted(told["missing_keys"]):
+        raise InputError(f"{what} lacks {len(missing)} tensors of a {kind.__name__}, such as {missing[0]}.")
+    whole_network: nn.Module = network
+    return whole_network
+
+
+def _refuse_other_classes(pipeline: Any, source: str | Path) -> None:  # noqa: ANN401  (of diffusers)
+    """Tell which networks are of another class than the pipeline has; of autoencoders there are several."""
+    for name, kind in get_type_hints(type(pipeline).__init__).items():
+        part = pipeline.components.get(name)
+        if isinstance(part, nn.Module) and name != "vae" and not isinstance(part, kind):
+            raise InputError(
+                f"{shown(Path(source))}: its {name} is of the class {type(part).__name__}, not "
+                f"{kind.__name__}."
+            )
 
 
 def refuse_lost(pipeline: Any, source: str | Path) -> None:  # noqa: ANN401  (of diffusers)
@@ -109,6 +196,7 @@ def refuse_pickles_of(source: str | Path, revision: str | None, subfolder: str =
     refuse_folders_of_pickles(names, str(source), way_out)
 
 
-def reason(error: Exception) -> str:
-    """The beginning of another library's message, on one line."""
-    return " ".join(str(error).split())[:160]
+def reason(error: BaseException) -> str:
+    """The first sentence of another library's message, on one line and without what ends a sentence."""
+    first = _SENTENCE.split(" ".join(str(error).split()), maxsplit=1)[0].rstrip(".:; ")
+    return first if len(first) <= MAX_REASON else f"{first[:MAX_REASON].rpartition(' ')[0]} ..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from typing import Any
 
 from ..._util.errors import InputWarning
@@ -12,7 +13,7 @@ from ..._util.errors import InputWarning
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Errors only, and no progress bars, from other libraries: their notes help no caller."""
+    """Nothing but exceptions from other libraries, which tell the rest again: no notes and no bars."""
     from diffusers.utils import logging as of_diffusers  # noqa: PLC0415  (slow to import)
     from huggingface_hub.utils import logging as of_hub  # noqa: PLC0415
     from transformers.utils import logging as of_transformers  # noqa: PLC0415
@@ -20,7 +21,7 @@ def quiet_libraries() -> Iterator[None]:
     loggers = (of_diffusers, of_hub, of_transformers)
     levels = [logging.get_verbosity() for logging in loggers]
     for logging in loggers:
-        logging.set_verbosity_error()
+        logging.set_verbosity(CRITICAL)
     try:
         with warnings.catch_warnings(), _no_bars():
             warnings.simplefilter("ignore")

@@ -18,13 +18,14 @@ from diffusers.loaders.single_file_utils import (
     LDM_UNET_KEY,
     infer_diffusers_model_type,
 )
-from safetensors import safe_open
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ..._util.errors import InputError, InputWarning
+from ..._util.tensors import stored
 from ..._util.text import shown
 from ..single_file import SingleFile
+from ._folder import check_index, check_settings, held_by, no_larger_than
 from ._pipelines import pipeline_class, reason, refuse_lost
 
 MERGES = Path(__file__).parent / "_clip_tokenizer" / "merges.txt.gz"
@@ -46,7 +47,10 @@ def load_single_file(path: Path, found: Found, dtype: torch.dtype) -> Any:  # no
     """
     kind: Any = getattr(diffusers, str(found.pipeline))
     try:
-        pipeline = kind.from_single_file(str(path), config=found.config, dtype=dtype, **found.parts)
+        with no_larger_than(held_by([path]), path):
+            pipeline = kind.from_single_file(str(path), config=found.config, dtype=dtype, **found.parts)
+    except InputError:
+        raise
     except Exception as error:  # diffusers fails in many ways on what is no such checkpoint
         raise InputError(
             f"Cannot load {shown(path)} as a {found.pipeline} in one file ({reason(error)})."
@@ -68,6 +72,9 @@ def configuration(path: Path, config: str | None, known: Mapping[str, SingleFile
         InputError: the file is none, or holds something else than a model whose configuration is built in.
     """
     if config is not None:
+        if Path(config).is_dir():
+            for part in check_index(Path(config)):
+                check_settings(part)
         yield Found(pipeline_class(config, None), config, {})
         return
     kind = kind_of(path)
@@ -92,15 +99,8 @@ def kind_of(path: Path) -> str:
     Raises:
         InputError: it is no whole model.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            # shapes only: nothing is allocated
-            shapes = {
-                name: torch.empty(file.get_slice(name).get_shape(), device="meta")
-                for name in file.keys()  # noqa: SIM118
-            }
-    except Exception as error:  # safetensors has a kind of its own
-        raise InputError(f"{shown(path)} is no safetensors file ({reason(error)}).") from error
+    # shapes only: nothing is allocated
+    shapes = {name: torch.empty(tensor.shape, device="meta") for name, tensor in stored(path).items()}
     kind = str(infer_diffusers_model_type(shapes))
     # diffusers takes whatever it does not know for its first kind
     if kind == "v1" and not any(name.startswith(LDM_UNET_KEY) for name in shapes):

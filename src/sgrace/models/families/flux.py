@@ -117,6 +117,12 @@ class Flux(DiffusionModel):
         config: Any = self.denoiser.config
         return config.in_channels // 4, *(self.latent_size or (self.sample_size, self.sample_size))
 
+    @property
+    def pooled_widths(self) -> tuple[int, int]:
+        """See :attr:`ModelParts.pooled_widths`."""
+        config: Any = self.denoiser.config
+        return self.text["clip_l"].width, config.pooled_projection_dim
+
     def _encode(self, source: PromptSource) -> Conditioning:
         prompt_embeds = self._last_states(self.text["t5"], source)
         pooled = self._run(self.text["clip_l"], source).pooler_output.float()

@@ -113,6 +113,13 @@ class StableDiffusion3(DiffusionModel):
         behind = self.text["t5"].length if len(self.text) > 2 else T5_LENGTH
         return self.text.main.length + behind, config.joint_attention_dim
 
+    @property
+    def pooled_widths(self) -> tuple[int, int]:
+        """See :attr:`ModelParts.pooled_widths`."""
+        config: Any = self.denoiser.config
+        clip: list[Any] = [self.components[name].config for name in ("text_encoder", "text_encoder_2")]
+        return sum(own.projection_dim for own in clip), config.pooled_projection_dim
+
     def _encode(self, source: PromptSource) -> Conditioning:
         clip = [
             self._run(self.text[name], source, output_hidden_states=True) for name in ("clip_l", "clip_g")

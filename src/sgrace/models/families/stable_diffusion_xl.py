@@ -109,6 +109,15 @@ class StableDiffusionXL(DiffusionModel):
         """See :attr:`DiffusionModel.prompt_embeds_shape`."""
         return self.text.main.length, sum(encoder.width for encoder in self.text)
 
+    @property
+    def pooled_widths(self) -> tuple[int, int]:
+        """See :attr:`ModelParts.pooled_widths`."""
+        second: Any = self.components["text_encoder_2"]
+        config: Any = self.denoiser.config
+        # behind the pooled text stand six embedded numbers: sizes and crop
+        sizes = 6 * config.addition_time_embed_dim
+        return second.config.projection_dim, config.projection_class_embeddings_input_dim - sizes
+
     def _encode(self, source: PromptSource) -> Conditioning:
         outputs = [self._run(encoder, source, output_hidden_states=True) for encoder in self.text]
         # before the last layer and without the final norm: (batch, length, width of both)

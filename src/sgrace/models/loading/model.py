@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..._util.device import choose_device, choose_dtype
 from ..._util.errors import InputError, choices
+from ..._util.tensors import is_finite
+from ..._util.text import shown
 from ..base import DiffusionModel
 from ..families._additions import add_embedding, fuse_lora, need_peft
 from ..families._pipelines import load_pipeline, pipeline_class
 from ..families._quiet import quiet_libraries
+from ..fit import check_fit
 from ..origin import PLAIN, Origin, split_setting
 from .known import known_families, known_pipelines
 from .networks import load_component
@@ -57,10 +59,12 @@ def load_model_from(
     with quiet_libraries():
         if isinstance(source, str | Path):
             model = _with_parts(_from_source(source, origin, kind), origin)
+            _check_finite(model)
         else:
             model = _from_live(source, origin)
             chosen = model.device if device == "auto" else chosen
             kind = model.dtype if dtype == "auto" else kind
+    check_fit(model)
     if low_memory:
         model.low_memory = True
         model.save_memory()
@@ -102,10 +106,37 @@ def _from_source(source: str | Path, origin: Origin, dtype: torch.dtype) -> Diff
             )
     projection = Path(source) / TEXT_PROJECTION
     if projection.is_file():
-        model.text = model.text.with_projection(load_file(projection)["weight"].float())
+        model.text = model.text.with_projection(_projection(projection, model.text.main.width))
     # recorded, so that a recipe names what was loaded
     model.origin = origin
     return model
+
+
+def _projection(file: Path, width: int) -> Tensor:
+    """The matrix ``(features, width)`` beside a pipeline.
+
+    Raises:
+        InputError: the file holds none, or one for a text encoder of another width.
+    """
+    weight = read_tensors(file).get("weight")
+    if weight is None or weight.ndim != 2 or weight.shape[1] != width:
+        raise InputError(f"{shown(file)} holds no matrix named weight with {width} columns.")
+    return weight.float()
+
+
+def _check_finite(model: DiffusionModel) -> None:
+    """Check the weights as they are in the model's precision; networks of NaN draw NaN and learn nothing.
+
+    Raises:
+        InputError: there is NaN or infinity among them.
+    """
+    for component, network in model.components.items():
+        for name, value in network.named_parameters():
+            if not is_finite(value):
+                precision = str(value.dtype).removeprefix("torch.")
+                raise InputError(
+                    f"{model.label}: tensor {name} of the {component} holds NaN or infinity in {precision}."
+                )
 
 
 def _from_single_file(path: Path, config: str | None, dtype: torch.dtype) -> DiffusionModel:

@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..._util.errors import InputError
-from ..families._pipelines import reason, refuse_pickles_of
+from ..._util.tensors import POSITIONS
+from ..families._folder import Held, check_part, no_larger_than
+from ..families._pipelines import reason, refuse_pickles_of, whole
 from ..families._quiet import quiet_libraries
 from ..sharing import shared_copy
 from .sources import Source, read_tensors
 
 #: Where a UNet stands in a whole model of its original code.
 _IN_WHOLE = "model.diffusion_model."
-#: A buffer that older releases of transformers saved, and that holds 0, 1, 2 ...
-_POSITIONS = "position_ids"
 
 
 def load_component(source: str | Path, like: nn.Module) -> nn.Module:
@@ -45,9 +45,16 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     if place.local is None:
         options |= {"subfolder": place.path, "revision": place.revision}
     kind: Any = type(like)
+    # no more than the model's own network: another one would not fit
+    sizes = [value.numel() for value in like.state_dict().values()]
     try:
         options["variant"] = _variant_of(_names(place))
-        found, told = kind.from_pretrained(place.local or place.repo, output_loading_info=True, **options)
+        if place.local is not None:
+            check_part(place.local, options["variant"])
+        with no_larger_than(Held(len(sizes), sum(sizes)), place.name):
+            found = whole(kind, place.local or place.repo, place.name, options)
+    except InputError:
+        raise
     except Exception as error:  # each library raises its own kinds
         refuse_pickles_of(place.local or place.repo, place.revision, place.path)
         raise InputError(f"Cannot load {place.name} as a {kind.__name__} ({reason(error)}).") from error
@@ -56,11 +63,7 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     other = {name: value.shape for name, value in found.state_dict().items()}
     if wrong := next((name for name in own if own[name] != other.get(name)), None):
         raise _misfit(place.name, wrong, other.get(wrong, ()), own[wrong])
-    if missing := sorted(told["missing_keys"]):
-        # the libraries make up what is missing
-        raise InputError(f"{place.name} lacks {len(missing)} tensors of a {kind.__name__}: {missing[0]} ...")
-    module: nn.Module = found
-    return module
+    return found
 
 
 def _names(place: Source) -> list[str]:
@@ -85,7 +88,7 @@ def _variant_of(names: Iterable[str]) -> str | None:
 
 def _with_file(file: Path, like: nn.Module) -> nn.Module:
     """The model's own network with the weights of a file in place."""
-    given = {name: value for name, value in read_tensors(file).items() if not name.endswith(_POSITIONS)}
+    given = {name: value for name, value in read_tensors(file).items() if not name.endswith(POSITIONS)}
     own = dict(like.named_parameters(remove_duplicate=False))
     tensors = _under_own_names(given, like.state_dict())
     if tensors is None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..._util.errors import InputError
 from ..._util.pickles import SUFFIXES, is_pickle, refuse_pickle
+from ..._util.tensors import is_finite, stored
+from ..._util.tensors import read_tensors as of_file
 from ..._util.text import check_regular_file, shown
 from ..families._pipelines import reason
 from ..origin import exists
@@ -100,17 +102,17 @@ def checked(path: Path) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file of weights.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or the weights are no finite floating-point numbers.
     """
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    try:
-        return load_file(checked(path))
-    except Exception as error:  # safetensors has a kind of its own
-        raise InputError(f"{shown(path)} is no safetensors file ({reason(error)}).") from error
+    stored(checked(path))
+    tensors, _ = of_file(path)
+    for name, value in tensors.items():
+        if not is_finite(value):
+            raise InputError(f"{shown(path)}: tensor {name[:80]!r} holds NaN or infinity.")
+    return tensors
 
 
 def _in_folder(folder: Path, default: str) -> Path:
