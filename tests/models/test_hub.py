@@ -52,6 +52,8 @@ REQUESTS: dict[str, Any] = {
     "no revision": {"model": "owner/tiny", "revision": "v9"},
     "no folder": {"model": "owner/tiny", "text_encoder": "owner/encoders:elsewhere"},
     "no file": {"model": "owner/tiny", "loras": ["owner/unet"]},
+    "whole numbers": {"model": "owner/numbers"},
+    "encoder of whole numbers": {"model": "owner/tiny", "text_encoder": "owner/numbers:text_encoder"},
     "pickles": {"model": "owner/pickles"},
     "pickled encoder": {"model": "owner/tiny", "text_encoder": "owner/pickles:text_encoder"},
     "pickled file": {"model": "owner/tiny", "denoiser": "owner/unet:esd/church.pt"},
@@ -94,6 +96,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     for file in (owner / "pickles").rglob("*.safetensors"):
         torch.save(load_file(file), file.with_suffix(".bin"))
         file.unlink()
+    tiny_pipeline().save_pretrained(owner / "numbers")
+    file = owner / "numbers" / "text_encoder" / "model.safetensors"
+    save_file({name: value.int() for name, value in load_file(file).items()}, file, {"format": "pt"})
     (owner / "unet" / "esd").mkdir(parents=True)
     attention = {n: v for n, v in changed(tiny_pipeline().unet).state_dict().items() if "attn2" in n}
     save_file(attention, owner / "unet" / "esd" / "church.safetensors")
@@ -148,6 +153,12 @@ def test_pickles_of_the_hub_are_refused_alike(answers: Answers) -> None:
     for name in ("pickles", "pickled encoder", "pickled file"):
         assert "reading one can run any code: download it, and" in answers.errors[name], answers.errors[name]
         assert "sgrace convert" in " ".join(answers.errors[name].split())
+
+
+def test_weights_of_the_hub_are_looked_at_alike(answers: Answers) -> None:
+    for name in ("whole numbers", "encoder of whole numbers"):
+        assert "text_encoder/model.safetensors: tensor" in answers.errors[name], answers.errors[name]
+        assert "is I32" in answers.errors[name]
 
 
 def test_nothing_is_printed(answers: Answers) -> None:

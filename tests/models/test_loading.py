@@ -20,6 +20,7 @@ from sgrace.models.families.stable_diffusion import StableDiffusion
 from sgrace.models.loading import TEXT_PROJECTION, load_component, load_model_from
 
 from ..conftest import tiny_pipeline
+from ..families import stable_diffusion_3, wrapped
 from .made import images, tiny_model
 
 
@@ -88,6 +89,14 @@ def test_no_checker_and_no_extractor_in_the_index(folder: Path) -> None:
         folder, safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=None
     )
     assert images(load(folder)).equal(images(tiny_model()))
+
+
+def test_a_pipeline_without_t5(tmp_path: Path) -> None:
+    pipeline = stable_diffusion_3(with_t5=False)
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    model = load(tmp_path / "pipeline")
+    assert [encoder.component for encoder in model.text] == ["text_encoder", "text_encoder_2"]
+    torch.testing.assert_close(images(model), images(wrapped(pipeline)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

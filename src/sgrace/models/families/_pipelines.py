@@ -86,16 +86,18 @@ def load_pipeline(
 
 
 def _of_transformers(folder: Path, dtype: torch.dtype, variant: str | None) -> dict[str, Any]:
-    """The text encoders and tokenizers of a pipeline's folder, by component.
+    """The text encoders and tokenizers of a pipeline's folder, by component, and None for parts left out.
 
     Raises:
         InputError: files lack some weights of a text encoder, or a tokenizer cannot be read.
     """
     import transformers  # noqa: PLC0415  (slow to import)
 
-    found: dict[str, Any] = {}
+    index = read_json(folder / "model_index.json")
+    # diffusers wants to be told of them, though its own index says so
+    found: dict[str, Any] = {name: None for name, entry in index.items() if entry == [None, None]}
     for part in check_index(folder):
-        library, name = read_json(folder / "model_index.json")[part.name]
+        library, name = index[part.name]
         kind: Any = getattr(transformers, name, None) if library == "transformers" else None
         if not isinstance(kind, type):
             continue

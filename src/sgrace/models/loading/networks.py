@@ -53,6 +53,8 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
             check_part(place.local, options["variant"])
         with no_larger_than(Held(len(sizes), sum(sizes)), place.name):
             found = whole(kind, place.local or place.repo, place.name, options)
+        if place.local is None:
+            check_part(_downloaded(place), options["variant"])
     except InputError:
         raise
     except Exception as error:  # each library raises its own kinds
@@ -77,6 +79,14 @@ def _names(place: Source) -> list[str]:
     except Exception:  # noqa: BLE001  (without a network, what was downloaded before can still be loaded)
         return []
     return [path.name for path in paths if path.parent == PurePosixPath(place.path)]
+
+
+def _downloaded(place: Source) -> Path:
+    """The folder with the files of a part of the hub that was just loaded."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  (only for the hub)
+
+    config = str(PurePosixPath(place.path) / "config.json")
+    return Path(str(try_to_load_from_cache(place.repo, config, revision=place.revision))).parent
 
 
 def _variant_of(names: Iterable[str]) -> str | None:
