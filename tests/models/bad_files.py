@@ -31,13 +31,18 @@ TRAP = "trap"
 
 
 def rows() -> dict[str, dict[str, str]]:
-    """Section of the document -> what was tried -> what is said, with dots for what differs."""
+    """Section of the document -> what was tried -> what is said."""
     sections = re.split(r"^## ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     found = {}
     for section in sections:
         lines = re.findall(r"^\| (.+?) \| (.+) \|$", section, re.MULTILINE)
         found[section.partition("\n")[0]] = dict(lines[1:])  # the first is the head
     return found
+
+
+def is_row(row: str, said: str) -> bool:
+    """Whether a sentence is the one of the document, whose dots stand for what differs."""
+    return re.fullmatch(".+".join(map(re.escape, row.split("…"))), said) is not None
 
 
 def evil(folder: Path) -> Evil:

@@ -20,6 +20,7 @@ from .text import check_regular_file, shown
 _FAULTS = (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError)
 #: Precisions of weights, as safetensors files name them.
 PRECISIONS = ("F64", "F32", "F16", "BF16")
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 #: A buffer of whole numbers that older releases of transformers saved, and that holds 0, 1, 2 ...
 POSITIONS = "position_ids"
 
@@ -100,7 +101,7 @@ def check_tensors(
         what: what the tensors are, at the start of the error's sentence: "The text encoder in safe/".
 
     Raises:
-        InputError: a tensor is missing, has another shape, holds whole numbers, or holds NaN or infinity.
+        InputError: a tensor is missing, has another shape, holds whole or quantised numbers, NaN or infinity.
     """
     expected = dict(expected_shapes or {})
     if missing := sorted(expected.keys() - found.keys()):
@@ -109,8 +110,10 @@ def check_tensors(
         shape = expected.get(name, value.shape)
         if value.shape != shape:
             raise InputError(f"{what}: tensor {name!r} has the shape {list(value.shape)}, not {list(shape)}.")
-        if not value.is_floating_point():
-            raise InputError(f"{what}: tensor {name!r} is {_dtype_name(value)}, not floating-point.")
+        if value.dtype not in FLOATS:
+            raise InputError(
+                f"{what}: tensor {name!r} is {_dtype_name(value)}, not floating-point of 16 bits or more."
+            )
         if not is_finite(value):
             raise InputError(f"{what}: tensor {name!r} holds NaN or infinity.")
 
