@@ -26,7 +26,7 @@ from .evaluation.requests import fingerprint, request_of
 from .evaluation.suites import N_PROMPTS, SUITES, Suite
 from .knowledge import Knowledge, Target
 from .metrics.extractor import Extractor
-from .models import DiffusionModel
+from .models import DiffusionModel, own_threads
 from .testbeds.loading import Loaded, Model, load_model, load_target
 from .testbeds.scenes import find_testbed, prepare
 
@@ -196,7 +196,7 @@ def evaluate(
         "suite": suite,
         **_facts(loaded),
     }
-    with _folder(out, request) as folder:
+    with own_threads(scene.target), _folder(out, request) as folder:
         return evaluate_scene(
             scene, testbed, chosen, folder, facts=facts, attacks=names, extractor=extractor, seed=seed
         )

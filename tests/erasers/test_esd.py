@@ -70,7 +70,7 @@ def test_each_sample_is_denoised_to_its_own_stop(model: DiffusionModel) -> None:
             assert found.timesteps[i] == alone.timestep
 
 
-def test_a_large_pool_is_made_in_parts(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_pool_is_made_in_parts(model: DiffusionModel) -> None:
     with torch.no_grad():
         cond = model.encode(["church", "dog", "tree", "boat", "house"])
         uncond = model.uncond()
@@ -81,7 +81,7 @@ def test_a_large_pool_is_made_in_parts(model: DiffusionModel, monkeypatch: pytes
         return [*found, *outputs(model, found.latents, found.timesteps, [cond, uncond.expand(len(cond))])]
 
     whole = pool()
-    monkeypatch.setattr("sgrace.erasers._shared.partial_samples.DENOISE_BATCH", 2)
+    model.batch_size = 2
     for part, expected in zip(pool(), whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)
 

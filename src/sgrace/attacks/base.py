@@ -14,7 +14,7 @@ from .._util.device import out_of_memory
 from .._util.errors import InputError, unknown
 from .._util.settings import Settings, config_from
 from .._util.text import shown
-from ..models import DiffusionModel
+from ..models import DiffusionModel, own_threads
 from ..models.needs import Need, refusal
 from .attack_set import Access, AttackSet, Manifest, Unit
 from .scene import Budget, Scene
@@ -98,27 +98,32 @@ class Attack(ABC, Generic[Config]):
         """
         if reason := self.refusal(type(scene.target), scene.target.dtype):
             raise InputError(f"{self.name} cannot attack {scene.target.family}: {reason}.")
-        session = Session(scene, budget or Budget(), seed, every_prompt=every_prompt)
-        try:
-            session.charge()  # the prompts were encoded
-            session.check_plain()
-        except BudgetSpent as error:
-            n = len(scene.prompts)
-            raise InputError(f"The limit does not cover sampling the {n} prompts once; raise it.") from error
-        stopped = "finished"
-        try:
-            # nothing to search where every prompt succeeds as it is; what is learned owes nothing to them
-            if session.open or self.unit == "start":
-                with out_of_memory():  # also where a backward pass runs out of it
-                    self.search(session)
-        except BudgetSpent:
-            stopped = "budget"
+        with own_threads(scene.target):
+            session = Session(scene, budget or Budget(), seed, every_prompt=every_prompt)
+            stopped = self._searched(session)
         return AttackSet(
             attempts=session.attempts,
             tensors=session.tensors,
             images=torch.stack(session.images),
             record=self._manifest(session, seed, stopped),
         )
+
+    def _searched(self, session: Session) -> str:
+        """Check the plain prompts and search: why it stopped."""
+        try:
+            session.charge()  # the prompts were encoded
+            session.check_plain()
+        except BudgetSpent as error:
+            n = len(session.scene.prompts)
+            raise InputError(f"The limit does not cover sampling the {n} prompts once; raise it.") from error
+        try:
+            # nothing to search where every prompt succeeds as it is; what is learned owes nothing to them
+            if session.open or self.unit == "start":
+                with out_of_memory():  # also where a backward pass runs out of it
+                    self.search(session)
+        except BudgetSpent:
+            return "budget"
+        return "finished"
 
     def run_in(
         self,

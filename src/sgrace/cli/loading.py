@@ -40,6 +40,12 @@ _MODEL_OPTIONS = (
         type=COUNTS,
         help="Samples that run through a network together. A smaller number needs less memory.",
     ),
+    click.option(
+        "--threads",
+        type=COUNTS,
+        help="Threads of the CPU; the default is one for a small model, and as many as there are cores for a "
+        "large one.",
+    ),
     click.option("--variant", help="Variant of the weight files, such as fp16."),
     click.option("--revision", help="Revision of the hub repository: a branch, a tag or a commit."),
     click.option(
@@ -84,7 +90,7 @@ def model_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:  # noqa: ANN401  (whatever the command takes)
-        names = ("device", "dtype", "low_memory", "batch_size", "variant", "revision")
+        names = ("device", "dtype", "low_memory", "batch_size", "threads", "variant", "revision")
         parts = ("config", "text_encoder", "denoiser", "loras", "embeddings")
         loading = {name: given.pop(name) for name in (*names, *parts)}
         loading["text_encoder"] = dict(_component(source) for source in loading["text_encoder"])

@@ -22,7 +22,7 @@ from ..concept import Concept, Kind
 from ..erasure import Adapter, Erasure, Recipe, base_of, check_room
 from ..erasure.recipe import Cost, RecipeTarget
 from ..knowledge import Target, apart
-from ..models import DiffusionModel
+from ..models import DiffusionModel, own_threads
 from ..models.guidance import Guidance
 from ..models.needs import Need, refusal
 
@@ -200,7 +200,7 @@ class Eraser(ABC, Generic[Config]):
         teacher = model.metered()
         # on the CPU, so that the same seed makes the same choices on every device
         generator = torch.Generator().manual_seed(seed)
-        with out_of_memory():  # also where a backward pass runs out of it
+        with own_threads(model), out_of_memory():  # also where a backward pass runs out of it
             change = self.change(Job(teacher, apart(chosen), seed, generator, random.Random(seed)))
         recipe = Recipe(
             method=self.name,

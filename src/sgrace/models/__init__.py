@@ -7,6 +7,7 @@ from .parts import Calls
 from .schedule import PartialSample, PartialSamples
 from .text import TextEncoder
 from .text_stack import TextStack
+from .threads import own_threads
 
 __all__ = [
     "Calls",
@@ -18,5 +19,6 @@ __all__ = [
     "TextEncoder",
     "TextStack",
     "Tokens",
+    "own_threads",
     "quiet_libraries",
 ]

@@ -21,6 +21,7 @@ from .partial import denoise_each
 from .parts import ModelParts
 from .schedule import PartialSample, PartialSamples, Sampler, row_generators
 from .text import TextEncoder
+from .threads import own_threads
 
 GUIDANCE_SCALE = 7.5
 
@@ -300,11 +301,13 @@ class DiffusionModel(ModelParts):
             rows = slice(at, at + size)
             # a scale a prompt is cut like the prompts
             scale = guidance_scale[rows] if isinstance(guidance_scale, Tensor) else guidance_scale
-            cond = self.encode(prompts[rows])
-            noise = self.initial_noise(seeds[rows])
-            images.append(
-                self.sample(
-                    noise, cond, uncond, num_inference_steps=num_inference_steps, guidance_scale=scale
+            with own_threads(self):
+                drawn = self.sample(
+                    self.initial_noise(seeds[rows]),
+                    self.encode(prompts[rows]),
+                    uncond,
+                    num_inference_steps=num_inference_steps,
+                    guidance_scale=scale,
                 )
-            )
+            images.append(drawn)
         return torch.cat(images)

@@ -61,6 +61,7 @@ class ModelParts(ABC):
         guidance: what steers the sampling, where an erasure brings any.
         low_memory: only the network at work is on the device.
         batch_size: samples that are denoised or decoded together.
+        threads: of the CPU; None to choose by the size of the denoiser.
         calls: what went through the networks.
         progress_bar_options: as in diffusers (``disable=True`` silences the bars).
     """
@@ -92,6 +93,7 @@ class ModelParts(ABC):
     latent_size: tuple[int, int] | None = None  # height and width, where they are not the model's own
     low_memory: bool = False
     batch_size: int = BATCH_SIZE
+    threads: int | None = None
     calls: Calls = field(default_factory=Calls)
     progress_bar_options: dict[str, Any] = field(default_factory=dict)
 

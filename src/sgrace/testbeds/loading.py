@@ -28,6 +28,7 @@ class LoadOptions(TypedDict, total=False):
     dtype: str
     low_memory: bool
     batch_size: int | None
+    threads: int | None
     variant: str | None
     revision: str | None
     config: str | Path | None
@@ -44,6 +45,7 @@ def load_model(
     dtype: str = "auto",
     low_memory: bool = False,
     batch_size: int | None = None,
+    threads: int | None = None,
     variant: str | None = None,
     revision: str | None = None,
     config: str | Path | None = None,
@@ -66,6 +68,8 @@ def load_model(
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
         low_memory: keep only the network at work on the device, checkpoint gradients, decode in tiles.
         batch_size: samples that are computed together; the model's own, if absent. It changes no result.
+        threads: of the CPU, in erasing, attacks, evaluations and drawing; by the size of the denoiser, if
+            absent.
         variant: of the weight files, such as ``fp16``.
         revision: of the hub repository.
         config: folder or hub id of a pipeline whose configuration a model in one file has; the published
@@ -92,6 +96,7 @@ def load_model(
     model = load_model_from(given, origin, device=device, dtype=dtype, low_memory=low_memory)
     if batch_size is not None:
         model.batch_size = batch_size
+    model.threads = threads
     if own is not None:
         model.source = own  # not the path it has on this machine
         model.testbed = own

@@ -14,14 +14,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from ..._util.device import batches
 from ..._util.settings import Settings
 from ...concept import Concept
 from ...models import Conditioning, DiffusionModel
 from .settings import BatchSize, Count, Iterations, PartialGuidance, PartialSteps
-
-#: Samples that are denoised together; each stops at its own step, so most batches soon become small.
-DENOISE_BATCH = 128
-
 
 Form = Annotated[
     Literal["A", "B"],
@@ -83,8 +80,7 @@ def partial_samples(
     # for all samples at once, so that the batch size below changes no number
     noise = model.noise(n, generator)
     parts = []
-    for at in range(0, n, DENOISE_BATCH):
-        rows = slice(at, at + DENOISE_BATCH)
+    for rows in batches(n, model.batch_size):
         part = model.denoise_each(
             noise[rows],
             cond[rows],
@@ -94,7 +90,7 @@ def partial_samples(
             stops=stops[rows],
         )
         parts.append(part)
-    # batches of at most DENOISE_BATCH -> (n, ...), in the order of the prompts
+    # batches -> (n, ...), in the order of the prompts
     latents = torch.cat([part.latents for part in parts])
     return Partial(latents, torch.cat([part.timesteps for part in parts]), noise)
 
@@ -103,11 +99,13 @@ def partial_samples(
 def outputs(
     model: DiffusionModel, latents: Tensor, timesteps: Float[Tensor, " n"], prompts: Sequence[Conditioning]
 ) -> list[Tensor]:
-    """The denoiser's outputs for several prompts at the same latents, all prompts of a sample in one call."""
+    """The denoiser's outputs for several prompts at the same latents, all prompts of a sample in one call.
+
+    As many samples as the model's ``batch_size`` go through it together.
+    """
     n = len(prompts)
     parts = []
-    for at in range(0, len(latents), DENOISE_BATCH):
-        rows = slice(at, at + DENOISE_BATCH)
+    for rows in batches(len(latents), model.batch_size):
         # all first prompts, then all second ones ...: (samples, ...) -> (prompts * samples, ...)
         cond = Conditioning.cat([prompt[rows] for prompt in prompts])
         repeated = torch.cat([latents[rows]] * n)

@@ -1,0 +1,294 @@
+"""Seconds, memory and FLOP/s of erasers beside the published procedure of S-GRACE, in turns.
+
+    python benchmarks/speed.py --size emoji --what sgrace,sgrace:published,adv_unlearn
+    python benchmarks/speed.py --size sd14 --what sgrace --pixels 256 --turns 1
+
+``--what`` names erasers, each with a preset after a colon where it is not the default. Every procedure is a
+process of its own, so that its peak memory is its own; they take turns. Models of full size have random
+weights. Seconds are those of the processor. Steps are measured and whole runs extrapolated: a step of a phase
+is the difference of two short runs, and the preset says how many there are. FLOP/s count matrix products,
+convolutions and attention; the ceiling is that of a product of two 2048 x 2048 matrices in the same precision
+and process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+import sgrace
+from sgrace import Knowledge
+from sgrace._util import registry
+from sgrace._util.provenance import peak_memory_mb, versions
+from sgrace.concept import Concept
+from sgrace.knowledge import Target
+
+from full_size_models import MODELS, build, with_unet  # isort: skip
+from published_procedure import WHOLE, Published  # isort: skip
+from speed_phases import Phase, phases_of  # isort: skip
+
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+PUBLISHED = "published procedure"
+WORDS = Knowledge(
+    source="timing",
+    related=("knife", "sword", "dagger", "gun", "rifle", "pistol", "spear", "axe", "bow", "cannon"),
+    unrelated=("cat", "dog", "house", "tree", "boat", "car", "apple", "chair"),
+    contexts=("a picture of a {}", "a photo of a {}"),
+)
+CONCEPT = Concept(name="weapon", kind="harmful")
+SIDE = 2048  # of the matrices of the ceiling
+
+
+def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401  (shapes)
+    """Operations of attention."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+def attention_backward(output: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401
+    """Operations of its backward pass."""
+    return int(sdpa_backward_flop_count(output, query, key, value))
+
+
+#: PyTorch counts those of attention on a GPU only.
+OF_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,  # noqa: SLF001
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,  # noqa: SLF001
+}
+
+
+# -- in the process of one procedure -------------------------------------------------------------------------
+
+
+def ceiling(dtype: torch.dtype) -> float:
+    """FLOP/s of a matrix product."""
+    left = torch.randn(SIDE, SIDE).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        started = time.process_time()
+        torch.mm(left, left)
+        best = min(best, time.process_time() - started)
+    return 2 * SIDE**3 / best
+
+
+def published_runner(model: sgrace.models.DiffusionModel) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
+    """Steps of the published procedure."""
+    run = Published(model, CONCEPT.name, WORDS.related, WORDS.unrelated)
+
+    def steps(asked: Mapping[str, int]) -> Mapping[str, int]:
+        before = replace(run.work)
+        for phase, n in asked.items():
+            for _ in range(n):
+                getattr(run, phase)()
+        work = run.work
+        return {"denoiser_rows": work.denoiser - before.denoiser, "text_rows": work.text - before.text}
+
+    return steps
+
+
+def eraser_runner(
+    model: sgrace.models.DiffusionModel, what: str
+) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
+    """Short runs of an eraser."""
+    method, _, preset = what.partition(":")
+    kind = registry.load("erasers", method)
+
+    def run(settings: Mapping[str, int]) -> Mapping[str, int]:
+        given = {key: str(value) for key, value in settings.items()}
+        eraser = kind.preset(preset or None, CONCEPT.kind, given)
+        cost = eraser.erase(model, [Target(CONCEPT, WORDS)]).recipe.cost
+        return {"denoiser_rows": cost.denoiser_rows, "text_rows": cost.text_encoder_rows}
+
+    return run
+
+
+def serve(given: argparse.Namespace) -> None:
+    """Run what each line of standard input asks for, and say what it took."""
+    torch.set_num_threads(given.threads)
+    dtype = "float32" if given.alone == PUBLISHED else given.dtype
+    source = "emoji" if given.size == "emoji" else str(folder_of(given))
+    model = sgrace.load_model(source, device="cpu", dtype=dtype, threads=given.threads)
+    model.set_progress_bar_config(disable=True)
+    run = published_runner(model) if given.alone == PUBLISHED else eraser_runner(model, given.alone)
+    print("@{}", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        count = asked.pop("count")
+        with FlopCounterMode(display=False, custom_mapping=OF_CPU) if count else Clock() as meter:
+            rows = run(asked)
+        spent = {"flop": meter.get_total_flops()} if count else {"cpu": meter.seconds}
+        found = {**spent, **rows, "peak_mb": peak_memory_mb(), "ceiling": ceiling(model.dtype)}
+        print("@" + json.dumps(found), flush=True)
+
+
+class Clock:
+    """The processor's seconds of a block."""
+
+    seconds = 0.0
+
+    def __enter__(self) -> Clock:
+        self.started = time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.process_time() - self.started
+
+
+# -- in the process that asks --------------------------------------------------------------------------------
+
+
+class Procedure:
+    """A procedure in a process of its own, and what its runs took."""
+
+    def __init__(
+        self, what: str, given: argparse.Namespace, phases: list[Phase], base: Mapping[str, int]
+    ) -> None:
+        self.phases = phases
+        self.base = base
+        self.best: dict[str, dict[str, float]] = {}
+        arguments = ["--size", given.size, "--dtype", given.dtype, "--threads", str(given.threads)]
+        arguments += ["--folder", str(given.folder), "--pixels", str(given.pixels), "--alone", what]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def _answer(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("@"):
+                found: dict[str, float] = json.loads(line[1:])
+                return found
+        raise SystemExit("A procedure ended early; its error stands above.")
+
+    def turn(self, *, count: bool = False) -> None:
+        """The base and each phase once more; the least seconds count."""
+        runs = {"base": self.base, **{phase.name: phase.longer(self.base) for phase in self.phases}}
+        for name, settings in runs.items():
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps({**settings, "count": count}) + "\n")
+            self.process.stdin.flush()
+            found = self._answer()
+            known = self.best.setdefault(name, {})
+            known["cpu"] = min(known.get("cpu", float("inf")), found.pop("cpu", float("inf")))
+            # memory and ceiling of a counting run are not those of the procedure
+            for key in ("peak_mb", "ceiling"):
+                value = found.pop(key)
+                known[key] = max(known.get(key, 0.0), 0.0 if count else value)
+            known.update(found)
+
+    def result(self) -> dict[str, Any]:
+        """By phase and extrapolated to the whole run."""
+        keys = ("cpu", "denoiser_rows", "text_rows", "flop")
+        base = self.best["base"]
+        whole = {key: base[key] for key in keys}
+        rows = {}
+        for phase in self.phases:
+            one = {key: (self.best[phase.name][key] - base[key]) / phase.by for key in keys}
+            rows[phase.name] = {
+                "times": phase.times,
+                **one,
+                "flop_per_s": one["flop"] / max(one["cpu"], 1e-9),
+            }
+            whole = {key: whole[key] + phase.times * one[key] for key in keys}
+        return {
+            "base": {key: base[key] for key in keys},
+            "phases": rows,
+            "whole": whole,
+            "peak_mb": max(each["peak_mb"] for each in self.best.values()),
+            "ceiling": max(each["ceiling"] for each in self.best.values()),
+        }
+
+
+def folder_of(given: argparse.Namespace) -> Path:
+    """Where a model of random weights is."""
+    place: Path = given.folder / f"{given.size}-{given.pixels}"
+    return place
+
+
+def lines_of(name: str, found: Mapping[str, Any], published: Mapping[str, Any]) -> list[str]:
+    """The table's lines of a procedure."""
+    lines = []
+    for phase, row in found["phases"].items():
+        share = row["flop_per_s"] / found["ceiling"]
+        rows = f"{row['denoiser_rows']:.0f}, {row['text_rows']:.0f}"
+        lines.append(
+            f"| {name} | {phase} | {row['times']} | {rows} | {row['cpu']:.2f} s "
+            f"| {row['flop_per_s'] / 1e9:.0f} | {share:.0%} | | |"
+        )
+    whole = found["whole"]
+    ratio = whole["cpu"] / published["whole"]["cpu"]
+    rows = f"{whole['denoiser_rows']:,.0f}, {whole['text_rows']:,.0f}"
+    rate = whole["flop"] / whole["cpu"]
+    lines.append(
+        f"| {name} | **whole run, extrapolated** | 1 | {rows} | {whole['cpu']:,.0f} s | {rate / 1e9:.0f} "
+        f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {ratio:.2f} |"
+    )
+    return lines
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=["emoji", "sd14", "sdxl", "small"], default="emoji")
+    parser.add_argument("--what", default="sgrace", help="erasers, joined by commas; NAME or NAME:PRESET")
+    parser.add_argument("--dtype", default="float32", help="of the frozen networks; published: float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=2, help="the least seconds of so many count")
+    parser.add_argument("--pixels", type=int, default=512, help="of the images of sd14 and sdxl")
+    parser.add_argument("--folder", type=Path, default=Path("full_size"), help="for models of full size")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print the table."""
+    given = parsed()
+    if given.alone:
+        serve(given)
+        return
+    if given.size != "emoji" and not folder_of(given).exists():
+        build(with_unet(MODELS[given.size], {"sample_size": given.pixels // 8}), folder_of(given))
+    steps = [Phase(name, {name: 1}, times) for name, times in WHOLE.items()]
+    procedures = {PUBLISHED: Procedure(PUBLISHED, given, steps, dict.fromkeys(WHOLE, 0))}
+    for what in given.what.split(","):
+        phases, base = phases_of(what, CONCEPT.kind)
+        procedures[what] = Procedure(what, given, phases, base)
+    for turn in range(given.turns + 1):
+        for procedure in procedures.values():
+            procedure.turn(count=turn == given.turns)
+    found = {name: procedure.result() for name, procedure in procedures.items()}
+    print(f"{given.size}, {given.pixels} pixels, {given.dtype}, {given.threads} threads, {given.turns} turns")
+    heads = ("procedure", "phase", "times", "rows (denoiser, text)", "CPU", "GFLOP/s", "of the ceiling")
+    print("|", " | ".join([*heads, "peak", "x published"]), "|")
+    print("| --- " * 9 + "|")
+    print("\n".join(line for name, row in found.items() for line in lines_of(name, row, found[PUBLISHED])))
+    log = json.loads(given.results.read_text()) if given.results.exists() else []
+    facts = {
+        "size": given.size,
+        "pixels": given.pixels,
+        "dtype": given.dtype,
+        "threads": given.threads,
+        "turns": given.turns,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": versions(),
+    }
+    given.results.write_text(json.dumps([*log, {**facts, "procedures": found}], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
