@@ -142,5 +142,5 @@ class Published:
 
     def _denoised(self, latents: Tensor, states: Tensor) -> Tensor:
         self.work.denoiser += len(latents)
-        noise: Tensor = self.model.denoiser(latents, self.timestep, states).sample  # type: ignore[operator]
+        noise: Tensor = self.model.denoiser(latents, self.timestep, states).sample
         return noise

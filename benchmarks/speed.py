@@ -32,7 +32,7 @@ import sgrace
 from sgrace import Knowledge
 from sgrace._util import registry
 from sgrace._util.provenance import peak_memory_mb, versions
-from sgrace.concept import Concept
+from sgrace.concept import Concept, Kind
 from sgrace.knowledge import Target
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
@@ -47,7 +47,8 @@ WORDS = Knowledge(
     unrelated=("cat", "dog", "house", "tree", "boat", "car", "apple", "chair"),
     contexts=("a picture of a {}", "a photo of a {}"),
 )
-CONCEPT = Concept(name="weapon", kind="harmful")
+KIND: Kind = "harmful"
+CONCEPT = Concept(name="weapon", kind=KIND)
 SIDE = 2048  # of the matrices of the ceiling
 
 
@@ -106,7 +107,7 @@ def eraser_runner(
 
     def run(settings: Mapping[str, int]) -> Mapping[str, int]:
         given = {key: str(value) for key, value in settings.items()}
-        eraser = kind.preset(preset or None, CONCEPT.kind, given)
+        eraser = kind.preset(preset or None, KIND, given)
         cost = eraser.erase(model, [Target(CONCEPT, WORDS)]).recipe.cost
         return {"denoiser_rows": cost.denoiser_rows, "text_rows": cost.text_encoder_rows}
 
@@ -125,24 +126,17 @@ def serve(given: argparse.Namespace) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         count = asked.pop("count")
-        with FlopCounterMode(display=False, custom_mapping=OF_CPU) if count else Clock() as meter:
+        spent: dict[str, float]
+        if count:
+            with FlopCounterMode(display=False, custom_mapping=OF_CPU) as counter:
+                rows = run(asked)
+            spent = {"flop": counter.get_total_flops()}
+        else:
+            started = time.process_time()
             rows = run(asked)
-        spent = {"flop": meter.get_total_flops()} if count else {"cpu": meter.seconds}
+            spent = {"cpu": time.process_time() - started}
         found = {**spent, **rows, "peak_mb": peak_memory_mb(), "ceiling": ceiling(model.dtype)}
         print("@" + json.dumps(found), flush=True)
-
-
-class Clock:
-    """The processor's seconds of a block."""
-
-    seconds = 0.0
-
-    def __enter__(self) -> Clock:
-        self.started = time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.process_time() - self.started
 
 
 # -- in the process that asks --------------------------------------------------------------------------------
@@ -266,7 +260,7 @@ def main() -> None:
     steps = [Phase(name, {name: 1}, times) for name, times in WHOLE.items()]
     procedures = {PUBLISHED: Procedure(PUBLISHED, given, steps, dict.fromkeys(WHOLE, 0))}
     for what in given.what.split(","):
-        phases, base = phases_of(what, CONCEPT.kind)
+        phases, base = phases_of(what, KIND)
         procedures[what] = Procedure(what, given, phases, base)
     for turn in range(given.turns + 1):
         for procedure in procedures.values():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sgrace._util import registry
+from sgrace.concept import Kind
 
 
 class Phase(NamedTuple):
@@ -79,7 +80,7 @@ def other_phases(config: Any) -> Phases:  # noqa: ANN401
 PHASES: Mapping[str, Callable[[Any], Phases]] = {"sgrace": sgrace_phases, "adv_unlearn": adv_unlearn_phases}
 
 
-def phases_of(what: str, kind: str) -> Phases:
+def phases_of(what: str, kind: Kind) -> Phases:
     """Those of an eraser, named as NAME or NAME:PRESET."""
     method, _, preset = what.partition(":")
     config = registry.load("erasers", method).preset(preset or None, kind).config

@@ -14,6 +14,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,7 +58,7 @@ def denoisers() -> Iterator[tuple[str, nn.Module]]:
 
 def seconds_of_a_step(network: nn.Module, limit: float) -> float:
     """Seconds of one sample forward and backward to the text states, by the clock, in so many seconds."""
-    config = network.config
+    config: Any = network.config
     side = config.sample_size
     latents = torch.randn(1, config.in_channels, side, side)
     states = torch.randn(1, 77, config.cross_attention_dim, requires_grad=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sgrace._util import registry
@@ -22,7 +24,7 @@ PROMPTS = 4
 def test_an_eraser_does_no_needless_work(words: Knowledge, name: str) -> None:
     model = counted_model()
     model.batch_size = 1
-    eraser: Eraser[object] = registry.load("erasers", name).preset(None, "object", ERASERS[name].short)
+    eraser: Eraser[Any] = registry.load("erasers", name).preset(None, "object", ERASERS[name].short)
     erasure = eraser.erase(model, [Target(Concept(name="church"), words)], seed=1)
 
     for component, rows in (("unet", model.denoised), ("text_encoder", model.encoded)):
@@ -44,7 +46,7 @@ def test_the_attack_of_sgrace_goes_through_the_denoiser_in_pieces(words: Knowled
     model = counted_model()
     model.batch_size = 2
     settings = {**ERASERS["sgrace"].short, "n_adversarial": "8", "clean_share": "0.25"}
-    eraser: Eraser[object] = registry.load("erasers", "sgrace").preset(None, "object", settings)
+    eraser: Eraser[Any] = registry.load("erasers", "sgrace").preset(None, "object", settings)
     eraser.erase(model, [Target(Concept(name="church"), words)], seed=1)
     assert model.denoised.with_gradient == 2
     assert sum(model.denoised.attacked.values()) == 2 * 6, "two steps of the six samples that may move"
