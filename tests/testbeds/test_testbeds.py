@@ -27,7 +27,7 @@ def test_files_alone_are_a_testbed(words: Knowledge) -> None:
     testbed = FileTestbed(words, PROMPTS, "always", detector_options={"threshold": "0.9"}, kind="style")
     assert testbed.missing() == ()
     assert testbed.resolve("Church") == Concept(name="church", kind="style")
-    assert testbed.words(CHURCH) is words
+    assert testbed.words(CHURCH) == words
     assert testbed.prompts(CHURCH, 99) == PROMPTS
     assert testbed.detector(CHURCH).identity.threshold == 0.9
     assert testbed.detector(CHURCH, "never").name == "never"
@@ -53,7 +53,7 @@ def test_what_is_given_stands_above_the_models_own_testbed(words: Knowledge) -> 
     own = EmojiTestbed()
     testbed = FileTestbed(words, detector=Always(), fallback=own)
     assert testbed.missing() == ()
-    assert testbed.words(CHURCH) is words
+    assert testbed.words(CHURCH) == words
     assert testbed.detector(CHURCH).name == "always"
     assert testbed.detector(CHURCH, "emoji_judge").name == "emoji_judge"
     assert testbed.prompts(CHURCH, 5) == own.prompts(CHURCH, 5)

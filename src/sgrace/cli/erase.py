@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util import registry
-from .._util.errors import InputError, unknown
+from .._util.errors import InputError, InputWarning, unknown
 from .._util.text import shown
 from .loading import model_options
 from .options import (
@@ -31,6 +32,7 @@ from .options import (
 )
 from .program import Interrupted
 from .types import ConceptName, PluginName, PresetName
+from .words import words_of_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +82,7 @@ EPILOG = examples(
     multiple=True,
     type=FILE,
     metavar="FILE",
-    help="Word file: related words, a blank line, words to retain. Repeat it, one for each concept.",
+    help="Word file in YAML, or related words, a blank line, words to retain. Repeat it for each concept.",
 )
 @KIND
 @ERASURES
@@ -117,6 +119,8 @@ def erase(
     from .._util.settings import parse_pairs  # noqa: PLC0415
     from ..concept import parse_concepts  # noqa: PLC0415
 
+    if quiet:
+        warnings.simplefilter("ignore", InputWarning)  # errors only
     check_new_folder(out)  # cheap checks first
     parsed = parse_concepts(concepts)
     settings = {**parse_pairs(pairs), **({"encoders": encoders} if encoders else {})}
@@ -127,11 +131,10 @@ def erase(
         click.echo(f"Erasing {names} with {method}.", err=True)
 
     from .. import api  # noqa: PLC0415  (torch takes seconds to import)
-    from ..knowledge import Knowledge  # noqa: PLC0415
     from ..testbeds.loading import load_erased  # noqa: PLC0415
 
     eraser = registry.load("erasers", method).preset(preset, kind or "object", settings)
-    words = [Knowledge.from_file(path) for path in word_files] or None
+    words = words_of_files(word_files, parsed)
     loaded = load_erased(model, erasures, force=force, options=loading)
     loaded.set_progress_bar_config(disable=quiet or as_json)
     check_room(out, eraser.saved_bytes(loaded) + ROOM_FOR_THE_REST)

@@ -1,6 +1,20 @@
-"""Words of a concept's space: related words, unrelated words, and replacements of the concept."""
+"""Words of a concept's space: related words, protected words, and replacements of the concept."""
 
+from .concept_words import Candidate, ConceptWords
+from .guard import Dropped, told
 from .target import Target, apart
-from .words import Knowledge
+from .word_files import read_words, write_words
+from .words import Guarded, Knowledge
 
-__all__ = ["Knowledge", "Target", "apart"]
+__all__ = [
+    "Candidate",
+    "ConceptWords",
+    "Dropped",
+    "Guarded",
+    "Knowledge",
+    "Target",
+    "apart",
+    "read_words",
+    "told",
+    "write_words",
+]

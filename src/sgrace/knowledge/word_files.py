@@ -1,106 +1,89 @@
-"""Word files: two lists of words, told apart by a blank line or by headings."""
+"""Word files: in YAML, which holds everything, or in the published layout of two lists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from .._util.errors import InputError
-from .._util.text import LIST_MARK, has_control, lines_of, read_text, visible
-from ..concept import MAX_LENGTH, folded
+import yaml
+from pydantic import ValidationError
+
+from .._util.errors import InputError, choices
+from .._util.files import new_file
+from .._util.text import read_text
+from .concept_words import ConceptWords
+from .text_layout import Words, parse_text, text_of
 
 MAX_FILE_BYTES = 1_000_000
-WHAT = "a text file of words"
-LAYOUT = "related words, a blank line, unrelated words; or the headings `related:` and `unrelated:`"
-
-_HEADING = re.compile(  # "related:", "Unrelated words: dog, tree", "## Related", "[unrelated]"
-    r"[#\s\[*]*\b(un-?\s?related|related)(?:\s+(?:words?|concepts?|terms?))?[\]*\s]*(?::[\]*\s]*(.*))?$",
-    re.IGNORECASE,
-)
-_SEPARATORS = re.compile(r"[,;\t|，、；]")  # noqa: RUF001  (also those of Chinese and Japanese)
-_AROUND = " .:!?\"'`*“”‘’«»…"  # noqa: RUF001  (quotes of word processors)
-_NO_WORD = re.compile(r'[{}\[\]<>=\\#"]')  # words of other formats hold these
+WHAT = "a file of words"
+YAML = {".yaml", ".yml"}
+HEAD = "# `related` is erased; `near`, `cooccurring` and `unrelated` keep their meaning. Edit and review.\n"
 
 
-class Words(NamedTuple):
-    """The two lists of a word file."""
-
-    related: tuple[str, ...]
-    unrelated: tuple[str, ...]
-
-
-def read_words(path: Path) -> Words:
-    """Read related and unrelated words, one a line or several separated by commas.
-
-    Between the lists stands a blank line, or one of dashes. Headings may name them instead, in any order.
-    Marks of lists (``-``, ``1.``) and lines that start with ``#`` are left out. Words become lower case.
+def read_words(path: Path) -> ConceptWords:
+    """The words of a file: YAML if its name ends so, else the published layout.
 
     Raises:
-        InputError: no readable text file, not two lists, or a line that holds no words.
+        InputError: no readable text file, or its content is not as it should be; the error says where.
     """
-    lines = lines_of(read_text(path, WHAT, MAX_FILE_BYTES))
-    return _by_heading(lines, path.name) or _by_blank_line(lines, path.name)
+    text = read_text(path, WHAT, MAX_FILE_BYTES)
+    if path.suffix.lower() in YAML:
+        return _parse_yaml(text, path.name)
+    related, unrelated = parse_text(text, path.name)
+    return ConceptWords(source=f"file {path.name}", related=related, unrelated=unrelated)
 
 
-def _by_heading(lines: list[str], name: str) -> Words | None:
-    """The lists under their headings, or None where there are no headings."""
-    lists: dict[str, list[str]] = {}
-    current: list[str] | None = None
-    above = 0  # the first line with words above all headings
-    for number, line in enumerate(lines, 1):
-        rest = line
-        if heading := _HEADING.fullmatch(LIST_MARK.sub("", visible(line))):
-            current = lists.setdefault("unrelated" if heading[1].lower().startswith("un") else "related", [])
-            rest = heading[2] or ""
-        words = _words(rest, f"Line {number} of {name}")
-        if current is not None:
-            current += words
-        elif words and not above:
-            above = number
-    if not lists:
-        return None
-    if above:
-        raise InputError(f"Line {above} of {name} stands above the first heading; it must hold {LAYOUT}.")
-    if missing := [heading for heading in ("related", "unrelated") if not lists.get(heading)]:
-        raise InputError(f"{name} has no words under `{missing[0]}:`; it must hold {LAYOUT}.")
-    return Words(tuple(lists["related"]), tuple(lists["unrelated"]))
+def write_words(path: Path, words: ConceptWords) -> None:
+    """Write a new file of words, in YAML if its name ends so, else in the published layout.
+
+    Raises:
+        InputError: something is there already, or the file cannot be written.
+    """
+    with new_file(path) as partial:
+        partial.write_text(
+            yaml_of(words) if path.suffix.lower() in YAML else text_of(Words(words.related, words.protected)),
+            encoding="utf-8",
+        )
 
 
-def _by_blank_line(lines: list[str], name: str) -> Words:
-    blocks: list[list[str]] = []
-    is_open = False
-    for number, line in enumerate(lines, 1):
-        words = _words(line, f"Line {number} of {name}")
-        if words and not is_open:
-            blocks.append([])
-        if words:
-            blocks[-1] += words
-        # a comment neither opens nor closes a block
-        is_open = bool(words) or (is_open and visible(line).startswith("#"))
-    if len(blocks) != 2:
-        raise InputError(f"{name} has {len(blocks)} blocks of words, not 2; it must hold {LAYOUT}.")
-    return Words(tuple(blocks[0]), tuple(blocks[1]))
+def yaml_of(words: ConceptWords) -> str:
+    """The words as YAML; what is not known is left out."""
+    found = {
+        key: value for key, value in words.model_dump(mode="json", exclude_none=True).items() if value != []
+    }
+    return HEAD + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _words(line: str, where: str) -> list[str]:
-    """The words of one line; none where it is blank, a line of dashes or a comment."""
-    shown = visible(line)
-    if shown.startswith("#") or not any(c.isalnum() for c in shown):
-        return []
-    if shown.endswith(":"):
-        raise InputError(f"{where} is an unknown heading, {shown[:40]!r}; use `related:` and `unrelated:`.")
-    pieces = [LIST_MARK.sub("", visible(piece)) for piece in _SEPARATORS.split(line)]
-    words = [folded(piece.strip(_AROUND)) for piece in pieces]
-    for word in filter(None, words):
-        if (
-            len(word) > MAX_LENGTH
-            or has_control(word)
-            or _NO_WORD.search(word)
-            or not any(map(str.isalpha, word))
-        ):
-            rule = (
-                f"a word has a letter, at most {MAX_LENGTH} characters, and no control characters or brackets"
-            )
-            raise InputError(f"{where} holds {word[:40]!r}, which is no word: {rule}.")
-    return [word for word in words if word]
+def _parse_yaml(text: str, name: str) -> ConceptWords:
+    """Raises InputError where the text is not YAML or not of the schema."""
+    keys = re.findall(r"^(\w+)\s*:", text, re.MULTILINE)
+    if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+        raise InputError(f"{name} has {twice[0]!r} twice; YAML would keep the last one only.")
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or str(error) or "it is nested too deeply"
+        raise InputError(f"{name} is not YAML: {where}{str(problem)[:80]}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{name} must hold the keys `related:` and `unrelated:`, each with a list of words.")
+    _check_keys(found, name)
+    try:
+        return ConceptWords.model_validate({"source": f"file {name}", **found})
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        quote = "; put it in quotes if it is a word" if first["type"] == "string_type" else ""
+        raise InputError(f"{name}, {place}: {message}{quote}.") from error
+
+
+def _check_keys(found: dict[Any, Any], name: str) -> None:
+    known = ConceptWords.model_fields
+    for key in found:
+        if key not in known:
+            raise InputError(f"{name} has no use for the key {str(key)[:40]!r}; {choices(str(key), known)}")
+    if not any(found.get(field) for field in ("near", "cooccurring", "unrelated")):
+        raise InputError(f"{name} has no words to protect; list some under `unrelated:`.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .._util.errors import InputError
 from ..concept import folded
+from .concept_words import ConceptWords, checked_patterns
+from .guard import Dropped, protectable, usable
 from .word_files import read_words
 
 OBJECT_CONTEXTS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
@@ -46,19 +48,53 @@ class Knowledge(BaseModel):
     @field_validator("contexts", "unrelated_contexts")
     @classmethod
     def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        if bad := [pattern for pattern in patterns if pattern.count("{}") != 1]:
-            raise ValueError(f"a prompt pattern has one {{}} for the word, unlike {bad[0]!r}")
-        return patterns
+        return checked_patterns(patterns)
 
     @classmethod
-    def from_file(cls, path: Path) -> Self:
-        """Read a word file: related words, a blank line, unrelated words (:func:`.word_files.read_words`).
+    def of(cls, words: ConceptWords) -> Self:
+        """The word lists of a concept: near, co-occurring and unrelated words are all protected."""
+        given = {"contexts": words.contexts, "unrelated_contexts": words.unrelated_contexts}
+        return cls(
+            source=words.source,
+            related=words.related,
+            unrelated=words.protected,
+            replacements=words.candidates,
+            **{name: patterns for name, patterns in given.items() if patterns is not None},
+        )
+
+    @classmethod
+    def from_file(cls, path: Path, concept: str | None = None) -> Self:
+        """Read a word file, in YAML or as two lists of words (:mod:`.word_files`).
+
+        Args:
+            path: of the file.
+            concept: whose words they should be.
 
         Raises:
-            InputError: the file cannot be read as two lists of words.
+            InputError: the file cannot be read, or it names another concept.
         """
-        related, unrelated = read_words(path)
-        return cls(source=f"file {path.name}", related=related, unrelated=unrelated, replacements=unrelated)
+        found = read_words(path)
+        if concept and found.concept and folded(found.concept) != folded(concept):
+            raise InputError(f"{path.name} has the words of {found.concept[:40]!r}, not of {concept!r}.")
+        return cls.of(found)
+
+    def guarded(self, name: str) -> Guarded:
+        """Without words that must not be protected: those of the concept, repeats and what is no word.
+
+        Args:
+            name: of the concept.
+        """
+        related = usable(self.related)
+        own = (name, *related.words)
+        unrelated = protectable(self.unrelated, own)
+        replacements = protectable(self.replacements, own)
+        update = {
+            "related": related.words,
+            "unrelated": unrelated.words,
+            "replacements": replacements.words,
+        }
+        dropped = (*related.dropped, *unrelated.dropped, *replacements.dropped)
+        return Guarded(self.model_copy(update=update), tuple(dict.fromkeys(dropped)))
 
     @property
     def overlap(self) -> tuple[str, ...]:
@@ -83,3 +119,10 @@ class Knowledge(BaseModel):
         return self.model_copy(
             update={"related": related, "unrelated": unrelated, "replacements": replacements}
         )
+
+
+class Guarded(NamedTuple):
+    """Words that passed, and those that did not."""
+
+    words: Knowledge
+    dropped: tuple[Dropped, ...]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
 from ..attacks import Prompt
 from ..concept import Concept, Kind
 from ..detectors import Detector
-from ..knowledge import Knowledge
+from ..knowledge import Knowledge, told
 from ..metrics.extractor import Extractor
 from .base import PromptSet, Testbed
 from .questions import Questions
@@ -71,11 +72,14 @@ class FileTestbed(Testbed):
         return tuple(name for name, value in given.items() if value is None)
 
     def words(self, concept: Concept) -> Knowledge:
-        """As given."""
+        """As given, without those that must not be protected; a warning names these."""
         found = self._words
         if isinstance(found, Mapping):
             found = found.get(concept.name)
         if found is not None:
+            found, dropped = found.guarded(concept.name)
+            if dropped:
+                warnings.warn(told(dropped), InputWarning, stacklevel=2)
             return found
         return self._own("words").words(concept)
 
