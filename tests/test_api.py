@@ -60,7 +60,7 @@ def test_concepts_count_once_and_have_one_word_list_each(model: DiffusionModel, 
     with pytest.raises(InputError, match="2 concepts need 2 word lists, not 1"):
         sgrace.erase(model, ["church", "boat"], method="esd", words=words)
     with pytest.raises(InputError, match="--words"):
-        sgrace.erase(model, "church", method="esd")
+        sgrace.erase(model, "greg rutkowski", method="esd")
 
 
 class Settings(BaseModel):

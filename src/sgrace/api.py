@@ -29,6 +29,7 @@ from .metrics.extractor import Extractor
 from .models import DiffusionModel, own_threads
 from .testbeds.loading import Loaded, Model, load_model, load_target
 from .testbeds.scenes import find_testbed, prepare
+from .testbeds.word_sources import words_of
 
 __all__ = ["attack", "erase", "evaluate", "fingerprint", "load_model", "load_target"]
 
@@ -52,7 +53,8 @@ def erase(
         method: name of an eraser.
         preset: the method's preset; its default, if absent.
         settings: single settings as text, on top of the preset.
-        words: word lists, one for each concept; a model with a testbed has its own.
+        words: word lists, one for each concept; a model with a testbed has its own, and for others they are
+            found in WordNet (extra ``wordnet``).
         kind: kind of the concepts, which decides their prompts; a testbed knows it.
         seed: same seed, same weights.
 
@@ -63,6 +65,8 @@ def erase(
     parsed = parse_concepts(concepts)
     plugin = registry.load("erasers", method)
     loaded = model if isinstance(model, DiffusionModel) else load_model(model)
+    if words is None and loaded.testbed is None:
+        words = [Knowledge.of(words_of(loaded, Concept.parse(concept, kind)).words) for concept in parsed]
     testbed = find_testbed(loaded, words=_by_concept(parsed, words), kind=kind)
     resolved = [testbed.resolve(concept) for concept in parsed]
     targets = [Target(concept, testbed.words(concept)) for concept in resolved]

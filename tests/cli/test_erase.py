@@ -154,7 +154,7 @@ def test_options_of_the_model_reach_it(home: Home, tmp_path: Path) -> None:
         (["church", "--words", "{tiny}/unet/diffusion_pytorch_model.safetensors"], "Cannot read"),
         (["church", "--model", "{tiny}/unet"], "model_index.json"),
         (["church", "--words", "{words}", "--words", "{words}"], "1 concepts need 1 word lists, not 2"),
-        (["church"], "--words"),
+        (["greg rutkowski"], "give its words with --words FILE"),
         (["church", "--variant", "fp16"], "Cannot load"),
     ],
 )
@@ -165,7 +165,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         text.replace("{tiny}", str(home.tiny)).replace("{words}", str(home.words)) for text in arguments
     ]
     model = [] if "--model" in filled else ["--model", str(home.tiny)]
-    words = [] if "--words" in filled or arguments == ["church"] else ["--words", str(home.words)]
+    words = [] if "--words" in filled or arguments == ["greg rutkowski"] else ["--words", str(home.words)]
     assert_refused(sgrace("erase", *filled, *model, *words, "--out", tmp_path / "out"), message)
     assert not list(tmp_path.iterdir())
 

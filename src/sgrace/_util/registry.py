@@ -52,6 +52,7 @@ HELPERS = {
     "questions",
     "scenes",
     "loading",
+    "word_sources",
 }
 
 

@@ -12,6 +12,7 @@ from .evaluate import evaluate
 from .export import export
 from .generate import generate
 from .info import info
+from .knowledge import knowledge
 from .program import Program
 from .rescore import rescore
 from .show import env, list_
@@ -31,5 +32,18 @@ def main() -> None:
     """Erase a concept from a text-to-image model so that it stays erased under attack."""
 
 
-for command in (erase, generate, attack, evaluate, rescore, export, convert, list_, info, env, emoji):
+for command in (
+    erase,
+    generate,
+    attack,
+    evaluate,
+    rescore,
+    export,
+    convert,
+    knowledge,
+    list_,
+    info,
+    env,
+    emoji,
+):
     main.add_command(command)

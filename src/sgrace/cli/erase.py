@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util import registry
-from .._util.errors import InputError, InputWarning, unknown
+from .._util.errors import InputError, unknown
 from .._util.text import shown
 from .loading import model_options
 from .options import (
@@ -32,7 +31,7 @@ from .options import (
 )
 from .program import Interrupted
 from .types import ConceptName, PluginName, PresetName
-from .words import words_of_files
+from .words import found_words, words_of_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,8 +118,6 @@ def erase(
     from .._util.settings import parse_pairs  # noqa: PLC0415
     from ..concept import parse_concepts  # noqa: PLC0415
 
-    if quiet:
-        warnings.simplefilter("ignore", InputWarning)  # errors only
     check_new_folder(out)  # cheap checks first
     parsed = parse_concepts(concepts)
     settings = {**parse_pairs(pairs), **({"encoders": encoders} if encoders else {})}
@@ -138,6 +135,7 @@ def erase(
     loaded = load_erased(model, erasures, force=force, options=loading)
     loaded.set_progress_bar_config(disable=quiet or as_json)
     check_room(out, eraser.saved_bytes(loaded) + ROOM_FOR_THE_REST)
+    words = words or found_words(loaded, parsed, kind, silent=quiet or as_json)
     erasure = api.erase(
         loaded, parsed, method=method, preset=preset, settings=settings, words=words, kind=kind, seed=seed
     )

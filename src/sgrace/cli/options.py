@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
 from .loading import Command, Decorator, model_options, with_options
 from .types import KINDS, ConceptName, DetectorName, Seed
 
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no progress bars.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only, and no progress bars.")
+
+
+def _errors_only(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """No warnings where nothing but errors is wanted; the program restores them."""
+    del ctx, param
+    if value:
+        warnings.simplefilter("ignore", InputWarning)
+    return value
+
+
+QUIET = click.option(
+    "-q", "--quiet", is_flag=True, callback=_errors_only, help="Print errors only, and no progress bars."
+)
 SEED = click.option(
     "--seed", default=0, show_default=True, type=Seed(), help="The same seed gives the same result."
 )

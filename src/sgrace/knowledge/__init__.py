@@ -1,5 +1,6 @@
 """Words of a concept's space: related words, protected words, and replacements of the concept."""
 
+from . import llm, offline
 from .concept_words import Candidate, ConceptWords
 from .guard import Dropped, told
 from .target import Target, apart
@@ -14,6 +15,8 @@ __all__ = [
     "Knowledge",
     "Target",
     "apart",
+    "llm",
+    "offline",
     "read_words",
     "told",
     "write_words",

@@ -56,7 +56,9 @@ def protectable(words: Iterable[str], own: Sequence[str], near: Collection[str] 
         if held is not None:
             dropped.append(Dropped(word, _held(word, held)))
         elif word in near:
-            dropped.append(Dropped(word, "is as near to the concept as its own words in the text encoder"))
+            dropped.append(
+                Dropped(word, "is nearer to the concept than its own words are, in the text encoder")
+            )
         else:
             kept.append(word)
     return Kept(tuple(kept), tuple(dropped))

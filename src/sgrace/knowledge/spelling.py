@@ -15,7 +15,8 @@ MAX_WORDS = 8
 _NO_WORD = re.compile(r"""[{}\[\]<>=\\#"`$]|://|^[.~]*/|\.\./|&\w+;""")  # words of other formats hold these
 _SPEECH = re.compile(
     r"^(sure|certainly|of course|ok|okay)\b|\b(here (is|are)|here's|"
-    r"i (can|cannot|can't|hope|am|have)|as an ai|let me know|please note|(the )?following|words? (related|that|for|of)|"
+    r"i (can|cannot|can't|hope|am|have)|as an ai|let me know|please note|(the )?following|"
+    r"words? (related|that|for|of)|"
     r"list of|(ignore|disregard|forget) (all|any|every|previous|prior|the|your)|system prompt)\b",
     re.IGNORECASE,
 )

@@ -1,0 +1,80 @@
+"""``sgrace knowledge``, and ``sgrace erase`` without a word file, on a model that brings no words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sgrace.erasure import Erasure
+from sgrace.knowledge import read_words
+
+from .conftest import UCE, Home, assert_refused, sgrace
+
+
+def test_words_are_found_printed_and_written(home: Home, tmp_path: Path) -> None:
+    out = tmp_path / "church.yaml"
+    done = sgrace("knowledge", "church", "--model", home.tiny, "-o", out)
+    assert done.exit_code == 0, done.output
+    for part in (
+        "related (erased)",
+        "unrelated (protected)",
+        "not protected",
+        "replacement",
+        f"Result: {out}",
+    ):
+        assert part in done.stdout
+    words = read_words(out)
+    assert words.concept == "church"
+    assert "cathedral" in words.related
+    assert ", ".join(words.unrelated) in " ".join(done.stdout.split())
+    assert_refused(sgrace("knowledge", "church", "--model", home.tiny, "-o", out), "exists already")
+
+
+def test_a_file_is_reviewed(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("church\nchapel\n\ndog, old churches\nboat, dog\n")
+    done = sgrace("knowledge", "church", "--model", home.tiny, "--words", file, "--json")
+    found = json.loads(done.stdout)
+    assert found["words"]["unrelated"] == ["dog", "boat"]
+    assert [one["word"] for one in found["dropped"]] == ["dog", "old churches"]
+    assert found["replacement"]["word"] in {"dog", "boat"}
+
+
+def test_erasing_needs_no_word_file(home: Home, tmp_path: Path) -> None:
+    done = sgrace("erase", "Van Gogh", "--model", home.tiny, *UCE, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "Words of WordNet 3.0: 'van gogh' is taken for: Dutch Post-impressionist painter" in done.stderr
+    (target,) = Erasure.from_pretrained(tmp_path / "out").recipe.targets
+    assert target.words is not None
+    assert "vincent van gogh" in target.words.related
+    assert "dog" in target.words.unrelated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["erase", "greg rutkowski", "-o", "{out}"],
+            "does not know 'greg rutkowski', nor what it is",
+        ),
+        (["knowledge", "qqqqq"], "give its words with --words FILE"),
+        (["knowledge", "church", "--source", "file"], "needs a file: name it with --words"),
+        (["knowledge", "church", "--source", "offline", "--words", "{words}"], "leave one of them out"),
+        (["knowledge", "church, dog"], "lists several concepts"),
+    ],
+)
+def test_bad_input_is_one_sentence(home: Home, tmp_path: Path, arguments: list[str], message: str) -> None:
+    places = {"{out}": str(tmp_path / "out"), "{words}": str(home.words)}
+    given = [places.get(each, each) for each in arguments]
+    assert_refused(sgrace(*given, "--model", home.tiny), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_wordnet_it_says_what_to_install(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    done = sgrace("erase", "church", "--model", home.tiny, "-o", tmp_path / "out")
+    assert_refused(done, "`pip install 'sgrace[wordnet]'` adds it")
