@@ -10,6 +10,7 @@ import pytest
 from sgrace.erasure import Erasure
 from sgrace.knowledge import read_words
 
+from ..llm_server import says, serving
 from .conftest import UCE, Home, assert_refused, sgrace
 
 
@@ -78,3 +79,20 @@ def test_without_wordnet_it_says_what_to_install(
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
     done = sgrace("erase", "church", "--model", home.tiny, "-o", tmp_path / "out")
     assert_refused(done, "`pip install 'sgrace[wordnet]'` adds it")
+
+
+def test_a_language_model_is_asked(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = {"related": ["chapel"], "near": ["mosque"], "unrelated": ["dog", "churches"]}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_MODEL", "tiny")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
+    out = tmp_path / "church.yaml"
+    with serving(says(json.dumps(lists))) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        done = sgrace("knowledge", "church", "--model", home.tiny, "--source", "llm", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "language model tiny: asked now; the raw answer is in" in " ".join(done.stdout.split())
+    assert "'churches' is another form of 'church'" in done.stdout
+    assert read_words(out).protected == ("mosque", "dog")
+    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert "sk-a-key" not in done.output + written

@@ -47,6 +47,13 @@ def _embedded(folder: Path, texts: Sequence[str]) -> Any:  # noqa: ANN401  (a te
 @cache
 def _loaded(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (takes seconds to import)
+    from transformers.utils import logging  # noqa: PLC0415
 
-    own = {"local_files_only": True}
-    return AutoTokenizer.from_pretrained(folder, **own), AutoModel.from_pretrained(folder, **own).eval()
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        own = {"local_files_only": True}
+        return AutoTokenizer.from_pretrained(folder, **own), AutoModel.from_pretrained(folder, **own).eval()
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
