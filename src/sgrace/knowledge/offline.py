@@ -70,6 +70,7 @@ def find(
     cooccurring = _cooccurring(known, meaning, own)
     steps = STEPS_UP if concept.kind == "harmful" else 1
     unrelated = _unrelated(known, _kinds(known, meaning, steps), (*own, *near))
+    is_drawn = is_art or meaning.own is None or meaning.own.field in DRAWN
     words = ConceptWords(
         concept=concept.name,
         kind=concept.kind,
@@ -78,7 +79,8 @@ def find(
         near=near,
         cooccurring=cooccurring,
         unrelated=unrelated,
-        replacements=_candidates(concept.name, meaning, near, unrelated, scales),
+        # other states, such as "dryness" beside "nudity", cannot be drawn in its place
+        replacements=_candidates(meaning, near if is_drawn else (), (*cooccurring, *unrelated)),
         contexts=ARTIST_CONTEXTS if is_art else None,
     )
     return words, meaning.note
@@ -204,17 +206,13 @@ def _unrelated(known: WordNet, kinds: set[int], taken: Sequence[str]) -> tuple[s
     return _distinct([word for words in by_field for word in words])
 
 
-def _candidates(
-    name: str, meaning: Meaning, near: Sequence[str], unrelated: Sequence[str], scales: Sequence[Nearness]
-) -> tuple[Candidate, ...]:
-    """What it is a kind of, then other kinds of that; for a harmful concept, what is unrelated."""
+def _candidates(meaning: Meaning, near: Sequence[str], others: Sequence[str]) -> tuple[Candidate, ...]:
+    """Other things of its kind; where these are few, things of other kinds too."""
     kind = meaning.kinds[0].words[0] if meaning.kinds else "thing"
-    found = [Candidate(word=word, reason=f"another {kind}") for word in near]
-    if not near:
-        found = [
-            Candidate(word=word, reason="unrelated to it") for word in nearest_first(name, unrelated, scales)
-        ]
-    return tuple(found[:N_CANDIDATES])
+    found = [Candidate(word=word, reason=f"another {kind}") for word in near[:N_CANDIDATES]]
+    if len(near) < LEAST_NEAR:
+        found += [Candidate(word=word, reason="of another kind") for word in others]
+    return tuple(found)
 
 
 def _best_words(known: WordNet, synsets: Iterable[Synset]) -> list[str]:
