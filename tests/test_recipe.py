@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 
 from sgrace._util.errors import InputError
 from sgrace.erasure import Erasure
+from sgrace.erasure.int8 import read_weights
 from sgrace.models.loading import load_model_from
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import Judge, vocabulary
@@ -20,7 +23,8 @@ from sgrace.testbeds.emoji.clip import Clip
 from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
-from sgrace.testbeds.emoji.training.recipe import PRESETS, STAGES, Preset, Recipe
+from sgrace.testbeds.emoji.training.recipe import PRESETS, STAGES, Recipe
+from sgrace.testbeds.emoji_narrow import denoiser_path
 
 
 @pytest.fixture
@@ -37,8 +41,11 @@ def random_art(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denoiser, "CAPTIONS_PER_PICTURE", 1)
     monkeypatch.setattr(denoiser, "VIEWS_PER_PICTURE", 1)
     # of eight in the place of up to 128: every kind of picture is still in every batch
-    small = {f.name: replace(getattr(PRESETS["cpu"], f.name), batch=8) for f in fields(Preset)}
-    monkeypatch.setitem(PRESETS, "cpu", Preset(**small))
+    for name in ("cpu", "narrow"):
+        own = PRESETS[name]
+        stages = [stage for stage in STAGES if hasattr(own, stage)]
+        small: dict[str, Any] = {stage: replace(getattr(own, stage), batch=8) for stage in stages}
+        monkeypatch.setitem(PRESETS, name, replace(own, **small))
 
 
 @pytest.fixture
@@ -137,3 +144,23 @@ def test_a_recipe_that_leaves_a_concept_out_takes_no_network_that_has_seen_it(tm
         new = dict(retrained.components[part].named_parameters())
         assert not [name for name in old if old[name].ndim > 1 and torch.equal(old[name], new[name])], part
         assert {value.dtype for value in new.values()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("random_art", "few_pictures")
+def test_a_denoiser_of_other_widths_is_trained_anew_and_exported_alone(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path / "work", "narrow", 3, steps=1)
+    recipe.adopt(emoji.path(), retrain=("denoiser",))
+    recipe.run(("denoiser",))
+    export(recipe, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "config.json",
+        "training.jsonl",
+        "unet.safetensors",
+    }
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["block_out_channels"] == [48, 96, 144]
+    known = json.loads((denoiser_path() / "config.json").read_text())
+    assert config == known, "as the one in the package"
+    assert set(read_weights(tmp_path / "out" / "unet.safetensors")) == set(
+        read_weights(denoiser_path() / "unet.safetensors")
+    )

@@ -81,11 +81,20 @@ def export(work: Path, out: Path) -> None:
     "--work", required=True, type=FILE, help="Folder of the art, which is fetched if it is missing."
 )
 @click.option("--sheet", type=FILE, help="PNG file for 64 random images beside the real drawings.")
+@click.option(
+    "--model",
+    "name",
+    default="emoji",
+    show_default=True,
+    type=click.Choice(["emoji", "emoji_narrow"]),
+    help="The built-in model, or the one with the narrower denoiser.",
+)
 @JSON
-def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
-    """Measure the built-in model and its judge.
+def validate(work: Path, sheet: Path | None, name: str, *, as_json: bool) -> None:
+    """Measure a built-in model and its judge.
 
-    Trains a second judge in WORK and tests it on drawings it never saw.
+    Trains a second judge in WORK and tests it on drawings it never saw. Of emoji_narrow only the images are
+    measured: the judge is the same.
     """
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet} must be a .png file.")
@@ -95,12 +104,14 @@ def validate(work: Path, sheet: Path | None, *, as_json: bool) -> None:
     from ..testbeds.emoji.training.recipe import Recipe  # noqa: PLC0415
     from ..testbeds.loading import load_model  # noqa: PLC0415
 
-    model = load_model("emoji")
+    model = load_model(name)
     model.set_progress_bar_config(disable=as_json)
     judge, recipe = built_in.Judge.from_pretrained(built_in.path()), Recipe(work, "cpu", 0)
     recipe.adopt(built_in.path())
-    figures = v.validate_judge(judge, model, recipe.data)
-    figures.append(v.validate_left_out(*recipe.left_out_judge(), recipe.data))
+    figures = []
+    if name == "emoji":
+        figures += v.validate_judge(judge, model, recipe.data)
+        figures.append(v.validate_left_out(*recipe.left_out_judge(), recipe.data))
     figures += v.validate_generator(model, judge, Clip.from_pretrained(built_in.path()))
     seconds = v.seconds_per_picture(model)
     if sheet is not None:

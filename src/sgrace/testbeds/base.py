@@ -14,6 +14,7 @@ from ..concept import Concept, Kind
 from ..detectors import Detector
 from ..knowledge import Knowledge
 from ..metrics.extractor import Extractor
+from ..models import DiffusionModel
 from .questions import Questions
 
 #: Prompts and synonyms of the sets share nothing: settings are chosen on one, tables made on the other.
@@ -40,6 +41,19 @@ class Testbed(ABC):
     def path(self) -> Path | None:
         """Folder of the pipeline that the testbed belongs to; None if it comes without a model."""
         return None
+
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of all files that the testbed's model consists of."""
+        path = self.path()
+        return () if path is None else (path,)
+
+    def completed(self, model: DiffusionModel) -> DiffusionModel:
+        """The model of :meth:`path` with the networks in place that only this testbed has.
+
+        Raises:
+            InputError: parts were loaded for networks that are replaced.
+        """
+        return model
 
     @abstractmethod
     def kind_of(self, name: str) -> Kind | None:
@@ -112,10 +126,16 @@ class Testbed(ABC):
         """Network on whose features images are compared; None if there is none."""
         return None
 
-    def reference(self, concept: Concept, suite: str) -> Path | None:
-        """``evaluation.json`` of a model trained without the concept; None if there is none."""
-        del concept, suite
+    def gold(self, concept: Concept) -> Path | None:
+        """Folder of the erasure that makes a model that was trained without the concept, if there is any."""
+        del concept
         return None
+
+    def reference(self, concept: Concept, suite: str) -> Path | None:
+        """Evaluation of that model by a suite; None if there is none."""
+        gold = self.gold(concept)
+        file = None if gold is None else gold / f"evaluation-{suite}.json"
+        return file if file is not None and file.is_file() else None
 
 
 def find_detector(name: str) -> type[Detector]:

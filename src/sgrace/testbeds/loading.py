@@ -14,6 +14,7 @@ from ..erasure import Erasure
 from ..models import DiffusionModel
 from ..models.loading import load_model_from
 from ..models.origin import Origin, exists
+from .base import Testbed
 
 Model = DiffusionModel | str | Path
 RECIPE = "recipe.json"
@@ -92,19 +93,21 @@ def load_model(
         loras=loras,
         embeddings=embeddings,
     )
-    given, own = _by_name(name) if isinstance(name, str | Path) else (name, None)
+    own = _testbed(name) if isinstance(name, str | Path) else None
+    given = name if own is None else own.path()
     model = load_model_from(given, origin, device=device, dtype=dtype, low_memory=low_memory)
     if batch_size is not None:
         model.batch_size = batch_size
     model.threads = threads
     if own is not None:
-        model.source = own  # not the path it has on this machine
-        model.testbed = own
+        model = own.completed(model)
+        model.source = own.name  # not the path it has on this machine
+        model.testbed = own.name
     return model
 
 
-def _by_name(name: str | Path) -> tuple[str | Path, str | None]:
-    """Where a model is, and the name of the testbed that brings it.
+def _testbed(name: str | Path) -> Testbed | None:
+    """The testbed that brings a model of this name; None where it is a folder, a file or a hub id.
 
     Raises:
         InputError: there is no such model.
@@ -115,10 +118,12 @@ def _by_name(name: str | Path) -> tuple[str | Path, str | None]:
             "The name of the model is empty; give emoji, a diffusers folder or file, or a hub id."
         )
     known = registry.names("testbeds")
-    folder = registry.load("testbeds", source)().path() if source in known else None
-    if folder is None and not exists(source) and not _HUB_ID.fullmatch(source):
+    found: Testbed | None = registry.load("testbeds", source)() if source in known else None
+    if found is not None and found.path() is not None:
+        return found
+    if not exists(source) and not _HUB_ID.fullmatch(source):
         raise unknown("model", source, [*known, "a diffusers folder or file", "a hub id such as owner/name"])
-    return (source, None) if folder is None else (folder, source)
+    return None
 
 
 class Loaded(NamedTuple):
@@ -129,12 +134,15 @@ class Loaded(NamedTuple):
         original: the model before erasing; None where it is unknown.
         erasure: what turns one into the other; None where it is unknown.
         folder: of the erasure.
+        transferred: whether only text encoders of erasures are in it, and it is not the model that they were
+            made on.
     """
 
     target: DiffusionModel
     original: DiffusionModel | None = None
     erasure: Erasure | None = None
     folder: Path | None = None
+    transferred: bool = False
 
 
 def load_target(
@@ -142,6 +150,7 @@ def load_target(
     original: Model | None = None,
     *,
     erasures: Sequence[Erasure | Path] = (),
+    into: Model | None = None,
     force: bool = False,
     options: LoadOptions | None = None,
 ) -> Loaded:
@@ -152,6 +161,8 @@ def load_target(
             :func:`load_model`.
         original: the model before erasing; the base that the erasure names, if absent.
         erasures: erasures or their folders, applied to the model in this order.
+        into: another model with such text encoders, which gets those of the erasures and nothing else. It is
+            then the original.
         force: apply erasures also to weights that they were not made on.
         options: of :func:`load_model`, for whatever is loaded by name; revision and parts are those of the
             model, or of the base where the model is an erasure. Without an original, a model with other
@@ -167,7 +178,18 @@ def load_target(
     more = [each if isinstance(each, Erasure) else read_erasure(each) for each in erasures]
 
     before: DiffusionModel | None
-    if isinstance(loaded, Erasure):
+    if into is not None:
+        if own is None or original is not None:
+            raise InputError(
+                "--into takes the text encoder of an erasure, and needs its folder for TARGET and no --base; "
+                "of another model, put it in with --text-encoder."
+            )
+        before = target = _loaded(into, loading)
+        own = own.text_part()
+        more = [each.text_part() for each in more]
+        force = True  # it was made on other weights
+        target = own.apply(before, force=force)
+    elif isinstance(loaded, Erasure):
         before = (
             _loaded(original, loading) if original is not None else load_base(loaded, folder, options=loading)
         )
@@ -180,7 +202,7 @@ def load_target(
     for each in more:
         target = each.apply(target, force=force)
     applied = [each for each in (own, *more) if each is not None]
-    return Loaded(target, before, applied[0] if len(applied) == 1 else None, folder)
+    return Loaded(target, before, applied[0] if len(applied) == 1 else None, folder, into is not None)
 
 
 def load_erased(

@@ -70,9 +70,6 @@ class EmojiTestbed(Testbed):
         clip = Clip.from_pretrained(path())
         return Extractor("built-in CLIP image encoder", clip.images, clip.texts, clip.layers)
 
-    def reference(self, concept: Concept, suite: str) -> Path | None:
-        """Evaluation of the model that was trained from the start without the concept."""
-        if concept.name not in gold_concepts():
-            return None
-        file = gold_path(concept.name) / f"evaluation-{suite}.json"
-        return file if file.is_file() else None
+    def gold(self, concept: Concept) -> Path | None:
+        """Of the concepts without which the model was trained anew."""
+        return gold_path(concept.name) if concept.name in gold_concepts() else None

@@ -20,6 +20,8 @@ from .training_data import EmojiData, augment, to_float
 UNCONDITIONAL_SHARE = 0.1  # of the training samples see the empty prompt, for classifier-free guidance
 CAPTIONS_PER_PICTURE = 24
 VIEWS_PER_PICTURE = 6
+#: At 8x8, 4x4 and 2x2.
+Widths = tuple[int, int, int]
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -41,8 +43,8 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def new_denoiser(cross_attention_dim: int, seed: int) -> UNet2DConditionModel:
-    """An untrained UNet: widths 64, 128, 192 at 8x8, 4x4, 2x2.
+def new_denoiser(cross_attention_dim: int, seed: int, widths: Widths) -> UNet2DConditionModel:
+    """An untrained UNet with three resolutions.
 
     Text is read at the low resolutions, where weights cost least.
     """
@@ -51,7 +53,7 @@ def new_denoiser(cross_attention_dim: int, seed: int) -> UNet2DConditionModel:
         sample_size=8,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),

@@ -12,10 +12,12 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from ...._util.files import new_folder, write_json
 from ...._util.provenance import versions
 from ....concept import Concept
 from ....erasure import Erasure, base_of
 from ....erasure import Recipe as ErasureRecipe
+from ....erasure.int8 import packed
 from ....erasure.recipe import Cost, RecipeTarget
 from ....models.loading import load_model_from
 from ..concepts import path, resolve
@@ -23,7 +25,7 @@ from ..judge import VALIDATION, Judge
 from ..retrained import METHOD
 from .art import SOURCES
 from .denoiser import new_scheduler
-from .recipe import Recipe
+from .recipe import CPU, Recipe
 from .validate import known_scores
 
 
@@ -31,10 +33,17 @@ def export(recipe: Recipe, out: Path) -> None:
     """Write the pipeline folder in fp16, with the judge, the image encoder and the credits beside it.
 
     Of a recipe that leaves a concept out only the text encoder and the denoiser are written, in int8, as an
-    erasure of the built-in model.
+    erasure of the built-in model. Of one with other widths only the denoiser is written, in int8.
+
+    Raises:
+        InputError: the folder exists and is not empty, or cannot be written.
     """
+    denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
     if recipe.without is not None:
-        _export_erasure(recipe, recipe.without, out)
+        _export_erasure(recipe, recipe.without, denoiser, out)
+        return
+    if tuple(denoiser.config.block_out_channels) != CPU.widths:
+        _export_denoiser(recipe, denoiser, out)
         return
     if out.exists():
         raise FileExistsError(f"{out} exists already; name a folder that does not.")
@@ -44,7 +53,7 @@ def export(recipe: Recipe, out: Path) -> None:
         vae=recipe.autoencoder(),
         text_encoder=recipe.text_encoder(),
         tokenizer=recipe.tokenizer(),
-        unet=UNet2DConditionModel.from_pretrained(recipe.work / "denoiser"),
+        unet=denoiser,
         scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -79,8 +88,15 @@ def export(recipe: Recipe, out: Path) -> None:
     partial.rename(out)
 
 
-def _export_erasure(recipe: Recipe, concept: str, out: Path) -> None:
-    denoiser = UNet2DConditionModel.from_pretrained(recipe.work / "denoiser")
+def _export_denoiser(recipe: Recipe, denoiser: UNet2DConditionModel, out: Path) -> None:
+    settings = {name: value for name, value in denoiser.config.items() if name != "_name_or_path"}
+    with new_folder(out) as partial:
+        write_json(partial / "config.json", settings)
+        save_file(packed(denoiser.state_dict()), partial / "unet.safetensors")
+        shutil.copy(recipe.work / "log.jsonl", partial / "training.jsonl")
+
+
+def _export_erasure(recipe: Recipe, concept: str, denoiser: UNet2DConditionModel, out: Path) -> None:
     log = [json.loads(line) for line in (recipe.work / "log.jsonl").read_text().splitlines()]
     model = load_model_from(path(), device="cpu", dtype="float32")
     model.source = model.testbed = "emoji"

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from transformers import (
 from ...._util.errors import InputError
 from ..judge import Judge
 from .autoencoder import encode_all, train_autoencoder
-from .denoiser import new_denoiser, train_denoiser
+from .denoiser import Widths, new_denoiser, train_denoiser
 from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
 from .judge_training import left_out_pairs, new_judge, train_judge
 from .loop import Schedule
@@ -39,21 +39,24 @@ STAGES = ("tokenizer", "clip", "autoencoder", "denoiser", "judge")
 
 @dataclass(frozen=True)
 class Preset:
-    """Schedules of one kind of machine."""
+    """Schedules of one kind of machine, and the denoiser's widths."""
 
     clip: Schedule
     autoencoder: Schedule
     denoiser: Schedule
     judge: Schedule
+    widths: Widths = (64, 128, 192)
 
 
+CPU = Preset(  # two cores, about five hours in all
+    clip=Schedule(steps=4_000, batch=128, lr=1e-3, weight_decay=0.05),
+    autoencoder=Schedule(steps=3_600, batch=16, lr=2e-3, weight_decay=0.0, ema=0.998),
+    denoiser=Schedule(steps=16_000, batch=64, lr=1e-3, ema=0.999),
+    judge=Schedule(steps=1_600, batch=96, lr=2e-3, weight_decay=0.05),
+)
 PRESETS: dict[str, Preset] = {
-    "cpu": Preset(  # two cores, about five hours in all
-        clip=Schedule(steps=4_000, batch=128, lr=1e-3, weight_decay=0.05),
-        autoencoder=Schedule(steps=3_600, batch=16, lr=2e-3, weight_decay=0.0, ema=0.998),
-        denoiser=Schedule(steps=16_000, batch=64, lr=1e-3, ema=0.999),
-        judge=Schedule(steps=1_600, batch=96, lr=2e-3, weight_decay=0.05),
-    ),
+    "cpu": CPU,
+    "narrow": replace(CPU, widths=(48, 96, 144)),
     "gpu": Preset(
         clip=Schedule(steps=6_000, batch=512, lr=1e-3, weight_decay=0.05),
         autoencoder=Schedule(steps=8_000, batch=64, lr=2e-3, weight_decay=0.0, ema=0.998),
@@ -82,8 +85,10 @@ class Recipe:
     ) -> None:
         self.work, self.seed, self.preset = work, seed, PRESETS[preset]
         if steps is not None:
-            self.preset = Preset(
-                **{f.name: replace(getattr(self.preset, f.name), steps=steps) for f in fields(Preset)}
+            stages = [stage for stage in STAGES if hasattr(self.preset, stage)]
+            self.preset = replace(
+                self.preset,
+                **{stage: replace(getattr(self.preset, stage), steps=steps) for stage in stages},
             )
         self.device = torch.device("cuda" if preset == "gpu" else "cpu")
         if preset == "gpu" and not torch.cuda.is_available():
@@ -170,7 +175,11 @@ class Recipe:
         text_encoder = self.text_encoder()
         width = text_encoder.config.hidden_size
         start = self._initial("denoiser")
-        initial = UNet2DConditionModel.from_pretrained(start) if start else new_denoiser(width, self.seed)
+        initial = (
+            UNet2DConditionModel.from_pretrained(start)
+            if start
+            else new_denoiser(width, self.seed, self.preset.widths)
+        )
         denoiser, loss = train_denoiser(
             self.data,
             initial.to(self.device),
@@ -232,9 +241,12 @@ class Recipe:
 
         Parts count as finished stages, so that the rest is trained on them; the networks of the stages in
         ``retrain`` (``clip``, ``denoiser``, ``judge``) are where their training starts instead. Encoders and
-        denoiser are not taken by a recipe that leaves a concept out: theirs have seen it.
+        denoiser are not taken by a recipe that leaves a concept out: theirs have seen it. A denoiser of
+        other widths is not taken either.
         """
-        seen = () if self.without is None else ("clip", "denoiser")
+        seen = set() if self.without is None else {"clip", "denoiser"}
+        if self.preset.widths != CPU.widths:
+            seen.add("denoiser")
         places = {
             s: self.work / INITIAL / s if s in retrain and s in RETRAINABLE else self.work / s for s in STAGES
         }
