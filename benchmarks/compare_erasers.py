@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ MEASURES = (
     "denoiser / text rows",
     "MB",
 )
-REFERENCES = ("original", "gold")
+ORIGINAL = "original"
+REFERENCES = (ORIGINAL, "gold")
 
 
 class Row(NamedTuple):
@@ -129,10 +131,10 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     )
     target = "emoji"
     recipe: dict[str, Any] = {}
-    more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == "original" else ()
+    more = ("--concept", key["concept"], "--base", "emoji") if key["eraser"] == ORIGINAL else ()
     if key["eraser"] == "gold":
         target = str(emoji.gold_path(key["concept"]))
-    elif key["eraser"] != "original":
+    elif key["eraser"] != ORIGINAL:
         target = str(folder / "erasure")
         if not (folder / "erasure").exists():
             python("-c", ERASE, key["concept"], key["eraser"], key["preset"], key["seed"], target)
@@ -214,11 +216,18 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Markdown, with the longer side downwards."""
-    lines = [head, *rows] if len(rows) >= len(head) else list(zip(head, *rows, strict=True))
-    return "\n".join(
-        "| " + " | ".join(line) + " |" + ("\n|" + "---|" * len(line) if at == 0 else "")
-        for at, line in enumerate(lines)
-    )
+    first, *others = [head, *rows] if len(rows) >= len(head) else zip(head, *rows, strict=True)
+    return markdown(first, others)
+
+
+def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table with these rows."""
+    rule = "|" + "---|" * len(head)
+    return "\n".join([_line(head), rule, *map(_line, rows)])
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def protocol_of(evaluation: Evaluation) -> str:

@@ -81,6 +81,12 @@ _SCENE_OPTIONS = (
         "--base", metavar="MODEL", help="The model before erasing; the default is the erasure's own."
     ),
     ERASURES,
+    click.option(
+        "--into",
+        metavar="MODEL",
+        help="Put the erased text encoder, and nothing else, into this model, and attack that: does the "
+        "erasure hold with another denoiser?",
+    ),
     FORCE,
     click.option(
         "--prompts",
@@ -123,12 +129,14 @@ class SceneOptions(NamedTuple):
     Attributes:
         base: the model before erasing.
         erasures: folders that are applied to the target.
+        into: the model that gets the erased text encoder.
         force: apply them to other weights too.
         arguments: of :func:`sgrace.testbeds.scenes.prepare`.
     """
 
     base: str | None
     erasures: tuple[Path, ...]
+    into: str | None
     force: bool
     arguments: Mapping[str, Any]
 
@@ -165,7 +173,12 @@ class TargetOptions(NamedTuple):
 
         scene = self.scene
         loaded = load_target(
-            self.target, scene.base, erasures=scene.erasures, force=scene.force, options=self.loading
+            self.target,
+            scene.base,
+            erasures=scene.erasures,
+            into=scene.into,
+            force=scene.force,
+            options=self.loading,
         )
         for one in (loaded.target, loaded.original):
             if one is not None:
@@ -194,6 +207,7 @@ def _scene_options(command: Command) -> Command:
         kind: Any,  # noqa: ANN401  (one of the choices)
         base: str | None,
         erasures: tuple[Path, ...],
+        into: str | None,
         force: bool,
         prompt_file: Path | None,
         prompt_column: str | None,
@@ -217,7 +231,7 @@ def _scene_options(command: Command) -> Command:
             "detector_options": detector_options(detector_name, detector_pairs),
             "protocol": protocol,
         }
-        command(scene=SceneOptions(base, erasures, force, arguments), **others)
+        command(scene=SceneOptions(base, erasures, into, force, arguments), **others)
 
     return with_options(wrapped, _SCENE_OPTIONS)
 

@@ -71,6 +71,10 @@ def check_fit(erasure: Parts, model: DiffusionModel) -> None:
                 raise _misfit(erasure, f"{name} in the {component} of this one has the shape {shapes}")
             if own[name].dtype == torch.float16 and value.abs().max() > torch.finfo(torch.float16).max:
                 raise InputError(f"{name} is too large for float16; load the model in bfloat16 or float32.")
+    for encoder in model.text:
+        known = erasure.text.get(encoder.component)
+        if known and known.tokenizer and known.tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
+            raise _misfit(erasure, f"the {encoder.component} of this one reads other tokens")
     if erasure.adapter is not None and erasure.adapter.component != model.denoiser_component:
         raise _misfit(erasure, f"this one has no {erasure.adapter.component}")
     check_room(model, adapter=erasure.adapter is not None, guidance=erasure.guidance is not None)

@@ -126,6 +126,22 @@ class Erasure(Parts):
             erased = erased.replace(denoiser=denoiser)
         return erased.replace(guidance=self.guidance, erasures=(*model.erasures, self.alone()))
 
+    def text_part(self) -> Erasure:
+        """What it changes in text encoders alone; other models with such encoders can take it.
+
+        Raises:
+            InputError: it changes no text encoder.
+        """
+        if not self.text:
+            changed = "the sampling" if self.guidance else ", ".join(sorted(self.components))
+            raise InputError(
+                f"{self.recipe.method} changes no text encoder but {changed}, which only the model has that "
+                "it was made on; nothing of it can be put into another one."
+            )
+        parents = tuple(parent.text_part() for parent in self.parents if parent.text)
+        tensors = {component: self.tensors[component] for component in self.text}
+        return replace(self, tensors=tensors, adapter=None, guidance=None, parents=parents)
+
     def save_pretrained(
         self, folder: str | Path, *, small: bool = False, dtype: torch.dtype | None = None
     ) -> None:

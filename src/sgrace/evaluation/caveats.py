@@ -31,9 +31,16 @@ def left_out(scene: Scene, suite: Suite) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why}
 
 
-def caveats_of(scene: Scene, suite: Suite, truncated: int, unreliable: Sequence[str] = ()) -> tuple[str, ...]:
+TRANSFERRED = (
+    "Only the erased text encoder was put into this model; what was erased in the denoiser stayed behind."
+)
+
+
+def caveats_of(
+    scene: Scene, suite: Suite, truncated: int, unreliable: Sequence[str] = (), *, transferred: bool = False
+) -> tuple[str, ...]:
     """Sentences for the reader of an evaluation, the most important first."""
-    found = []
+    found = [TRANSFERRED] if transferred else []
     if suite.effort == "quick":
         found.append(ZERO_AT_QUICK)
     found += [unreliability(name) for name in unreliable]

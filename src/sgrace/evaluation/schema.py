@@ -182,6 +182,8 @@ class Evaluation(_Frozen):
         schema_version: of this layout; version 1 is read too.
         concept: name and kind; the kind is None if nobody stated it.
         target, base, method, suite, seed, testbed: what was evaluated, and how.
+        transferred: whether only text encoders were put into the base, and it is not the model that they were
+            erased in.
         target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
             images.
         detector: identity of what decided success.
@@ -202,6 +204,7 @@ class Evaluation(_Frozen):
     target_sha256: str
     target_settings_sha256: str | None = None
     base: str | None
+    transferred: bool = False
     method: str | None
     suite: str
     seed: int
