@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ._util import registry
 from ._util.errors import InputError, unknown
-from ._util.files import resumable_folder
+from ._util.files import link, resumable_folder
 from .attacks import AttackSet, Budget, Prompt
 from .concept import Concept, Kind, parse_concepts
 from .detectors import Detector
@@ -147,6 +147,7 @@ def evaluate(
     protocol: str = "shared",
     features: Extractor | str | None = None,
     out: str | Path | None = None,
+    pieces: Mapping[str, Path] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Attack a model, judge what it draws, and measure what else erasing changed.
@@ -167,6 +168,8 @@ def evaluate(
             own.
         out: folder of the attack sets and images; the same call again resumes there. If absent, nothing is
             written.
+        pieces: finished parts of the same evaluation that lie elsewhere, by their place in the folder:
+            ``attacks/NAME``, ``questions/before.safetensors``.
         seed: of the attacks.
 
     Raises:
@@ -201,6 +204,8 @@ def evaluate(
         **_facts(loaded),
     }
     with own_threads(scene.target), _folder(out, request) as folder:
+        for name, place in (pieces or {}).items():
+            link(place, folder / name)
         return evaluate_scene(
             scene, testbed, chosen, folder, facts=facts, attacks=names, extractor=extractor, seed=seed
         )
@@ -279,6 +284,7 @@ def _facts(loaded: Loaded) -> dict[str, Any]:
     return {
         "target": str(loaded.folder or loaded.target.label),
         "base": None if loaded.original is None else loaded.original.label,
+        "transferred": loaded.transferred,
         "method": applied.recipe.method if applied else None,
         "testbed": loaded.target.testbed,
         "cost": cost,

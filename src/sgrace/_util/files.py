@@ -191,6 +191,24 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (JSON)
     write_text_atomically(path, json_text(value) + "\n")
 
 
+def link(source: Path, place: Path) -> None:
+    """Put a file or folder in another place too, without a copy where the disk allows it."""
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, place, copy_function=_link_file)
+    else:
+        _link_file(str(source), str(place))
+
+
+def _link_file(source: str, place: str) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # another disk
+        shutil.copy2(source, place)
+
+
 # -- parts -----------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of, left_out
 from .controls import controls_of
 from .drift import changed
-from .retention import RETENTION_IMAGES, retention
+from .retention import retention
 from .schema import AttackRow, Evaluation, Rate, Retention, SpaceRow
 from .space import concept_space
 from .suites import Suite
@@ -29,6 +29,7 @@ from .verdict import verdict_of
 
 EVALUATION = "evaluation.json"
 ORIGINALS = "originals.safetensors"
+QUESTION_IMAGES = "questions"
 UNRELATED_IMAGES = "unrelated.safetensors"
 Made = TypeVar("Made")
 
@@ -79,7 +80,13 @@ def evaluate(
         seed=seed,
         detector=scene.detector.identity.as_dict(),
         verdict=verdict_of(questions, by_prompt if by_text else None, floor),
-        caveats=caveats_of(scene, suite, truncated, [name for name in names if rows[name].unreliable]),
+        caveats=caveats_of(
+            scene,
+            suite,
+            truncated,
+            [name for name in names if rows[name].unreliable],
+            transferred=facts.get("transferred", False),
+        ),
         truncated_prompts=truncated,
         attacks=tuple(rows.values()),
         worst_case=Rate.of(attack_success.worst_case(shown)),
@@ -167,7 +174,7 @@ def _what_else_changed(
     questions = testbed.questions(scene.concept, suite.n_images)
     compared_on = extractor or testbed.features()
     if questions is not None:
-        images = out / RETENTION_IMAGES
+        images = out / QUESTION_IMAGES
         return _piece(out / "retention.json", lambda: retention(scene, questions, compared_on, images))
     original = scene.original
     if original is None:

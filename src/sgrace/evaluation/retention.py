@@ -5,24 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from .._util.images import to_bytes
-from .._util.tensors import save_tensors_atomically
+from .._util.tensors import read_tensors, save_tensors_atomically
 from ..attacks import Scene
 from ..metrics import Share
 from ..metrics.extractor import Extractor
 from ..metrics.retention import mace_h
-from ..testbeds.questions import Measured, Questions, measure
+from ..models import DiffusionModel
+from ..testbeds.questions import Measured, Questions, draw, judged
 from .drift import drift_of
 from .features import fidelity_of
 from .schema import Rate, Retention, Scores
 
-RETENTION_IMAGES = "retention.safetensors"
+BEFORE, AFTER = "before.safetensors", "after.safetensors"
+
+
+def question_images(model: DiffusionModel, scene: Scene, questions: Questions, file: Path) -> Measured:
+    """What a model draws for the questions: images of a file, or drawn and stored there."""
+    if not file.exists():
+        drawn = draw(
+            model,
+            questions,
+            num_inference_steps=scene.num_inference_steps,
+            guidance_scale=scene.guidance_scale,
+        )
+        file.parent.mkdir(exist_ok=True)
+        save_tensors_atomically(file, drawn)
+    return judged(questions, read_tensors(file)[0])
 
 
 def retention(
-    scene: Scene, questions: Questions, extractor: Extractor | None, images_file: Path
+    scene: Scene, questions: Questions, extractor: Extractor | None, images: Path
 ) -> dict[str, Any]:
     """Shares by question, fidelity of unrelated images, and drift of the text encoders.
 
@@ -30,22 +42,13 @@ def retention(
         scene: target and original; steps and guidance of the images.
         questions: prompts and their judge.
         extractor: of the features on which images are compared.
-        images_file: where the images are stored.
+        images: folder in which the images before and after are stored; those that are there are used.
     """
-    settings: dict[str, Any] = {
-        "num_inference_steps": scene.num_inference_steps,
-        "guidance_scale": scene.guidance_scale,
-    }
-    before = None if scene.original is None else measure(scene.original, questions, **settings)
-    after = measure(scene.target, questions, **settings)
+    original = scene.original
+    before = None if original is None else question_images(original, scene, questions, images / BEFORE)
+    after = question_images(scene.target, scene, questions, images / AFTER)
     # "rest" has the images of "target"
     reported = [question for question in questions.asked if question != "rest"]
-    by_question: dict[str, Tensor] = {}
-    for when, found in (("before", before), ("after", after)):
-        if found is not None:
-            by_question |= {f"{when}/{question}": to_bytes(found.images[question]) for question in reported}
-    save_tensors_atomically(images_file, by_question)
-
     result: dict[str, Any] = {"retention": [row.model_dump() for row in rows_of(questions, before, after)]}
     if after.cross_domain is not None:
         result["scores"] = scores_of(after.shares, after.cross_domain, questions.in_domain).model_dump()
@@ -53,8 +56,8 @@ def retention(
         return result
     if extractor is not None:
         prompts = questions.asked[questions.compared].prompts
-        images = [found.images[questions.compared] for found in (before, after)]
-        result["fidelity"] = fidelity_of(prompts, images[0], images[1], extractor).model_dump()
+        compared = [found.images[questions.compared] for found in (before, after)]
+        result["fidelity"] = fidelity_of(prompts, compared[0], compared[1], extractor).model_dump()
     result["drift"] = []
     for name in reported:
         rows = drift_of(scene.original, scene.target, name, questions.asked[name].prompts)

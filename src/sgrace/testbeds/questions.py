@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
+from .._util.images import from_bytes, to_bytes
 from ..metrics import Share
 from ..models import DiffusionModel
 
@@ -62,26 +63,38 @@ class Measured(NamedTuple):
     cross_domain: Share | None
 
 
-def measure(
+def draw(
     model: DiffusionModel,
     questions: Questions,
     *,
     num_inference_steps: int,
     guidance_scale: float,
     seed: int = 0,
-) -> Measured:
-    """Images of the prompts of all questions, and their hits; equal prompts are generated and judged once."""
-    every = dict(questions.asked)
-    if questions.cross_domain is not None:
-        every[CROSS_DOMAIN] = questions.cross_domain
-    images: dict[tuple[str, ...], Tensor] = {}
-    for prompts in dict.fromkeys(question.prompts for question in every.values()):
-        images[prompts] = model.generate(
-            list(prompts),
-            seeds_of(prompts, seed),
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+) -> dict[str, Tensor]:
+    """Images of all questions in 0..255 as a file holds them, by question.
+
+    Of questions with equal prompts only the first has images.
+    """
+    names: dict[tuple[str, ...], str] = {}
+    for name, question in _every(questions).items():
+        names.setdefault(question.prompts, name)
+    return {
+        name: to_bytes(
+            model.generate(
+                list(prompts),
+                seeds_of(prompts, seed),
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+            )
         )
+        for prompts, name in names.items()
+    }
+
+
+def judged(questions: Questions, drawn: Mapping[str, Tensor]) -> Measured:
+    """Hits of the images of :func:`draw`; images of equal prompts are judged once."""
+    every = _every(questions)
+    images = {every[name].prompts: from_bytes(found) for name, found in drawn.items()}
     verdicts = {prompts: questions.judge(found) for prompts, found in images.items()}
     shares = {
         name: Share(int(question.hits(verdicts[question.prompts]).sum()), len(question.prompts))
@@ -90,6 +103,26 @@ def measure(
     cross_domain = shares.pop(CROSS_DOMAIN, None)
     by_name = {name: images[question.prompts] for name, question in questions.asked.items()}
     return Measured(shares, by_name, cross_domain)
+
+
+def measure(
+    model: DiffusionModel,
+    questions: Questions,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    seed: int = 0,
+) -> Measured:
+    """Images of the prompts of all questions, and their hits."""
+    drawn = draw(
+        model, questions, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed
+    )
+    return judged(questions, drawn)
+
+
+def _every(questions: Questions) -> dict[str, Question]:
+    other = {} if questions.cross_domain is None else {CROSS_DOMAIN: questions.cross_domain}
+    return {**questions.asked, **other}
 
 
 def seeds_of(prompts: Sequence[str], seed: int) -> list[int]:
