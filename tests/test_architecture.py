@@ -31,6 +31,7 @@ LEVELS = (
     {"report"},
     {"export"},
     {"api"},
+    {"study"},
     {"__init__"},
     {"cli"},
     {"__main__"},

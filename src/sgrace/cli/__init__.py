@@ -16,6 +16,7 @@ from .knowledge import knowledge
 from .program import Program
 from .rescore import rescore
 from .show import env, list_
+from .study import study
 
 EPILOG = """\b
 First steps:
@@ -45,5 +46,6 @@ for command in (
     info,
     env,
     emoji,
+    study,
 ):
     main.add_command(command)

@@ -1,0 +1,114 @@
+"""Verdicts that were repeated: the same prompts, erased with several seeds. Intervals and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+#: Resamples of an interval, and sign changes of a test.
+DRAWS = 4000
+
+
+class Estimated(NamedTuple):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.0%} [{self.low:.0%}, {self.high:.0%}]"
+
+
+class Difference(NamedTuple):
+    """A mean difference with its 95 % interval and the probability of one as large by chance."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def share_of(verdicts: Bool[Tensor, "seeds prompts"], seed: int = 0) -> Estimated:
+    """Share of verdicts that are true.
+
+    The interval is of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): seeds are drawn with
+    replacement, and prompts with replacement. Verdicts on one prompt are alike, and so are those of one seed:
+    as if all were independent, the interval would be too narrow. With all verdicts equal it has no width,
+    which proves little for few prompts: :class:`~.intervals.Share` then says how little.
+    """
+    return _estimated(verdicts.double(), seed)
+
+
+def difference(
+    mine: Bool[Tensor, "seeds prompts"], theirs: Bool[Tensor, "others same_prompts"], seed: int = 0
+) -> Difference:
+    """Mean of mine minus mean of theirs, on the same prompts.
+
+    The interval is that of :func:`share_of`, with the same prompts drawn for both. The probability is of a
+    test that changes the signs of the prompts' differences, averaged over seeds: which of the two is the
+    safer on a prompt is then chance.
+
+    Raises:
+        ValueError: the prompts are not the same in number.
+    """
+    if mine.shape[1] != theirs.shape[1]:
+        raise ValueError(f"{mine.shape[1]} prompts cannot be compared with {theirs.shape[1]}.")
+    generator = torch.Generator().manual_seed(seed)
+    n = mine.shape[1]
+    prompts = torch.randint(n, (DRAWS, n), generator=generator)
+    drawn = _means(mine.double(), prompts, generator) - _means(theirs.double(), prompts, generator)
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    by_prompt = mine.double().mean(0) - theirs.double().mean(0)
+    signs = torch.randint(2, (DRAWS, n), generator=generator).double() * 2 - 1
+    # the difference that was seen counts as one of the draws, so that no probability is zero
+    as_large = ((signs * by_prompt).mean(1).abs() >= by_prompt.mean().abs() - 1e-12).sum()
+    return Difference(by_prompt.mean().item(), low, high, (1 + as_large.item()) / (1 + DRAWS))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities for all comparisons together: the k-th smallest of n times n - k + 1 (Holm 1979)."""
+    ordered = sorted(p_values.items(), key=lambda item: item[1])
+    found: dict[str, float] = {}
+    largest = 0.0
+    for i, (name, value) in enumerate(ordered):
+        largest = max(largest, min(1.0, value * (len(ordered) - i)))
+        found[name] = largest
+    return {name: found[name] for name in p_values}
+
+
+def pareto(points: Mapping[str, tuple[float, ...]]) -> list[str]:
+    """Names that no other beats: as good in everything and better in something. Larger is better."""
+    return [
+        name
+        for name, own in points.items()
+        if not any(_beats(other, own) for rival, other in points.items() if rival != name)
+    ]
+
+
+def _beats(other: tuple[float, ...], own: tuple[float, ...]) -> bool:
+    pairs = list(zip(other, own, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _estimated(values: Float[Tensor, "seeds prompts"], seed: int) -> Estimated:
+    generator = torch.Generator().manual_seed(seed)
+    n = values.shape[1]
+    drawn = _means(values, torch.randint(n, (DRAWS, n), generator=generator), generator)
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    return Estimated(values.mean().item(), low, high)
+
+
+def _means(
+    values: Float[Tensor, "seeds prompts"], prompts: Tensor, generator: torch.Generator
+) -> Float[Tensor, " draws"]:
+    """Means over drawn seeds and the given draws of prompts."""
+    seeds = torch.randint(len(values), (len(prompts), len(values)), generator=generator)
+    weights = torch.zeros(len(prompts), len(values), dtype=values.dtype)
+    weights.scatter_add_(1, seeds, torch.ones_like(seeds, dtype=values.dtype))
+    by_prompt = weights @ values / len(values)  # (draws, prompts): mean over the drawn seeds
+    return by_prompt.gather(1, prompts).mean(1)

@@ -1,0 +1,230 @@
+"""The cells of a study: one erasure, one attack set, one set of images or one scoring each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .._util import registry
+from .._util.hashing import sha256, sha256_of_files, sha256_of_json
+from .._util.text import check_regular_file
+from ..concept import Concept
+from ..evaluation.suites import SUITES
+from ..testbeds.base import Testbed
+from .code import code_sha256
+from .schema import EraserRow, Matrix, Study
+
+CellKind = Literal["erasure", "attack", "images", "score"]
+#: A plan asks for the same plug-ins again and again.
+load = functools.cache(registry.load)
+#: What every cell runs.
+COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes", "study.make")
+ID_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of a study that is made once.
+
+    Attributes:
+        kind: what it makes.
+        title: for people; it decides nothing.
+        config: everything that decides the result beside the cells it needs, as JSON.
+        needs: cells whose results it reads, by what they are to it.
+    """
+
+    kind: CellKind
+    title: str
+    config: Mapping[str, Any]
+    needs: Mapping[str, Cell] = field(default_factory=dict)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Digest of kind, configuration, and the cells it needs."""
+        inputs = {name: cell.id for name, cell in self.needs.items()}
+        return sha256_of_json({"kind": self.kind, "config": self.config, "needs": inputs})[:ID_LENGTH]
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def cells_of(study: Study) -> list[Cell]:
+    """All cells of a study, each once, and each behind those that it needs."""
+    found: dict[str, Cell] = {}
+    for score in scores_of(study):
+        for cell in (*_inputs(score), score):
+            found.setdefault(cell.id, cell)
+    return list(found.values())
+
+
+def scores_of(study: Study) -> list[Cell]:
+    """The scoring of each eraser and reference on each concept with each seed: the rows of the tables."""
+    found = [cell for matrix in study.matrices for cell in _of_matrix(matrix)]
+    return list({cell.id: cell for cell in found}.values())
+
+
+def _inputs(cell: Cell) -> Iterator[Cell]:
+    for each in cell.needs.values():
+        yield from _inputs(each)
+        yield each
+
+
+def _of_matrix(matrix: Matrix) -> Iterator[Cell]:
+    testbed = testbed_of(matrix.model)
+    for name in matrix.concepts:
+        concept = testbed.resolve(name, matrix.kind) if testbed else Concept.parse(name, matrix.kind)
+        for reference in matrix.references:
+            if reference == "gold" and not (testbed and testbed.gold(concept)):
+                continue
+            yield _Maker(matrix, concept, reference).score()
+        for row in matrix.erasers:
+            for seed in matrix.seeds:
+                yield _Maker(matrix, concept, "erased", row, seed).score()
+
+
+@functools.cache
+def testbed_of(model: str) -> Testbed | None:
+    """The testbed that brings a model of this name, if any."""
+    return load("testbeds", model)() if model in registry.names("testbeds") else None
+
+
+@functools.cache
+def model_sha256(name: str) -> str:
+    """Digest of the files of a model, which need not be loaded; of a hub id, its name alone."""
+    testbed = testbed_of(name)
+    folders = testbed.folders() if testbed else (Path(name),)
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return sha256_of_files(files) if files else name
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the cells of one row of a table: of one target."""
+
+    matrix: Matrix
+    concept: Concept
+    target: Literal["erased", "original", "gold"]
+    row: EraserRow | None = None
+    seed: int = 0
+
+    @property
+    def title(self) -> str:
+        name = self.target if self.row is None else self.row.title
+        return f"{name}, {self.concept.name}" + (f", seed {self.seed}" if self.row else "")
+
+    def config(
+        self,
+        code: tuple[str, ...],
+        files: tuple[Literal["prompts", "words"], ...] = (),
+        **more: Any,  # noqa: ANN401  (JSON)
+    ) -> dict[str, Any]:
+        """What every cell's configuration has."""
+        return {
+            "model": self.matrix.model,
+            "weights": model_sha256(self.matrix.model),
+            "dtype": self.matrix.dtype,
+            "concept": self.concept.model_dump(),
+            "code": code_sha256(*COMMON, *_module_of("testbeds", self.matrix.model), *code),
+            **self._files(*files),
+            **more,
+        }
+
+    def _files(self, *fields: Literal["prompts", "words"]) -> dict[str, Any]:
+        """Files that the study names in the place of what the model brings, with their digests."""
+        found: dict[str, Any] = {}
+        for name in fields:
+            file = self.matrix.file(name, self.concept.name)
+            if file is not None:
+                check_regular_file(file, "a prompt table" if name == "prompts" else "a word file")
+                found[name] = {"file": str(file), "sha256": sha256(file)}
+        return found
+
+    @functools.cached_property
+    def erasure(self) -> dict[str, Cell]:
+        """The erasure that the target needs; none for a reference."""
+        if self.row is None:
+            return {}
+        plugin = load("erasers", self.row.eraser)
+        preset = self.row.preset or ("emoji" if "emoji" in plugin.presets else plugin.default_preset)
+        settings = plugin.preset(preset, self.concept.template_kind, self.row.settings).config
+        config = self.config(
+            _module_of("erasers", self.row.eraser),
+            ("words",),
+            eraser=self.row.eraser,
+            preset=preset,
+            settings=self.row.settings,
+            resolved=settings.model_dump(mode="json"),
+            seed=self.seed,
+        )
+        return {"erasure": Cell("erasure", self.title, config)}
+
+    def attack(self, name: str, control: str | None = None) -> Cell:
+        """An attack on the target, or on a control of it."""
+        suite = SUITES[self.matrix.suite]
+        # the model before erasing is the same control for all targets
+        target = "original" if control == "original" else self.target
+        config = self.config(
+            (*_module_of("attacks", name), "detectors"),
+            ("words", "prompts"),
+            **self._detector(),
+            target=target,
+            attack=name,
+            effort=suite.effort,
+            resolved=load("attacks", name).preset(suite.effort).config.model_dump(mode="json"),
+            n_prompts=suite.n_prompts,
+            seed=self.matrix.attack_seed,
+            control=control,
+        )
+        needs = {} if target == "original" else dict(self.erasure)
+        where = f" on {control.replace('_', ' ')}" if control else ""
+        return Cell("attack", f"{name}{where}: {self.title}", config, needs)
+
+    def _detector(self) -> dict[str, Any]:
+        return {"detector": self.matrix.detector, "detector_settings": dict(self.matrix.detector_settings)}
+
+    def images(self, *, before: bool = False) -> Cell:
+        """Images of the retention questions, by the target or by the model before erasing."""
+        target = "original" if before else self.target
+        config = self.config(
+            ("testbeds.questions",), target=target, n_images=SUITES[self.matrix.suite].n_images
+        )
+        title = f"images: {'original' if before else self.title}, {self.concept.name}"
+        return Cell("images", title, config, {} if before else dict(self.erasure))
+
+    def score(self) -> Cell:
+        """Everything that is measured of the target."""
+        suite = SUITES[self.matrix.suite]
+        attacks = self.matrix.attacks or suite.attacks
+        needs = dict(self.erasure)
+        if testbed_of(self.matrix.model):  # it brings a judge of them
+            needs |= {"before": self.images(before=True), "after": self.images()}
+        for name in attacks:
+            needs[f"attacks/{name}"] = self.attack(name)
+            if load("attacks", name).needs_control:
+                needs[f"controls/{name}/original"] = self.attack(name, "original")
+                needs[f"controls/{name}/random_denoiser"] = self.attack(name, "random_denoiser")
+        config = self.config(
+            ("evaluation", "metrics", "detectors", "api"),
+            ("words", "prompts"),
+            **self._detector(),
+            target=self.target,
+            suite=self.matrix.suite,
+            attacks=list(attacks),
+            seed=self.matrix.attack_seed,
+            row=self.target if self.row is None else self.row.title,
+            erasing_seed=self.seed,
+        )
+        return Cell("score", self.title, config, needs)
+
+
+@functools.cache
+def _module_of(group: str, name: str) -> tuple[str, ...]:
+    """The module of a plug-in, if it is one of this package."""
+    if name not in registry.names(group):
+        return ()
+    module: str = load(group, name).__module__
+    package, _, inner = module.partition(".")
+    return (inner,) if package == "sgrace" else ()

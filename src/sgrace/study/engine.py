@@ -1,0 +1,90 @@
+"""Engines of a study: they make the cells that are missing. What is finished lies in the store alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .._util.errors import InputError
+from .._util.text import reason
+from ..testbeds.loading import LoadOptions
+from .cells import Cell
+from .make import make
+from .store import Store
+
+Status = Literal["finished", "made", "failed", "blocked"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: the cell.
+        status: ``finished`` before, ``made`` now, ``failed``, or ``blocked`` by one that failed.
+        why: it failed or is blocked.
+        seconds: that it took.
+    """
+
+    cell: Cell
+    status: Status
+    why: str = ""
+    seconds: float = 0.0
+
+
+def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: bool = False) -> Outcome:
+    """Make a cell if it is missing and all that it needs is there.
+
+    Any error is noted in the store, so that it never stops the others.
+    """
+    if store.is_finished(cell):
+        return Outcome(cell, "finished")
+    missing = next((each for each in cell.needs.values() if not store.is_finished(each)), None)
+    if missing is not None:
+        return Outcome(cell, "blocked", f"it needs: {missing.title}")
+    before = None if retry_failed else store.failure(cell)
+    if before is not None:
+        return Outcome(cell, "failed", before)
+    started = time.monotonic()
+    try:
+        with store.making(cell) as folder:
+            make(cell, store.path, folder, options)
+    except Exception as error:  # noqa: BLE001  (one cell of many; whatever it is, it is reported)
+        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
+        store.fail(cell, why)
+        return Outcome(cell, "failed", why, time.monotonic() - started)
+    return Outcome(cell, "made", seconds=time.monotonic() - started)
+
+
+def inline(
+    cells: Sequence[Cell], store: Store, options: LoadOptions, *, retry_failed: bool = False
+) -> Iterator[Outcome]:
+    """One cell after the other, in this process."""
+    for cell in cells:
+        yield attempt(cell, store, options, retry_failed=retry_failed)
+
+
+def sharded(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
+    """The cells of one of several shards: those of one eraser, concept and seed stay together.
+
+    What several rows need belongs to the first shard that has one of them; others wait for it or are blocked.
+
+    Args:
+        cells: of the study, each behind those that it needs.
+        shard: its number from 1 on, and how many there are.
+    """
+    number, of = shard
+    scores = [cell for cell in cells if cell.kind == "score"]
+    owner: dict[str, int] = {}
+    for i, score in enumerate(scores):
+        for each in (*_needed(score), score):
+            owner.setdefault(each.id, i % of)
+    return [cell for cell in cells if owner.get(cell.id) == number - 1]
+
+
+def _needed(cell: Cell) -> Iterator[Cell]:
+    for each in cell.needs.values():
+        yield from _needed(each)
+        yield each

@@ -1,0 +1,49 @@
+"""Where a study lies: a folder of this machine, or a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .._util.errors import InputError
+from .._util.files import check_new_folder
+from .remote import RemoteStore
+from .store import STUDY, Store
+
+
+def store_at(place: str | Path) -> Store:
+    """The store of a place, which need not be there yet; nothing is written.
+
+    Args:
+        place: a folder, or a URL that fsspec knows.
+
+    Raises:
+        InputError: the folder holds something else, or no package for such URLs is installed.
+    """
+    store = RemoteStore.at(str(place)) if "://" in str(place) else Store(Path(place))
+    if isinstance(store, RemoteStore) or store.is_there():
+        return store
+    check_new_folder(store.folder)
+    return store
+
+
+def open_store(place: str | Path) -> Store:
+    """The store of a place, which is made if it is missing.
+
+    Raises:
+        InputError: it holds something else, or cannot be written.
+    """
+    store = store_at(place)
+    store.begin()
+    return store
+
+
+def find_store(place: str | Path) -> Store:
+    """The store of a place in which a study was run.
+
+    Raises:
+        InputError: none was.
+    """
+    store = RemoteStore.at(str(place)) if "://" in str(place) else Store(Path(place))
+    if not store.is_there():
+        raise InputError(f"{str(place)[:120]} holds no study, which `sgrace study run` makes: no {STUDY}.")
+    return store

@@ -1,0 +1,158 @@
+"""The store of a study in an object store or on another machine, by its URL."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._util.errors import InputError
+from .._util.hashing import sha256_of_json
+from .._util.text import reason
+from .cells import Cell
+from .store import CELLS, FAILURES, MANIFEST, STUDY, Store
+
+#: Field of a remote manifest: folder of the cell's files.
+FILES = "files"
+
+
+@dataclass(frozen=True)
+class RemoteStore(Store):
+    """Finished cells behind a URL that fsspec knows.
+
+    Object stores rename no folders. So a cell's files are uploaded into a folder of their own, and the
+    manifest, which names it, is written last. Where two upload the same cell, the later manifest counts, and
+    both are whole.
+
+    Attributes:
+        folder: on this machine, for cells that are being made and those that were read.
+        url: of the study.
+    """
+
+    url: str = ""
+
+    @classmethod
+    def at(cls, url: str) -> RemoteStore:
+        """The store at a URL; what was read from it before is kept in the cache of this machine.
+
+        Raises:
+            InputError: no package for such URLs is installed.
+        """
+        url = url.rstrip("/")
+        cache = Path(tempfile.gettempdir()) / "sgrace-studies" / sha256_of_json(url)[:16]
+        store = cls(cache, url)
+        try:
+            store.files  # noqa: B018  (raises where there is none)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"No package for {url[:80]} is installed ({reason(error)}).") from error
+        return store
+
+    def begin(self) -> None:
+        """Note that a study is run there.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.is_there():
+                self._write(STUDY, {"schema_version": 1})
+        except Exception as error:  # each file system raises its own kinds
+            raise InputError(f"Cannot write {self.url[:80]} ({reason(error)}).") from error
+
+    def is_there(self) -> bool:
+        """Whether a study was run there."""
+        return bool(self.files.exists(self._at(STUDY)))
+
+    @property
+    def files(self) -> Any:  # noqa: ANN401  (fsspec has no types)
+        """The file system of the URL; fsspec keeps one for each."""
+        import fsspec  # noqa: PLC0415  (only for URLs)
+
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether the cell was made."""
+        return bool(self.files.exists(self._at(CELLS, cell.kind, cell.id, MANIFEST)))
+
+    def manifest(self, cell: Cell) -> dict[str, Any]:
+        """How a finished cell came about."""
+        found: dict[str, Any] = self._read(CELLS, cell.kind, cell.id, MANIFEST)
+        return found
+
+    def manifests(self) -> Iterator[dict[str, Any]]:
+        """Of all finished cells, also those of other studies at the same URL."""
+        for path in sorted(self.files.glob(self._at(CELLS, "*", "*", MANIFEST))):
+            with suppress(ValueError, OSError):
+                yield json.loads(self.files.cat_file(path))
+
+    def path(self, cell: Cell) -> Path:
+        """Folder of the cell on this machine; a finished cell is fetched."""
+        place = super().path(cell)
+        if not (place / MANIFEST).is_file() and self.is_finished(cell):
+            self._fetch(cell, place)
+        return place
+
+    def _fetch(self, cell: Cell, place: Path) -> None:
+        record = self.manifest(cell)
+        partial = self.folder / f"fetched-{uuid.uuid4().hex}"
+        for name in record["sha256"]:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            source = self._at(CELLS, cell.kind, cell.id, record[FILES], name)
+            with suppress(FileNotFoundError):  # verifying tells of it
+                self.files.get_file(source, str(partial / name))
+        (partial / MANIFEST).write_text(json.dumps(record), encoding="utf-8")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.rename(place)
+        except OSError:  # another process fetched it
+            shutil.rmtree(partial)
+
+    def _take_place(self, partial: Path, cell: Cell) -> None:
+        record = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
+        record[FILES] = uuid.uuid4().hex
+        for name in record["sha256"]:
+            target = self._at(CELLS, cell.kind, cell.id, record[FILES], name)
+            self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self.files.put_file(str(partial / name), target)
+        self._write(f"{CELLS}/{cell.kind}/{cell.id}/{MANIFEST}", record)
+
+    def changed(self, cell: Cell) -> list[str]:
+        """As for any store, of the files that are behind the URL now."""
+        shutil.rmtree(super().path(cell), ignore_errors=True)
+        return super().changed(cell)
+
+    # -- failures ----------------------------------------------------------------------------------
+
+    def fail(self, cell: Cell, why: str) -> None:
+        """Note why a cell could not be made."""
+        self._write(f"{FAILURES}/{cell.id}.json", {"id": cell.id, "title": cell.title, "reason": why})
+
+    def failure(self, cell: Cell) -> str | None:
+        """Why a cell could not be made; None if it was not tried or is there."""
+        known = self.files.exists(self._at(FAILURES, f"{cell.id}.json")) and not self.is_finished(cell)
+        return str(self._read(FAILURES, f"{cell.id}.json")["reason"]) if known else None
+
+    def forgive(self, cell: Cell) -> None:
+        """Forget why a cell could not be made."""
+        with suppress(FileNotFoundError):
+            self.files.rm_file(self._at(FAILURES, f"{cell.id}.json"))
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def _at(self, *parts: str) -> str:
+        return "/".join((self.url, *parts))
+
+    def _read(self, *parts: str) -> Any:  # noqa: ANN401  (JSON)
+        return json.loads(self.files.cat_file(self._at(*parts)))
+
+    def _write(self, name: str, value: Any) -> None:  # noqa: ANN401  (JSON)
+        place = self._at(name)
+        self.files.makedirs(place.rpartition("/")[0], exist_ok=True)
+        self.files.pipe_file(place, json.dumps(value, indent=2).encode())

@@ -1,0 +1,190 @@
+"""What a study file says: which erasers, concepts, seeds and attacks are compared, on which models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from .._util import registry
+from .._util.errors import InputError, choices, unknown
+from .._util.settings import Settings
+from .._util.text import read_text, shown
+from ..concept import Kind
+from ..evaluation.suites import SUITES
+
+MAX_BYTES = 2**20
+#: Studies that a study may include, one in another.
+MAX_DEPTH = 8
+Reference = Literal["original", "gold"]
+
+
+#: Settings are texts, as on the command line; YAML makes numbers of some.
+Text = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, int | float) else given)]
+
+
+class EraserRow(Settings):
+    """A method with its preset and settings."""
+
+    eraser: str = Field(description="name of an eraser")
+    preset: str | None = Field(None, description="its preset; the built-in model's or the default, if absent")
+    settings: dict[str, Text] = Field(default_factory=dict, description="single settings")
+
+    @property
+    def title(self) -> str:
+        """As a table names it."""
+        pairs = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        name = self.eraser if self.preset in {None, "emoji"} else f"{self.eraser}, {self.preset}"
+        return f"{name} ({pairs})" if pairs else name
+
+
+def _row(given: object) -> object:
+    """``NAME[:PRESET]`` as a row."""
+    if not isinstance(given, str):
+        return given
+    name, _, preset = given.partition(":")
+    return {"eraser": name, "preset": preset or None}
+
+
+Row = Annotated[EraserRow, BeforeValidator(_row)]
+
+
+class Matrix(Settings):
+    """Every eraser on every concept with every seed, and what is measured of it."""
+
+    model: str = Field("emoji", description="name of the model, as `--model` takes it")
+    dtype: str = Field("auto", description="precision of the frozen networks")
+    concepts: tuple[str, ...] = Field(min_length=1, description="names of concepts that the model knows")
+    erasers: tuple[Row, ...] = Field((), description="NAME[:PRESET], or a mapping with settings")
+    references: tuple[Reference, ...] = Field(
+        (), description="models that stand beside the erasers: the original, and gold where there is one"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of erasing")
+    suite: str = Field("standard", description="how much is measured: quick, standard or full")
+    attacks: tuple[str, ...] = Field((), description="in the place of the suite's")
+    attack_seed: int = Field(0, description="of the attacks")
+    kind: Kind | None = Field(None, description="of the concepts, where the model does not know it")
+    prompts: str | None = Field(
+        None, description="prompt table in the place of the model's own; {concept} stands for the name"
+    )
+    words: str | None = Field(
+        None, description="word file in the place of the model's own; {concept} stands for the name"
+    )
+    detector: str | None = Field(None, description="name of a detector in the place of the model's own")
+    detector_settings: dict[str, Text] = Field(default_factory=dict, description="its options")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.suite not in SUITES:
+            raise unknown("suite", self.suite, SUITES)
+        for name in self.attacks:
+            registry.load("attacks", name)
+        for row in self.erasers:
+            registry.load("erasers", row.eraser)
+        if not self.erasers and not self.references:
+            raise InputError("A study compares nothing without erasers or references.")
+        if self.model not in registry.names("testbeds") and not (self.prompts and self.detector):
+            raise InputError(
+                f"The model {self.model[:60]!r} brings no prompts and no detector; a study of it names both."
+            )
+        return self
+
+    def file(self, field: Literal["prompts", "words"], concept: str) -> Path | None:
+        """The prompt table or word file of a concept, if the study names any."""
+        given: str | None = getattr(self, field)
+        return None if given is None else Path(given.replace("{concept}", concept.replace(" ", "-")))
+
+
+class Study(Settings):
+    """A study file.
+
+    Fields of a matrix may stand at the top of the file: every matrix has them unless it has its own.
+    """
+
+    name: str = Field(description="of the study", pattern=r"^[\w -]{1,80}$")
+    matrices: tuple[Matrix, ...] = Field(min_length=1, description="what is compared")
+
+
+def read_study(path: Path) -> Study:
+    """A study from its YAML file; those that it includes come first.
+
+    Raises:
+        InputError: the file cannot be read, is no YAML, or says something that is unknown.
+    """
+    raw = _raw(path, ())
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            fields = {*Study.model_fields, *Matrix.model_fields, "include"}
+            name = str(first["loc"][-1])
+            raise InputError(
+                f"{shown(path)}: a study has no {name[:60]!r}; {choices(name, fields)}"
+            ) from error
+        raise InputError(f"{shown(path)}: {place}: {_message(first)}.") from error
+
+
+def _message(error: Any) -> str:  # noqa: ANN401  (of pydantic)
+    return str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+
+
+def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The content of a file, with included files and defaults in place."""
+    if path.resolve() in above or len(above) >= MAX_DEPTH:
+        raise InputError(f"{shown(path)} includes itself, or studies are included too deeply.")
+    try:
+        found = yaml.safe_load(read_text(path, "a study", MAX_BYTES))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{shown(path)} is not YAML ({str(error).splitlines()[0][:80]}).") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{shown(path)} is no study: it must be a mapping with a name and matrices.")
+    given = {str(name): value for name, value in found.items()}
+    includes, matrices = given.pop("include", []), given.pop("matrices", [{}])
+    shared = {name: given.pop(name) for name in Matrix.model_fields if name in given}
+    if not isinstance(includes, list) or not isinstance(matrices, list):
+        raise InputError(f"{shown(path)}: include and matrices must be lists.")
+    included: list[Any] = []
+    for name in includes:
+        included += _raw(path.parent / str(name), (*above, path.resolve()))["matrices"]
+    own = [_placed({**shared, **each}, path.parent) if isinstance(each, dict) else each for each in matrices]
+    # a study that only includes has no matrix of its own
+    own = [] if includes and own == [{}] else own
+    return {**given, "matrices": [*included, *own]}
+
+
+def _placed(matrix: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A matrix whose files are found from anywhere: they are named from the study's own folder."""
+    files = {name: matrix[name] for name in ("prompts", "words") if isinstance(matrix.get(name), str)}
+    return {**matrix, **{name: str((folder / given).resolve()) for name, given in files.items()}}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a study file: a matrix may stand at its top, or several in a list."""
+    matrix = Matrix.model_json_schema()
+    definitions = matrix.pop("$defs", {})
+    fields = matrix["properties"]
+    # a row may be a text, and what a matrix requires may stand above it
+    fields["erasers"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/EraserRow"}]}
+    own = {
+        "name": Study.model_json_schema()["properties"]["name"],
+        "include": {"type": "array", "items": {"type": "string"}, "description": "other study files"},
+        "matrices": {
+            "type": "array",
+            "items": {"type": "object", "properties": fields, "additionalProperties": False},
+            "description": "several matrices; fields above hold for all of them",
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Study",
+        "description": "What `sgrace study` compares.",
+        "type": "object",
+        "properties": {**own, **fields},
+        "required": ["name"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }

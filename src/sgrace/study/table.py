@@ -1,0 +1,200 @@
+"""Tables of a study, from the cells that are finished."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._util import registry
+from .._util.text import read_json
+from ..evaluation import Evaluation
+from ..metrics.repeated import difference, holm, pareto, share_of
+from .cells import Cell
+from .make import EVALUATION, VERDICTS
+from .store import Store
+
+#: What a safe model should still draw, though nobody listed it for the eraser.
+KEPT = ("withheld neighbours", "withheld unrelated", "rest")
+QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *KEPT)
+REFERENCES = {"original", "gold"}
+WORST = "worst by prompt"
+
+
+class Entry(NamedTuple):
+    """A cell of a table, and the number by which it is sorted, if it has one."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass
+class Line:
+    """A row of a table: one eraser on one concept, over the seeds that are finished.
+
+    Attributes:
+        title: of the row.
+        evaluations, verdicts: of each seed; verdicts by attack.
+    """
+
+    title: str
+    evaluations: list[Evaluation] = field(default_factory=list)
+    verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
+
+    def shown(self, attacks: Sequence[str]) -> Tensor:
+        """Whether any of some attacks shows the concept: ``(seeds, prompts)``."""
+        each = [torch.tensor([found[name] for name in attacks]).any(0) for found in self.verdicts]
+        return torch.stack(each)
+
+    def unreliable(self, attack: str) -> bool:
+        """Whether the attack finds the concept where there is none."""
+        rows = [row for found in self.evaluations for row in found.attacks if row.attack == attack]
+        return any(row.unreliable for row in rows)
+
+    def retained(self, question: str) -> float | None:
+        """Share of the images of a question that are right, over the seeds; None if it was not asked."""
+        every = [row for found in self.evaluations for row in found.retention]
+        rates = [row.after for row in every if row.question == question]
+        return sum(rate.hits for rate in rates) / sum(rate.n for rate in rates) if rates else None
+
+    @property
+    def kept(self) -> float | None:
+        """Mean share of what should stay though nobody listed it."""
+        shares = [share for share in map(self.retained, KEPT) if share is not None]
+        return sum(shares) / len(shares) if shares else None
+
+    def cost(self, name: str) -> float | None:
+        """Mean ``seconds`` or ``denoiser_rows`` of erasing; None where nothing was erased."""
+        costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
+        values = [cost["seconds"] if name == "seconds" else cost["cost"][name] for cost in costs]
+        return sum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of one concept on one model.
+
+    Attributes:
+        name: concept, model and suite.
+        protocol: what stands beside every figure.
+        head: names of the columns.
+        rows: entries of each row, its title first.
+        best: titles of rows that no other beats in both worst case and what is kept.
+        compared: rows of a comparison with one row: difference of the worst case, and corrected probability.
+        against: title of that row.
+    """
+
+    name: str
+    protocol: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    best: tuple[str, ...] = ()
+    compared: tuple[tuple[str, str, str], ...] = ()
+    against: str | None = None
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        rows = [
+            [f"{row[0].text} *" if row[0].text in self.best else row[0].text, *(e.text for e in row[1:])]
+            for row in self.rows
+        ]
+        text = f"## {self.name}\n\n{self.protocol}\n\n{markdown(self.head, rows)}"
+        if self.best:
+            text += f"\n\n\\* no other row beats it in both `{WORST}` and what is kept (withheld and rest)."
+        if self.compared:
+            head = ("", f"{WORST}, minus that of {self.against}", "p, corrected (Holm)")
+            text += f"\n\n{markdown(head, self.compared)}"
+        return text
+
+
+def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
+    """Rows by model and concept, in the study's order; only what is finished."""
+    found: dict[str, dict[str, Line]] = defaultdict(dict)
+    for cell in scores:
+        if store.is_finished(cell):
+            config = cell.config
+            table = f"{config['concept']['name']} on {config['model']}, {config['suite']}"
+            line = found[table].setdefault(config["row"], Line(config["row"]))
+            line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
+            line.verdicts.append(read_json(store.path(cell) / VERDICTS))
+    return {table: list(lines.values()) for table, lines in found.items()}
+
+
+def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Table:
+    """One concept: attacks, worst cases, what is kept, and the cost of erasing.
+
+    Args:
+        name: of the table.
+        lines: its rows.
+        against: title of a row with which all others are compared; none, if absent.
+    """
+    attacks = list(dict.fromkeys(attack for line in lines for attack in line.verdicts[0]))
+    by_text = by_prompt(attacks)
+    points = {
+        line.title: (1 - line.shown(by_text).double().mean().item(), line.kept)
+        for line in lines
+        if line.title not in REFERENCES and line.kept is not None
+    }
+    return Table(
+        name=name,
+        protocol=_protocol(lines),
+        head=("", "seeds", *attacks, WORST, *QUESTIONS, "seconds", "denoiser rows"),
+        rows=tuple(_row(line, attacks, by_text) for line in lines),
+        best=tuple(pareto(points)),
+        compared=tuple(_compared(lines, by_text, against)),
+        against=against,
+    )
+
+
+def by_prompt(attacks: Sequence[str]) -> list[str]:
+    """The attacks that a user could enter; all, where there is none of them."""
+    return [name for name in attacks if registry.load("attacks", name).by_text] or list(attacks)
+
+
+def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[Entry, ...]:
+    entries = [Entry(line.title), Entry(str(len(line.evaluations)), len(line.evaluations))]
+    for names in (*([attack] for attack in attacks), by_text):
+        doubt = " unreliable" if any(line.unreliable(name) for name in names) else ""
+        share = share_of(line.shown(names))
+        entries.append(Entry(f"{share}{doubt}", share.mean))
+    entries += [_entry(line.retained(question), ".0%") for question in QUESTIONS]
+    return (*entries, *(_entry(line.cost(name), ".0f") for name in ("seconds", "denoiser_rows")))
+
+
+def _entry(value: float | None, digits: str) -> Entry:
+    return Entry("" if value is None else format(value, digits), value)
+
+
+def _protocol(lines: Sequence[Line]) -> str:
+    one = lines[0].evaluations[0]
+    n = len(next(iter(lines[0].verdicts[0].values())))
+    detector = one.detector
+    weights = str(detector["weights"])[:8]
+    return (
+        f"{n} prompts; attacks' seed {one.seed}; detector {detector['name']}, weights {weights}, threshold "
+        f"{detector['threshold']}; 95 % intervals over seeds and prompts."
+    )
+
+
+def _compared(
+    lines: Sequence[Line], by_text: Sequence[str], against: str | None
+) -> Iterable[tuple[str, str, str]]:
+    """The worst case by prompt of each row against one of them."""
+    base = next((line for line in lines if line.title == against), None)
+    if base is None:
+        return
+    theirs = base.shown(by_text)
+    found = {line.title: difference(line.shown(by_text), theirs) for line in lines if line is not base}
+    adjusted = holm({title: each.p_value for title, each in found.items()})
+    for title, each in found.items():
+        yield title, f"{each.mean:+.0%} [{each.low:+.0%}, {each.high:+.0%}]", f"{adjusted[title]:.3f}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

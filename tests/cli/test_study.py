@@ -1,0 +1,102 @@
+"""``sgrace study``: from a file to tables, and errors in a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ..study.made import write_study
+from .conftest import assert_refused, sgrace
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study"), erasers=["uce"])
+
+
+@pytest.fixture(scope="module")
+def out(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("home") / "out"
+    planned = sgrace("study", "plan", file, "-o", out)
+    assert planned.exit_code == 0, planned.output
+    assert "5 cells are missing: of 5 the like was never made" in planned.stdout
+    assert not out.exists(), "a plan writes nothing"
+    made = sgrace("study", "run", file, "-o", out, "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    assert made.stdout == "5 made\n"
+    return out
+
+
+def test_it_goes_on(file: Path, out: Path) -> None:
+    assert sgrace("study", "run", file, "-o", out).stdout == "5 finished\n"
+    assert "Nothing is missing." in sgrace("study", "plan", file, "-o", out).stdout
+    status = sgrace("study", "status", file, "-o", out).stdout
+    assert status.splitlines() == [
+        "erasure  1 of 1 finished",
+        "attack   2 of 2 finished",
+        "images   0 of 0 finished",
+        "score    2 of 2 finished",
+    ]
+
+
+def test_plans_know_what_cells_cost(file: Path, out: Path) -> None:
+    more = write_study(file.parent, erasers=["uce"], seeds=[0, 1])
+    planned = sgrace("study", "plan", more, "-o", out).stdout
+    assert "3 cells are missing: about " in planned
+    found = json.loads(sgrace("study", "plan", more, "-o", out, "--json").stdout)
+    assert found["estimate"]["known"] == 3
+    assert sum(cell["finished"] for cell in found["cells"]) == 5
+    write_study(file.parent, erasers=["uce"])
+
+
+def test_tables(file: Path, out: Path) -> None:
+    printed = sgrace("study", "table", file, "-o", out, "--against", "original")
+    assert printed.exit_code == 0, printed.output
+    assert printed.stdout.startswith("## church on ")
+    assert "| uce | 1 | 100% [100%, 100%] |" in printed.stdout
+    assert "minus that of original" in printed.stdout
+    assert "Missing" not in printed.stdout
+    refused = sgrace("study", "table", file, "-o", out, "--against", "esd")
+    assert_refused(refused, "No finished row is called 'esd'; there are original, uce.")
+
+
+def test_what_is_changed_by_hand_is_named(file: Path, out: Path) -> None:
+    assert (
+        sgrace("study", "verify", file, "-o", out).stdout
+        == "5 of 5 finished cells are as they were written.\n"
+    )
+    changed = next(out.glob("cells/score/*/verdicts.json"))
+    text = changed.read_text()
+    changed.write_text(text.replace("true", "false"))
+    found = sgrace("study", "verify", file, "-o", out)
+    changed.write_text(text)
+    assert found.exit_code == 1
+    assert "verdicts.json" in found.stdout
+    assert "4 of 5 finished cells are as they were written." in found.stdout
+
+
+def test_failures_are_told_and_the_exit_code_says_so(file: Path, tmp_path: Path) -> None:
+    bad = write_study(file.parent, erasers=["uce"], detector_settings={"thresold": 1}, references=[])
+    done = sgrace("study", "run", bad, "-o", tmp_path / "out")
+    write_study(file.parent, erasers=["uce"])
+    assert done.exit_code == 1
+    assert done.stdout == "1 made, 1 failed, 1 blocked\n"
+    assert "failed: none: uce, church, seed 0: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml"),
+        (["status", "FILE"], "holds no study"),
+        (["run", "FILE", "--shard", "3/2"], "--shard takes I/N with I from 1 to N, not '3/2'"),
+        (["run", "FILE", "--shard", "one"], "--shard takes I/N"),
+        (["run", "FILE", "--address", "auto"], "--address needs --engine ray"),
+    ],
+)
+def test_bad_input_is_refused(file: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = [str(file) if part == "FILE" else part for part in arguments]
+    assert_refused(sgrace("study", *given, "-o", tmp_path / "out"), message)
+    assert not (tmp_path / "out").exists()

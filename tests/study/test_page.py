@@ -1,0 +1,86 @@
+"""The page of a study: tables that a browser sorts, and a plot of what is kept against what comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from base64 import b64decode
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from sgrace.study.page import BOTTOM, LABEL, dots_of, write_page
+from sgrace.study.table import Line, table_of
+
+from ..report.made import attack_row, evaluation, kept
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Sorts by the second column, and tells the order and whether anything sticks out.
+PROBE = """<script>addEventListener("load", () => {
+  const rows = () => [...document.querySelectorAll("tbody tr")].map(row => row.cells[0].textContent.trim());
+  const buttons = [...document.querySelectorAll("th button")];
+  const button = buttons.find(each => each.textContent === "worst by prompt");
+  const orders = [rows()];
+  for (let i = 0; i < 2; i++) { button.click(); orders.push(rows()); }
+  document.body.dataset.found = btoa(encodeURIComponent(JSON.stringify({
+    orders, sort: button.parentElement.getAttribute("aria-sort"),
+    wide: document.documentElement.scrollWidth > innerWidth,
+    labels: [...document.querySelectorAll("circle + text")].map(each => each.getBBox().y),
+  })));
+});</script>"""
+
+
+def line(title: str, hits: str, right: int) -> Line:
+    """A row with one verdict a prompt, and so many of 96 images of withheld classes that are right."""
+    found = evaluation(attack_row("none", hits.count("1"), len(hits)))
+    found = found.model_copy(update={"retention": (kept("withheld unrelated", 90, right),)})
+    return Line(title, [found], [{"none": [mark == "1" for mark in hits]}])
+
+
+LINES = [
+    line("original", "1111", 90),
+    line("safe", "0000", 50),
+    line("kind", "1100", 80),
+    line("bad", "1110", 40),
+]
+
+
+def test_the_plot_has_a_dot_for_each_row() -> None:
+    dots = {dot.title: dot for dot in dots_of(LINES)}
+    assert dots["safe"].y == BOTTOM
+    assert dots["original"].y < dots["bad"].y < dots["kind"].y
+    assert dots["bad"].x < dots["safe"].x < dots["kind"].x
+    assert [dot.title for dot in dots.values() if dot.is_reference] == ["original"]
+    heights = sorted(dot.label_y for dot in dots.values())
+    assert all(b - a >= LABEL for a, b in pairwise(heights)), "labels do not overlap"
+
+
+def test_rows_that_none_beats_have_a_mark() -> None:
+    assert set(table_of("x", LINES).best) == {"safe", "kind"}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_sorts_it(tmp_path: Path, width: int) -> None:
+    write_page("<b>two</b>", {"weapon & co": LINES}, ["mace, weapon"], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "<b>two</b>" not in text
+    assert "Missing: mace, weapon." in text
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"))
+    assert BROWSER
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    command += ["--dump-dom", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    dumped = done.stdout
+    found = json.loads(unquote(b64decode(dumped.split('data-found="')[1].split('"')[0]).decode()))
+    first, rising, falling = found["orders"]
+    assert [title.rstrip(" *") for title in first] == ["original", "safe", "kind", "bad"]
+    assert [title.rstrip(" *") for title in rising] == ["safe", "kind", "bad", "original"]
+    assert falling == rising[::-1]
+    assert found["sort"] == "descending"
+    assert not found["wide"]
+    assert len(found["labels"]) == len(LINES)

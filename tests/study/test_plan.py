@@ -1,0 +1,198 @@
+"""What a study file says, and which cells it asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgrace._util.errors import InputError
+from sgrace.study import code, read_study
+from sgrace.study.cells import Cell, scores_of
+from sgrace.study.estimate import estimate
+
+from .made import cells, write_study
+
+SMOKE = Path(__file__).parents[2] / "studies" / "smoke.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+def ids(every: list[Cell], kind: str) -> set[str]:
+    return {cell.id for cell in every if cell.kind == kind}
+
+
+def test_what_rows_share_is_planned_once() -> None:
+    every = cells(SMOKE)
+    assert Counter(cell.kind for cell in every) == {"erasure": 1, "attack": 9, "images": 3, "score": 3}
+    before = [cell.needs["before"].id for cell in every if cell.kind == "score"]
+    assert len(before) == 3
+    assert len(set(before)) == 1, "the original's images are drawn once for all rows"
+    assert len({cell.id for cell in every}) == len(every)
+    place = {cell.id: at for at, cell in enumerate(every)}
+    assert all(place[each.id] < place[cell.id] for cell in every for each in cell.needs.values())
+
+
+def test_the_same_file_gives_the_same_cells(folder: Path) -> None:
+    file = write_study(folder)
+    assert [cell.id for cell in cells(file)] == [cell.id for cell in cells(file)]
+
+
+#: A field that is changed -> kinds of cells of which some must be made again.
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"name": "other"}, set()),
+    ({"seeds": [0, 1]}, {"erasure", "attack", "score"}),
+    ({"attacks": ["none", "more_seeds"]}, {"attack", "score"}),
+    ({"attack_seed": 1}, {"attack", "score"}),
+    ({"detector": "never"}, {"attack", "score"}),
+    ({"dtype": "bfloat16"}, {"erasure", "attack", "score"}),
+    ({"references": []}, set()),
+    ({"erasers": ["uce"]}, set()),
+    ({"erasers": [{"eraser": "uce", "settings": {"ridge": "3"}}]}, {"erasure", "attack", "score"}),
+]
+
+
+@pytest.mark.parametrize(("change", "kinds"), CHANGES)
+def test_a_changed_field_makes_anew_what_depends_on_it(
+    folder: Path, change: dict[str, Any], kinds: set[str]
+) -> None:
+    before = cells(write_study(folder))
+    after = cells(write_study(folder, **change))
+    new = {kind for kind in ("erasure", "attack", "images", "score") if ids(after, kind) - ids(before, kind)}
+    assert new == kinds
+
+
+@pytest.mark.parametrize(
+    ("file", "kinds"),
+    [("prompts.csv", {"attack", "score"}), ("words.txt", {"erasure", "attack", "score"})],
+)
+def test_a_changed_file_does_too(folder: Path, file: str, kinds: set[str]) -> None:
+    study = write_study(folder)
+    before = cells(study)
+    text = (folder / file).read_text()
+    (folder / file).write_text(
+        text.replace("a photo of church", "a picture of church").replace("boat", "cat")
+    )
+    after = cells(study)
+    for kind in ("erasure", "attack", "score"):
+        assert bool(ids(after, kind) - ids(before, kind)) == (kind in kinds), kind
+
+
+def test_seeds_keep_what_they_do_not_decide(folder: Path) -> None:
+    before = cells(write_study(folder, seeds=[0]))
+    after = cells(write_study(folder, seeds=[0, 1]))
+    assert {cell.id for cell in before} < {cell.id for cell in after}
+
+
+def test_code_is_its_syntax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(**files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        for cached in (code._tree, code._syntax, code._imported_by, code.code_sha256):
+            cached.cache_clear()
+        return code.code_sha256("one")
+
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    two = "x = 2\n"
+    plain = digest(one="from . import two\ny = two.x\n", two=two, three="z = 1\n")
+    assert digest(one='"""Now with words."""\nfrom . import two\n\ny = two.x  # and a comment\n') == plain
+    assert digest(three="z = 2\n") == plain, "nothing imports it"
+    assert digest(two="x = 3\n") != plain
+    assert digest(two="def f():\n    from . import three\n\nx = 2\n") != plain
+    for cached in (code._tree, code._syntax, code._imported_by, code.code_sha256):
+        cached.cache_clear()
+
+
+def test_code_of_one_eraser_is_not_that_of_another() -> None:
+    assert code.code_sha256("erasers.uce") != code.code_sha256("erasers.esd")
+    assert "erasers.base" in code._imported_by("erasers.uce")
+
+
+def test_files_include_others(folder: Path) -> None:
+    write_study(folder)
+    (folder / "more.yaml").write_text(
+        "name: more\ninclude: [study.yaml]\nconcepts: [dog]\nreferences: [original]\n"
+    )
+    found = read_study(folder / "more.yaml")
+    assert [matrix.concepts for matrix in found.matrices] == [("church",), ("dog",)]
+    (folder / "all.yaml").write_text("name: all\ninclude: [study.yaml]\n")
+    assert cells(folder / "all.yaml") == cells(folder / "study.yaml")
+
+
+def test_defaults_stand_above_every_matrix(tmp_path: Path) -> None:
+    top = "name: two\nsuite: quick\nerasers: [uce]\n"
+    text = f"{top}matrices:\n- concepts: [church]\n- {{concepts: [weapon], suite: full}}\n"
+    (tmp_path / "two.yaml").write_text(text)
+    first, second = read_study(tmp_path / "two.yaml").matrices
+    assert (first.suite, second.suite) == ("quick", "full")
+    assert first.erasers == second.erasers
+    assert [cell.title for cell in scores_of(read_study(tmp_path / "two.yaml"))] == [
+        "uce, church, seed 0",
+        "uce, weapon, seed 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("name: [", "is not YAML"),
+        ("name: x\n", "matrices.0.concepts: Field required"),
+        ("name: x\nconcepts: []\nerasers: [uce]\n", "concepts"),
+        ("name: ../x\nconcepts: [church]\nerasers: [uce]\n", "name: String should match"),
+        ("name: x\nconcepts: [church]\n", "compares nothing"),
+        ("name: x\nconcepts: [church]\nerasers: [ucee]\n", "did you mean 'uce'"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nattacks: [p4dn]\n", "did you mean 'p4d_n'"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nsuite: quik\n", "did you mean 'quick'"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nseed: [1]\n", "did you mean 'seeds'"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nseeds: [one]\n", "seeds.0"),
+        (
+            "name: x\nconcepts: [church]\nerasers: [uce]\nmodel: owner/name\n",
+            "brings no prompts and no detector",
+        ),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\ninclude: study\n", "must be lists"),
+        ("name: x\ninclude: [bad.yaml]\n", "includes itself"),
+        ("name: x\ninclude: [none.yaml]\n", "none.yaml"),
+        ("name: !!python/object/apply:os.system [ls]\n", "is not YAML"),
+    ],
+)
+def test_bad_files_are_refused_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_study(tmp_path / "bad.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "concepts: [church]\nerasers: ['uce:emojy']",
+        "concepts: [churhc]\nerasers: [uce]",
+        "concepts: [church]\nerasers: [{eraser: uce, settings: {rige: 1}}]",
+    ],
+)
+def test_unknown_presets_concepts_and_settings_are_refused_in_the_plan(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(f"name: x\n{text}\n")
+    with pytest.raises(InputError, match="did you mean"):
+        cells(tmp_path / "bad.yaml")
+
+
+def test_costs_are_those_of_like_cells(folder: Path) -> None:
+    every = cells(write_study(folder, erasers=["uce", "esd"]))
+    attacks = [cell for cell in every if cell.kind == "attack"]
+    assert len(attacks) == 3
+    uce = next(cell for cell in every if cell.config.get("eraser") == "uce")
+    record = {"kind": "erasure", "config": dict(uce.config), "seconds": 7.0, "bytes": 100}
+    found = estimate([uce, *attacks], [record])
+    assert (found.seconds, found.bytes, found.known, found.unknown) == (7.0, 100, 1, 3)
+    esd = next(cell for cell in every if cell.config.get("eraser") == "esd")
+    assert estimate([esd], [record]).known == 1, "an erasure, if of another method"
+    own = {"kind": "erasure", "config": dict(esd.config), "seconds": 40.0, "bytes": 100}
+    assert estimate([esd], [record, own]).seconds == 40.0

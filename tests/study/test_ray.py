@@ -1,0 +1,101 @@
+"""Ray places the cells: the same results, whatever is killed at whatever moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sgrace._util.errors import InputError
+from sgrace.study import Cell
+from sgrace.study.engine import inline
+from sgrace.study.place import open_store
+from sgrace.study.ray_engine import on_ray
+
+from .made import OPTIONS, cells, results, write_study
+
+ray = pytest.importorskip("ray")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study"), erasers=["uce"], attacks=["none", "more_seeds"])
+
+
+@pytest.fixture(scope="module")
+def every(file: Path) -> list[Cell]:
+    return cells(file)
+
+
+@pytest.fixture(scope="module")
+def wanted(every: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """What an undisturbed run in one process leaves."""
+    store = open_store(tmp_path_factory.mktemp("home") / "out")
+    assert all(outcome.status == "made" for outcome in inline(every, store, OPTIONS))
+    return results(store, every)
+
+
+def test_ray_makes_the_same(every: list[Cell], wanted: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    store = open_store(tmp_path / "out")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        found = list(on_ray(every, store, OPTIONS))
+        assert {outcome.status for outcome in found} == {"made"}, [outcome.why for outcome in found]
+        assert results(store, every) == wanted
+        assert {outcome.status for outcome in on_ray(every, store, OPTIONS)} == {"finished"}
+
+        # a worker that is lost is replaced, and its cell made again
+        other = open_store(tmp_path / "killed")
+        outcomes = on_ray(every, other, OPTIONS)
+        statuses = [next(outcomes).status]
+        for worker in workers():
+            os.kill(worker, signal.SIGKILL)
+        statuses += [outcome.status for outcome in outcomes]
+        assert set(statuses) <= {"made", "finished"}
+        assert results(other, every) == wanted
+    finally:
+        ray.shutdown()
+
+
+def workers() -> list[int]:
+    """Processes of Ray that make cells."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], check=True, capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=1) for line in listed.splitlines()]
+    return [int(pid) for pid, args in rows if args.startswith("ray::_attempt")]
+
+
+def test_a_driver_that_is_killed_loses_nothing(
+    file: Path, every: list[Cell], wanted: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """SIGKILL at random moments, again and again; then the rest is made, and all is as undisturbed."""
+    rng = random.Random(0)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sgrace", "study", "run", file, "-o", out, "--device", "cpu", "-q"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen([str(part) for part in command], env=environment)
+        time.sleep(rng.uniform(5, 9))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills
+    store = open_store(out)
+    before = results(store, every)
+    assert all(wanted[name] == found for name, found in before.items()), "what is finished is whole"
+    assert all(outcome.status in {"made", "finished"} for outcome in inline(every, store, OPTIONS))
+    assert results(store, every) == wanted
+    assert not list((out / "partial").iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_told(every: list[Cell], tmp_path: Path) -> None:
+    store = open_store(tmp_path / "out")
+    with pytest.raises(InputError, match=r"no Ray cluster at 'auto'"):
+        list(on_ray(every, store, OPTIONS, address="auto"))
