@@ -83,6 +83,7 @@ def attack(
     name: str,
     *,
     original: Model | None = None,
+    into: Model | None = None,
     effort: str = "standard",
     settings: Mapping[str, str] | None = None,
     limits: Budget | None = None,
@@ -101,6 +102,7 @@ def attack(
         concept: name of the concept; None takes the erasure's own.
         name: name of the attack.
         original: the model before erasing, which most attacks need; an erasure brings it.
+        into: another model, which gets the erased text encoders and nothing else, and is attacked.
         effort: ``quick``, ``standard``, or ``full``, the paper's own settings.
         settings: single settings of the attack as text.
         limits: hard limits of calls and time; none, if absent.
@@ -116,7 +118,7 @@ def attack(
         InputError: an unknown name or setting, or something the attack needs is missing.
     """
     attacker = registry.load("attacks", name).preset(effort, settings)
-    loaded = model if isinstance(model, Loaded) else load_target(model, original)
+    loaded = model if isinstance(model, Loaded) else load_target(model, original, into=into)
     scene, _ = prepare(
         loaded,
         concept,
@@ -137,6 +139,7 @@ def evaluate(
     concept: str | None = None,
     *,
     original: Model | None = None,
+    into: Model | None = None,
     suite: str = "standard",
     attacks: Sequence[str] = (),
     words: Knowledge | Path | None = None,
@@ -156,6 +159,7 @@ def evaluate(
         model: the model under attack, an erasure or its folder, or a name; it is untouched.
         concept: name of the concept; the erasure's own, if absent.
         original: the model before erasing; an erasure brings it.
+        into: another model, which gets the erased text encoders and nothing else, and is evaluated.
         suite: how much is measured: ``quick``, ``standard`` or ``full``.
         attacks: names of attacks in place of the suite's.
         words: words of the concept, or a word file; a testbed has its own.
@@ -177,7 +181,7 @@ def evaluate(
     """
     chosen = _suite(suite, attacks)
     extractor = from_hub(features) if isinstance(features, str) else features
-    loaded = model if isinstance(model, Loaded) else load_target(model, original)
+    loaded = model if isinstance(model, Loaded) else load_target(model, original, into=into)
     if extractor is not None and loaded.original is None:
         raise InputError(
             "--features compares images with those of the model before erasing: name it with --base."

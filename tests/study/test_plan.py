@@ -6,12 +6,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from sgrace._util.errors import InputError
 from sgrace.study import code, read_study
 from sgrace.study.cells import Cell, scores_of
 from sgrace.study.estimate import estimate
+from sgrace.study.schema import json_schema
 
 from .made import cells, write_study
 
@@ -196,3 +199,25 @@ def test_costs_are_those_of_like_cells(folder: Path) -> None:
     assert estimate([esd], [record]).known == 1, "an erasure, if of another method"
     own = {"kind": "erasure", "config": dict(esd.config), "seconds": 40.0, "bytes": 100}
     assert estimate([esd], [record, own]).seconds == 40.0
+
+
+@pytest.mark.parametrize("name", ["smoke", "main"])
+def test_studies_that_ship_fit_the_schema_and_can_be_planned(name: str) -> None:
+    file = SMOKE.with_name(f"{name}.yaml")
+    jsonschema.validate(yaml.safe_load(file.read_text()), json_schema())
+    assert len(scores_of(read_study(file))) >= 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": [1]}, {"seeds": ["one"]}, {"erasers": [{"method": "uce"}]}, {"matrices": [{"attack": []}]}],
+)
+def test_an_editor_sees_what_is_wrong(wrong: dict[str, Any]) -> None:
+    good = {
+        "name": "x",
+        "concepts": ["church"],
+        "erasers": ["uce", {"eraser": "esd", "settings": {"lr": 1}}],
+    }
+    jsonschema.validate(good, json_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**good, **wrong}, json_schema())

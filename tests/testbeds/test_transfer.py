@@ -92,7 +92,7 @@ def test_the_evaluation_says_so(model: DiffusionModel, other: DiffusionModel) ->
         "suite": "quick",
         "attacks": ["none"],
     }
-    found = api.evaluate(load_target(of_text(model, "church"), into=other), **given)  # type: ignore[arg-type]
+    found = api.evaluate(of_text(model, "church"), into=other, **given)  # type: ignore[arg-type]
     assert found.transferred
     assert found.caveats[0] == TRANSFERRED
     own = api.evaluate(of_text(model, "church"), original=model, **given)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from .._util import registry
 from .._util.errors import InputError, choices, unknown
@@ -22,7 +22,11 @@ Reference = Literal["original", "gold"]
 
 
 #: Settings are texts, as on the command line; YAML makes numbers of some.
-Text = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, int | float) else given)]
+Text = Annotated[
+    str,
+    BeforeValidator(lambda given: str(given) if isinstance(given, int | float) else given),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 
 
 class EraserRow(Settings):
