@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,11 @@ def test_an_editor_sees_what_is_wrong(wrong: dict[str, Any]) -> None:
     jsonschema.validate(good, json_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**good, **wrong}, json_schema())
+
+
+def test_where_files_lie_decides_nothing(tmp_path: Path) -> None:
+    here = cells(write_study(tmp_path / "here"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    there = cells(write_study(tmp_path / "there"))
+    assert [cell.id for cell in here] == [cell.id for cell in there]
+    assert [cell.config["model"] for cell in here] != [cell.config["model"] for cell in there]

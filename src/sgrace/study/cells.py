@@ -23,6 +23,8 @@ load = functools.cache(registry.load)
 #: What every cell runs.
 COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes", "study.make")
 ID_LENGTH = 20
+#: Fields of a configuration that say where files lie; their digests stand beside them.
+PLACES = {"model", "prompts_file", "words_file"}
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,17 @@ class Cell:
 
     @functools.cached_property
     def id(self) -> str:
-        """Digest of kind, configuration, and the cells it needs."""
-        inputs = {name: cell.id for name, cell in self.needs.items()}
-        return sha256_of_json({"kind": self.kind, "config": self.config, "needs": inputs})[:ID_LENGTH]
+        """Digest of what decides the result."""
+        return id_of(self.kind, self.config, {name: cell.id for name, cell in self.needs.items()})
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def id_of(kind: str, config: Mapping[str, Any], needs: Mapping[str, str]) -> str:
+    """Digest of kind, configuration, and the cells that a cell needs. Where files lie does not count."""
+    decisive = {name: value for name, value in config.items() if name not in PLACES}
+    return sha256_of_json({"kind": kind, "config": decisive, "needs": needs})[:ID_LENGTH]
 
 
 def cells_of(study: Study) -> list[Cell]:
@@ -100,6 +107,14 @@ def model_sha256(name: str) -> str:
     return sha256_of_files(files) if files else name
 
 
+@functools.cache
+def gold_sha256(name: str, concept: Concept) -> str:
+    """Digest of the weights of a model that was trained without a concept."""
+    testbed = testbed_of(name)
+    gold = testbed.gold(concept) if testbed else None
+    return sha256_of_files(gold.rglob("*.safetensors")) if gold else ""
+
+
 @dataclass(frozen=True)
 class _Maker:
     """Makes the cells of one row of a table: of one target."""
@@ -129,6 +144,9 @@ class _Maker:
             "concept": self.concept.model_dump(),
             "code": code_sha256(*COMMON, *_module_of("testbeds", self.matrix.model), *code),
             **self._files(*files),
+            **(
+                {"gold": gold_sha256(self.matrix.model, self.concept)} if more.get("target") == "gold" else {}
+            ),
             **more,
         }
 
@@ -139,7 +157,7 @@ class _Maker:
             file = self.matrix.file(name, self.concept.name)
             if file is not None:
                 check_regular_file(file, "a prompt table" if name == "prompts" else "a word file")
-                found[name] = {"file": str(file), "sha256": sha256(file)}
+                found |= {name: sha256(file), f"{name}_file": str(file)}
         return found
 
     @functools.cached_property

@@ -128,7 +128,7 @@ def _given(cell: Cell) -> dict[str, Any]:
 
 
 def _file(config: Mapping[str, Any], name: str) -> Path | None:
-    return Path(config[name]["file"]) if name in config else None
+    return Path(config[f"{name}_file"]) if name in config else None
 
 
 def _words(cell: Cell) -> Knowledge | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -16,10 +15,10 @@ from typing import Any
 
 from .._util.errors import InputError
 from .._util.files import check_new_folder, write_json
-from .._util.hashing import sha256, sha256_of_json
+from .._util.hashing import sha256
 from .._util.provenance import versions
 from .._util.text import read_json, reason, shown
-from .cells import Cell
+from .cells import Cell, id_of
 
 STUDY, MANIFEST = "study.json", "cell.json"
 CELLS, FAILURES, PARTIAL = "cells", "failures", "partial"
@@ -154,8 +153,11 @@ class Store:
             known = dict(record["sha256"])
         except (InputError, KeyError, TypeError, ValueError):
             return [MANIFEST]
-        own = {"id": cell.id, "kind": cell.kind, "config": json.loads(json.dumps(cell.config))}
-        wrong = [MANIFEST] if sha256_of_json({k: record.get(k) for k in own}) != sha256_of_json(own) else []
+        try:
+            same = id_of(record["kind"], record["config"], record["needs"]) == record["id"] == cell.id
+        except (KeyError, AttributeError):
+            same = False
+        wrong = [] if same else [MANIFEST]
         there = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} - {MANIFEST}
         wrong += sorted(there ^ set(known))
         return wrong + [name for name in sorted(there & set(known)) if sha256(folder / name) != known[name]]
