@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,31 @@ def test_bad_input_is_refused(file: Path, tmp_path: Path, arguments: list[str], 
     given = [str(file) if part == "FILE" else part for part in arguments]
     assert_refused(sgrace("study", *given, "-o", tmp_path / "out"), message)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("only root can mount a disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_told_and_the_study_goes_on_with_more_room(file: Path, small_disk: Path) -> None:
+    done = sgrace("study", "run", file, "-o", small_disk / "out", "--device", "cpu", "-q")
+    assert done.exit_code in {1, 2}, done.output
+    told = done.stderr + "".join(path.read_text() for path in small_disk.glob("out/failures/*.json"))
+    assert "No space left on device" in told
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    again = sgrace("study", "run", file, "-o", small_disk / "out", "--retry-failed", "--device", "cpu")
+    assert again.exit_code == 0, again.output
+    assert sgrace("study", "verify", file, "-o", small_disk / "out").exit_code == 0
+    assert not list(small_disk.glob("out/partial/*"))
+
+
+@pytest.mark.parametrize("out", ["/dev/null/out", "/proc/out"])
+def test_folders_that_cannot_be_written_are_refused(file: Path, out: str) -> None:
+    assert_refused(sgrace("study", "run", file, "-o", out), "Cannot write")
