@@ -130,3 +130,20 @@ def test_a_full_disk_is_told_and_the_study_goes_on_with_more_room(file: Path, sm
 @pytest.mark.parametrize("out", ["/dev/null/out", "/proc/out"])
 def test_folders_that_cannot_be_written_are_refused(file: Path, out: str) -> None:
     assert_refused(sgrace("study", "run", file, "-o", out), "Cannot write")
+
+
+def test_results_are_checked_and_measured_again(file: Path, out: Path, tmp_path: Path) -> None:
+    assert sgrace("study", "results", file, "-o", out, "--to", tmp_path / "r.json").exit_code == 0
+    done = sgrace("study", "submit", tmp_path / "r.json", file, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("| 100% [100%, 100%] | 100% [100%, 100%] |") == 2
+    text = (tmp_path / "r.json").read_text()
+    (tmp_path / "r.json").write_text(text.replace('"uce"', '"mine"'))
+    assert_refused(sgrace("study", "submit", tmp_path / "r.json", file, "-o", out), "was changed")
+
+
+def test_a_page(file: Path, out: Path, tmp_path: Path) -> None:
+    assert sgrace("study", "report", file, "-o", out, "--page", tmp_path / "page.html").exit_code == 0
+    assert "100% [100%, 100%]" in (tmp_path / "page.html").read_text()
+    again = sgrace("study", "report", file, "-o", out, "--page", tmp_path / "page.html")
+    assert_refused(again, "exists already")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._util.errors import InputError
-from .._util.files import new_file
-from .options import FILE, JSON, QUIET, examples
+from .options import JSON, QUIET, examples
+from .study_tables import OUT, STUDY_FILE, report, results, submit, table
 from .types import COUNTS
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ EPILOG = examples(
     "sgrace study plan studies/smoke.yaml -o smoke",
     "sgrace study run studies/smoke.yaml -o smoke",
     "sgrace study table studies/smoke.yaml -o smoke",
-)
-STUDY_FILE = click.argument("file", type=FILE)
-OUT = click.option(
-    "-o", "--out", required=True, help="Folder or URL (s3://...) of the study's cells; studies may share it."
 )
 KINDS: tuple[CellKind, ...] = ("erasure", "attack", "images", "score")
 
@@ -186,51 +182,6 @@ def status(file: Path, out: str, *, as_json: bool) -> None:
 @study.command()
 @STUDY_FILE
 @OUT
-@click.option("--against", metavar="ROW", help="Compare every row with this one on the same prompts.")
-def table(file: Path, out: str, against: str | None) -> None:
-    """Print the finished rows of FILE as Markdown tables, and which are missing."""
-    from ..study import read_study  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.place import find_store  # noqa: PLC0415
-    from ..study.table import lines_of, table_of  # noqa: PLC0415
-
-    store, scores = find_store(out), scores_of(read_study(file))
-    tables = lines_of(scores, store)
-    titles = {line.title for lines in tables.values() for line in lines}
-    if against is not None and titles and against not in titles:
-        raise InputError(
-            f"No finished row is called {against[:60]!r}; there are {', '.join(sorted(titles))}."
-        )
-    for name, lines in tables.items():
-        click.echo(f"{table_of(name, lines, against).markdown()}\n")
-    missing = [cell.title for cell in scores if not store.is_finished(cell)]
-    if missing:
-        click.echo(f"Missing: {'; '.join(missing)}.")
-
-
-@study.command()
-@STUDY_FILE
-@OUT
-@click.option("--page", required=True, type=FILE, help="New HTML file, which needs no other file.")
-def report(file: Path, out: str, page: Path) -> None:
-    """Write the finished rows of FILE as a page with sortable tables and a plot."""
-    from ..study import read_study  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.page import write_page  # noqa: PLC0415
-    from ..study.place import find_store  # noqa: PLC0415
-    from ..study.table import lines_of  # noqa: PLC0415
-
-    study_file = read_study(file)
-    store, scores = find_store(out), scores_of(study_file)
-    missing = [cell.title for cell in scores if not store.is_finished(cell)]
-    with new_file(page) as partial:
-        write_page(study_file.name, lines_of(scores, store), missing, partial)
-    click.echo(f"Report: {page}")
-
-
-@study.command()
-@STUDY_FILE
-@OUT
 def verify(file: Path, out: str) -> None:
     """Compare every finished cell of FILE with the digests in its manifest."""
     from ..study import cells_of, read_study  # noqa: PLC0415
@@ -282,3 +233,7 @@ def _watched(outcomes: Any, total: int, *, silent: bool) -> Any:  # noqa: ANN401
     from tqdm import tqdm  # noqa: PLC0415
 
     return tqdm(outcomes, total=total, desc="cells", disable=silent)
+
+
+for command in (table, report, results, submit):
+    study.add_command(command)

@@ -38,10 +38,12 @@ class Line:
 
     Attributes:
         title: of the row.
-        evaluations, verdicts: of each seed; verdicts by attack.
+        cells: scorings of each seed.
+        evaluations, verdicts: what they found; verdicts by attack.
     """
 
     title: str
+    cells: list[Cell] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
 
@@ -119,6 +121,7 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
             config = cell.config
             table = f"{config['concept']['name']} on {config['model']}, {config['suite']}"
             line = found[table].setdefault(config["row"], Line(config["row"]))
+            line.cells.append(cell)
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
             line.verdicts.append(read_json(store.path(cell) / VERDICTS))
     return {table: list(lines.values()) for table, lines in found.items()}
