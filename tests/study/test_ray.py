@@ -81,7 +81,7 @@ def test_a_driver_that_is_killed_loses_nothing(
     command = [sys.executable, "-m", "sgrace", "study", "run", file, "-o", out, "--device", "cpu", "-q"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen([str(part) for part in command], env=environment)
         time.sleep(rng.uniform(5, 9))
         process.send_signal(signal.SIGKILL)

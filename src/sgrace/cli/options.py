@@ -84,8 +84,8 @@ _SCENE_OPTIONS = (
     click.option(
         "--into",
         metavar="MODEL",
-        help="Put the erased text encoder, and nothing else, into this model, and attack that: does the "
-        "erasure hold with another denoiser?",
+        help="Put the erased text encoder, and nothing else, into this model, and attack that: it shows "
+        "whether the erasure holds with another denoiser.",
     ),
     FORCE,
     click.option(
