@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+from sgrace.metrics.intervals import wilson
 from sgrace.metrics.repeated import difference, holm, pareto, share_of
 
 VERDICTS = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12)))
@@ -38,6 +39,16 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert share_of(alike).mean == share_of(apart).mean == 0.5
     assert share_of(apart).high - share_of(apart).low > share_of(alike).high - share_of(alike).low
     assert share_of(apart)[1:] == (0.0, 1.0), "both draws may be of the same seed"
+
+
+@pytest.mark.parametrize("n", [2, 12, 24])
+def test_a_zero_of_few_prompts_is_no_proof(n: int) -> None:
+    none = share_of(torch.zeros(3, n, dtype=torch.bool))
+    assert (none.mean, none.low) == (0, 0)
+    assert none.high == pytest.approx(wilson(0, n)[1])
+    every = share_of(torch.ones(1, n, dtype=torch.bool))
+    assert (every.mean, every.high) == (1, 1)
+    assert every.low == pytest.approx(wilson(n, n)[0])
 
 
 def test_it_is_the_hierarchical_bootstrap() -> None:

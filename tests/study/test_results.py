@@ -41,8 +41,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_reported_rows_stand_beside_measured_ones() -> None:
     reported = results(row("uce", "0000"), row("esd", "1100"))
     (first, second) = compared(reported, results(row("uce", "1111")))
-    assert first.reported.startswith("0% [0%, 0%], kept 94%")
-    assert first.measured.startswith("100% [100%, 100%]")
+    assert first.reported.startswith("0% [0%, 49%], kept 94%")
+    assert first.measured.startswith("100% [51%, 100%]")
     assert second.measured == "not measured"
 
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .intervals import wilson
+
 #: Resamples of an interval, and sign changes of a test.
 DRAWS = 4000
 
@@ -38,10 +40,14 @@ def share_of(verdicts: Bool[Tensor, "seeds prompts"], seed: int = 0) -> Estimate
 
     The interval is of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): seeds are drawn with
     replacement, and prompts with replacement. Verdicts on one prompt are alike, and so are those of one seed:
-    as if all were independent, the interval would be too narrow. With all verdicts equal it has no width,
-    which proves little for few prompts: :class:`~.intervals.Share` then says how little.
+    as if all were independent, the interval would be too narrow. A bootstrap of equal verdicts has no width
+    and would call a zero of few prompts a proof; the interval is then Wilson's of so many prompts.
     """
-    return _estimated(verdicts.double(), seed)
+    found = _estimated(verdicts.double(), seed)
+    if found.low < found.high:
+        return found
+    n = verdicts.shape[1]
+    return Estimated(found.mean, *wilson(found.mean * n, n))
 
 
 def difference(
