@@ -23,7 +23,8 @@ from sgrace.testbeds.emoji.clip import Clip
 from sgrace.testbeds.emoji.training import denoiser, training_data
 from sgrace.testbeds.emoji.training.art import SOURCES, Art
 from sgrace.testbeds.emoji.training.export import export
-from sgrace.testbeds.emoji.training.recipe import PRESETS, STAGES, Recipe
+from sgrace.testbeds.emoji.training.presets import PRESETS
+from sgrace.testbeds.emoji.training.recipe import STAGES, Recipe
 from sgrace.testbeds.emoji_narrow import denoiser_path
 
 

@@ -48,7 +48,8 @@ def train(
 ) -> None:
     """Train the built-in model's parts; the same command again goes on with what is missing."""
     from .._util.errors import unknown  # noqa: PLC0415
-    from ..testbeds.emoji.training.recipe import PRESETS, STAGES, Recipe  # noqa: PLC0415
+    from ..testbeds.emoji.training.presets import PRESETS  # noqa: PLC0415
+    from ..testbeds.emoji.training.recipe import STAGES, Recipe  # noqa: PLC0415
 
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)

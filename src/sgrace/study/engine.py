@@ -69,7 +69,8 @@ def inline(
 def sharded(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
     """The cells of one of several shards: those of one eraser, concept and seed stay together.
 
-    What several rows need belongs to the first shard that has one of them; others wait for it or are blocked.
+    What several rows need belongs to the first shard that has one of them. In others, what needs it is
+    blocked until it is there.
 
     Args:
         cells: of the study, each behind those that it needs.

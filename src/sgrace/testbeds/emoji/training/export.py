@@ -25,7 +25,8 @@ from ..judge import VALIDATION, Judge
 from ..retrained import METHOD
 from .art import SOURCES
 from .denoiser import new_scheduler
-from .recipe import CPU, Recipe
+from .presets import CPU
+from .recipe import Recipe
 from .validate import known_scores
 
 

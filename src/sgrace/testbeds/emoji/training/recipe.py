@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,44 +26,15 @@ from transformers import (
 from ...._util.errors import InputError
 from ..judge import Judge
 from .autoencoder import encode_all, train_autoencoder
-from .denoiser import Widths, new_denoiser, train_denoiser
+from .denoiser import new_denoiser, train_denoiser
 from .encoders import PROJECTION, new_clip, train_clip, train_tokenizer
 from .judge_training import left_out_pairs, new_judge, train_judge
-from .loop import Schedule
+from .presets import CPU, PRESETS
 from .training_data import EmojiData, to_float
 
 INITIAL = "initial"  # subfolder of networks from which a stage starts
 RETRAINABLE = ("clip", "denoiser", "judge")
 STAGES = ("tokenizer", "clip", "autoencoder", "denoiser", "judge")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Schedules of one kind of machine, and the denoiser's widths."""
-
-    clip: Schedule
-    autoencoder: Schedule
-    denoiser: Schedule
-    judge: Schedule
-    widths: Widths = (64, 128, 192)
-
-
-CPU = Preset(  # two cores, about five hours in all
-    clip=Schedule(steps=4_000, batch=128, lr=1e-3, weight_decay=0.05),
-    autoencoder=Schedule(steps=3_600, batch=16, lr=2e-3, weight_decay=0.0, ema=0.998),
-    denoiser=Schedule(steps=16_000, batch=64, lr=1e-3, ema=0.999),
-    judge=Schedule(steps=1_600, batch=96, lr=2e-3, weight_decay=0.05),
-)
-PRESETS: dict[str, Preset] = {
-    "cpu": CPU,
-    "narrow": replace(CPU, widths=(48, 96, 144)),
-    "gpu": Preset(
-        clip=Schedule(steps=6_000, batch=512, lr=1e-3, weight_decay=0.05),
-        autoencoder=Schedule(steps=8_000, batch=64, lr=2e-3, weight_decay=0.0, ema=0.998),
-        denoiser=Schedule(steps=20_000, batch=256, lr=1e-3, ema=0.999),
-        judge=Schedule(steps=4_000, batch=256, lr=2e-3, weight_decay=0.05),
-    ),
-}
 
 
 class Recipe:
