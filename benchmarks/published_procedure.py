@@ -60,9 +60,9 @@ class Published:
         self.trained = [named[name] for name in self.encoder.trainable()]
         self.original = [value.detach().clone() for value in self.trained]
         self.adam = torch.optim.Adam(self.trained, lr=1e-5)
-        self.noise = torch.randn(1, *self.model.latent_shape)
+        self.noise = torch.randn(1, *self.model.latent_shape).to(self.model.device)
         self.latents = self.noise.clone()
-        self.timestep = torch.tensor(850.0)
+        self.timestep = torch.tensor(850.0, device=self.model.device)
         words = (self.related * SAMPLES)[: SAMPLES - 1]
         self.tokens = self.encoder.tokenize([self.name, *(f"{self.name}, {word}" for word in words)])
         with torch.no_grad():

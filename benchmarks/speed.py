@@ -5,10 +5,11 @@
 
 ``--what`` names erasers, each with a preset after a colon where it is not the default. Every procedure is a
 process of its own, so that its peak memory is its own; they take turns. Models of full size have random
-weights. Seconds are those of the processor. Steps are measured and whole runs extrapolated: a step of a phase
+weights. Seconds are those of the processor, or of the clock with ``--device cuda``, where memory is the peak
+of what tensors took there. Steps are measured and whole runs extrapolated: a step of a phase
 is the difference of two short runs, and the preset says how many there are. FLOP/s count matrix products,
-convolutions and attention; the ceiling is that of a product of two 2048 x 2048 matrices in the same precision
-and process.
+convolutions and attention; the ceiling is that of a product of two matrices (2048 x 2048, or 8192 x 8192 on
+CUDA) in the same precision and process.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 import sgrace
 from sgrace import Knowledge
 from sgrace._util import registry
-from sgrace._util.provenance import peak_memory_mb, versions
+from sgrace._util.provenance import device_memory_mb, peak_memory_mb, versions
 from sgrace.concept import Concept, Kind
 from sgrace.knowledge import Target
 
@@ -49,7 +50,7 @@ WORDS = Knowledge(
 )
 KIND: Kind = "harmful"
 CONCEPT = Concept(name="weapon", kind=KIND)
-SIDE = 2048  # of the matrices of the ceiling
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices of the ceiling
 
 
 def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401  (shapes)
@@ -72,15 +73,29 @@ OF_CPU = {
 # -- in the process of one procedure -------------------------------------------------------------------------
 
 
-def ceiling(dtype: torch.dtype) -> float:
+def clock(device: torch.device) -> float:
+    """Seconds of the processor; on a GPU those that passed until all its work was done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def ceiling(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a matrix product."""
-    left = torch.randn(SIDE, SIDE).to(dtype)
+    side = SIDES[device.type]
+    left = torch.randn(side, side, device=device).to(dtype)
     best = float("inf")
     for _ in range(4):
-        started = time.process_time()
+        started = clock(device)
         torch.mm(left, left)
-        best = min(best, time.process_time() - started)
-    return 2 * SIDE**3 / best
+        best = min(best, clock(device) - started)
+    return 2 * side**3 / best
+
+
+def peak_mb(device: torch.device) -> int:
+    """Largest memory so far: resident, or on a GPU of tensors there."""
+    return peak_memory_mb() if device.type == "cpu" else device_memory_mb(device)
 
 
 def published_runner(model: sgrace.models.DiffusionModel) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
@@ -119,7 +134,7 @@ def serve(given: argparse.Namespace) -> None:
     torch.set_num_threads(given.threads)
     dtype = "float32" if given.alone == PUBLISHED else given.dtype
     source = "emoji" if given.size == "emoji" else str(folder_of(given))
-    model = sgrace.load_model(source, device="cpu", dtype=dtype, threads=given.threads)
+    model = sgrace.load_model(source, device=given.device, dtype=dtype, threads=given.threads)
     model.set_progress_bar_config(disable=True)
     run = published_runner(model) if given.alone == PUBLISHED else eraser_runner(model, given.alone)
     print("@{}", flush=True)
@@ -132,10 +147,14 @@ def serve(given: argparse.Namespace) -> None:
                 rows = run(asked)
             spent = {"flop": counter.get_total_flops()}
         else:
-            started = time.process_time()
+            if model.device.type == "cuda":
+                # the matrices of the ceiling are no part of the procedure's memory
+                torch.cuda.reset_peak_memory_stats(model.device)
+            started = clock(model.device)
             rows = run(asked)
-            spent = {"cpu": time.process_time() - started}
-        found = {**spent, **rows, "peak_mb": peak_memory_mb(), "ceiling": ceiling(model.dtype)}
+            spent = {"seconds": clock(model.device) - started}
+        peak = peak_mb(model.device)
+        found = {**spent, **rows, "peak_mb": peak, "ceiling": ceiling(model.device, model.dtype)}
         print("@" + json.dumps(found), flush=True)
 
 
@@ -148,10 +167,11 @@ class Procedure:
     def __init__(
         self, what: str, given: argparse.Namespace, phases: list[Phase], base: Mapping[str, int]
     ) -> None:
-        self.phases = phases
+        self.phases = [phase.longer_by(given.steps) for phase in phases]
         self.base = base
         self.best: dict[str, dict[str, float]] = {}
         arguments = ["--size", given.size, "--dtype", given.dtype, "--threads", str(given.threads)]
+        arguments += ["--device", given.device]
         arguments += ["--folder", str(given.folder), "--pixels", str(given.pixels), "--alone", what]
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -168,14 +188,14 @@ class Procedure:
 
     def turn(self, *, count: bool = False) -> None:
         """The base and each phase once more; the least seconds count."""
-        runs = {"base": self.base, **{phase.name: phase.longer(self.base) for phase in self.phases}}
+        runs = {"base": self.base, **{phase.name: phase.settings(self.base) for phase in self.phases}}
         for name, settings in runs.items():
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps({**settings, "count": count}) + "\n")
             self.process.stdin.flush()
             found = self._answer()
             known = self.best.setdefault(name, {})
-            known["cpu"] = min(known.get("cpu", float("inf")), found.pop("cpu", float("inf")))
+            known["seconds"] = min(known.get("seconds", float("inf")), found.pop("seconds", float("inf")))
             # memory and ceiling of a counting run are not those of the procedure
             for key in ("peak_mb", "ceiling"):
                 value = found.pop(key)
@@ -184,7 +204,7 @@ class Procedure:
 
     def result(self) -> dict[str, Any]:
         """By phase and extrapolated to the whole run."""
-        keys = ("cpu", "denoiser_rows", "text_rows", "flop")
+        keys = ("seconds", "denoiser_rows", "text_rows", "flop")
         base = self.best["base"]
         whole = {key: base[key] for key in keys}
         rows = {}
@@ -193,7 +213,7 @@ class Procedure:
             rows[phase.name] = {
                 "times": phase.times,
                 **one,
-                "flop_per_s": one["flop"] / max(one["cpu"], 1e-9),
+                "flop_per_s": one["flop"] / max(one["seconds"], 1e-9),
             }
             whole = {key: whole[key] + phase.times * one[key] for key in keys}
         return {
@@ -218,18 +238,25 @@ def lines_of(name: str, found: Mapping[str, Any], published: Mapping[str, Any]) 
         share = row["flop_per_s"] / found["ceiling"]
         rows = f"{row['denoiser_rows']:.0f}, {row['text_rows']:.0f}"
         lines.append(
-            f"| {name} | {phase} | {row['times']} | {rows} | {row['cpu']:.2f} s "
+            f"| {name} | {phase} | {row['times']} | {rows} | {row['seconds']:.3f} s "
             f"| {row['flop_per_s'] / 1e9:.0f} | {share:.0%} | | |"
         )
     whole = found["whole"]
-    ratio = whole["cpu"] / published["whole"]["cpu"]
+    ratio = whole["seconds"] / published["whole"]["seconds"]
     rows = f"{whole['denoiser_rows']:,.0f}, {whole['text_rows']:,.0f}"
-    rate = whole["flop"] / whole["cpu"]
+    rate = whole["flop"] / whole["seconds"]
     lines.append(
-        f"| {name} | **whole run, extrapolated** | 1 | {rows} | {whole['cpu']:,.0f} s | {rate / 1e9:.0f} "
+        f"| {name} | **whole run, extrapolated** | 1 | {rows} | {whole['seconds']:,.0f} s | {rate / 1e9:.0f} "
         f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {ratio:.2f} |"
     )
     return lines
+
+
+def machine(device: str) -> str:
+    """What computes."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def parsed() -> argparse.Namespace:
@@ -240,8 +267,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", choices=["emoji", "sd14", "sdxl", "small"], default="emoji")
     parser.add_argument("--what", default="sgrace", help="erasers, joined by commas; NAME or NAME:PRESET")
     parser.add_argument("--dtype", default="float32", help="of the frozen networks; published: float32")
+    parser.add_argument("--device", choices=list(SIDES), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=2, help="the least seconds of so many count")
+    parser.add_argument(
+        "--steps", type=int, default=1, help="further steps of a phase that are timed together"
+    )
     parser.add_argument("--pixels", type=int, default=512, help="of the images of sd14 and sdxl")
     parser.add_argument("--folder", type=Path, default=Path("full_size"), help="for models of full size")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -266,8 +297,10 @@ def main() -> None:
         for procedure in procedures.values():
             procedure.turn(count=turn == given.turns)
     found = {name: procedure.result() for name, procedure in procedures.items()}
-    print(f"{given.size}, {given.pixels} pixels, {given.dtype}, {given.threads} threads, {given.turns} turns")
-    heads = ("procedure", "phase", "times", "rows (denoiser, text)", "CPU", "GFLOP/s", "of the ceiling")
+    where = machine(given.device)
+    size = f"{given.size}, {given.pixels} pixels"
+    print(f"{size}, {given.dtype}, {where}, {given.threads} threads, {given.turns} turns")
+    heads = ("procedure", "phase", "times", "rows (denoiser, text)", "seconds", "GFLOP/s", "of the ceiling")
     print("|", " | ".join([*heads, "peak", "x published"]), "|")
     print("| --- " * 9 + "|")
     print("\n".join(line for name, row in found.items() for line in lines_of(name, row, found[PUBLISHED])))
@@ -278,7 +311,7 @@ def main() -> None:
         "dtype": given.dtype,
         "threads": given.threads,
         "turns": given.turns,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": machine(given.device),
         "versions": versions(),
     }
     given.results.write_text(json.dumps([*log, {**facts, "procedures": found}], indent=2) + "\n")

@@ -24,7 +24,11 @@ class Phase(NamedTuple):
     times: int
     by: int = 1
 
-    def longer(self, base: Mapping[str, int]) -> dict[str, int]:
+    def longer_by(self, n: int) -> Phase:
+        """The same phase with `n` times the addition."""
+        return self._replace(more={key: n * more for key, more in self.more.items()}, by=n * self.by)
+
+    def settings(self, base: Mapping[str, int]) -> dict[str, int]:
         """The settings of a run that is longer by this phase."""
         return {**base, **{key: base.get(key, 0) + more for key, more in self.more.items()}}
 

@@ -1,0 +1,172 @@
+"""Attacks on many long prompts at once, beside a loop over single prompts in which all weights get gradients.
+
+    python benchmarks/attack_speed.py --size sd14 --prompts 142 --dtype bfloat16 [--device cuda]
+    python benchmarks/attack_speed.py --size emoji --prompts 24
+
+A gradient step, or a generation of Ring-A-Bell, is the difference of two short runs on all prompts. The loop
+takes the same steps as a script for one prompt does: in float32, with rows of full length, one prompt after
+the other, and with gradients of every weight. Models of full size have random weights. Seconds are those of
+the processor, or of the clock on CUDA; memory is the process's largest so far, or that of tensors on CUDA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import sgrace
+from sgrace._util import registry
+from sgrace.attacks import Prompt, Scene
+from sgrace.attacks.session import Session
+from sgrace.detectors.never import Never
+from sgrace.models import DiffusionModel
+
+from full_size_models import MODELS, build, with_unet  # isort: skip
+from speed import CONCEPT, WORDS, clock, machine, peak_mb  # isort: skip
+
+#: Settings of a run of so many steps, in which no image is checked before the end.
+SETTINGS: dict[str, Callable[[int], dict[str, int]]] = {
+    "unlearn_diff_atk": lambda n: {"n_timesteps": 1, "iterations": n},
+    "p4d_n": lambda n: {"iterations": n, "check_every": n + 1},
+    "ring_a_bell_hard": lambda n: {"generations": n, "restarts": 1},
+}
+#: Words of prompts in the nudity table: 5 to 55, so that some are longer than the text encoder reads.
+LONGEST = 55
+
+
+def scene_of(model: DiffusionModel, n: int) -> Scene:
+    """Prompts of random words, of the lengths of the nudity table."""
+    rng = random.Random(0)
+    words = [*WORDS.related, *WORDS.unrelated]
+    texts = [" ".join(rng.choices(words, k=rng.randint(5, LONGEST))) for _ in range(n)]
+    return Scene(
+        target=model,
+        original=model,
+        concept=CONCEPT,
+        words=WORDS,
+        detector=Never(),
+        prompts=[Prompt(text, seed) for seed, text in enumerate(texts)],
+        num_inference_steps=2,
+        guidance_scale=7.5,
+    )
+
+
+def attacked(name: str, scene: Scene, steps: int) -> float:
+    """Seconds of a run of so many steps on all prompts."""
+    preset = "standard" if name == "ring_a_bell_hard" else "full"
+    settings = {key: str(value) for key, value in SETTINGS[name](steps).items()}
+    attack = registry.load("attacks", name).preset(preset, settings)
+    started = clock(scene.target.device)
+    attack.run(scene)
+    return clock(scene.target.device) - started
+
+
+def looped(name: str, scene: Scene, steps: int) -> float:
+    """Seconds of so many steps on each prompt, one prompt after the other."""
+    model = scene.target
+    started = clock(model.device)
+    for prompt in scene.prompts:
+        session = Session(replace(scene, prompts=[prompt]), sgrace.attacks.Budget(), 0)
+        tokens = model.text.main.tokenize([prompt.text])
+        clean = session.noise
+        for _ in range(steps):
+            (population if name == "ring_a_bell_hard" else gradient_step)(name, session, tokens, clean)
+            model.denoiser.zero_grad(set_to_none=True)
+            model.text.main.module.zero_grad(set_to_none=True)
+    return clock(model.device) - started
+
+
+def gradient_step(name: str, session: Session, tokens: Any, clean: torch.Tensor) -> None:  # noqa: ANN401
+    """The gradient of one prompt's denoising error; P4D's goal is a prediction of the original."""
+    model = session.target
+    timesteps = model.schedule.sample_timesteps(1, session.generator).to(model.device)
+    noise = model.noise(1, session.generator)
+    noisy = model.schedule.add_noise(clean, noise, timesteps)
+    goal = model.schedule.target(clean, noise, timesteps)
+    if name == "p4d_n":
+        with torch.no_grad():
+            goal = model.predict(noisy, timesteps, session.cond)
+    embeddings = model.text.main.embed(tokens.ids).detach().requires_grad_()
+    cond = model.encode_tokens(tokens, embeddings)
+    torch.autograd.backward(F.mse_loss(model.predict(noisy, timesteps, cond), goal))
+
+
+def population(name: str, session: Session, tokens: Any, clean: torch.Tensor) -> None:  # noqa: ANN401
+    """Prompt embeddings of a population, in rows of full length."""
+    del name, clean
+    size = registry.load("attacks", "ring_a_bell_hard").preset("standard").config.population
+    session.target.encode_tokens(tokens[[0] * size])
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=["emoji", "sd14", "sdxl", "small"], default="emoji")
+    parser.add_argument("--attacks", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--looped", type=int, default=4, help="prompts of the loop")
+    parser.add_argument("--steps", type=int, default=3, help="that are timed")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--dtype", default="float32", help="of the attacked model; of the loop: float32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--pixels", type=int, default=512, help="of the images of sd14 and sdxl")
+    parser.add_argument("--folder", type=Path, default=Path("full_size"), help="for models of full size")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print the table."""
+    given = parsed()
+    folder = given.folder / f"{given.size}-{given.pixels}"
+    if given.size != "emoji" and not folder.exists():
+        build(with_unet(MODELS[given.size], {"sample_size": given.pixels // 8}), folder)
+    source = "emoji" if given.size == "emoji" else str(folder)
+
+    def loaded(dtype: str) -> DiffusionModel:
+        model = sgrace.load_model(source, device=given.device, dtype=dtype, threads=1)
+        model.set_progress_bar_config(disable=True)
+        model.batch_size = given.batch_size
+        return model
+
+    found: dict[str, dict[str, float]] = {name: {} for name in given.attacks}
+    for dtype in (given.dtype, "float32"):
+        ours = dtype == given.dtype and not found[given.attacks[0]]
+        model = loaded(dtype)
+        scene = scene_of(model, given.prompts if ours else given.looped)
+        run = attacked if ours else looped
+        if not ours:
+            for module in model.components.values():
+                module.requires_grad_(requires_grad=True)
+        for name in given.attacks:
+            if given.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            run(name, scene, 1)  # warms up
+            short = run(name, scene, 1)
+            seconds = (run(name, scene, 1 + given.steps) - short) / given.steps / len(scene.prompts)
+            found[name] |= {f"seconds {ours}": seconds, f"mb {ours}": peak_mb(model.device)}
+        del model, scene
+    print(
+        f"{given.size}, {given.pixels} pixels, {given.prompts} prompts of 5 to {LONGEST} words, "
+        f"{given.dtype}, {machine(given.device)}, batches of {given.batch_size}"
+    )
+    print("| attack | ms a prompt and step | prompts/s | peak | loop, ms | loop, peak | loop / attack |")
+    print("| --- " * 7 + "|")
+    for name, row in found.items():
+        own, loop = row["seconds True"], row["seconds False"]
+        print(
+            f"| {name} | {own * 1e3:.2f} | {1 / own:.1f} | {row['mb True']:.0f} MB | {loop * 1e3:.2f} "
+            f"| {row['mb False']:.0f} MB | {loop / own:.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
