@@ -16,8 +16,8 @@ DENOISER_BATCH = 128
 
 
 def text_features(cond: Conditioning) -> Tensor:
-    """Unit mean of the prompt embeddings ``(n, width)``."""
-    return F.normalize(cond.prompt_embeds.mean(1), dim=1)
+    """Unit mean of the prompt embeddings ``(n, width)``, on the CPU, where distances are in float64."""
+    return F.normalize(cond.prompt_embeds.mean(1), dim=1).cpu()
 
 
 @torch.no_grad()
@@ -26,7 +26,8 @@ def denoiser_features(
 ) -> Tensor:
     """What prompts change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
 
-    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions.
+    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions,
+    on the CPU.
     This space is the model's own: two prompts are near if they give the same image, however different their
     words.
 

@@ -47,7 +47,8 @@ def read_parts(model: DiffusionModel, prompts: Sequence[str]) -> dict[str, Tenso
         parts |= {encoder.name: encoder.states(cond.prompt_embeds) for encoder in places}
     if cond.pooled is not None:
         parts["pooled"] = cond.pooled
-    return parts
+    # CKA is in float64, which not every device has
+    return {name: part.cpu() for name, part in parts.items()}
 
 
 def changed(

@@ -74,7 +74,7 @@ def concept_space(
         }
         found = {name: features(group) for name, group in groups.items()}
         rows += space_rows(space, known["concept"], known["held out"], known["neighbours"], found)
-        stored |= {f"{space}/{name}": value.cpu().contiguous() for name, value in {**known, **found}.items()}
+        stored |= {f"{space}/{name}": value.contiguous() for name, value in {**known, **found}.items()}
     save_tensors_atomically(features_file, stored)
     return [row.model_dump() for row in rows]
 
