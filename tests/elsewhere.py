@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -24,13 +24,22 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 REAL = os.environ.get("SGRACE_TEST_DEVICE")
 #: The pretended one is known to torch by name alone; what gets there by mistake fails.
 DEVICE = torch.device(REAL or "maia:7")
 CPU = torch.device("cpu")
 PROPERTIES: Any = Tensor  # its attributes are descriptors here, which their types do not say
+DEVICE_OF = PROPERTIES.device.__get__
+IS_CPU = PROPERTIES.is_cpu.__get__
+SET_GRADIENT = PROPERTIES.grad.__set__
+MOVES = {Tensor.cpu, Tensor.to, Tensor.__deepcopy__}  # besides all that is given a device
+PLAIN = {bool, int, float, type(None)}  # most of what functions are given, and never looked at
+READ = ("dtype", "shape", "ndim", "grad", "grad_fn", "is_sparse")
+# What is called most often and only reads: it needs no look at the devices.
+READS = {torch.is_floating_point, torch.is_complex, torch._has_compatible_shallow_copy_type}
+READS |= {Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex}
+READS |= {getattr(PROPERTIES, name).__get__ for name in READ}
 aten = torch.ops.aten
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 # Operations without the tag `pointwise` that take a 0-dimensional CPU tensor beside others all the same.
@@ -47,34 +56,39 @@ def is_away(tensor: Tensor) -> bool:
 
 
 def _address(tensor: Tensor) -> int:
-    with torch._C.DisableTorchFunction():
-        address: int = tensor.untyped_storage()._cdata
+    address: int = tensor.untyped_storage()._cdata
     return address
 
 
 def _mark(tensor: Tensor, away: bool) -> Tensor:
     if away:
-        with torch._C.DisableTorchFunction():
-            _marked[_address(tensor)] = StorageWeakRef(tensor.untyped_storage())
+        _marked[_address(tensor)] = StorageWeakRef(tensor.untyped_storage())
     else:
         _marked.pop(_address(tensor), None)
     return tensor
 
 
-def _leaves(values: Any) -> Iterator[Any]:
-    if isinstance(values, (list, tuple, dict)):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from _leaves(value)
-    else:
-        yield values
+def _leaves(values: Iterable[Any]) -> list[Any]:
+    """What is given, and what lists, tuples and dictionaries among it hold, but for plain values."""
+    found: list[Any] = []
+    for value in values:
+        if type(value) in PLAIN:
+            continue
+        if isinstance(value, (list, tuple)):
+            found += _leaves(value)
+        elif isinstance(value, dict):
+            found += _leaves(value.values())
+        else:
+            found.append(value)
+    return found
 
 
-def _tensors(*values: Any) -> list[Tensor]:
-    return [leaf for leaf in _leaves(values) if isinstance(leaf, Tensor)]
+def _tensors(leaves: Iterable[Any]) -> list[Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _has_generator(*values: Any) -> bool:
-    return any(isinstance(leaf, torch.Generator) for leaf in _leaves(values))
+def _has_generator(leaves: Iterable[Any]) -> bool:
+    return any(type(leaf) is torch.Generator for leaf in leaves)
 
 
 class _Move(torch.autograd.Function):
@@ -132,32 +146,39 @@ class _Operations(TorchDispatchMode):
         self.ledger = ledger
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        tensors = _tensors(args, kwargs)
+        with torch._C.DisableTorchFunction():
+            return self._run(func, args, dict(kwargs or {}))
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        leaves = _leaves((args, kwargs))
+        tensors = _tensors(leaves)
+        sides = [is_away(tensor) for tensor in tensors]
         asked = kwargs.get("device") == DEVICE
         if asked:
             kwargs["device"] = CPU
         # What torch makes without any input, within a function of marked tensors, is made on their device.
-        away = asked or any(map(is_away, tensors)) or (self.ledger.inside and not tensors)
-        if _mixes(func, args, kwargs) or (away and _has_generator(args, kwargs)):
+        away = asked or any(sides) or (self.ledger.inside and not tensors)
+        if not away:
+            return func(*args, **kwargs)
+        if _mixes(func, args, tensors, sides) or _has_generator(leaves):
             self.ledger.report(str(func))
         random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in str(func)
-        if away and random and not self.ledger.draws:
+        if random and not self.ledger.draws:
             self.ledger.report(str(func), "draws random numbers on the device")
-        with torch._C.DisableTorchFunction():
-            result = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         given = set(map(_address, tensors))
-        for made in _tensors(result):
-            if away and _address(made) not in given:
+        for made in _tensors(_leaves((result,))):
+            if _address(made) not in given:
                 _mark(made, True)
         return result
 
 
-def _mixes(func: Any, args: Any, kwargs: Any) -> bool:
-    tensors = _tensors(args, kwargs)
+def _mixes(func: Any, args: Any, tensors: list[Tensor], sides: list[bool]) -> bool:
+    if all(sides):
+        return False
     # A device tensor can be indexed from the CPU, and can be given a single value of the CPU.
-    if func.overloadpacket in INDEXING and is_away(tensors[0]):
-        tensors = [tensors[0], *(value for value in _tensors(args[2:3]) if value.dim())]
+    if func.overloadpacket in INDEXING and sides[0]:
+        tensors = [tensors[0], *(value for value in _tensors(_leaves(args[2:3])) if value.dim())]
     home = [tensor for tensor in tensors if not is_away(tensor)]
     if not home or len(home) == len(tensors) or func.overloadpacket == aten.copy_:
         return False
@@ -176,25 +197,29 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func == PROPERTIES.device.__get__ and is_away(args[0]):
+        if func == DEVICE_OF and is_away(args[0]):
             return DEVICE
-        if func == PROPERTIES.is_cpu.__get__:
+        if func == IS_CPU:
             return not is_away(args[0])
-        if func is torch.device or name == "_parse_to":  # the latter reads the arguments of a module's `to`
+        leaves = [] if func in READS else _leaves((args, kwargs))
+        # `_parse_to` reads the arguments of a module's `to`
+        if not leaves or func is torch.device or name == "_parse_to":
             return func(*args, **kwargs)
-        tensors = _tensors(args, kwargs)
+        tensors = _tensors(leaves)
         sides = set(map(is_away, tensors))
-        to = _destination(func, args, kwargs)
+        devices = [leaf for leaf in leaves if isinstance(leaf, (torch.device, str))]
+        to = _destination(func, args, kwargs) if devices or func in MOVES else None
         if True in sides and name in ("numpy", "__array__", "__dlpack__"):
             self.ledger.report(name)
-        if (True in sides or to) and _has_generator(args, kwargs):
+        if (True in sides or to) and _has_generator(leaves):
             self.ledger.report(f"{name} with a CPU generator")
-        if len(sides) == 2 and func in (PROPERTIES.grad.__set__, Tensor.backward):
+        if len(sides) == 2 and func in (SET_GRADIENT, Tensor.backward):
             self.ledger.report("a gradient")
         if len(sides) == 2 and func == Tensor.copy_:
             args = (args[0], _moved(args[1], is_away(args[0])), *args[2:])
-        if any(map(_names_device, _leaves((args, kwargs)))):
-            args, kwargs = tree_map(lambda leaf: CPU if _names_device(leaf) else leaf, (args, kwargs))
+        if any(map(_names_device, devices)):
+            args = [CPU if _names_device(value) else value for value in args]
+            kwargs = {key: CPU if _names_device(value) else value for key, value in kwargs.items()}
         before = self.ledger.inside
         self.ledger.inside = before or bool(to) or True in sides
         try:
@@ -221,7 +246,7 @@ def _destination(func: Any, args: Any, kwargs: Any) -> bool | None:
     named = [kwargs.get("device"), *(args[1:] if func == Tensor.to else ())]
     asked += [torch.device(value) for value in named if isinstance(value, str)]
     if func == Tensor.to:
-        asked += [DEVICE if is_away(other) else CPU for other in _tensors(args[1:], kwargs)]
+        asked += [DEVICE if is_away(other) else CPU for other in _tensors(_leaves((args[1:], kwargs)))]
     return asked[0] == DEVICE if asked else None
 
 

@@ -7,8 +7,9 @@ from CPU generators only, and must give what it gives on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from .attacks.scenes import attack_of, scene_of
 from .conftest import tiny_pipeline
 from .elsewhere import DEVICE, elsewhere
 from .erasers.cases import CASES as ERASERS
-from .golden.record import state
+from .golden.record import WORDS, state
 
 HALF = [torch.bfloat16, torch.float16]
 SAMPLING: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0}
@@ -42,9 +43,23 @@ def tiny_model() -> StableDiffusion:
     return model
 
 
-def erase(name: str, model: DiffusionModel, words: Knowledge) -> Erasure:
+def erase(name: str, model: DiffusionModel) -> Erasure:
     eraser: Eraser[Any] = registry.load("erasers", name).preset(None, "object", ERASERS[name].short)
-    return eraser.erase(model, [Target(Concept(name="church"), words)], seed=1)
+    return eraser.erase(model, [Target(Concept(name="church"), WORDS)], seed=1)
+
+
+class Erased(NamedTuple):
+    """A model on the CPU, and the same without the concept."""
+
+    model: DiffusionModel
+    safe: DiffusionModel
+
+
+@cache
+def erased_at_home(name: str) -> Erased:
+    """What several tests compare with, and leave as it is."""
+    model = tiny_model()
+    return Erased(model, erase(name, model).apply(model))
 
 
 def images_of(model: DiffusionModel) -> torch.Tensor:
@@ -161,14 +176,13 @@ def test_a_model_in_half_precision_returns_float32_close_to_its_own(use: Use, dt
 
 @pytest.mark.parametrize("name", ERASERS)
 def test_an_eraser_elsewhere_changes_what_it_changes_at_home_and_is_read_there_and_here(
-    name: str, words: Knowledge, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
-    model = tiny_model()
-    safe = erase(name, model, words).apply(model)
+    model, safe = erased_at_home(name)
     expected = state(safe)
     with elsewhere(draws=False):
         moved = tiny_model_elsewhere()
-        erasure = erase(name, moved, words)
+        erasure = erase(name, moved)
         safe_elsewhere = erasure.apply(moved)
         found = {key: value.cpu() for key, value in state(safe_elsewhere).items()}
         images = images_of(safe_elsewhere)
@@ -182,12 +196,11 @@ def test_an_eraser_elsewhere_changes_what_it_changes_at_home_and_is_read_there_a
 
 
 @pytest.mark.parametrize("name", ERASERS)
-def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str, words: Knowledge) -> None:
-    model = tiny_model()
-    expected = state(erase(name, model, words).apply(model))
+def test_an_eraser_elsewhere_changes_the_same_in_low_memory(name: str) -> None:
+    expected = state(erased_at_home(name).safe)
     with elsewhere(draws=False):
         moved = tiny_model_elsewhere(low_memory=True)
-        safe = erase(name, moved, words).apply(moved)
+        safe = erase(name, moved).apply(moved)
         found = {key: value.cpu() for key, value in state(safe).items()}
         assert images_of(safe).isfinite().all()
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
