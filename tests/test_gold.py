@@ -39,9 +39,9 @@ def scene_of(target: DiffusionModel, original: DiffusionModel, n_prompts: int = 
 @pytest.mark.parametrize("concept", emoji.gold_concepts())
 def test_the_concept_is_absent_and_the_rest_is_there(original: DiffusionModel, concept: str) -> None:
     model = emoji.gold(concept).apply(original)
-    shares, _ = measure(
-        model, emoji.Judge.from_pretrained(emoji.path()), probes(emoji.resolve(concept), 24, seed=0)
-    )
+    known = probes(emoji.resolve(concept), 24, seed=0)
+    asked = {question: known[question] for question in ("target", "synonyms", "neighbours", "unrelated")}
+    shares, _ = measure(model, emoji.Judge.from_pretrained(emoji.path()), asked)
     assert shares["target"].value <= 0.1
     assert shares["synonyms"].value <= 0.1
     assert shares["neighbours"].value >= 0.6
