@@ -4,7 +4,10 @@ BIN := .venv/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint types test test-fast older docs bench
+.PHONY: help demo format lint types test test-all test-fast older docs bench
+# what is installed is compiled when it is first imported, and once: most of it never is
+unexport PYTHONDONTWRITEBYTECODE
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -12,9 +15,8 @@ help:  ## this list
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	# the CPU build is smaller by gigabytes where its index can be reached; elsewhere the second line takes what pip offers
-	-$(BIN)/pip install --quiet --disable-pip-version-check --retries 0 --timeout 15 -c constraints.txt \
-		--index-url https://download.pytorch.org/whl/cpu torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test]'
+	-$(INSTALL) --retries 0 --timeout 15 -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch
+	$(INSTALL) -c constraints.txt torch -e '.[test]'
 	touch $@
 
 demo: .venv/ready  ## erase `weapon` from the built-in model and show it
@@ -32,14 +34,18 @@ lint: .venv/ready  ## check style and formatting
 types: .venv/ready  ## check types
 	$(BIN)/mypy
 
-test: lint types  ## everything that CI checks
+test: lint  ## everything that CI checks
+	@# the type check runs on one core: the tests start beside it
+	@$(MAKE) --no-print-directory --jobs=2 types test-all
+
+test-all: .venv/ready  ## the tests, without style and types
 	$(TESTS)
 
 test-fast: .venv/ready  ## the tests that take seconds, without style and types
 	$(TESTS) -m "not slow"
 
 older: .venv/ready  ## load what is saved with transformers 4, which is installed for this alone
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/older \
+	$(INSTALL) --no-deps --upgrade --target .venv/older \
 		'transformers==4.57.1' 'huggingface_hub<1' 'tokenizers<0.23'
 	$(BIN)/python -m tests.older .venv/older
 
