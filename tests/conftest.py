@@ -21,20 +21,25 @@ from sgrace.models.families.stable_diffusion import StableDiffusion  # noqa: E40
 #: the end.
 LONG = (
     "test_builtin.py",
-    "test_gold.py",
     "test_devices.py",
-    "test_evaluation.py",
-    "test_batches.py",
     "test_contract.py",
-    "test_samplers.py",
-    "test_sgrace_stages.py",
+    "test_gold.py",
+    "test_ray.py",
+    "test_batches.py",
+    "test_recipe_pages.py",
     "test_golden.py",
-    "test_sgrace.py",
     "test_erase.py",
+    "test_sgrace_stages.py",
+    "test_samplers.py",
+    "test_sgrace.py",
     "test_attack.py",
-    "test_stereo.py",
-    "test_in_browser.py",
+    "test_evaluation.py",
+    "test_run.py",
+    "test_formats.py",
     "test_families.py",
+    "test_recipe.py",
+    "test_in_browser.py",
+    "test_stereo.py",
 )
 
 
