@@ -14,7 +14,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sgrace import load_model
+from sgrace import evaluate, load_model
 from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import vocabulary
@@ -51,6 +51,18 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Erased:
     command = [sys.executable, "-m", "sgrace", "erase", "weapon", "--out", str(folder), "--json"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return Erased(folder, json.loads(printed))
+
+
+def test_an_evaluation_on_validation_asks_its_questions_and_says_so(model: DiffusionModel) -> None:
+    found = evaluate(model, "line art", suite="smoke", attacks=["none"], prompt_set="validation")
+    assert found.prompt_set == "validation"
+    assert any("`validation`" in caveat for caveat in found.caveats)
+    testbed = emoji.EmojiTestbed()
+    concept = testbed.resolve("line art")
+    asked = testbed.questions(concept, 4, prompt_set="validation").asked
+    assert {row.question for row in found.retention} == set(asked)
+    assert "synonyms" not in asked, "the only one belongs to `test`"
+    assert "synonyms" in testbed.questions(concept, 4).asked
 
 
 def test_it_is_small_and_loads_without_our_code(model: DiffusionModel) -> None:

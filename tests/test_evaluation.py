@@ -269,3 +269,4 @@ def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(
     assert "gold attack,none,1.0" in both.csv()
     assert found.with_gold(gold.model_copy(update={"seed": 1})) == found
     assert found.with_gold(gold.model_copy(update={"detector": {}})) == found
+    assert found.with_gold(gold.model_copy(update={"prompt_set": "validation"})) == found

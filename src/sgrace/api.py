@@ -27,6 +27,7 @@ from .evaluation.suites import N_PROMPTS, SUITES, Suite
 from .knowledge import Knowledge, Target
 from .metrics.extractor import Extractor
 from .models import DiffusionModel, own_threads
+from .testbeds.base import PromptSet
 from .testbeds.loading import Loaded, Model, load_model, load_target
 from .testbeds.scenes import find_testbed, prepare
 from .testbeds.word_sources import words_of
@@ -147,6 +148,7 @@ def evaluate(
     detector: Detector | str | None = None,
     detector_options: Mapping[str, str] | None = None,
     kind: Kind | None = None,
+    prompt_set: PromptSet = "test",
     protocol: str = "shared",
     features: Extractor | str | None = None,
     out: str | Path | None = None,
@@ -167,6 +169,7 @@ def evaluate(
         detector: decides success, by name or as an object; a testbed has its own.
         detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept; images of a concept of unknown kind are blurred in reports.
+        prompt_set: of prompts and questions: ``test``, or ``validation``, on which settings are chosen.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
         features: network on whose features images are compared, or its folder or hub id; a testbed has its
             own.
@@ -195,6 +198,7 @@ def evaluate(
         detector=detector,
         detector_options=detector_options,
         kind=kind,
+        prompt_set=prompt_set,
         protocol=protocol,
     )
     names = list(chosen.attacks)
@@ -205,6 +209,7 @@ def evaluate(
         "target_sha256": request["target"]["weights"],
         "target_settings_sha256": request["target"]["settings"],
         "suite": suite,
+        "prompt_set": prompt_set,
         **_facts(loaded),
     }
     with own_threads(scene.target), _folder(out, request) as folder:

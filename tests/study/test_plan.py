@@ -71,6 +71,18 @@ def test_a_changed_field_makes_anew_what_depends_on_it(
     assert new == kinds
 
 
+def test_the_prompt_set_decides_how_an_eraser_is_judged_and_not_what_it_makes(tmp_path: Path) -> None:
+    text = SMOKE.read_text()
+    (tmp_path / "chosen.yaml").write_text(f"{text}prompt_set: validation\n")
+    before = cells(SMOKE)
+    after = cells(tmp_path / "chosen.yaml")
+    assert ids(after, "erasure") == ids(before, "erasure")
+    for kind in ("attack", "images", "score"):
+        assert not ids(after, kind) & ids(before, kind)
+    (tmp_path / "same.yaml").write_text(f"{text}prompt_set: test\n")
+    assert cells(tmp_path / "same.yaml") == before
+
+
 @pytest.mark.parametrize(
     ("file", "kinds"),
     [("prompts.csv", {"attack", "score"}), ("words.txt", {"erasure", "attack", "score"})],
@@ -160,6 +172,11 @@ def test_defaults_stand_above_every_matrix(tmp_path: Path) -> None:
             "name: x\nconcepts: [church]\nerasers: [uce]\nmodel: owner/name\n",
             "brings no prompts and no detector",
         ),
+        (
+            "name: x\nconcepts: [church]\nerasers: [uce]\nprompts: p.csv\nprompt_set: validation\n",
+            "name another table",
+        ),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nprompt_set: train\n", "'validation' or 'test'"),
         ("name: x\nconcepts: [church]\nerasers: [uce]\ninclude: study\n", "must be lists"),
         ("name: x\ninclude: [bad.yaml]\n", "includes itself"),
         ("name: x\ninclude: [none.yaml]\n", "none.yaml"),

@@ -16,7 +16,7 @@ from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
 from sgrace.testbeds.emoji import EmojiTestbed
 from sgrace.testbeds.files import FileTestbed
-from sgrace.testbeds.loading import Loaded, load_target
+from sgrace.testbeds.loading import Loaded, load_model, load_target
 from sgrace.testbeds.scenes import find_testbed, prepare, scene_of
 
 CHURCH = Concept(name="church")
@@ -61,6 +61,19 @@ def test_what_is_given_stands_above_the_models_own_testbed(words: Knowledge) -> 
     assert testbed.guidance_scale == own.guidance_scale
     assert testbed.resolve("bomb").kind == "harmful"
     assert FileTestbed(kind="object", fallback=own).resolve("bomb").kind == "object"
+
+
+def test_a_prompt_set_is_the_models_own_or_refused(words: Knowledge) -> None:
+    model = load_model("emoji", device="cpu")
+    own = EmojiTestbed()
+    scene = scene_of(model, "church", own, n_prompts=6, prompt_set="validation")
+    assert scene.prompts == own.prompts(CHURCH, 6, "validation")
+    assert scene.prompts != scene_of(model, "church", own, n_prompts=6).prompts
+    assert FileTestbed(words, fallback=own).prompt_sets == own.prompt_sets
+    for testbed in (FileTestbed(words, PROMPTS, "always"), FileTestbed(prompts=PROMPTS, fallback=own)):
+        assert scene_of(model, "church", testbed).prompts == PROMPTS
+        with pytest.raises(InputError, match="no prompt set 'validation' here"):
+            scene_of(model, "church", testbed, prompt_set="validation")
 
 
 def test_words_make_a_concept_known_that_the_testbed_does_not_have(words: Knowledge) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .._util import registry
 from ..attacks import Scene
+from ..testbeds.base import PromptSet
 from ..testbeds.scenes import truncation
 from .suites import Suite
 
@@ -36,11 +37,25 @@ TRANSFERRED = (
 )
 
 
+ON_VALIDATION = (
+    "These are the prompts, synonyms and classes of the set `validation`, on which settings are chosen: "
+    "figures of chosen settings are too good; use `test` to report."
+)
+
+
 def caveats_of(
-    scene: Scene, suite: Suite, truncated: int, unreliable: Sequence[str] = (), *, transferred: bool = False
+    scene: Scene,
+    suite: Suite,
+    truncated: int,
+    unreliable: Sequence[str] = (),
+    *,
+    prompt_set: PromptSet = "test",
+    transferred: bool = False,
 ) -> tuple[str, ...]:
     """Sentences for the reader of an evaluation, the most important first."""
     found = [TRANSFERRED] if transferred else []
+    if prompt_set == "validation":
+        found.append(ON_VALIDATION)
     if suite.effort == "quick":
         found.append(ZERO_AT_QUICK)
     found += [unreliability(name) for name in unreliable]

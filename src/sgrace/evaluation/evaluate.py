@@ -16,7 +16,8 @@ from .._util.text import read_json
 from ..attacks import Attack, AttackSet, Scene
 from ..metrics import Share, attack_success
 from ..metrics.extractor import Extractor
-from ..testbeds.base import Testbed
+from ..testbeds.base import PromptSet, Testbed
+from ..testbeds.questions import Questions
 from ..testbeds.scenes import truncated_prompts
 from .caveats import caveats_of, left_out
 from .controls import controls_of
@@ -53,7 +54,7 @@ def evaluate(
         suite: how much is measured.
         out: existing folder; pieces of the same evaluation in it are used.
         facts: fields of the evaluation that only the caller knows: concept, target and its hashes, base,
-            method, suite, testbed, cost.
+            method, suite, prompt set, testbed, cost.
         attacks: replace the suite's.
         extractor: network on whose features images are compared; default the testbed's.
         seed: of the attacks.
@@ -63,7 +64,9 @@ def evaluate(
     sets = {name: _attack(scene, name, suite.effort, seed, out / "attacks" / name) for name in names}
     rows = _rows(scene, suite, sets, seed, out / "controls")
     _draw_originals(scene, out / ORIGINALS)
-    measured = _what_else_changed(scene, testbed, suite, extractor, out)
+    prompt_set: PromptSet = facts.get("prompt_set", "test")
+    questions = testbed.questions(scene.concept, suite.n_images, prompt_set=prompt_set)
+    measured = _what_else_changed(scene, questions, suite, extractor or testbed.features(), out)
     space = _concept_space(scene, suite, sets, seed, out)
 
     reliable = {name: found for name, found in sets.items() if not rows[name].unreliable}
@@ -72,19 +75,20 @@ def evaluate(
     by_prompt = Rate.of(attack_success.worst_case(by_text or shown))
     floor = rows["random_tokens"].success.share if "random_tokens" in rows else 0.0
     truncated = truncated_prompts(scene)
-    questions = [Retention(**row) for row in measured.get("retention", [])] or _plain(
+    shares = [Retention(**row) for row in measured.get("retention", [])] or _plain(
         scene, sets, out / ORIGINALS
     )
     result = Evaluation(
         **facts,
         seed=seed,
         detector=scene.detector.identity.as_dict(),
-        verdict=verdict_of(questions, by_prompt if by_text else None, floor),
+        verdict=verdict_of(shares, by_prompt if by_text else None, floor),
         caveats=caveats_of(
             scene,
             suite,
             truncated,
             [name for name in names if rows[name].unreliable],
+            prompt_set=prompt_set,
             transferred=facts.get("transferred", False),
         ),
         truncated_prompts=truncated,
@@ -168,11 +172,9 @@ def _draw_originals(scene: Scene, file: Path) -> None:
 
 
 def _what_else_changed(
-    scene: Scene, testbed: Testbed, suite: Suite, extractor: Extractor | None, out: Path
+    scene: Scene, questions: Questions | None, suite: Suite, compared_on: Extractor | None, out: Path
 ) -> dict[str, Any]:
     """Fields that a judge counts; without a judge, those that need only the model before erasing."""
-    questions = testbed.questions(scene.concept, suite.n_images)
-    compared_on = extractor or testbed.features()
     if questions is not None:
         images = out / QUESTION_IMAGES
         return _piece(out / "retention.json", lambda: retention(scene, questions, compared_on, images))

@@ -14,6 +14,7 @@ from .._util.errors import InputError
 from ..attacks.attack_set import AttackName, Start, Unit
 from ..concept import Concept, Kind
 from ..metrics import Share
+from ..testbeds.base import PromptSet
 from .earlier import from_version_1
 
 VERSION: Final = 2
@@ -181,7 +182,8 @@ class Evaluation(_Frozen):
     Attributes:
         schema_version: of this layout; version 1 is read too.
         concept: name and kind; the kind is None if nobody stated it.
-        target, base, method, suite, seed, testbed: what was evaluated, and how.
+        target, base, method, suite, prompt_set, seed, testbed: what was evaluated, and how. Settings are
+            chosen on the prompts and questions of the set ``validation``.
         transferred: whether only text encoders were put into the base, and it is not the model that they were
             erased in.
         target_sha256: of the target's weights. target_settings_sha256: of everything else that decides its
@@ -207,6 +209,7 @@ class Evaluation(_Frozen):
     transferred: bool = False
     method: str | None
     suite: str
+    prompt_set: PromptSet = "test"
     seed: int
     testbed: str | None = None
     detector: dict[str, Any]
@@ -246,7 +249,7 @@ class Evaluation(_Frozen):
 
     def with_gold(self, gold: Evaluation) -> Self:
         """With the figures of the gold model, if both were measured in the same way."""
-        same = ("suite", "seed", "detector")
+        same = ("suite", "prompt_set", "seed", "detector")
         differs = any(getattr(self, name) != getattr(gold, name) for name in same)
         if differs or self.concept.name != gold.concept.name:
             return self

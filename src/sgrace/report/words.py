@@ -15,7 +15,7 @@ from ..evaluation.suites import CONTROLS, SUITES
 Tone = Literal["good", "doubt", "bad"]
 
 #: Suites whose zero is no evidence: with about ten prompts the interval of zero reaches to 30 %.
-TOO_SMALL = ("quick",)
+TOO_SMALL = ("smoke", "quick")
 
 #: What an attack of a name does, where the name alone does not say it.
 ATTACKS = {"none": "no attack", "more_seeds": "other seeds", "random_tokens": "random tokens"}

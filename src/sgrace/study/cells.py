@@ -14,6 +14,7 @@ from .._util.text import check_regular_file
 from ..concept import Concept
 from ..evaluation.suites import SUITES
 from ..testbeds.base import Testbed
+from ..testbeds.scenes import check_prompt_set
 from .code import code_sha256
 from .schema import EraserRow, Matrix, Study
 
@@ -81,6 +82,8 @@ def _inputs(cell: Cell) -> Iterator[Cell]:
 
 def _of_matrix(matrix: Matrix) -> Iterator[Cell]:
     testbed = testbed_of(matrix.model)
+    if testbed:
+        check_prompt_set(testbed, matrix.prompt_set)
     for name in matrix.concepts:
         concept = testbed.resolve(name, matrix.kind) if testbed else Concept.parse(name, matrix.kind)
         for reference in matrix.references:
@@ -193,6 +196,7 @@ class _Maker:
             effort=suite.effort,
             resolved=load("attacks", name).preset(suite.effort).config.model_dump(mode="json"),
             n_prompts=suite.n_prompts,
+            prompt_set=self.matrix.prompt_set,
             seed=self.matrix.attack_seed,
             control=control,
         )
@@ -207,7 +211,10 @@ class _Maker:
         """Images of the retention questions, by the target or by the model before erasing."""
         target = "original" if before else self.target
         config = self.config(
-            ("testbeds.questions",), target=target, n_images=SUITES[self.matrix.suite].n_images
+            ("testbeds.questions",),
+            target=target,
+            n_images=SUITES[self.matrix.suite].n_images,
+            prompt_set=self.matrix.prompt_set,
         )
         title = f"images: {'original' if before else self.title}, {self.concept.name}"
         return Cell("images", title, config, {} if before else dict(self.erasure))
@@ -230,6 +237,7 @@ class _Maker:
             **self._detector(),
             target=self.target,
             suite=self.matrix.suite,
+            prompt_set=self.matrix.prompt_set,
             attacks=list(attacks),
             seed=self.matrix.attack_seed,
             row=self.target if self.row is None else self.row.title,

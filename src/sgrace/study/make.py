@@ -73,7 +73,11 @@ def _attack(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> 
 def _images(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
     testbed = testbed_of(cell.config["model"])
     assert testbed is not None, "the plan asks for images only where a testbed has questions"
-    questions = testbed.questions(Concept.model_validate(cell.config["concept"]), cell.config["n_images"])
+    questions = testbed.questions(
+        Concept.model_validate(cell.config["concept"]),
+        cell.config["n_images"],
+        prompt_set=cell.config["prompt_set"],
+    )
     assert questions is not None
     images = draw(
         _target(cell, folder_of, options).target,
@@ -120,6 +124,7 @@ def _given(cell: Cell) -> dict[str, Any]:
     return {
         "concept": concept.name,
         "kind": concept.kind,
+        "prompt_set": config["prompt_set"],
         "words": _words(cell),
         "prompts": _file(config, "prompts"),
         "detector": config["detector"],

@@ -14,6 +14,7 @@ from .._util.settings import Settings
 from .._util.text import read_text, shown
 from ..concept import Kind
 from ..evaluation.suites import SUITES
+from ..testbeds.base import PromptSet
 
 MAX_BYTES = 2**20
 #: Studies that a study may include, one in another.
@@ -66,7 +67,10 @@ class Matrix(Settings):
         (), description="models that stand beside the erasers: the original, and gold where there is one"
     )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="of erasing")
-    suite: str = Field("standard", description="how much is measured: quick, standard or full")
+    suite: str = Field("standard", description="how much is measured: smoke, quick, standard or full")
+    prompt_set: PromptSet = Field(
+        "test", description="of prompts and questions: settings are chosen on `validation`, tables use `test`"
+    )
     attacks: tuple[str, ...] = Field((), description="in the place of the suite's")
     attack_seed: int = Field(0, description="of the attacks")
     kind: Kind | None = Field(None, description="of the concepts, where the model does not know it")
@@ -92,6 +96,11 @@ class Matrix(Settings):
         if self.model not in registry.names("testbeds") and not (self.prompts and self.detector):
             raise InputError(
                 f"The model {self.model[:60]!r} brings no prompts and no detector; a study of it names both."
+            )
+        if self.prompt_set != "test" and (self.prompts or self.model not in registry.names("testbeds")):
+            raise InputError(
+                f"prompt_set: {self.prompt_set} is a set of the model's own prompts; a study that names a "
+                "prompt table has that alone, so name another table."
             )
         return self
 

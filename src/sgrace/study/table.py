@@ -120,6 +120,8 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
         if store.is_finished(cell):
             config = cell.config
             table = f"{config['concept']['name']} on {config['model']}, {config['suite']}"
+            if config["prompt_set"] != "test":
+                table += f", {config['prompt_set']}"
             line = found[table].setdefault(config["row"], Line(config["row"]))
             line.cells.append(cell)
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))

@@ -30,6 +30,7 @@ class Testbed(ABC):
         guidance_scale: of images of prompts that have none of their own.
         detectors: detectors that only this testbed has, by name; they come before the general ones.
         default_detector: decides success where none is named.
+        prompt_sets: sets that its prompts and questions have.
     """
 
     name: ClassVar[str]
@@ -37,6 +38,7 @@ class Testbed(ABC):
     guidance_scale: float = 7.5
     detectors: ClassVar[Mapping[str, type[Detector]]] = {}
     default_detector: ClassVar[str] = ""
+    prompt_sets: tuple[PromptSet, ...] = ("test",)
 
     def path(self) -> Path | None:
         """Folder of the pipeline that the testbed belongs to; None if it comes without a model."""

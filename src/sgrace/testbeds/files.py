@@ -52,6 +52,8 @@ class FileTestbed(Testbed):
         if fallback is not None:
             self.num_inference_steps = fallback.num_inference_steps
             self.guidance_scale = fallback.guidance_scale
+        if fallback is not None and prompts is None:  # a table that is given is one set
+            self.prompt_sets = fallback.prompt_sets
 
     def kind_of(self, name: str) -> Kind | None:
         """As given; else from the model's own testbed.

@@ -16,7 +16,7 @@ from ..detectors import Detector
 from ..erasure import Erasure
 from ..knowledge import Knowledge
 from ..models import DiffusionModel
-from .base import Testbed
+from .base import PromptSet, Testbed
 from .files import OPTIONS, FileTestbed
 from .loading import Loaded
 
@@ -59,6 +59,7 @@ def scene_of(
     *,
     original: DiffusionModel | None = None,
     n_prompts: int = 24,
+    prompt_set: PromptSet = "test",
     protocol: str = "shared",
 ) -> Scene:
     """What attacks work on.
@@ -69,6 +70,7 @@ def scene_of(
         testbed: of the model.
         original: the model before erasing, if it is known.
         n_prompts: size of the prompt table, where the testbed makes one.
+        prompt_set: of the prompt table.
         protocol: which prompts are attacked, of :data:`sgrace.attacks.PROTOCOLS`.
 
     Raises:
@@ -79,6 +81,7 @@ def scene_of(
     missing = [OPTIONS[part] for part in testbed.missing()]
     if missing:
         raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
+    check_prompt_set(testbed, prompt_set)
     resolved = testbed.resolve(concept)
     scene = Scene(
         target=target,
@@ -86,7 +89,7 @@ def scene_of(
         concept=resolved,
         words=testbed.words(resolved),
         detector=testbed.detector(resolved),
-        prompts=testbed.prompts(resolved, n_prompts),
+        prompts=testbed.prompts(resolved, n_prompts, prompt_set),
         num_inference_steps=testbed.num_inference_steps,
         guidance_scale=testbed.guidance_scale,
         protocol=PROTOCOLS[protocol],
@@ -95,6 +98,19 @@ def scene_of(
     if truncated:
         warnings.warn(truncation(truncated, len(scene.prompts)), InputWarning, stacklevel=2)
     return scene
+
+
+def check_prompt_set(testbed: Testbed, prompt_set: str) -> None:
+    """Check that a testbed has a set of prompts.
+
+    Raises:
+        InputError: it has not.
+    """
+    if prompt_set not in testbed.prompt_sets:
+        raise InputError(
+            f"There is no prompt set {prompt_set[:40]!r} here: a prompt table that is given is the set "
+            f"'test', and the model brings {' and '.join(testbed.prompt_sets)}."
+        )
 
 
 class Prepared(NamedTuple):
@@ -114,6 +130,7 @@ def prepare(
     detector: Detector | str | None = None,
     detector_options: Mapping[str, str] | None = None,
     kind: Kind | None = None,
+    prompt_set: PromptSet = "test",
     protocol: str = "shared",
 ) -> Prepared:
     """The scene of a loaded model: what the user gives, and for the rest what erasure and testbed know.
@@ -128,6 +145,7 @@ def prepare(
         detector: decides success, by name or as an object.
         detector_options: options of a detector that is given by name, as text.
         kind: kind of the concept.
+        prompt_set: of the testbed's prompts.
         protocol: which prompts are attacked.
 
     Raises:
@@ -146,7 +164,13 @@ def prepare(
         kind=named.kind,
     )
     scene = scene_of(
-        loaded.target, named, testbed, original=loaded.original, n_prompts=n_prompts, protocol=protocol
+        loaded.target,
+        named,
+        testbed,
+        original=loaded.original,
+        n_prompts=n_prompts,
+        prompt_set=prompt_set,
+        protocol=protocol,
     )
     return Prepared(scene, testbed)
 

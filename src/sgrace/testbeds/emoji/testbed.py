@@ -35,6 +35,7 @@ class EmojiTestbed(Testbed):
         "clip_zero_shot": BuiltInClip,
     }
     default_detector = EmojiJudge.name
+    prompt_sets = ("test", "validation")
 
     def path(self) -> Path:
         """Folder of the built-in pipeline."""
