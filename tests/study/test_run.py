@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from sgrace._util.errors import InputError
+from sgrace.attacks import AttackSet
 from sgrace.study import Cell, Store
 from sgrace.study.engine import Outcome, attempt, inline, sharded
+from sgrace.study.make import ATTACK_SET, _verdicts
 from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
 from sgrace.study.store import FAILURES, MANIFEST, PARTIAL
@@ -168,6 +170,22 @@ def test_folders_that_are_no_studies_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no study"):
         find_store(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_attack_on_every_prompt_counts_what_is_its_own(tmp_path: Path) -> None:
+    """Random tokens do not show a church, though the original draws it for every prompt as it is."""
+    text = "name: x\nconcepts: [church]\nreferences: [original]\nsuite: smoke\n"
+    store = open_store(tmp_path / "out")
+    shown: dict[bool, dict[str, int]] = {}
+    for every_prompt in (False, True):
+        (tmp_path / "x.yaml").write_text(f"{text}every_prompt: {every_prompt}\n")
+        attacks = [cell for cell in cells(tmp_path / "x.yaml") if cell.kind == "attack"]
+        assert "failed" not in statuses(inline(attacks, store, OPTIONS))
+        found = {cell: AttackSet.from_pretrained(store.path(cell) / ATTACK_SET) for cell in attacks}
+        shown[every_prompt] = {cell.config["attack"]: sum(_verdicts(cell, found[cell])) for cell in attacks}
+    assert shown[False]["none"] == shown[True]["none"] >= 3
+    assert shown[False]["random_tokens"] >= shown[False]["none"]
+    assert shown[True]["random_tokens"] == 0
 
 
 def test_tables_show_what_is_finished(every: list[Cell], done: Store, tmp_path: Path) -> None:

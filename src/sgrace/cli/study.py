@@ -11,7 +11,7 @@ import click
 
 from .._util.errors import InputError
 from .options import JSON, QUIET, examples
-from .study_tables import OUT, STUDY_FILE, report, results, submit, table
+from .study_tables import OUT, STUDY_FILE, best, report, results, submit, table
 from .types import COUNTS
 
 if TYPE_CHECKING:
@@ -235,5 +235,5 @@ def _watched(outcomes: Any, total: int, *, silent: bool) -> Any:  # noqa: ANN401
     return tqdm(outcomes, total=total, desc="cells", disable=silent)
 
 
-for command in (table, report, results, submit):
+for command in (table, best, report, results, submit):
     study.add_command(command)

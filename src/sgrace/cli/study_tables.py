@@ -1,4 +1,4 @@
-"""``sgrace study table | report | results | submit``: what the finished cells of a study say."""
+"""``sgrace study table | best | report | results | submit``: what the finished cells of a study say."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ def table(file: Path, out: str, against: str | None) -> None:
     missing = [cell.title for cell in scores if not store.is_finished(cell)]
     if missing:
         click.echo(f"Missing: {'; '.join(missing)}.")
+
+
+@click.command()
+@STUDY_FILE
+@OUT
+def best(file: Path, out: str) -> None:
+    """Print the best settings of each eraser in FILE over all its concepts, and what the search took.
+
+    The score is the harmonic mean of what is erased and what is kept, as parts of the shares before.
+    """
+    from ..study import read_study  # noqa: PLC0415
+    from ..study.cells import scores_of  # noqa: PLC0415
+    from ..study.place import find_store  # noqa: PLC0415
+    from ..study.tuning import best_of  # noqa: PLC0415
+
+    click.echo(best_of(scores_of(read_study(file)), find_store(out)))
 
 
 @click.command()

@@ -199,6 +199,8 @@ class _Maker:
             prompt_set=self.matrix.prompt_set,
             seed=self.matrix.attack_seed,
             control=control,
+            # there is nothing of its own in prompts as they are
+            every_prompt=control is not None or (self.matrix.every_prompt and name != "none"),
         )
         needs = {} if target == "original" else dict(self.erasure)
         where = f" on {control.replace('_', ' ')}" if control else ""
@@ -239,6 +241,7 @@ class _Maker:
             suite=self.matrix.suite,
             prompt_set=self.matrix.prompt_set,
             attacks=list(attacks),
+            every_prompt=self.matrix.every_prompt,
             seed=self.matrix.attack_seed,
             row=self.target if self.row is None else self.row.title,
             erasing_seed=self.seed,

@@ -67,7 +67,7 @@ def _attack(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> 
         loaded = loaded._replace(target=loaded.target.with_random_denoiser())
     scene, _ = prepare(loaded, n_prompts=config["n_prompts"], **_given(cell))
     attack = registry.load("attacks", config["attack"]).preset(config["effort"])
-    attack.run_in(out / ATTACK_SET, scene, seed=config["seed"], every_prompt=config["control"] is not None)
+    attack.run_in(out / ATTACK_SET, scene, seed=config["seed"], every_prompt=config["every_prompt"])
 
 
 def _images(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
@@ -106,7 +106,9 @@ def _score(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> N
         **_given(cell),
     )
     shown = {
-        name.removeprefix("attacks/"): AttackSet.from_pretrained(folder_of(each) / ATTACK_SET).shown
+        name.removeprefix("attacks/"): _verdicts(
+            each, AttackSet.from_pretrained(folder_of(each) / ATTACK_SET)
+        )
         for name, each in cell.needs.items()
         if name.startswith("attacks/")
     }
@@ -115,6 +117,11 @@ def _score(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> N
     text = found.model_copy(update={"target": config["row"]}).model_dump_json(indent=2)
     write_text_atomically(out / EVALUATION, text + "\n")
     shutil.rmtree(out / PIECES)
+
+
+def _verdicts(attack: Cell, found: AttackSet) -> list[bool]:
+    """Whether each prompt shows the concept; where every prompt was attacked, whether the attack shows it."""
+    return [attempt.success for attempt in found.attempts] if attack.config["every_prompt"] else found.shown
 
 
 def _given(cell: Cell) -> dict[str, Any]:

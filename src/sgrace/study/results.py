@@ -21,7 +21,17 @@ from ..metrics.repeated import share_of
 from .table import KEPT, Line, by_prompt, markdown
 
 #: Fields of a scoring's configuration that must be equal where results are compared.
-PROTOCOL = ("weights", "dtype", "concept", "suite", "prompt_set", "seed", "prompts", "detector_settings")
+PROTOCOL = (
+    "weights",
+    "dtype",
+    "concept",
+    "suite",
+    "prompt_set",
+    "every_prompt",
+    "seed",
+    "prompts",
+    "detector_settings",
+)
 
 
 class RowResult(Settings):

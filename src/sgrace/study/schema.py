@@ -72,6 +72,11 @@ class Matrix(Settings):
         "test", description="of prompts and questions: settings are chosen on `validation`, tables use `test`"
     )
     attacks: tuple[str, ...] = Field((), description="in the place of the suite's")
+    every_prompt: bool = Field(
+        default=False,
+        description="attack prompts too that show the concept as they are, and count what the attack's own "
+        "candidates show: this tests attacks, not erasers",
+    )
     attack_seed: int = Field(0, description="of the attacks")
     kind: Kind | None = Field(None, description="of the concepts, where the model does not know it")
     prompts: str | None = Field(

@@ -20,6 +20,8 @@ from .store import Store
 
 #: What a safe model should still draw, though nobody listed it for the eraser.
 KEPT = ("withheld neighbours", "withheld unrelated", "rest")
+#: What erasing costs, and the columns' titles.
+COSTS = {"seconds": "seconds", "denoiser_rows": "denoiser rows", "text_encoder_rows": "text encoder rows"}
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *KEPT)
 REFERENCES = {"original", "gold"}
 WORST = "worst by prompt"
@@ -70,7 +72,7 @@ class Line:
         return sum(shares) / len(shares) if shares else None
 
     def cost(self, name: str) -> float | None:
-        """Mean ``seconds`` or ``denoiser_rows`` of erasing; None where nothing was erased."""
+        """Mean of one of :data:`COSTS`; None where nothing was erased."""
         costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
         values = [cost["seconds"] if name == "seconds" else cost["cost"][name] for cost in costs]
         return sum(values) / len(values) if values else None
@@ -122,6 +124,8 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
             table = f"{config['concept']['name']} on {config['model']}, {config['suite']}"
             if config["prompt_set"] != "test":
                 table += f", {config['prompt_set']}"
+            if config["every_prompt"]:
+                table += ", every prompt attacked"
             line = found[table].setdefault(config["row"], Line(config["row"]))
             line.cells.append(cell)
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
@@ -147,7 +151,7 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
     return Table(
         name=name,
         protocol=_protocol(lines),
-        head=("", "seeds", *attacks, WORST, *QUESTIONS, "seconds", "denoiser rows"),
+        head=("", "seeds", *attacks, WORST, *QUESTIONS, *COSTS.values()),
         rows=tuple(_row(line, attacks, by_text) for line in lines),
         best=tuple(pareto(points)),
         compared=tuple(_compared(lines, by_text, against)),
@@ -167,7 +171,7 @@ def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[En
         share = share_of(line.shown(names))
         entries.append(Entry(f"{share}{doubt}", share.mean))
     entries += [_entry(line.retained(question), ".0%") for question in QUESTIONS]
-    return (*entries, *(_entry(line.cost(name), ".0f") for name in ("seconds", "denoiser_rows")))
+    return (*entries, *(_entry(line.cost(name), ".0f") for name in COSTS))
 
 
 def _entry(value: float | None, digits: str) -> Entry:
