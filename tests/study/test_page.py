@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from sgrace.study.page import BOTTOM, LABEL, dots_of, write_page
+from sgrace.study.results import ReportedLine
 from sgrace.study.table import Line, table_of
 
 from ..report.made import attack_row, evaluation, kept
@@ -30,6 +31,10 @@ PROBE = """<script>addEventListener("load", () => {
     orders, sort: button.parentElement.getAttribute("aria-sort"),
     wide: document.documentElement.scrollWidth > innerWidth,
     labels: [...document.querySelectorAll("circle + text")].map(each => each.getBBox().y),
+    slanted: [...document.querySelectorAll("td:first-child")]
+      .filter(each => getComputedStyle(each).fontStyle === "italic").map(each => each.textContent.trim()),
+    open: [...document.querySelectorAll("circle")]
+      .filter(each => getComputedStyle(each).fill === "none").length,
   })));
 });</script>"""
 
@@ -39,6 +44,12 @@ def line(title: str, hits: str, right: int) -> Line:
     found = evaluation(attack_row("none", hits.count("1"), len(hits)))
     found = found.model_copy(update={"retention": (kept("withheld unrelated", 90, right),)})
     return Line(title, [], [found], [{"none": [mark == "1" for mark in hits]}])
+
+
+def reported(title: str, hits: str, right: int) -> ReportedLine:
+    """The like, as somebody else reports it."""
+    verdicts = [{"none": [mark == "1" for mark in hits]}]
+    return ReportedLine(title, verdicts=verdicts, rates={"withheld unrelated": (right, 96)})
 
 
 LINES = [
@@ -54,19 +65,22 @@ def test_the_plot_has_a_dot_for_each_row() -> None:
     assert dots["safe"].y == BOTTOM
     assert dots["original"].y < dots["bad"].y < dots["kind"].y
     assert dots["bad"].x < dots["safe"].x < dots["kind"].x
-    assert [dot.title for dot in dots.values() if dot.is_reference] == ["original"]
+    assert [dot.title for dot in dots.values() if dot.kind == "reference"] == ["original"]
     heights = sorted(dot.label_y for dot in dots.values())
     assert all(b - a >= LABEL for a, b in pairwise(heights)), "labels do not overlap"
 
 
 def test_rows_that_none_beats_have_a_mark() -> None:
     assert set(table_of("x", LINES).best) == {"safe", "kind"}
+    claimed = reported("kind (reported)", "0000", 96)
+    assert set(table_of("x", [*LINES, claimed]).best) == {"safe", "kind"}, "what is only told has none"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_sorts_it(tmp_path: Path, width: int) -> None:
-    write_page("<b>two</b>", {"weapon & co": LINES}, ["mace, weapon"], tmp_path / "page.html")
+    lines = [*LINES, reported("kind (reported)", "1000", 96)]
+    write_page("<b>two</b>", {"weapon & co": lines}, ["mace, weapon"], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "<b>two</b>" not in text
     assert "Missing: mace, weapon." in text
@@ -78,9 +92,11 @@ def test_a_browser_sorts_it(tmp_path: Path, width: int) -> None:
     dumped = done.stdout
     found = json.loads(unquote(b64decode(dumped.split('data-found="')[1].split('"')[0]).decode()))
     first, rising, falling = found["orders"]
-    assert [title.rstrip(" *") for title in first] == ["original", "safe", "kind", "bad"]
-    assert [title.rstrip(" *") for title in rising] == ["safe", "kind", "bad", "original"]
+    assert [title.rstrip(" *") for title in first] == ["original", "safe", "kind", "bad", "kind (reported)"]
+    assert [title.rstrip(" *") for title in rising] == ["safe", "kind (reported)", "kind", "bad", "original"]
     assert falling == rising[::-1]
     assert found["sort"] == "descending"
     assert not found["wide"]
-    assert len(found["labels"]) == len(LINES)
+    assert len(found["labels"]) == len(lines)
+    assert found["slanted"] == ["kind (reported)"], "the mark is seen, and stays where rows are sorted"
+    assert found["open"] == 1

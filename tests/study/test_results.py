@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace.study.results import Results, RowResult, compared, read_results, write_results
+from sgrace.study.cells import Cell
+from sgrace.study.results import (
+    Results,
+    RowResult,
+    compared,
+    read_results,
+    results_of,
+    with_reported,
+    write_results,
+)
+from sgrace.study.table import Line, table_of
+
+from ..report.made import attack_row, evaluation
 
 PROTOCOL = {"suite": "quick", "seed": 0, "detector": {"name": "judge", "weights": "ab", "threshold": 0.5}}
 
@@ -59,6 +71,36 @@ def test_what_was_measured_otherwise_is_refused(change: dict[str, Any], message:
     other = results(row("uce", "0000", protocol={**PROTOCOL, **change}))
     with pytest.raises(InputError, match=message):
         compared(other, results(row("uce", "1111")))
+
+
+def line_of(title: str, hits: str) -> Line:
+    """A row that was measured here, with one verdict a prompt."""
+    found = evaluation(attack_row("none", hits.count("1"), len(hits)))
+    score = Cell("score", title, {"erasing_seed": 0, "suite": "quick"})
+    return Line(title, [score], [found], [{"none": [mark == "1" for mark in hits]}])
+
+
+def test_reported_rows_stand_below_those_measured_here() -> None:
+    tables = {"weapon on emoji, quick": [line_of("uce", "0110"), line_of("esd", "0000")]}
+    own = results_of("x", tables)
+    protocol = own.rows[0].protocol
+    told = results(row("uce", "0000", protocol=protocol), row("mace", "1000", "0000", protocol=protocol))
+    (lines,) = with_reported(tables, [told]).values()
+    assert [line.title for line in lines] == [
+        "uce",
+        "uce (reported)",
+        "esd",
+        "mace (reported, not measured here)",
+    ]
+    assert [line.is_reported for line in lines] == [False, True, False, True]
+    assert [line.shown(["none"]).sum().item() for line in lines] == [2, 0, 0, 1]
+    assert lines[1].retained("rest") == pytest.approx(90 / 96)
+    found = table_of("x", lines)
+    assert found.reported == ("uce (reported)", "mace (reported, not measured here)")
+    seeds = [entries[1].value for entries in found.rows]
+    assert seeds == [1, 1, 1, 2]
+    with pytest.raises(InputError, match="attacks or their prompts differ"):
+        with_reported(tables, [results(row("uce", "00000", protocol=protocol))])
 
 
 def test_another_table_is_refused() -> None:

@@ -66,19 +66,31 @@ def best(file: Path, out: str) -> None:
 @STUDY_FILE
 @OUT
 @click.option("--page", required=True, type=FILE, help="New HTML file, which needs no other file.")
-def report(file: Path, out: str, page: Path) -> None:
-    """Write the finished rows of FILE as a page with sortable tables and a plot."""
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    type=FILE,
+    help="Results of others, which stand beside those measured here, marked. May be given again.",
+)
+def report(file: Path, out: str, page: Path, others: tuple[Path, ...]) -> None:
+    """Write the finished rows of FILE as a page with sortable tables and a plot.
+
+    Results of others are checked as `submit` checks them.
+    """
     from ..study import read_study  # noqa: PLC0415
     from ..study.cells import scores_of  # noqa: PLC0415
     from ..study.page import write_page  # noqa: PLC0415
     from ..study.place import find_store  # noqa: PLC0415
+    from ..study.results import read_results, with_reported  # noqa: PLC0415
     from ..study.table import lines_of  # noqa: PLC0415
 
     study_file = read_study(file)
     store, scores = find_store(out), scores_of(study_file)
     missing = [cell.title for cell in scores if not store.is_finished(cell)]
+    tables = with_reported(lines_of(scores, store), [read_results(other) for other in others])
     with new_file(page) as partial:
-        write_page(study_file.name, lines_of(scores, store), missing, partial)
+        write_page(study_file.name, tables, missing, partial)
     click.echo(f"Report: {page}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 
@@ -20,13 +20,13 @@ LABEL = 14.0
 
 
 class Dot(NamedTuple):
-    """A row in the plot, with the height of its label in the column beside it."""
+    """A row in the plot, with the height of its label in the column beside it, and whose row it is."""
 
     title: str
     x: float
     y: float
     label_y: float
-    is_reference: bool
+    kind: Literal["", "reference", "reported"]
 
 
 def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequence[str], out: Path) -> None:
@@ -58,11 +58,17 @@ def dots_of(lines: Sequence[Line]) -> list[Dot]:
     for line in lines:
         if line.kept is not None:
             back = line.shown(by_prompt(list(line.verdicts[0]))).double().mean().item()
-            places.append((line.title, LEFT + WIDTH * line.kept, BOTTOM - HEIGHT * back))
+            places.append((line, LEFT + WIDTH * line.kept, BOTTOM - HEIGHT * back))
     places.sort(key=lambda place: place[2])
     dots = []
     below = 0.0  # the last label
-    for title, x, y in places:
+    for line, x, y in places:
         below = max(y + 4, below + LABEL)
-        dots.append(Dot(title, x, y, below, title in REFERENCES))
+        dots.append(Dot(line.title, x, y, below, _kind(line)))
     return dots
+
+
+def _kind(line: Line) -> Literal["", "reference", "reported"]:
+    if line.is_reported:
+        return "reported"
+    return "reference" if line.title in REFERENCES else ""

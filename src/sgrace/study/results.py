@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, ValidationError
@@ -72,6 +73,19 @@ class Compared(NamedTuple):
     row: str
     reported: str
     measured: str
+
+
+@dataclass
+class ReportedLine(Line):
+    """A row of a table that somebody else measured."""
+
+    is_reported: ClassVar[bool] = True
+    rates: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def retained(self, question: str) -> float | None:
+        """Share of the images of a question that are right, as reported."""
+        hits, n = self.rates.get(question, (0, 0))
+        return hits / n if n else None
 
 
 def results_of(name: str, tables: Mapping[str, Sequence[Line]]) -> Results:
@@ -154,6 +168,7 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         if like is None:
             raise InputError(f"This study has no finished row of {row.table[:80]!r} to compare with.")
         differs = [key for key in sorted(like.protocol) if row.protocol.get(key) != like.protocol[key]]
+        differs += [] if _sizes(row) == _sizes(like) else ["attacks or their prompts"]
         if differs:
             raise InputError(
                 f"The row {row.row[:60]!r} of {row.table[:60]} cannot be compared: "
@@ -163,6 +178,44 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         measured = _in_words(again) if again else "not measured"
         found.append(Compared(row.table, row.row, _in_words(row), measured))
     return found
+
+
+def _sizes(row: RowResult) -> dict[str, int]:
+    """Number of prompts of each attack."""
+    return {attack: len(seeds[0]) for attack, seeds in row.verdicts.items()}
+
+
+def with_reported(tables: Mapping[str, Sequence[Line]], reported: Sequence[Results]) -> dict[str, list[Line]]:
+    """Rows of a study, each followed by what others report of it; what was not measured here comes last.
+
+    Args:
+        tables: rows that were measured here, by the name of their table.
+        reported: of others.
+
+    Raises:
+        InputError: a row cannot be compared: see :func:`compared`.
+    """
+    own = results_of("", tables)
+    told: dict[tuple[str, str], list[Line]] = {}
+    for each in reported:
+        compared(each, own)
+        for row in each.rows:
+            told.setdefault((row.table, row.row), []).append(_line(row, tables[row.table]))
+    found: dict[str, list[Line]] = {}
+    for table, lines in tables.items():
+        beside = [[line, *told.pop((table, line.title), [])] for line in lines]
+        alone = [each for (of, _), rows in told.items() if of == table for each in rows]
+        found[table] = [*(line for rows in beside for line in rows), *alone]
+    return found
+
+
+def _line(row: RowResult, measured: Sequence[Line]) -> ReportedLine:
+    again = any(line.title == row.row for line in measured)
+    verdicts = [
+        {attack: list(seeds[i]) for attack, seeds in row.verdicts.items()} for i in range(len(row.seeds))
+    ]
+    title = f"{row.row} (reported)" if again else f"{row.row} (reported, not measured here)"
+    return ReportedLine(title, verdicts=verdicts, rates=row.retained)
 
 
 def _in_words(row: RowResult) -> str:

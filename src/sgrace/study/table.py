@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,9 @@ class Line:
     evaluations: list[Evaluation] = field(default_factory=list)
     verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
 
+    #: Whether somebody else says so, and not what was measured here.
+    is_reported: ClassVar[bool] = False
+
     def shown(self, attacks: Sequence[str]) -> Tensor:
         """Whether any of some attacks shows the concept: ``(seeds, prompts)``."""
         each = [torch.tensor([found[name] for name in attacks]).any(0) for found in self.verdicts]
@@ -90,6 +93,7 @@ class Table:
         best: titles of rows that no other beats in both worst case and what is kept.
         compared: rows of a comparison with one row: difference of the worst case, and corrected probability.
         against: title of that row.
+        reported: titles of rows that somebody else measured.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Table:
     best: tuple[str, ...] = ()
     compared: tuple[tuple[str, str, str], ...] = ()
     against: str | None = None
+    reported: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """As Markdown."""
@@ -138,7 +143,7 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
 
     Args:
         name: of the table.
-        lines: its rows.
+        lines: its rows, the first of which was measured here.
         against: title of a row with which all others are compared; none, if absent.
     """
     attacks = list(dict.fromkeys(attack for line in lines for attack in line.verdicts[0]))
@@ -146,7 +151,7 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
     points = {
         line.title: (1 - line.shown(by_text).double().mean().item(), line.kept)
         for line in lines
-        if line.title not in REFERENCES and line.kept is not None
+        if line.title not in REFERENCES and line.kept is not None and not line.is_reported
     }
     return Table(
         name=name,
@@ -156,6 +161,7 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
         best=tuple(pareto(points)),
         compared=tuple(_compared(lines, by_text, against)),
         against=against,
+        reported=tuple(line.title for line in lines if line.is_reported),
     )
 
 
@@ -165,7 +171,7 @@ def by_prompt(attacks: Sequence[str]) -> list[str]:
 
 
 def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[Entry, ...]:
-    entries = [Entry(line.title), Entry(str(len(line.evaluations)), len(line.evaluations))]
+    entries = [Entry(line.title), Entry(str(len(line.verdicts)), len(line.verdicts))]
     for names in (*([attack] for attack in attacks), by_text):
         doubt = " unreliable" if any(line.unreliable(name) for name in names) else ""
         share = share_of(line.shown(names))
