@@ -70,6 +70,14 @@ def test_the_plot_has_a_dot_for_each_row() -> None:
     assert all(b - a >= LABEL for a, b in pairwise(heights)), "labels do not overlap"
 
 
+def test_a_row_whose_passes_were_not_counted_has_none() -> None:
+    gold = line("gold", "0000", 90)
+    cost = {"seconds": 6380.0, "cost": {"trained_parameters": 9}}
+    gold.evaluations[0] = gold.evaluations[0].model_copy(update={"cost": cost})
+    row = table_of("x", [gold]).rows[0]
+    assert [entry.text for entry in row[-3:]] == ["6380", "", ""]
+
+
 def test_rows_that_none_beats_have_a_mark() -> None:
     assert set(table_of("x", LINES).best) == {"safe", "kind"}
     claimed = reported("kind (reported)", "0000", 96)

@@ -77,8 +77,10 @@ class Line:
     def cost(self, name: str) -> float | None:
         """Mean of one of :data:`COSTS`; None where nothing was erased."""
         costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
-        values = [cost["seconds"] if name == "seconds" else cost["cost"][name] for cost in costs]
-        return sum(values) / len(values) if values else None
+        values = [cost["seconds"] if name == "seconds" else cost["cost"].get(name) for cost in costs]
+        # gold was trained, and its passes were not counted
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
