@@ -33,6 +33,9 @@ def out(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_goes_on(file: Path, out: Path) -> None:
     assert sgrace("study", "run", file, "-o", out).stdout == "5 finished\n"
+    told = sgrace("study", "run", file, "-o", out, "--report-to", "tensorboard")
+    assert told.stdout == "5 finished\n"
+    assert list(out.glob("tensorboard/*/events.*"))
     assert "Nothing is missing." in sgrace("study", "plan", file, "-o", out).stdout
     status = sgrace("study", "status", file, "-o", out).stdout
     assert status.splitlines() == [

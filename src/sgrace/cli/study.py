@@ -91,6 +91,11 @@ def plan(file: Path, out: str, *, as_json: bool) -> None:
     "--shard", metavar="I/N", help="Make the I-th of N parts only, in a folder that all of them share."
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@click.option(
+    "--report-to",
+    type=click.Choice(["trackio", "wandb", "tensorboard"]),
+    help="Tracker that gets the scalars: cells done, seconds, and what each scoring found. Never an image.",
+)
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda or mps.")
 @click.option("--batch-size", type=COUNTS, help="Samples that run through a network together.")
 @click.option("--threads", type=COUNTS, help="Threads of the CPU for each cell.")
@@ -104,6 +109,7 @@ def run(
     cpus: float,
     gpus: float,
     shard: str | None,
+    report_to: str | None,
     device: str,
     batch_size: int | None,
     threads: int | None,
@@ -118,7 +124,8 @@ def run(
     from ..study.place import open_store  # noqa: PLC0415
     from ..testbeds.loading import LoadOptions  # noqa: PLC0415
 
-    cells = cells_of(read_study(file))
+    found = read_study(file)
+    cells = cells_of(found)
     if shard is not None:
         cells = sharded(cells, _shard(shard))
     if address is not None and engine != "ray":
@@ -133,6 +140,10 @@ def run(
         )
     else:
         made = inline(cells, store, options, retry_failed=retry_failed)
+    if report_to is not None:
+        from ..study.trackers import reported, tracker_of  # noqa: PLC0415
+
+        made = reported(made, store, tracker_of(report_to, found.name, store.folder))
     outcomes = []
     for outcome in _watched(made, len(cells), silent=quiet or as_json):
         outcomes.append(outcome)
