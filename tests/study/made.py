@@ -16,6 +16,7 @@ from sgrace.testbeds.loading import LoadOptions
 
 from ..conftest import tiny_pipeline
 
+SMOKE = Path(__file__).parents[2] / "studies" / "smoke.yaml"
 OPTIONS = LoadOptions(device="cpu")
 #: What differs between two runs of the same cell: clocks, memory and machines.
 CLOCKS = {"seconds", "peak_memory_mb", "machine", "cost", "versions", "spent"}

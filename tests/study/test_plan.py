@@ -17,9 +17,7 @@ from sgrace.study.cells import Cell, scores_of
 from sgrace.study.estimate import estimate
 from sgrace.study.schema import json_schema
 
-from .made import cells, write_study
-
-SMOKE = Path(__file__).parents[2] / "studies" / "smoke.yaml"
+from .made import SMOKE, cells, write_study
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def ids(every: list[Cell], kind: str) -> set[str]:
 
 def test_what_rows_share_is_planned_once() -> None:
     every = cells(SMOKE)
-    assert Counter(cell.kind for cell in every) == {"erasure": 1, "attack": 9, "images": 3, "score": 3}
+    assert Counter(cell.kind for cell in every) == {"erasure": 1, "attack": 6, "images": 3, "score": 3}
     before = [cell.needs["before"].id for cell in every if cell.kind == "score"]
     assert len(before) == 3
     assert len(set(before)) == 1, "the original's images are drawn once for all rows"

@@ -1,9 +1,10 @@
-"""Ray places the cells: the same results, whatever is killed at whatever moment."""
+"""The study ``smoke`` that ships, inline and on Ray: the same results, whatever is killed when."""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace.study import Cell
+from sgrace.study import Cell, Store
 from sgrace.study.engine import inline
 from sgrace.study.place import open_store
 from sgrace.study.ray_engine import on_ray
 from sgrace.study.store import PARTIAL
 
-from .made import OPTIONS, cells, results, write_study
+from .made import OPTIONS, SMOKE, cells, results
 
 ray = pytest.importorskip("ray")
 
@@ -27,21 +28,22 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("study"), erasers=["uce"], attacks=["none", "more_seeds"])
+def every() -> list[Cell]:
+    return cells(SMOKE)
 
 
 @pytest.fixture(scope="module")
-def every(file: Path) -> list[Cell]:
-    return cells(file)
-
-
-@pytest.fixture(scope="module")
-def wanted(every: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """What an undisturbed run in one process leaves."""
+def done(every: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """An undisturbed run in one process."""
     store = open_store(tmp_path_factory.mktemp("home") / "out")
     assert all(outcome.status == "made" for outcome in inline(every, store, OPTIONS))
-    return results(store, every)
+    return store
+
+
+@pytest.fixture(scope="module")
+def wanted(every: list[Cell], done: Store) -> dict[str, dict[str, str]]:
+    """What it leaves."""
+    return results(done, every)
 
 
 def test_ray_makes_the_same_whatever_worker_is_lost(
@@ -73,12 +75,15 @@ def workers() -> list[int]:
 
 
 def test_a_driver_that_is_killed_loses_nothing(
-    file: Path, every: list[Cell], wanted: dict[str, dict[str, str]], tmp_path: Path
+    every: list[Cell], done: Store, wanted: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     """SIGKILL in the first cell and then in the third; the rest is made, and all is as undisturbed."""
     rng = random.Random(0)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "sgrace", "study", "run", file, "-o", out, "--device", "cpu", "-q"]
+    shutil.copytree(done.folder, out)
+    for kind in ("attack", "score"):
+        shutil.rmtree(out / "cells" / kind)
+    command = [sys.executable, "-m", "sgrace", "study", "run", SMOKE, "-o", out, "--device", "cpu", "-q"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for cell in (1, 3):
         process = subprocess.Popen([str(part) for part in command], env=environment)

@@ -174,7 +174,9 @@ def test_folders_that_are_no_studies_are_left_alone(tmp_path: Path) -> None:
 
 def test_an_attack_on_every_prompt_counts_what_is_its_own(tmp_path: Path) -> None:
     """Random tokens do not show a church, though the original draws it for every prompt as it is."""
-    text = "name: x\nconcepts: [church]\nreferences: [original]\nsuite: smoke\n"
+    text = (
+        "name: x\nconcepts: [church]\nreferences: [original]\nsuite: smoke\nattacks: [none, random_tokens]\n"
+    )
     store = open_store(tmp_path / "out")
     shown: dict[bool, dict[str, int]] = {}
     for every_prompt in (False, True):
