@@ -19,20 +19,7 @@ from .._util.settings import Settings
 from .._util.text import read_json, shown
 from ..evaluation.schema import Rate
 from ..metrics.repeated import share_of
-from .table import KEPT, Line, by_prompt, markdown
-
-#: Fields of a scoring's configuration that must be equal where results are compared.
-PROTOCOL = (
-    "weights",
-    "dtype",
-    "concept",
-    "suite",
-    "prompt_set",
-    "every_prompt",
-    "seed",
-    "prompts",
-    "detector_settings",
-)
+from .table import KEPT, PROTOCOL, Line, by_prompt, markdown
 
 
 class RowResult(Settings):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,20 @@ KEPT = ("withheld neighbours", "withheld unrelated", "rest")
 COSTS = {"seconds": "seconds", "denoiser_rows": "denoiser rows", "text_encoder_rows": "text encoder rows"}
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *KEPT)
 REFERENCES = {"original", "gold"}
+#: Fields of a scoring's configuration that are equal in all rows of a table, and where results are compared.
+PROTOCOL = (
+    "weights",
+    "dtype",
+    "concept",
+    "suite",
+    "prompt_set",
+    "every_prompt",
+    "attacks",
+    "seed",
+    "prompts",
+    "detector",
+    "detector_settings",
+)
 WORST = "worst by prompt"
 
 
@@ -125,19 +139,43 @@ class Table:
 def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
     """Rows by model and concept, in the study's order; only what is finished."""
     found: dict[str, dict[str, Line]] = defaultdict(dict)
-    for cell in scores:
+    for cell, table in tables_of(list(scores)):
         if store.is_finished(cell):
-            config = cell.config
-            table = f"{config['concept']['name']} on {config['model']}, {config['suite']}"
-            if config["prompt_set"] != "test":
-                table += f", {config['prompt_set']}"
-            if config["every_prompt"]:
-                table += ", every prompt attacked"
-            line = found[table].setdefault(config["row"], Line(config["row"]))
+            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"]))
             line.cells.append(cell)
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
             line.verdicts.append(read_json(store.path(cell) / VERDICTS))
     return {table: list(lines.values()) for table, lines in found.items()}
+
+
+def tables_of(scores: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """Each scoring with the name of its table.
+
+    Where tables of different protocols would have one name, what sets them apart stands behind it.
+    """
+    names = [_name(cell.config) for cell in scores]
+    protocols: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for cell, name in zip(scores, names, strict=True):
+        protocols[name].append(cell.config)
+    differs = {
+        name: [key for key in PROTOCOL if any(config.get(key) != own[0].get(key) for config in own)]
+        for name, own in protocols.items()
+    }
+    return [
+        (cell, ", ".join([name, *(f"{key} {_told(cell.config.get(key))}" for key in differs[name])]))
+        for cell, name in zip(scores, names, strict=True)
+    ]
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    parts = [f"{config['concept']['name']} on {config['model']}", config["suite"]]
+    parts += [config["prompt_set"]] if config["prompt_set"] != "test" else []
+    parts += ["every prompt attacked"] if config["every_prompt"] else []
+    return ", ".join(parts)
+
+
+def _told(value: object) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)[:40]
 
 
 def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Table:
