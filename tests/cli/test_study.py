@@ -67,6 +67,13 @@ def test_tables(file: Path, out: Path) -> None:
     assert_refused(refused, "No finished row is called 'esd'; there are original, uce.")
 
 
+def test_the_best_settings_are_told(file: Path, out: Path) -> None:
+    printed = sgrace("study", "best", file, "-o", out).stdout
+    assert printed.startswith("On church; prompt set test, suite quick, seeds 0.\n")
+    assert "| uce | 1 | " in printed
+    assert "preset " in printed
+
+
 def test_what_is_changed_by_hand_is_named(file: Path, out: Path) -> None:
     assert (
         sgrace("study", "verify", file, "-o", out).stdout
@@ -150,3 +157,11 @@ def test_a_page(file: Path, out: Path, tmp_path: Path) -> None:
     assert "100% [34%, 100%]" in (tmp_path / "page.html").read_text()
     again = sgrace("study", "report", file, "-o", out, "--page", tmp_path / "page.html")
     assert_refused(again, "exists already")
+    assert sgrace("study", "results", file, "-o", out, "--to", tmp_path / "r.json").exit_code == 0
+    board = ("--page", tmp_path / "board.html", "--with", tmp_path / "r.json")
+    assert sgrace("study", "report", file, "-o", out, *board).exit_code == 0
+    assert "uce (reported)" in (tmp_path / "board.html").read_text()
+    (tmp_path / "r.json").write_text((tmp_path / "r.json").read_text().replace('"uce"', '"mine"'))
+    refused = sgrace("study", "report", file, "-o", out, "--page", tmp_path / "no.html", *board[2:])
+    assert_refused(refused, "was changed")
+    assert not (tmp_path / "no.html").exists()

@@ -122,6 +122,7 @@ def run(
     from ..study import cells_of, read_study  # noqa: PLC0415
     from ..study.engine import inline, sharded  # noqa: PLC0415
     from ..study.place import open_store  # noqa: PLC0415
+    from ..study.trackers import check_tracker, reported, tracker_of  # noqa: PLC0415
     from ..testbeds.loading import LoadOptions  # noqa: PLC0415
 
     found = read_study(file)
@@ -130,6 +131,8 @@ def run(
         cells = sharded(cells, _shard(shard))
     if address is not None and engine != "ray":
         raise InputError("--address needs --engine ray.")
+    if report_to is not None:
+        check_tracker(report_to)
     store = open_store(out)
     options = LoadOptions(device=device, batch_size=batch_size, threads=threads)
     if engine == "ray":
@@ -141,8 +144,6 @@ def run(
     else:
         made = inline(cells, store, options, retry_failed=retry_failed)
     if report_to is not None:
-        from ..study.trackers import reported, tracker_of  # noqa: PLC0415
-
         made = reported(made, store, tracker_of(report_to, found.name, store.folder))
     outcomes = []
     for outcome in _watched(made, len(cells), silent=quiet or as_json):

@@ -41,12 +41,21 @@ def tracker_of(name: str, study: str, folder: Path) -> Tracker:
     Raises:
         InputError: its package is not installed, or it cannot start.
     """
-    if importlib.util.find_spec(name) is None:
-        raise InputError(f"--report-to {name} needs a package that is not installed: pip install {name}.")
+    check_tracker(name)
     try:
         return _TensorBoard(folder) if name == "tensorboard" else _Run(name, study, folder)
     except Exception as error:  # each has its own kinds, as for a missing key
         raise InputError(f"{name} cannot start ({reason(error)}).") from error
+
+
+def check_tracker(name: str) -> None:
+    """Check that the package of a tracker is there.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise InputError(f"--report-to {name} needs a package that is not installed: pip install {name}.")
 
 
 class _TensorBoard:
