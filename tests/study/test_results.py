@@ -117,6 +117,8 @@ def test_another_table_is_refused() -> None:
         (["schema_version"], 2, "holds no results of a study: schema_version"),
         (["rows", 0, "verdicts"], "all", "holds no results of a study: rows.0.verdicts"),
         (["more"], 1, "holds no results of a study: more"),
+        (["rows", 0, "seeds"], [], "holds no results of a study: rows.0.seeds"),
+        (["rows", 0, "row"], "u" * 501, "holds no results of a study: rows.0.row"),
     ],
 )
 def test_files_that_were_changed_are_refused(

@@ -25,9 +25,9 @@ from .table import KEPT, PROTOCOL, Line, by_prompt, markdown
 class RowResult(Settings):
     """What was measured of one eraser on one concept."""
 
-    table: str = Field(description="concept, model and suite")
-    row: str = Field(description="eraser, preset and settings")
-    seeds: tuple[int, ...] = Field(description="of erasing")
+    table: str = Field(description="concept, model and suite", max_length=500)
+    row: str = Field(description="eraser, preset and settings", max_length=500)
+    seeds: tuple[int, ...] = Field(description="of erasing", min_length=1)
     protocol: dict[str, Any] = Field(description="model, precision, suite, prompts, seed and detector")
     verdicts: dict[str, tuple[tuple[bool, ...], ...]] = Field(
         description="of each attack: whether each prompt shows the concept, for each seed"
