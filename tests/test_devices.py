@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from sgrace import api
 from sgrace._util import registry
 from sgrace._util.errors import InputError
-from sgrace.attacks import AttackSet
+from sgrace.attacks import AttackSet, Prompt
 from sgrace.concept import Concept
 from sgrace.erasers.base import Eraser
 from sgrace.erasers.sgrace import SGrace
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
+from sgrace.metrics.extractor import Extractor
 from sgrace.models import DiffusionModel
 from sgrace.models.families.stable_diffusion import StableDiffusion
 from sgrace.models.needs import Need
+from sgrace.testbeds.loading import Loaded
 
 from .attacks.cases import CASES as ATTACKS
 from .attacks.scenes import attack_of, scene_of
@@ -230,6 +233,37 @@ def test_every_part_of_sgrace_runs_elsewhere(words: Knowledge) -> None:
     with elsewhere(draws=False):
         found = parts(tiny_model_elsewhere())
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+# -- evaluations ---------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_elsewhere_measures_what_it_measures_at_home(words: Knowledge) -> None:
+    prompts = [Prompt("a photo of church", n) for n in range(9)]  # enough to span a space
+    contexts = tuple(f"a {letter} of a {{}}" for letter in "abcdefghijklmnopqrst")
+
+    def measured(model: DiffusionModel) -> dict[str, Any]:
+        safe = erase("uce", model, words).apply(model)
+        found = api.evaluate(
+            Loaded(safe, model),
+            "church",
+            words=words.model_copy(update={"contexts": contexts}),
+            prompts=prompts,
+            detector="never",
+            attacks=["none", "random_tokens"],
+            features=Extractor("means", lambda images: images.flatten(2).mean(2)),
+        )
+        assert found.concept_space
+        assert found.drift
+        assert found.fidelity
+        return found.model_dump(exclude={"attacks", "versions", "target_sha256", "cost"})
+
+    at_home = measured(tiny_model())
+    with elsewhere(draws=False):
+        found = measured(tiny_model_elsewhere())
+    assert found.keys() == at_home.keys()
+    assert found["drift"] == at_home["drift"]
+    assert found["fidelity"] == at_home["fidelity"]
 
 
 # -- attacks -------------------------------------------------------------------------------------------------

@@ -85,3 +85,9 @@ def test_space_rows_rank_good_bad_and_collapsed_sets() -> None:
     white, other = whiten(reference, draw(5))
     torch.testing.assert_close(torch.cov(white.T), torch.eye(12, dtype=torch.float64), atol=1e-6, rtol=0)
     assert other.shape == (5, 12)
+
+
+def test_a_text_encoder_that_reads_all_prompts_alike_has_a_space_all_the_same() -> None:
+    alike = torch.ones(20, 3)
+    rows = space_rows("test", alike, alike, alike + 1, {"samples": alike})
+    assert [row.uncovered for row in rows] == [0, 0]

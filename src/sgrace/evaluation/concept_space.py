@@ -80,7 +80,8 @@ def space_rows(
     if fitted.shape[1] > len(fitted):  # more directions than points: distances would be all alike
         fitted, *rest = whiten(fitted, *rest)
     inside, near = fitted[: len(reference)], fitted[len(reference) :]
-    spacing = measures.fill_distance(inside, rest[0])
+    # where all prompts are read alike, distances are told as they are
+    spacing = measures.fill_distance(inside, rest[0]) or 1.0
     widths = measures.mmd_widths(inside)
     rows = []
     for name, samples in zip(("held out", *sets), rest, strict=True):
