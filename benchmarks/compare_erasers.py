@@ -6,8 +6,9 @@
 Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
 WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell
 is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of
-fewer attacks than were run. Several processes may share a log where their cells differ. The rows `original`
-and `gold` are the model before erasing and the one trained without the concept.
+fewer attacks than were run. Several processes may share a log where their cells differ, and so may machines:
+a line names the device, and the tables tell seconds and memory of processors only. The rows `original` and
+`gold` are the model before erasing and the one trained without the concept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -55,6 +57,7 @@ MEASURES = (
 )
 ORIGINAL = "original"
 REFERENCES = (ORIGINAL, "gold")
+PROCESSOR = "cpu"
 
 
 class Row(NamedTuple):
@@ -89,6 +92,7 @@ class Cell(NamedTuple):
     verdicts: dict[
         str, list[bool]
     ]  # of each attack: whether each prompt shows the concept, plain or attacked
+    device: str  # that it was erased and measured on
 
 
 #: What `sgrace erase` does, without the images it judges and shows: the evaluation makes its own.
@@ -125,7 +129,8 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
             and set(attacks) <= set(row["verdicts"])
             and row["recipe"].get("config") == settings
         ):
-            return Cell(Evaluation.model_validate(row["evaluation"]), row["recipe"], row["verdicts"])
+            found = Evaluation.model_validate(row["evaluation"])
+            return Cell(found, row["recipe"], row["verdicts"], row.get("device", PROCESSOR))
     folder = work / "-".join(
         str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed")
     )
@@ -159,11 +164,11 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
     slim["target"] = folder.name  # not the path it has on this machine
     sets = {name: AttackSet.from_pretrained(result / "attacks" / name) for name in attacks}
     verdicts = {name: found.shown for name, found in sets.items()}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else PROCESSOR
+    line = {"key": key, "device": device, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}
     with log.open("a") as file:
-        file.write(
-            json.dumps({"key": key, "evaluation": slim, "recipe": recipe, "verdicts": verdicts}) + "\n"
-        )
-    return Cell(evaluation, recipe, verdicts)
+        file.write(json.dumps(line) + "\n")
+    return Cell(evaluation, recipe, verdicts, device)
 
 
 def pooled(shares: list[Share] | list[Rate]) -> str:
@@ -209,9 +214,12 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     rows = [
         mean([recipe["cost"][name] for recipe in recipes]) for name in ("denoiser_rows", "text_encoder_rows")
     ]
+    counted = f"{rows[0]:.0f} / {rows[1]:.0f}"
+    if any(cell.device != PROCESSOR for cell in cells):
+        return [*texts, "", counted, ""]
     seconds = mean([recipe["seconds"] for recipe in recipes])
     memory = mean([recipe["peak_memory_mb"] for recipe in recipes])
-    return [*texts, f"{seconds:.0f}", f"{rows[0]:.0f} / {rows[1]:.0f}", f"{memory:.0f}"]
+    return [*texts, f"{seconds:.0f}", counted, f"{memory:.0f}"]
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
