@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +105,34 @@ def population(name: str, session: Session, tokens: Any, clean: torch.Tensor) ->
     session.target.encode_tokens(tokens[[0] * size])
 
 
+class Measured(NamedTuple):
+    """What a step of one prompt takes."""
+
+    seconds: float
+    peak_mb: int
+
+
+def measured(
+    run: Callable[[str, Scene, int], float], name: str, scene: Scene, given: argparse.Namespace
+) -> Measured:
+    """The difference of a long and a short run, after one that warms up."""
+    device = scene.target.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    run(name, scene, 1)
+    short = run(name, scene, 1)
+    seconds = (run(name, scene, 1 + given.steps) - short) / given.steps / len(scene.prompts)
+    return Measured(seconds, peak_mb(device))
+
+
+def loaded(source: str, dtype: str, given: argparse.Namespace) -> DiffusionModel:
+    """The model in a precision."""
+    model = sgrace.load_model(source, device=given.device, dtype=dtype, threads=1)
+    model.set_progress_bar_config(disable=True)
+    model.batch_size = given.batch_size
+    return model
+
+
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -131,40 +159,24 @@ def main() -> None:
         build(with_unet(MODELS[given.size], {"sample_size": given.pixels // 8}), folder)
     source = "emoji" if given.size == "emoji" else str(folder)
 
-    def loaded(dtype: str) -> DiffusionModel:
-        model = sgrace.load_model(source, device=given.device, dtype=dtype, threads=1)
-        model.set_progress_bar_config(disable=True)
-        model.batch_size = given.batch_size
-        return model
-
-    found: dict[str, dict[str, float]] = {name: {} for name in given.attacks}
-    for dtype in (given.dtype, "float32"):
-        ours = dtype == given.dtype and not found[given.attacks[0]]
-        model = loaded(dtype)
-        scene = scene_of(model, given.prompts if ours else given.looped)
-        run = attacked if ours else looped
-        if not ours:
-            for module in model.components.values():
-                module.requires_grad_(requires_grad=True)
-        for name in given.attacks:
-            if given.device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            run(name, scene, 1)  # warms up
-            short = run(name, scene, 1)
-            seconds = (run(name, scene, 1 + given.steps) - short) / given.steps / len(scene.prompts)
-            found[name] |= {f"seconds {ours}": seconds, f"mb {ours}": peak_mb(model.device)}
-        del model, scene
+    model = loaded(source, given.dtype, given)
+    own = {name: measured(attacked, name, scene_of(model, given.prompts), given) for name in given.attacks}
+    model = loaded(source, "float32", given)
+    for module in model.components.values():
+        module.requires_grad_(requires_grad=True)
+    loop = {name: measured(looped, name, scene_of(model, given.looped), given) for name in given.attacks}
     print(
         f"{given.size}, {given.pixels} pixels, {given.prompts} prompts of 5 to {LONGEST} words, "
         f"{given.dtype}, {machine(given.device)}, batches of {given.batch_size}"
     )
     print("| attack | ms a prompt and step | prompts/s | peak | loop, ms | loop, peak | loop / attack |")
     print("| --- " * 7 + "|")
-    for name, row in found.items():
-        own, loop = row["seconds True"], row["seconds False"]
+    for name in given.attacks:
+        fast = own[name]
+        slow = loop[name]
         print(
-            f"| {name} | {own * 1e3:.2f} | {1 / own:.1f} | {row['mb True']:.0f} MB | {loop * 1e3:.2f} "
-            f"| {row['mb False']:.0f} MB | {loop / own:.1f} |"
+            f"| {name} | {fast.seconds * 1e3:.2f} | {1 / fast.seconds:.1f} | {fast.peak_mb} MB "
+            f"| {slow.seconds * 1e3:.2f} | {slow.peak_mb} MB | {slow.seconds / fast.seconds:.1f} |"
         )
 
 
