@@ -119,6 +119,15 @@ def settings_of(key: dict[str, Any]) -> dict[str, Any] | None:
     )
 
 
+def has_settings(row: dict[str, Any], settings: dict[str, Any] | None) -> bool:
+    """Whether a line was made with these settings; those that are newer than it had their defaults then."""
+    known = row["recipe"].get("config")
+    if settings is None or known is None or not known.keys() <= settings.keys():
+        return bool(known == settings)
+    kind = registry.load("erasers", row["key"]["eraser"])
+    return bool(kind.config_type(**known).model_dump(mode="json") == settings)
+
+
 def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
     """One cell: of the log if all these attacks are there and the preset is what it was, or made."""
     lines = log.read_text().splitlines() if log.exists() else []
@@ -127,7 +136,7 @@ def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> C
         if (
             row["key"] == key
             and set(attacks) <= set(row["verdicts"])
-            and row["recipe"].get("config") == settings
+            and has_settings(row, settings)
         ):
             found = Evaluation.model_validate(row["evaluation"])
             return Cell(found, row["recipe"], row["verdicts"], row.get("device", PROCESSOR))

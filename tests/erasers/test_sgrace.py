@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from sgrace.erasers.sgrace.constants import Constants, resolved_words
 from sgrace.erasers.sgrace.samples import Adversary
 from sgrace.erasure import Erasure
 from sgrace.knowledge import Knowledge, Target
-from sgrace.models import DiffusionModel
+from sgrace.models import DiffusionModel, TextEncoder
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
 SHORT = {
@@ -294,3 +295,31 @@ def test_half_precision_trains_in_float32(model: StableDiffusion, words: Knowled
     assert all(value.dtype == torch.float32 for value in values)
     assert weights(erasure).isfinite().all()
     assert not torch.equal(weights(erasure), original(model))
+
+
+def test_states_before_the_padding_do_not_depend_on_it(model: StableDiffusion) -> None:
+    encoder = model.text.main
+    source = model.text.source(encoder.tokenize(["church", "a photo of a dog"]), [encoder])
+    short = source.until_end()
+    length = short.tokens[encoder.name].ids.shape[1]
+    assert length == int(short.tokens[encoder.name].end.max()) + 1 < encoder.length
+    whole = model.encode_source(source).prompt_embeds
+    torch.testing.assert_close(model.encode_source(short).prompt_embeds, whole[:, :length])
+
+
+def test_the_padding_is_read_in_every_so_many_training_steps(
+    model: StableDiffusion, words: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    run = TextEncoder.run
+
+    def watched(self: TextEncoder, ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(ids) == 3 + 4:  # samples and retain prompts: a training step
+            lengths.append(ids.shape[1])
+        return run(self, ids, *args, **kwargs)
+
+    monkeypatch.setattr(TextEncoder, "run", watched)
+    sgrace(edit_steps="5", padding_every="4").erase(model, [Target(CHURCH, words)])
+    whole = model.text.main.length
+    assert [length == whole for length in lengths] == [True, False, False, False, True] * 2
+    assert max(length for length in lengths if length != whole) < whole / 2

@@ -63,6 +63,17 @@ class PromptSource:
             {name: own[rows] for name, own in self.states.items()},
         )
 
+    def until_end(self) -> Self:
+        """Rows of a single, causal encoder up to the last end token of any prompt.
+
+        No state there depends on the padding, which is most of a row.
+        """
+        ((name, own),) = self.tokens.items()
+        # (n, length) -> (n, shorter)
+        length = int(own.end.max()) + 1
+        tokens = {name: replace(own, ids=own.ids[:, :length])}
+        return type(self)(tokens, {name: rows[:, :length] for name, rows in self.embeddings.items()})
+
     @classmethod
     def cat(cls, parts: Sequence[PromptSource]) -> Self:
         """One batch of several, which have input embeddings of the same encoders.

@@ -138,6 +138,13 @@ class SGraceConfig(Settings):
 
     # -- training --
     encoders: Encoders = "clip"
+    padding_every: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Every so many training steps of a round compare the padding too; the others end at the "
+        "last end token, where the model has one text encoder.",
+    )
     lr: AdamRate = 4e-4
     lr_decay: Literal["none", "cosine"] = Field(
         "none", description="The learning rate stays, or falls to 0 over all rounds as a cosine does."

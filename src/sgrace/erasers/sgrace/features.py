@@ -41,6 +41,10 @@ class Features:
         """One batch of several."""
         return cls({name: torch.cat([own.parts[name] for own in batches]) for name in batches[0].parts})
 
+    def at_positions_of(self, other: Features) -> Self:
+        """Without the last text positions, where the other features have fewer."""
+        return self._each(lambda name, part: part[:, : other.parts[name].shape[1]] if part.ndim > 2 else part)
+
     def where(self, chosen: Tensor, other: Features) -> Self:
         """These features of the chosen samples ``(n,)``, the other ones of the rest."""
         return self._each(lambda name, part: torch.where(beside(chosen, part), part, other.parts[name]))

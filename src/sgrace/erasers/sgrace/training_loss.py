@@ -105,27 +105,38 @@ class TrainingLoss:
             before = constants.features(student.model.encode_source(constants.for_losses(source)))
         return cls(config, constants, student, original, source, goals, before, discriminator)
 
-    def terms(self, picks: Int[Tensor, " retained"], drawn: Sequence[Samples] = ()) -> LossTerms:
-        """The loss on all samples, on those drawn for this step, and on the picked retain prompts."""
+    def terms(
+        self, picks: Int[Tensor, " retained"], drawn: Sequence[Samples] = (), *, padded: bool = True
+    ) -> LossTerms:
+        """The loss on all samples, on those drawn for this step, and on the picked retain prompts.
+
+        Args:
+            picks: numbers of the retain prompts.
+            drawn: samples for this step alone.
+            padded: whether the padding is compared too, or nothing behind the last end token.
+        """
         config = self.config
         constants = self.constants
         goals = Features.cat([self.goals, *[own.goal for own in drawn]])
         n = len(goals)
         # one call of the encoders, (n + retained, length, width): the samples, then the retain prompts
         parts = [self.source, *[own.source for own in drawn], constants.retain_source(picks)]
-        cond = self.student.model.encode_source(constants.for_losses(PromptSource.cat(parts)))
+        source = constants.for_losses(PromptSource.cat(parts))
+        cond = self.student.model.encode_source(source if padded else source.until_end())
         features = constants.features(cond[:n])
+        goals = goals.at_positions_of(features)
         similarity = None
         if self.before is not None:
             # those drawn for this step were not there before
             own = features[: len(self.before)] if drawn else features
-            cosines = own.cosines(self.before)
+            cosines = own.cosines(self.before.at_positions_of(own))
             similarity = own.total(lambda name, _part: 1 - cosines[name].mean())
         # where the distance is conditional, its gradient is added by hand
         always = config.parameter_weight and config.parameter_rule == "always"
         distance = self._parameter_distance() if always else None
         # all text positions, not the feature of one: the denoiser reads all of them
-        retain = Features.read(cond[n:], constants.encoders).squared_distance(constants.retained[picks])
+        kept = Features.read(cond[n:], constants.encoders)
+        retain = kept.squared_distance(constants.retained[picks].at_positions_of(kept))
         fooling = None if self.discriminator is None else self.discriminator.fooling(features, goals)
         return LossTerms(self._erase(features, goals), similarity, distance, fooling, retain, features, goals)
 
