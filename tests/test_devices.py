@@ -250,7 +250,7 @@ def test_an_evaluation_elsewhere_measures_what_it_measures_at_home(words: Knowle
     contexts = tuple(f"a {letter} of a {{}}" for letter in "abcdefghijklmnopqrst")
 
     def measured(model: DiffusionModel) -> dict[str, Any]:
-        safe = erase("uce", model, words).apply(model)
+        safe = erase("uce", model).apply(model)
         found = api.evaluate(
             Loaded(safe, model),
             "church",
