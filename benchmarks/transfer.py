@@ -31,7 +31,7 @@ def text_erasers() -> list[str]:
     """Erasers that change the text encoder alone, at the preset for the built-in model."""
     plugins = {name: registry.load("erasers", name) for name in registry.names("erasers")}
     names = [name for name, kind in plugins.items() if kind.changes == "text" and "emoji" in kind.presets]
-    ours = [f"sgrace:{preset}" for preset in ("published", "corrected", "replacement")]
+    ours = [f"sgrace:{preset}" for preset in ("published", "corrected", "replacement", "text")]
     return [ORIGINAL, *ours, "adv_unlearn:emoji-contexts", *names]
 
 

@@ -24,7 +24,7 @@ from ..conftest import tiny_pipeline
 from ..erasers.cases import CASES as ERASERS
 
 FILE = Path(__file__).parent / "records.json"
-PRESETS = ("emoji", "published", "corrected")
+PRESETS = ("emoji", "published", "corrected", "replacement")
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
