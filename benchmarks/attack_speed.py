@@ -29,7 +29,8 @@ from sgrace.detectors.never import Never
 from sgrace.models import DiffusionModel
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
-from speed import CONCEPT, WORDS, clock, machine, peak_mb  # isort: skip
+from machines import clock, machine, peak_mb  # isort: skip
+from speed import CONCEPT, WORDS  # isort: skip
 
 #: Settings of a run of so many steps, in which no image is checked before the end.
 SETTINGS: dict[str, Callable[[int], dict[str, int]]] = {

@@ -16,27 +16,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 import sgrace
 from sgrace import Knowledge
 from sgrace._util import registry
-from sgrace._util.provenance import device_memory_mb, peak_memory_mb, versions
+from sgrace._util.provenance import versions
 from sgrace.concept import Concept, Kind
 from sgrace.knowledge import Target
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
+from machines import OF_CPU, SIDES, ceiling, clock, machine, peak_mb  # isort: skip
 from published_procedure import WHOLE, Published  # isort: skip
 from speed_phases import Phase, phases_of  # isort: skip
 
@@ -50,52 +48,9 @@ WORDS = Knowledge(
 )
 KIND: Kind = "harmful"
 CONCEPT = Concept(name="weapon", kind=KIND)
-SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices of the ceiling
-
-
-def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401  (shapes)
-    """Operations of attention."""
-    return int(sdpa_flop_count(query, key, value))
-
-
-def attention_backward(output: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401
-    """Operations of its backward pass."""
-    return int(sdpa_backward_flop_count(output, query, key, value))
-
-
-#: PyTorch counts those of attention on a GPU only.
-OF_CPU = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,  # noqa: SLF001
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,  # noqa: SLF001
-}
 
 
 # -- in the process of one procedure -------------------------------------------------------------------------
-
-
-def clock(device: torch.device) -> float:
-    """Seconds of the processor; on a GPU those that passed until all its work was done."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a matrix product."""
-    side = SIDES[device.type]
-    left = torch.randn(side, side, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(4):
-        started = clock(device)
-        torch.mm(left, left)
-        best = min(best, clock(device) - started)
-    return 2 * side**3 / best
-
-
-def peak_mb(device: torch.device) -> int:
-    """Largest memory so far: resident, or on a GPU of tensors there."""
-    return peak_memory_mb() if device.type == "cpu" else device_memory_mb(device)
 
 
 def published_runner(model: sgrace.models.DiffusionModel) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
@@ -250,13 +205,6 @@ def lines_of(name: str, found: Mapping[str, Any], published: Mapping[str, Any]) 
         f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {ratio:.2f} |"
     )
     return lines
-
-
-def machine(device: str) -> str:
-    """What computes."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def parsed() -> argparse.Namespace:

@@ -16,7 +16,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compare_erasers import ATTACKS, ORIGINAL, Row, markdown
+from compare_erasers import ATTACKS, markdown
+from comparison_cells import ORIGINAL, Row
 
 from sgrace import api
 from sgrace._util import registry
