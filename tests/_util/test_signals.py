@@ -41,6 +41,7 @@ def test_a_signal_leaves_no_partial_folder(tmp_path: Path, number: signal.Signal
 
 def test_handlers_of_others_are_left_alone_and_ours_is_removed() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray leaves a handler behind
     try:
         with exit_on_terminate():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -48,6 +49,7 @@ def test_handlers_of_others_are_left_alone_and_ours_is_removed() -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def test_other_threads_may_use_it() -> None:
