@@ -46,7 +46,10 @@ def sgrace_phases(config: Any) -> Phases:  # noqa: ANN401  (settings of any eras
     base = {"rounds": min(1, config.rounds), "attack_steps": 0, "edit_steps": 1, "denoiser_steps": 0}
     if config.rounds:
         phases.append(Phase("attack step", {"attack_steps": 1}, config.rounds * config.attack_steps))
-        phases.append(Phase("edit step", {"edit_steps": 1}, config.rounds * config.edit_steps - 1))
+        # one of so many reads the padding
+        every = config.padding_every
+        n_edits = config.rounds * config.edit_steps
+        phases.append(Phase("edit step", {"edit_steps": every}, n_edits - 1, by=every))
         if config.retain_draw == "pool":
             base["retain_pool"] = 8
             phases.append(Phase("retain prompt", {"retain_pool": 16}, config.retain_pool - 8, by=16))
