@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from sgrace._util import registry
 from sgrace.attacks import Prompt, Scene
 from sgrace.attacks.session import Session
 from sgrace.detectors.never import Never
-from sgrace.models import DiffusionModel
+from sgrace.models import DiffusionModel, Tokens
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
 from machines import clock, machine, peak_mb  # isort: skip
@@ -38,6 +38,8 @@ SETTINGS: dict[str, Callable[[int], dict[str, int]]] = {
     "p4d_n": lambda n: {"iterations": n, "check_every": n + 1},
     "ring_a_bell_hard": lambda n: {"generations": n, "restarts": 1},
 }
+#: Individuals of Ring-A-Bell's search.
+POPULATION = registry.load("attacks", "ring_a_bell_hard").preset("standard").config.population
 #: Words of prompts in the nudity table: 5 to 55, so that some are longer than the text encoder reads.
 LONGEST = 55
 
@@ -76,34 +78,30 @@ def looped(name: str, scene: Scene, steps: int) -> float:
     for prompt in scene.prompts:
         session = Session(replace(scene, prompts=[prompt]), sgrace.attacks.Budget(), 0)
         tokens = model.text.main.tokenize([prompt.text])
-        clean = session.noise
         for _ in range(steps):
-            (population if name == "ring_a_bell_hard" else gradient_step)(name, session, tokens, clean)
+            if name == "ring_a_bell_hard":
+                model.encode_tokens(tokens[[0] * POPULATION])  # rows of full length
+            else:
+                gradient_step(session, tokens, imitates=name == "p4d_n")
             model.denoiser.zero_grad(set_to_none=True)
             model.text.main.module.zero_grad(set_to_none=True)
     return clock(model.device) - started
 
 
-def gradient_step(name: str, session: Session, tokens: Any, clean: torch.Tensor) -> None:  # noqa: ANN401
-    """The gradient of one prompt's denoising error; P4D's goal is a prediction of the original."""
+def gradient_step(session: Session, tokens: Tokens, *, imitates: bool) -> None:
+    """The gradient of one prompt's denoising error; where it imitates, the goal is a prediction."""
     model = session.target
+    clean = session.noise
     timesteps = model.schedule.sample_timesteps(1, session.generator).to(model.device)
     noise = model.noise(1, session.generator)
     noisy = model.schedule.add_noise(clean, noise, timesteps)
     goal = model.schedule.target(clean, noise, timesteps)
-    if name == "p4d_n":
+    if imitates:
         with torch.no_grad():
             goal = model.predict(noisy, timesteps, session.cond)
     embeddings = model.text.main.embed(tokens.ids).detach().requires_grad_()
     cond = model.encode_tokens(tokens, embeddings)
     torch.autograd.backward(F.mse_loss(model.predict(noisy, timesteps, cond), goal))
-
-
-def population(name: str, session: Session, tokens: Any, clean: torch.Tensor) -> None:  # noqa: ANN401
-    """Prompt embeddings of a population, in rows of full length."""
-    del name, clean
-    size = registry.load("attacks", "ring_a_bell_hard").preset("standard").config.population
-    session.target.encode_tokens(tokens[[0] * size])
 
 
 class Measured(NamedTuple):

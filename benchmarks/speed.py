@@ -6,8 +6,8 @@
 ``--what`` names erasers, each with a preset after a colon where it is not the default. Every procedure is a
 process of its own, so that its peak memory is its own; they take turns. Models of full size have random
 weights. Seconds are those of the processor, or of the clock with ``--device cuda``, where memory is the peak
-of what tensors took there. Steps are measured and whole runs extrapolated: a step of a phase
-is the difference of two short runs, and the preset says how many there are. FLOP/s count matrix products,
+of what tensors took there. Steps are measured and whole runs extrapolated: a step of a phase is the
+difference of two short runs, and the preset says how many there are. FLOP/s count matrix products,
 convolutions and attention; the ceiling is that of a product of two matrices (2048 x 2048, or 8192 x 8192 on
 CUDA) in the same precision and process.
 """

@@ -12,14 +12,13 @@ from sgrace.attacks.unlearn_diff_atk import sampled
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
 
-from ..models.made import tiny_model
 from .cases import CASES
 from .scenes import PROMPTS, attack_of, scene_of
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_results_do_not_depend_on_the_batch_size(model: DiffusionModel, words: Knowledge, name: str) -> None:
-    prompts = (PROMPTS[0], Prompt("a boat", 4, guidance_scale=3.0), PROMPTS[1])
+    prompts = (*PROMPTS, Prompt("a boat", 4, guidance_scale=3.0), Prompt("an image of dog", 5))
 
     def run(size: int) -> AttackSet:
         model.batch_size = size
@@ -41,9 +40,8 @@ def test_results_do_not_depend_on_the_batch_size(model: DiffusionModel, words: K
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_call_is_larger_than_the_batch_size(words: Knowledge, name: str) -> None:
+def test_no_call_is_larger_than_the_batch_size(model: DiffusionModel, words: Knowledge, name: str) -> None:
     """With guidance, the denoiser sees a sample with its prompt and with the empty prompt."""
-    model = tiny_model()
     largest = {"text_encoder": 0, "denoiser": 0}
 
     def watched(part: str) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:

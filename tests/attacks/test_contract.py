@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ from diffusers import HeunDiscreteScheduler
 
 from sgrace._util.errors import InputError
 from sgrace.attacks import EFFORTS, AttackSet, Budget
-from sgrace.attacks.attack_set import Cost
 from sgrace.detectors.always import Always
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
 
-from ..golden.record import WORDS
 from ..models.made import tiny_model
 from .cases import CASES
 from .scenes import attack_of, scene_of
@@ -84,16 +81,10 @@ def test_prompts_that_succeed_plainly_can_be_attacked(
     assert all(a.pre and a.success and a.checks == 1 for a in found.attempts), "one success, then left alone"
 
 
-@cache
-def spent_without_limit(name: str) -> Cost:
-    return attack_of(name).run(scene_of(tiny_model(), WORDS)).record.spent
-
-
 @pytest.mark.parametrize("name", SEARCHING)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.8, 0.95])
-def test_the_budget_is_never_passed(words: Knowledge, name: str, share: float) -> None:
-    model = tiny_model()  # what is counted does not depend on what the denoiser predicts
-    whole = spent_without_limit(name)
+def test_the_budget_is_never_passed(model: DiffusionModel, words: Knowledge, name: str, share: float) -> None:
+    whole = attack_of(name).run(scene_of(model, words)).record.spent
     for kind in ("denoiser_rows", "text_encoder_rows"):
         limit = max(18, int(share * getattr(whole, kind)))
         found = attack_of(name).run(scene_of(model, words), Budget(**{kind: limit}))

@@ -93,16 +93,11 @@ class Layout:
         return counts
 
     def unpadded(self, model: DiffusionModel) -> Layout:
-        """Without the padding, which is most of a row, where a single, causal text encoder reads it.
-
-        There no state up to the end token depends on the padding. Several encoders read rows of one length.
-        """
-        if len(model.text) > 1:
+        """Without the padding, where no state depends on it."""
+        if not model.text.ignores_padding:
             return self
-        # up to the last end token of the batch: (n, length) -> (n, shorter)
-        length = int(self.tokens.end.max()) + 1
-        cut = replace(self.tokens, ids=self.tokens.ids[:, :length])
-        return replace(self, tokens=cut, free=self.free[:, :length])
+        tokens = self.tokens.until_end()
+        return replace(self, tokens=tokens, free=self.free[:, : tokens.ids.shape[1]])
 
     def filled(self, values: Int[Tensor, "*free"]) -> Layout:
         """With these tokens at the free positions."""

@@ -26,10 +26,9 @@ def denoiser_features(
 ) -> Tensor:
     """What prompts change in the denoiser's output, on a fixed bank of noisy latents: ``(n, N_FEATURES)``.
 
-    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions,
-    on the CPU.
-    This space is the model's own: two prompts are near if they give the same image, however different their
-    words.
+    The bank is pure noise at evenly spaced timesteps; the differences are projected on random directions, on
+    the CPU. This space is the model's own: two prompts are near if they give the same image, however
+    different their words.
 
     Args:
         model: whose denoiser is asked.

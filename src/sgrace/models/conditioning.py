@@ -34,6 +34,11 @@ class Tokens:
     def __getitem__(self, rows: Rows) -> Self:
         return replace(self, ids=self.ids[rows], end=self.end[rows])
 
+    def until_end(self) -> Self:
+        """Rows up to the last end token of any of them, without the padding, which is most of a row."""
+        # (batch, length) -> (batch, shorter)
+        return replace(self, ids=self.ids[:, : int(self.end.max()) + 1])
+
     @classmethod
     def cat(cls, parts: Sequence[Tokens]) -> Tokens:
         """One batch of several."""
@@ -64,15 +69,10 @@ class PromptSource:
         )
 
     def until_end(self) -> Self:
-        """Rows of a single, causal encoder up to the last end token of any prompt.
-
-        No state there depends on the padding, which is most of a row.
-        """
-        ((name, own),) = self.tokens.items()
-        # (n, length) -> (n, shorter)
-        length = int(own.end.max()) + 1
-        tokens = {name: replace(own, ids=own.ids[:, :length])}
-        return type(self)(tokens, {name: rows[:, :length] for name, rows in self.embeddings.items()})
+        """Rows up to the last end token of any prompt: see :attr:`TextStack.ignores_padding`."""
+        tokens = {name: own.until_end() for name, own in self.tokens.items()}
+        embeddings = {name: rows[:, : tokens[name].ids.shape[1]] for name, rows in self.embeddings.items()}
+        return type(self)(tokens, embeddings)
 
     @classmethod
     def cat(cls, parts: Sequence[PromptSource]) -> Self:

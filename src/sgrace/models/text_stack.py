@@ -40,6 +40,14 @@ class TextStack:
         return next(iter(self))
 
     @property
+    def ignores_padding(self) -> bool:
+        """Whether no state up to the end token depends on the padding, so that rows may end there.
+
+        That is so of a single CLIP, which is causal; several encoders read rows of one length.
+        """
+        return len(self) == 1 and self.main.is_clip
+
+    @property
     def rows(self) -> list[TextEncoder]:
         """One encoder for each stretch of positions of the prompt embeddings; others stand beside it."""
         found = {str(own.place.positions): own for own in reversed(list(self)) if own.place is not None}

@@ -33,7 +33,6 @@ class TextStage:
 
     Attributes:
         student: the text encoders in training.
-        short_rows: whether rows may end before their padding.
         angles: mean angle between the samples' features and their goals, at the start of each round.
         losses: at the end of each round.
     """
@@ -55,8 +54,6 @@ class TextStage:
         compared = self.student.parameters if config.parameter_weight else []
         self.original = [parameter.detach().clone() for parameter in compared]
         self.optimizer = torch.optim.Adam(self.student.parameters, lr=config.lr)
-        text = job.model.text
-        self.short_rows = len(text) == 1 and text.main.is_clip
         self.steps_done = 0
         self.total_steps = config.rounds * config.edit_steps
         decays = config.lr_decay == "cosine" and self.total_steps
@@ -112,7 +109,7 @@ class TextStage:
         self.student.requires_grad_(True)
         for step in range(self.config.edit_steps):
             drawn = [words.samples(self.config.learned_rows) for words in self.words if len(words)]
-            padded = not self.short_rows or step % self.config.padding_every == 0
+            padded = step % self.config.padding_every == 0 or not self.job.model.text.ignores_padding
             terms = loss_of.terms(self.constants.retain_picks(), drawn, padded=padded)
             loss = terms.total(self.config).detach()
             check_finite(loss, "The loss", self.job.model.dtype)
