@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import sgrace
 
 from ..conftest import tiny_pipeline
+from ..families import original_layout
 from ..hub_server import serving
 from .made import images
 from .test_loras import save_lora
@@ -39,6 +40,8 @@ for name, request in requests.items():
     save_file({"images": drawn.contiguous()}, folder / f"{name}.safetensors")
 (folder / "errors.json").write_text(json.dumps(errors))
 """
+#: A checkpoint in one file, on this machine.
+FILE = "model.safetensors"
 REQUESTS: dict[str, Any] = {
     "plain": {"model": "owner/tiny"},
     "tag": {"model": "owner/tiny", "revision": "v1"},
@@ -57,6 +60,10 @@ REQUESTS: dict[str, Any] = {
     "pickles": {"model": "owner/pickles"},
     "pickled encoder": {"model": "owner/tiny", "text_encoder": "owner/pickles:text_encoder"},
     "pickled file": {"model": "owner/tiny", "denoiser": "owner/unet:esd/church.pt"},
+    "checkpoint": {"model": FILE, "config": "owner/tiny"},
+    "settings with code": {"model": FILE, "config": "owner/code"},
+    "settings of weights": {"model": FILE, "config": "owner/lora"},
+    "no settings": {"model": FILE, "config": "owner/nothing"},
 }
 
 
@@ -69,6 +76,12 @@ class Answers(NamedTuple):
 
     def images(self, name: str) -> torch.Tensor:
         return load_file(self.folder / f"{name}.safetensors")["images"]
+
+
+def own_code(folder: Path) -> None:
+    """Let the text encoder of a pipeline ask for a class of its own."""
+    file = folder / "text_encoder" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"auto_map": {"AutoModel": "evil.Model"}}))
 
 
 def changed(network: Any) -> Any:
@@ -103,12 +116,16 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     attention = {n: v for n, v in changed(tiny_pipeline().unet).state_dict().items() if "attn2" in n}
     save_file(attention, owner / "unet" / "esd" / "church.safetensors")
     torch.save(attention, owner / "unet" / "esd" / "church.pt")
+    tiny_pipeline().save_pretrained(owner / "code")
+    own_code(owner / "code")
+    save_file(dict(original_layout(tiny_pipeline())), out / "model.safetensors")
+    requests = json.dumps(REQUESTS).replace(FILE, str(out / FILE))
     with serving(root) as address:
         hidden = {"HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"}
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment |= {"HF_ENDPOINT": address, "HF_HOME": str(root / "cache"), "NO_PROXY": "127.0.0.1"}
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(out), json.dumps(REQUESTS)],
+            [sys.executable, "-c", PROGRAM, str(out), requests],
             env=environment,
             capture_output=True,
             text=True,
@@ -128,7 +145,7 @@ def wanted(**parts: Any) -> torch.Tensor:
 
 def test_models_and_parts_are_downloaded(answers: Answers) -> None:
     assert answers.errors.keys() == {name for name in REQUESTS if " " in name or name == "pickles"}
-    for name in ("plain", "tag"):
+    for name in ("plain", "tag", "checkpoint"):
         assert answers.images(name).equal(wanted())
     for name in ("half", "variant"):
         torch.testing.assert_close(answers.images(name), wanted(), atol=0.05, rtol=0)
@@ -143,7 +160,7 @@ def test_models_and_parts_are_downloaded(answers: Answers) -> None:
 
 
 def test_what_is_not_there_is_told_in_a_sentence(answers: Answers) -> None:
-    for name in ("no model", "no revision", "no folder", "no file"):
+    for name in ("no model", "no revision", "no folder", "no file", "no settings", "settings of weights"):
         assert answers.errors[name].startswith("Cannot "), answers.errors[name]
         assert "\n" not in answers.errors[name]
     assert "owner/encoders:elsewhere" in answers.errors["no folder"]
@@ -159,6 +176,12 @@ def test_weights_of_the_hub_are_looked_at_alike(answers: Answers) -> None:
     for name in ("whole numbers", "encoder of whole numbers"):
         assert "text_encoder/model.safetensors: tensor" in answers.errors[name], answers.errors[name]
         assert "is I32" in answers.errors[name]
+
+
+def test_settings_of_the_hub_are_looked_at_alike(answers: Answers) -> None:
+    assert (
+        "text_encoder/config.json asks for code of its own (auto_map)" in answers.errors["settings with code"]
+    )
 
 
 def test_nothing_is_printed(answers: Answers) -> None:

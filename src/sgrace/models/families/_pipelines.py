@@ -45,6 +45,23 @@ def pipeline_class(source: str | Path, revision: str | None) -> str | None:
         raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({reason(error)}).") from error
 
 
+def downloaded_settings(hub_id: str) -> Path:
+    """A folder with the settings and tokenizers of a pipeline of the hub, without its weights.
+
+    Raises:
+        InputError: they cannot be downloaded, or it is no pipeline.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (only for the hub)
+
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt", "*.model"]))
+    except Exception as error:  # the client raises many kinds of its own
+        raise InputError(f"Cannot download the settings of {hub_id!r} ({reason(error)}).") from error
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"Cannot take settings of {hub_id!r}: it is no pipeline of diffusers.")
+    return folder
+
+
 def load_pipeline(
     source: str | Path,
     dtype: torch.dtype,

@@ -25,8 +25,8 @@ from ..._util.errors import InputError, InputWarning
 from ..._util.tensors import stored
 from ..._util.text import shown
 from ..single_file import SingleFile
-from ._folder import check_index, check_settings, held_by, no_larger_than
-from ._pipelines import pipeline_class, reason, refuse_lost
+from ._folder import UNUSED, check_index, check_settings, held_by, no_larger_than
+from ._pipelines import downloaded_settings, pipeline_class, reason, refuse_lost
 
 MERGES = Path(__file__).parent / "_clip_tokenizer" / "merges.txt.gz"
 
@@ -72,10 +72,12 @@ def configuration(path: Path, config: str | None, known: Mapping[str, SingleFile
         InputError: the file is none, or holds something else than a model whose configuration is built in.
     """
     if config is not None:
-        if Path(config).is_dir():
-            for part in check_index(Path(config)):
-                check_settings(part)
-        yield Found(pipeline_class(config, None), config, {})
+        folder = Path(config) if Path(config).exists() else downloaded_settings(config)
+        pipeline = pipeline_class(folder, None)
+        for part in check_index(folder):
+            check_settings(part)
+        # what looks at finished images is not needed, and folders often lack it
+        yield Found(pipeline, str(folder), dict.fromkeys(UNUSED))
         return
     kind = kind_of(path)
     single = known.get(kind)
@@ -87,10 +89,10 @@ def configuration(path: Path, config: str | None, known: Mapping[str, SingleFile
         )
     if single.unknown:
         warnings.warn(f"{shown(path)}: {single.unknown}", InputWarning, stacklevel=2)
-    with tempfile.TemporaryDirectory() as folder:
-        single.write(Path(folder))
+    with tempfile.TemporaryDirectory() as written:
+        single.write(Path(written))
         tokenizers = {name: clip_tokenizer(padding) for name, padding in single.tokenizers.items()}
-        yield Found(single.pipeline, folder, tokenizers)
+        yield Found(single.pipeline, written, tokenizers)
 
 
 def kind_of(path: Path) -> str:
