@@ -227,3 +227,10 @@ def test_a_pipeline_that_is_loaded_already() -> None:
     assert model.source == "mine"
     assert model.denoiser is pipeline.unet
     assert model.dtype == torch.float32
+
+
+def test_a_loaded_pipeline_of_nan_is_told() -> None:
+    pipeline = tiny_pipeline()
+    pipeline.unet.conv_in.bias.data[0] = torch.nan
+    with pytest.raises(InputError, match="tensor conv_in.bias of the unet holds NaN or infinity in float32"):
+        sgrace.load_model(pipeline, device="cpu")

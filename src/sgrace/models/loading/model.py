@@ -59,11 +59,11 @@ def load_model_from(
     with quiet_libraries():
         if isinstance(source, str | Path):
             model = _with_parts(_from_source(source, origin, kind), origin)
-            _check_finite(model)
         else:
             model = _from_live(source, origin)
             chosen = model.device if device == "auto" else chosen
             kind = model.dtype if dtype == "auto" else kind
+    _check_finite(model)
     check_fit(model)
     if low_memory:
         model.low_memory = True
