@@ -43,6 +43,19 @@ LONG = (
 )
 
 
+#: A property of a test's report: how many hostile inputs it tried, in words.
+HOSTILE = "hostile inputs"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many hostile inputs were tried, also where several processes ran the tests."""
+    passed = terminalreporter.stats.get("passed", [])
+    told = [words for report in passed for name, words in report.user_properties if name == HOSTILE]
+    if told:
+        terminalreporter.section(f"{sum(int(words.split()[0]) for words in told)} {HOSTILE}")
+        terminalreporter.write_line("\n".join(sorted(told)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 

@@ -232,5 +232,5 @@ def test_a_pipeline_that_is_loaded_already() -> None:
 def test_a_loaded_pipeline_of_nan_is_told() -> None:
     pipeline = tiny_pipeline()
     pipeline.unet.conv_in.bias.data[0] = torch.nan
-    with pytest.raises(InputError, match="tensor conv_in.bias of the unet holds NaN or infinity in float32"):
+    with pytest.raises(InputError, match=r"tensor conv_in\.bias of the unet holds NaN or infinity"):
         sgrace.load_model(pipeline, device="cpu")

@@ -15,7 +15,14 @@ MAX_GIVEN = 60
 
 
 class InputError(ValueError):
-    """Bad input, told in one clear sentence. The command line prints it and exits with code 2."""
+    """Bad input, told in one clear sentence. The command line prints it and exits with code 2.
+
+    The sentence may quote what somebody else wrote: what cannot be printed, such as the codes that move a
+    terminal's cursor, is shown as "?".
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else "?" for c in super().__str__())
 
 
 class InputWarning(UserWarning):

@@ -120,6 +120,11 @@ def has_control(text: str) -> bool:
     return any(unicodedata.category(c) in {"Cc", "Cs"} for c in text)
 
 
+def is_torn(text: str) -> bool:
+    """Whether the text holds half of a character, as JSON and file names can but no file of text."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a text, whichever system wrote the line breaks."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -17,6 +17,8 @@ from .._util.errors import InputError, InputWarning
 from .._util.files import REQUEST
 from .._util.signals import exit_on_terminate
 
+#: Longest message.
+MAX_MESSAGE = 600
 #: Set before these libraries are imported; what the user has set counts.
 SILENCE = {
     "DIFFUSERS_VERBOSITY": "error",
@@ -96,4 +98,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:  # noqa: 
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text on one line. Click quotes all that was typed: the middle of a long message is left out."""
+    line = " ".join(text.split())
+    half = MAX_MESSAGE // 2
+    return line if len(line) <= MAX_MESSAGE else f"{line[:half]} ... {line[-half:]}"

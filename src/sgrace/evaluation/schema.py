@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from .._util.errors import InputError
 from ..attacks.attack_set import AttackName, Start, Unit
@@ -244,7 +244,7 @@ class Evaluation(_Frozen):
             if found.get("schema_version") == 1:
                 found = from_version_1(found)
             return cls.model_validate_json(json.dumps(found))
-        except (OSError, ValueError, ValidationError, AttributeError, TypeError, KeyError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"{path} is not an evaluation of schema version 1 or {VERSION}.") from error
 
     def with_gold(self, gold: Evaluation) -> Self:

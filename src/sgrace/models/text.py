@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .._util.errors import InputError
+from .._util.text import is_torn
 from .conditioning import CPU, Tokens
 from .learned_words import written_out
 
@@ -113,8 +114,12 @@ class TextEncoder:
         """Token rows of texts, padded and cut to ``length``.
 
         Raises:
-            InputError: the tokenizer gives a token that the network has no embedding for.
+            InputError: a text holds half of a character, or the tokenizer gives a token that the network has
+                no embedding for.
         """
+        for text in texts:
+            if is_torn(text):
+                raise InputError(f"A prompt holds half of a character (a lone surrogate): {text[:40]!r}.")
         framed = [self.template.replace("{}", written_out(text, self.tokenizer)) for text in texts]
         # every row of one length, as the network was trained on: (texts, length)
         found = self.tokenizer(

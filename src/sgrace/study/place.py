@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .._util.errors import InputError
 from .._util.files import check_new_folder
+from .._util.text import reason
 from .remote import RemoteStore
 from .store import STUDY, Store
 
@@ -19,8 +20,8 @@ def store_at(place: str | Path) -> Store:
     Raises:
         InputError: the folder holds something else, or no package for such URLs is installed.
     """
-    store = RemoteStore.at(str(place)) if "://" in str(place) else Store(Path(place))
-    if isinstance(store, RemoteStore) or store.is_there():
+    store = _store(place)
+    if isinstance(store, RemoteStore) or _is_there(store, place):
         return store
     check_new_folder(store.folder)
     return store
@@ -43,7 +44,21 @@ def find_store(place: str | Path) -> Store:
     Raises:
         InputError: none was.
     """
-    store = RemoteStore.at(str(place)) if "://" in str(place) else Store(Path(place))
-    if not store.is_there():
+    store = _store(place)
+    if not _is_there(store, place):
         raise InputError(f"{str(place)[:120]} holds no study, which `sgrace study run` makes: no {STUDY}.")
     return store
+
+
+def _store(place: str | Path) -> Store:
+    return RemoteStore.at(str(place)) if "://" in str(place) else Store(Path(place))
+
+
+def _is_there(store: Store, place: str | Path) -> bool:
+    """Whether a study was run there; raises InputError where that cannot be told."""
+    try:
+        return store.is_there()
+    except (
+        Exception
+    ) as error:  # a name that no folder can have; each file system of a URL raises its own kinds
+        raise InputError(f"Cannot read {str(place)[:120]} ({reason(error)}).") from error

@@ -152,10 +152,11 @@ def _message(error: Any) -> str:  # noqa: ANN401  (of pydantic)
 
 def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """The content of a file, with included files and defaults in place."""
+    text = read_text(path, "a study", MAX_BYTES)
     if path.resolve() in above or len(above) >= MAX_DEPTH:
         raise InputError(f"{shown(path)} includes itself, or studies are included too deeply.")
     try:
-        found = yaml.safe_load(read_text(path, "a study", MAX_BYTES))
+        found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{shown(path)} is not YAML ({str(error).splitlines()[0][:80]}).") from error
     if not isinstance(found, dict):
