@@ -19,7 +19,7 @@ from ..conftest import tiny_pipeline
 SMOKE = Path(__file__).parents[2] / "studies" / "smoke.yaml"
 OPTIONS = LoadOptions(device="cpu")
 #: What differs between two runs of the same cell: clocks, memory and machines.
-CLOCKS = {"seconds", "peak_memory_mb", "machine", "cost", "versions", "spent"}
+CLOCKS = {"seconds", "seconds_by_phase", "peak_memory_mb", "machine", "cost", "versions", "spent"}
 #: Digests and sizes of files that hold clocks.
 OF_CLOCKS = {"sha256", "bytes"}
 
@@ -58,10 +58,11 @@ def cells(file: Path) -> list[Cell]:
 
 def results(store: Store, every: list[Cell]) -> dict[str, dict[str, str]]:
     """Digests of all that finished cells hold, but for clocks and machines, by cell."""
-    return {cell.id: _result(store.path(cell)) for cell in every if store.is_finished(cell)}
+    return {cell.id: digests(store.path(cell)) for cell in every if store.is_finished(cell)}
 
 
-def _result(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
+    """Of the files in a folder, but for clocks and machines."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(file.relative_to(folder)): _digest(file) for file in files}
 
@@ -71,8 +72,8 @@ def _digest(file: Path) -> str:
         return sha256_of_tensors(read_tensors(file)[0])
     if file.suffix == ".json":
         return sha256_of_json(_timeless(read_json(file)))
-    if file.suffix == ".md":
-        return ""  # a card tells the time
+    if file.suffix in {".md", ".html"}:
+        return ""  # cards and reports tell the time
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
