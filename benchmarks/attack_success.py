@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from math import comb
+from typing import Any
 
 import sgrace
 from sgrace.testbeds.scenes import find_testbed
@@ -36,17 +37,17 @@ def main() -> None:
     given = parser.parse_args()
     model = sgrace.load_model("emoji", device="cpu", threads=1)
     model.set_progress_bar_config(disable=True)
-    erasure = sgrace.erase(model, CONCEPT, method=given.erasure)
+    target = sgrace.erase(model, CONCEPT, method=given.erasure).apply(model)
     testbed = find_testbed(model)
     prompts = testbed.prompts(testbed.resolve(CONCEPT), N_PROMPTS)
+    options: dict[str, Any] = {"original": model, "effort": given.effort}
     print(f"{CONCEPT} after {given.erasure}, effort {given.effort}, {len(prompts)} prompts")
     print("| attack | without | at once | one by one | by one of the two alone | p |")
     print("| --- " * 6 + "|")
     for name in ATTACKS:
-        together = sgrace.attack(erasure, CONCEPT, name, effort=given.effort, prompts=prompts)
+        together = sgrace.attack(target, CONCEPT, name, prompts=prompts, **options)
         single = [
-            sgrace.attack(erasure, CONCEPT, name, effort=given.effort, prompts=[prompt]).shown[0]
-            for prompt in prompts
+            sgrace.attack(target, CONCEPT, name, prompts=[prompt], **options).shown[0] for prompt in prompts
         ]
         first = sum(a and not b for a, b in zip(together.shown, single, strict=True))
         second = sum(b and not a for a, b in zip(together.shown, single, strict=True))

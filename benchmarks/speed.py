@@ -89,7 +89,9 @@ def serve(given: argparse.Namespace) -> None:
     torch.set_num_threads(given.threads)
     dtype = "float32" if given.alone == PUBLISHED else given.dtype
     source = "emoji" if given.size == "emoji" else str(folder_of(given))
-    model = sgrace.load_model(source, device=given.device, dtype=dtype, threads=given.threads)
+    saving = given.low_memory and given.alone != PUBLISHED
+    options = {"device": given.device, "dtype": dtype, "threads": given.threads, "low_memory": saving}
+    model = sgrace.load_model(source, **options)
     model.set_progress_bar_config(disable=True)
     run = published_runner(model) if given.alone == PUBLISHED else eraser_runner(model, given.alone)
     print("@{}", flush=True)
@@ -126,7 +128,7 @@ class Procedure:
         self.base = base
         self.best: dict[str, dict[str, float]] = {}
         arguments = ["--size", given.size, "--dtype", given.dtype, "--threads", str(given.threads)]
-        arguments += ["--device", given.device]
+        arguments += ["--device", given.device, *["--low-memory"] * given.low_memory]
         arguments += ["--folder", str(given.folder), "--pixels", str(given.pixels), "--alone", what]
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -218,6 +220,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", choices=["emoji", "sd14", "sdxl", "small"], default="emoji")
     parser.add_argument("--what", default="sgrace", help="erasers, joined by commas; NAME or NAME:PRESET")
     parser.add_argument("--dtype", default="float32", help="of the frozen networks; published: float32")
+    parser.add_argument("--low-memory", action="store_true", help="of the erasers; published: without")
     parser.add_argument("--device", choices=list(SIDES), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=2, help="the least seconds of so many count")
@@ -250,7 +253,8 @@ def main() -> None:
     found = {name: procedure.result() for name, procedure in procedures.items()}
     where = machine(given.device)
     size = f"{given.size}, {given.pixels} pixels"
-    print(f"{size}, {given.dtype}, {where}, {given.threads} threads, {given.turns} turns")
+    precision = f"{given.dtype}{', low memory' if given.low_memory else ''}"
+    print(f"{size}, {precision}, {where}, {given.threads} threads, {given.turns} turns")
     heads = ("procedure", "phase", "times", "rows (denoiser, text)", "seconds", "GFLOP/s", "of the ceiling")
     print("|", " | ".join([*heads, "peak", "x published"]), "|")
     print("| --- " * 9 + "|")
@@ -260,6 +264,7 @@ def main() -> None:
         "size": given.size,
         "pixels": given.pixels,
         "dtype": given.dtype,
+        "low_memory": given.low_memory,
         "threads": given.threads,
         "turns": given.turns,
         "machine": machine(given.device),
