@@ -42,7 +42,7 @@ def on_ray(
         num_gpus: that a cell needs; a fraction lets several share one.
 
     Raises:
-        InputError: Ray is not installed, or there is no cluster at the address.
+        InputError: Ray is not installed, there is no cluster at the address, or Ray was lost on this machine.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("The engine ray needs Ray: pip install 'sgrace[ray]'.")
@@ -79,6 +79,12 @@ def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool,
 def _outcome(ray: Any, reference: Any, cell: Cell) -> Outcome:  # noqa: ANN401  (an extra without types)
     try:
         found: Outcome = ray.get(reference)
+    except ray.exceptions.LocalRayletDiedError as error:
+        # every cell that is left would end in the same way
+        raise InputError(
+            "Ray's own process on this machine (raylet) was lost, as when memory runs out. Finished cells "
+            "are kept; the same command again goes on."
+        ) from error
     except ray.exceptions.RayError as error:  # the process was lost more often than Ray tries
         return Outcome(cell, "failed", f"{type(error).__name__}: its process was lost {RETRIES + 1} times")
     return found
