@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from sgrace.study.lines import Line
 from sgrace.study.page import BOTTOM, LABEL, dots_of, write_page
 from sgrace.study.results import ReportedLine
-from sgrace.study.table import Line, table_of
+from sgrace.study.table import table_of
 
 from ..report.made import attack_row, evaluation, kept
 

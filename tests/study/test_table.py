@@ -8,7 +8,7 @@ import pytest
 
 from sgrace.study import read_study
 from sgrace.study.cells import scores_of
-from sgrace.study.table import tables_of
+from sgrace.study.lines import tables_of
 
 START = "church on emoji, smoke"
 STUDY = """

@@ -1,4 +1,4 @@
-"""The cells of a study: one erasure, one attack set, one set of images or one scoring each."""
+"""The cells of a study: one erasure, attack set, set of images, concept space or scoring each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..testbeds.scenes import check_prompt_set
 from .code import code_sha256
 from .schema import EraserRow, Matrix, Study
 
-CellKind = Literal["erasure", "attack", "images", "score"]
+CellKind = Literal["erasure", "attack", "images", "space", "score"]
 #: A plan asks for the same plug-ins again and again.
 load = functools.cache(registry.load)
 #: What every cell runs.
@@ -221,6 +221,13 @@ class _Maker:
         title = f"images: {'original' if before else self.title}, {self.concept.name}"
         return Cell("images", title, config, {} if before else dict(self.erasure))
 
+    def space(self) -> Cell:
+        """Where the samples that the eraser trained on lie; of a reference, the ceiling and the floor."""
+        config = self.config(
+            ("evaluation.training_samples",), ("words",), target=self.target, seed=self.matrix.attack_seed
+        )
+        return Cell("space", f"concept space: {self.title}", config, dict(self.erasure))
+
     def score(self) -> Cell:
         """Everything that is measured of the target."""
         suite = SUITES[self.matrix.suite]
@@ -228,6 +235,8 @@ class _Maker:
         needs = dict(self.erasure)
         if testbed_of(self.matrix.model):  # it brings a judge of them
             needs |= {"before": self.images(before=True), "after": self.images()}
+        if self.matrix.training_samples and self.target != "gold":
+            needs["space"] = self.space()
         for name in attacks:
             needs[f"attacks/{name}"] = self.attack(name)
             if load("attacks", name).needs_control:

@@ -11,7 +11,8 @@ import jinja2
 
 from .._util.files import write_text_atomically
 from .._util.provenance import versions
-from .table import REFERENCES, Line, by_prompt, table_of
+from .lines import REFERENCES, Line
+from .table import by_prompt, table_of
 
 #: The plot's area: left, width, bottom, height.
 LEFT, WIDTH, BOTTOM, HEIGHT = 50.0, 410.0, 280.0, 260.0
