@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .._util.errors import InputError
+from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
 from .engine import Outcome, attempt
@@ -50,6 +53,7 @@ def on_ray(
 
     started = not ray.is_initialized()
     if started:
+        _check_reachable(address)
         try:
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
@@ -68,6 +72,21 @@ def on_ray(
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Check that something answers at HOST:PORT: Ray itself would wait for minutes.
+
+    Raises:
+        InputError: nothing does.
+    """
+    if address is None or not re.fullmatch(r"[^/:]+:\d{1,5}", address):
+        return
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"There is no Ray cluster at {address[:80]!r} ({reason(error)}).") from error
 
 
 def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool, *needed: Outcome) -> Outcome:
