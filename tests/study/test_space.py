@@ -15,7 +15,9 @@ from sgrace.study.cells import scores_of
 from sgrace.study.engine import inline
 from sgrace.study.lines import Line, lines_of
 from sgrace.study.make import CURVES, TRAINED
+from sgrace.study.page import write_page
 from sgrace.study.place import open_store
+from sgrace.study.plots import BOTTOM, HEIGHT, LEFT, WIDTH, space_plot
 from sgrace.study.space import HEAD, LEAST, predictions, space_rows
 
 from ..erasers.cases import CASES
@@ -111,3 +113,25 @@ def test_a_model_without_words_is_refused(tmp_path: Path) -> None:
     given: dict[str, Any] = {"training_samples": True, "words": None}
     with pytest.raises(InputError, match="name a word file"):
         read_study(write_study(tmp_path, **given))
+
+
+def test_the_page_shows_samples_beside_what_is_measured(tmp_path: Path) -> None:
+    sizes = ((8, 0.2), (16, 0.5))
+    lines = [row(0.1 * i, 8 - i, 0.1 * i, 90 - 10 * i) for i in range(LEAST)]
+    curve = lines[1].curves[0][0]
+    coverage = [(value,) * 3 for _, value in sizes]
+    grown = curve._replace(
+        sizes=[n for n, _ in sizes], coverage=coverage, off_concept=coverage, spill_over=coverage
+    )
+    lines[1].curves = [[grown]]
+    plot = space_plot(lines)
+    assert [tick.text for tick in plot.ticks] == ["8", "16", "32"]
+    assert len(plot.paths) == LEAST
+    first, last = (point.split(",") for point in plot.paths[1].split())
+    assert (float(first[0]), float(first[1])) == (LEFT, BOTTOM - 0.2 * HEIGHT)
+    assert (float(last[0]), float(last[1])) == (LEFT + WIDTH / 2, BOTTOM - 0.5 * HEIGHT)
+    write_page("x", {"church": lines}, [], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<table>") == 2
+    assert "Rank correlation of coverage" in text
+    assert text.lstrip().startswith("<!doctype html>")

@@ -30,16 +30,21 @@ HEAD = (
 LEAST = 5
 
 
-def space_rows(lines: Sequence[Line]) -> list[tuple[Entry, ...]]:
-    """A row for the samples of each eraser and seed; first prompts of the concept and random tokens."""
+def curves_of(lines: Sequence[Line]) -> list[tuple[str, SpaceCurve]]:
+    """The curve of each eraser and seed, by title; first prompts of the concept and random tokens."""
     found = []
     for line in lines:
         for cell, curves in zip(line.cells, line.curves, strict=False):
             seed = f", seed {cell.config['erasing_seed']}" if len(line.cells) > 1 else ""
             for curve in curves:
                 title = f"{line.title}{seed}" if curve.samples == TRAINED else curve.samples
-                found.append(_row(title, curve))
+                found.append((title, curve))
     return found
+
+
+def space_rows(lines: Sequence[Line]) -> list[tuple[Entry, ...]]:
+    """A row of a table for each of :func:`curves_of`."""
+    return [_row(title, curve) for title, curve in curves_of(lines)]
 
 
 def _row(title: str, curve: SpaceCurve) -> tuple[Entry, ...]:
