@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from sgrace.study.lines import Line
+from sgrace.study.pace import pace_rows
 from sgrace.study.page import write_page
 from sgrace.study.plots import BOTTOM, LABEL, kept_plot, plots_of, time_plot
 from sgrace.study.results import ReportedLine
@@ -94,6 +95,11 @@ def test_lengths_of_one_method_are_joined_over_the_time_that_they_take() -> None
     assert long.x - short.x == pytest.approx(third), "ten times as long"
     assert dots["uce"].x - long.x == pytest.approx(third)
     assert found.paths == [f"{short.x:.1f},{short.y:.1f} {long.x:.1f},{long.y:.1f}"]
+    assert [[entry.text for entry in row] for row in pace_rows(rows)] == [
+        ["esd", "never", "never", "never", "20"],
+        ["uce", "never", "never", "never", "never"],
+    ]
+    assert pace_rows(rows[1:]) == [], "no method has several lengths"
     assert len(plots_of(rows)) == 2
     assert len(plots_of([*LINES, rows[0]])) == 1, "one row is no comparison"
 

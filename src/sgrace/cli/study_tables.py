@@ -27,11 +27,10 @@ OUT = click.option(
 @click.option("--against", metavar="ROW", help="Compare every row with this one on the same prompts.")
 def table(file: Path, out: str, against: str | None) -> None:
     """Print the finished rows of FILE as Markdown tables, and which are missing."""
-    from ..study import read_study  # noqa: PLC0415
+    from ..study import pace, read_study, space  # noqa: PLC0415
     from ..study.cells import scores_of  # noqa: PLC0415
     from ..study.lines import lines_of  # noqa: PLC0415
     from ..study.place import find_store  # noqa: PLC0415
-    from ..study.space import HEAD, predictions, space_rows  # noqa: PLC0415
     from ..study.table import markdown, table_of  # noqa: PLC0415
 
     store, scores = find_store(out), scores_of(read_study(file))
@@ -43,10 +42,10 @@ def table(file: Path, out: str, against: str | None) -> None:
         )
     for name, lines in tables.items():
         click.echo(f"{table_of(name, lines, against).markdown()}\n")
-        if samples := space_rows(lines):
-            rows = [[entry.text for entry in row] for row in samples]
-            click.echo(f"{markdown(HEAD, rows)}\n")
-    for sentence in predictions(line for lines in tables.values() for line in lines):
+        for head, rows in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):
+            if rows:
+                click.echo(f"{markdown(head, [[entry.text for entry in row] for row in rows])}\n")
+    for sentence in space.predictions(line for lines in tables.values() for line in lines):
         click.echo(f"{sentence}\n")
     missing = [cell.title for cell in scores if not store.is_finished(cell)]
     if missing:

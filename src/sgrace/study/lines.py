@@ -86,6 +86,13 @@ class Line:
         return Counts(torch.tensor(hits, dtype=torch.float64), torch.tensor(n, dtype=torch.float64))
 
     @property
+    def fid(self) -> float | None:
+        """Mean FID of images of unrelated prompts, before against after; None if it was not measured."""
+        every = [found.fidelity.fid for found in self.evaluations if found.fidelity]
+        known = [value for value in every if value is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
     def kept(self) -> float | None:
         """Mean share of what should stay though nobody listed it."""
         shares = [share for share in map(self.retained, KEPT) if share is not None]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
 from .._util.files import write_text_atomically
 from .._util.provenance import versions
+from . import pace, space
 from .lines import Line
 from .plots import plots_of
-from .space import HEAD, predictions, space_rows
-from .table import table_of
+from .table import Entry, table_of
 
 
 def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequence[str], out: Path) -> None:
@@ -33,10 +34,30 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         lead="Prompts that show the concept under each attack, and images that are right after erasing.",
         tables=[table_of(table, lines) for table, lines in tables.items()],
         plots=[plots_of(lines) for lines in tables.values()],
-        samples=[space_rows(lines) for lines in tables.values()],
-        samples_head=HEAD,
-        notes=predictions(line for lines in tables.values() for line in lines),
+        more=[_more(lines) for lines in tables.values()],
+        notes=space.predictions(line for lines in tables.values() for line in lines),
         missing=missing,
         versions=f"Made with {known}.",
     )
     write_text_atomically(out, text)
+
+
+class More(NamedTuple):
+    """A table beside the main one."""
+
+    lead: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Entry]]
+
+
+def _more(lines: Sequence[Line]) -> list[More]:
+    found = [
+        More("Least seconds of erasing, over the settings of each method.", pace.HEAD, pace.pace_rows(lines)),
+        More(
+            "Samples on which erasers trained, in the space of the concept; first prompts of the concept, "
+            "and random tokens.",
+            space.HEAD,
+            space.space_rows(lines),
+        ),
+    ]
+    return [each for each in found if each.rows]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from .lines import REFERENCES, Line
+from .pace import brought_back, method_of
 from .space import curves_of
-from .table import by_prompt
 
 #: A plot's area: left, width, bottom, height.
 LEFT, WIDTH, BOTTOM, HEIGHT = 50.0, 410.0, 280.0, 260.0
@@ -70,7 +70,7 @@ def plots_of(lines: Sequence[Line]) -> list[Plot]:
 def kept_plot(lines: Sequence[Line]) -> Plot:
     """What is brought back against what is kept."""
     places = [
-        Place(line.title, line.kept, _brought_back(line), _kind(line))
+        Place(line.title, line.kept, brought_back(line), _kind(line))
         for line in lines
         if line.kept is not None
     ]
@@ -89,13 +89,13 @@ def time_plot(lines: Sequence[Line]) -> Plot:
         return Plot("", "", [], [], [])
     low, high = math.floor(min(logs.values())), math.floor(max(logs.values())) + 1
     places = [
-        Place(line.title, (logs[line.title] - low) / (high - low), _brought_back(line))
+        Place(line.title, (logs[line.title] - low) / (high - low), brought_back(line))
         for line in lines
         if line.title in logs
     ]
     methods: dict[str, list[Place]] = {}
     for place in sorted(places, key=lambda place: place.x):
-        methods.setdefault(place.title.partition(" (")[0], []).append(place)
+        methods.setdefault(method_of(place.title), []).append(place)
     ticks = [Tick(_x((i - low) / (high - low)), f"{10.0**i:g}") for i in range(low, high + 1)]
     paths = [_path(own) for own in methods.values() if len(own) > 1]
     return Plot("seconds of erasing", BACK, ticks, _dots(places), paths)
@@ -139,10 +139,6 @@ def _dots(places: Iterable[Place]) -> list[Dot]:
         below = max(_y(place.y) + 4, below + LABEL)
         dots.append(Dot(place.title, _x(place.x), _y(place.y), below, place.kind))
     return dots
-
-
-def _brought_back(line: Line) -> float:
-    return line.shown(by_prompt(list(line.verdicts[0]))).double().mean().item()
 
 
 def _kind(line: Line) -> DotKind:

@@ -95,7 +95,7 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
     return Table(
         name=name,
         protocol=_protocol(lines),
-        head=("", "seeds", *attacks, WORST, *QUESTIONS, *COSTS.values()),
+        head=("", "seeds", *attacks, WORST, *QUESTIONS, "FID", *COSTS.values()),
         rows=tuple(_row(line, attacks, by_text) for line in lines),
         best=tuple(pareto(points)),
         compared=tuple(_compared(lines, by_text, against)),
@@ -116,6 +116,7 @@ def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[En
         share = share_of(line.shown(names))
         entries.append(Entry(f"{share}{doubt}", share.mean))
     entries += [_entry(line.retained(question), ".0%") for question in QUESTIONS]
+    entries.append(_entry(line.fid, ".4f"))
     return (*entries, *(_entry(line.cost(name), ".0f") for name in COSTS))
 
 
