@@ -21,10 +21,10 @@ def test_order_alone_counts_and_ties_share_their_rank() -> None:
 
 def test_the_interval_is_wide_where_pairs_are_few() -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.arange(200.0)
-    y = x + 100 * torch.randn(200, generator=generator)
-    few, many = rank_correlation(x[::20], y[::20]), rank_correlation(x, y)
+    x = torch.arange(100.0)
+    y = x + 50 * torch.randn(100, generator=generator)
+    few, many = rank_correlation(x[::10], y[::10]), rank_correlation(x, y)
     assert few.high - few.low > many.high - many.low
     assert many.low < many.value < many.high
-    assert (few.n, many.n) == (10, 200)
-    assert str(many).endswith("], 200 pairs")
+    assert (few.n, many.n) == (10, 100)
+    assert str(many).endswith("], 100 pairs")

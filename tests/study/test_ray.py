@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,12 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
 
     alone, store = open_store(tmp_path / "alone"), open_store(tmp_path / "out")
     assert all(outcome.status == "made" for outcome in inline(every, alone, OPTIONS))
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    node: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": 100 * 2**20,
+        "include_dashboard": False,
+    }
+    cluster: Any = Cluster(initialize_head=True, head_node_args=node)
     try:
         lost = cluster.add_node(**node)
         outcomes = on_ray(every, store, OPTIONS, address=cluster.address)
