@@ -87,8 +87,8 @@ def test_a_row_is_compared_in_robustness_in_what_is_kept_and_in_time() -> None:
     assert float(share.split()[2].rstrip("%]")) < -20, "the whole interval is below"
     assert time == "4.50"
     assert rows["alike"][1] == "1.000"
-    low, high = (float(end.strip("[,]%")) for end in rows["alike"][2].split()[1:])
-    assert low < 0 < high
+    ends = [float(end.strip("[,]%")) for end in rows["alike"][2].split()[1:]]
+    assert ends[0] < 0 < ends[1]
 
 
 def test_nothing_but_right_images_is_no_proof() -> None:

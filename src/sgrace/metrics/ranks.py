@@ -39,12 +39,14 @@ def rank_correlation(x: Tensor, y: Tensor) -> RankCorrelation:
 
 
 def _spearman(x: Float[Tensor, "draws n"], y: Float[Tensor, "draws n"]) -> Float[Tensor, " draws"]:
-    ranks = [_ranks(values) for values in (x, y)]
-    a, b = (each - each.mean(1, keepdim=True) for each in ranks)
+    a = _ranks(x)
+    b = _ranks(y)
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
 
 
 def _ranks(values: Float[Tensor, "draws n"]) -> Float[Tensor, "draws n"]:
-    """How many are smaller, and half of those that are equal."""
-    own, other = values[:, :, None], values[:, None, :]
-    return (own > other).sum(2).double() + (own == other).sum(2).double() / 2
+    """How many are smaller, and half of those that are equal, less their mean."""
+    own = values[:, :, None]
+    other = values[:, None, :]
+    found = (own > other).sum(2).double() + (own == other).sum(2).double() / 2
+    return found - found.mean(1, keepdim=True)

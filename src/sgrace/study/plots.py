@@ -87,7 +87,8 @@ def time_plot(lines: Sequence[Line]) -> Plot:
     logs = {title: math.log10(value) for title, value in seconds.items() if value}
     if len(logs) < 2:
         return Plot("", "", [], [], [])
-    low, high = math.floor(min(logs.values())), math.floor(max(logs.values())) + 1
+    low = math.floor(min(logs.values()))
+    high = math.floor(max(logs.values())) + 1
     places = [
         Place(line.title, (logs[line.title] - low) / (high - low), brought_back(line))
         for line in lines
@@ -107,7 +108,8 @@ def space_plot(lines: Sequence[Line]) -> Plot:
     if not curves:
         return Plot("", "", [], [], [])
     sizes = [math.log2(n) for _, curve in curves for n in curve.sizes]
-    low, high = math.floor(min(sizes)), math.floor(max(sizes)) + 1
+    low = math.floor(min(sizes))
+    high = math.floor(max(sizes)) + 1
     drawn = [
         [
             Place(title, (math.log2(n) - low) / (high - low), covered[0])
