@@ -12,11 +12,11 @@ from sgrace._util.errors import InputError
 from sgrace.study import Cell
 from sgrace.study.engine import inline
 from sgrace.study.place import open_store
-from sgrace.study.ray_engine import on_ray
+from sgrace.study.ray_engine import _outcome, on_ray
 
 from .made import OPTIONS, SMOKE, cells, results
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,31 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
     # a cell that was ready when its node was lost is made again, and found
     assert {outcome.status for outcome in found} <= {"made", "finished"}, [o.why for o in found]
     assert results(store, every) == results(alone, every)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost", "needs_it"),
+    [
+        ("WorkerCrashedError", "its process was lost 4 times", "it needs: uce, church, seed 0"),
+        ("LocalRayletDiedError", "Ray's own process on this machine", "the same command again goes on"),
+    ],
+)
+def test_a_cell_that_is_lost_is_told_and_so_is_what_needs_it(
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, lost: str, needs_it: str
+) -> None:
+    def get(_: object) -> None:
+        raise getattr(ray.exceptions, error)
+
+    monkeypatch.setattr(ray, "get", get)
+    store = open_store(tmp_path / "out")
+    erasure = next(cell for cell in every if cell.kind == "erasure")
+    attack = next(cell for cell in every if erasure in cell.needs.values())
+    for cell, why in ((erasure, lost), (attack, needs_it)):
+        try:
+            found = _outcome(None, cell, store).why
+        except InputError as refused:
+            found = str(refused)
+        assert why in found
 
 
 def test_a_cluster_that_is_not_there_is_told(every: list[Cell], tmp_path: Path) -> None:

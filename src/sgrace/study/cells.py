@@ -63,7 +63,7 @@ def cells_of(study: Study) -> list[Cell]:
     """All cells of a study, each once, and each behind those that it needs."""
     found: dict[str, Cell] = {}
     for score in scores_of(study):
-        for cell in (*_inputs(score), score):
+        for cell in (*inputs_of(score), score):
             found.setdefault(cell.id, cell)
     return list(found.values())
 
@@ -74,9 +74,10 @@ def scores_of(study: Study) -> list[Cell]:
     return list({cell.id: cell for cell in found}.values())
 
 
-def _inputs(cell: Cell) -> Iterator[Cell]:
+def inputs_of(cell: Cell) -> Iterator[Cell]:
+    """All cells that a cell needs, each behind those that it needs itself; some may come twice."""
     for each in cell.needs.values():
-        yield from _inputs(each)
+        yield from inputs_of(each)
         yield each
 
 

@@ -13,7 +13,7 @@ from .._util.errors import InputError
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
-from .engine import Outcome, attempt
+from .engine import Outcome, attempt, blocked
 from .store import Store
 
 #: How often Ray starts a cell again whose process or machine was lost.
@@ -68,7 +68,7 @@ def on_ray(
         waiting = list(by_reference)
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield _outcome(ray, ready[0], by_reference[ready[0]])
+            yield _outcome(ready[0], by_reference[ready[0]], store)
     finally:
         if started:
             ray.shutdown()
@@ -95,7 +95,9 @@ def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool,
     return attempt(cell, store, options, retry_failed=retry_failed)
 
 
-def _outcome(ray: Any, reference: Any, cell: Cell) -> Outcome:  # noqa: ANN401  (an extra without types)
+def _outcome(reference: Any, cell: Cell, store: Store) -> Outcome:  # noqa: ANN401  (an extra without types)
+    import ray  # noqa: PLC0415  (an extra)
+
     try:
         found: Outcome = ray.get(reference)
     except ray.exceptions.LocalRayletDiedError as error:
@@ -105,5 +107,7 @@ def _outcome(ray: Any, reference: Any, cell: Cell) -> Outcome:  # noqa: ANN401  
             "are kept; the same command again goes on."
         ) from error
     except ray.exceptions.RayError as error:  # the process was lost more often than Ray tries
-        return Outcome(cell, "failed", f"{type(error).__name__}: its process was lost {RETRIES + 1} times")
+        # the same error comes for all cells that need this one
+        why = f"{type(error).__name__}: its process was lost {RETRIES + 1} times"
+        return blocked(cell, store) or Outcome(cell, "failed", why)
     return found
