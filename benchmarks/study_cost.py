@@ -8,8 +8,8 @@ them on the built-in model: the mean of the same eraser and preset, else of all.
 steps, with guidance. The networks have random weights and the models' own resolution; a row's seconds are the
 median of five batches, forward alone and with the backward pass. Of erasing and attacks, which have both
 kinds of rows, the least counts every row as forward alone, the most as one with gradients; attacks count a
-backward pass as a row of its own. Longer runs, as in the papers' settings, cost as much more as they have more
-rows. `--models` without a name measures nothing.
+backward pass as a row of its own. Longer runs, as in the papers' settings, cost as much more as they have
+more rows. `--models` without a name measures nothing.
 """
 
 from __future__ import annotations
