@@ -1,11 +1,11 @@
 """The three claims of S-GRACE's first abstract, on the built-in model.
 
-    python benchmarks/claims.py COMPARE_ERASERS.jsonl [--over-time ROBUSTNESS_OVER_TIME.jsonl]
+    python benchmarks/claims.py COMPARE_ERASERS.jsonl
 
 The abstract (arXiv 2510.27285, version 1) claims 26 % better erasure, 90 % less training time and better
 preservation than seven methods. It names neither the seven nor what the percentages are of. The seven here
-are the most probable ones; both readings of a percentage, points and relative, are given. Reads the logs of
-`compare_erasers.py` (seed 0) and of `robustness_over_time.py`, and prints one table for each claim.
+are the most probable ones; both readings of a percentage, points and relative, are given. Reads the log of
+`compare_erasers.py` (seed 0) and prints one table for each claim.
 Intervals are 95 % of a bootstrap over prompts, the same prompts for both methods; those of preservation are
 over images. Seconds are compared between cells that were erased on a processor.
 """
@@ -172,32 +172,12 @@ def report(concept: str, cells: Sequence[Cell]) -> list[list[list[str]]]:
     return tables
 
 
-def at_equal_robustness(log: Path) -> str:
-    """Least seconds of each eraser within a share of prompts brought back."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    goals = (0.05, 0.1, 0.2, 0.4)
-    rows = []
-    for name in dict.fromkeys(line["key"]["eraser"] for line in lines):
-        row = [name]
-        for goal in goals:
-            times = [
-                line["seconds"]
-                for line in lines
-                if line["key"]["eraser"] == name
-                and line["evaluation"]["worst_case_by_prompt"]["share"] <= goal
-            ]
-            row.append(f"{min(times):.0f}" if times else "never")
-        rows.append(row)
-    return table(["eraser", *(f"at most {100 * goal:.0f} %" for goal in goals)], rows)
-
-
 def main() -> None:
     """Read the logs and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path)
-    parser.add_argument("--over-time", type=Path)
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.results.read_text().splitlines()]
     wanted = [("sgrace", preset) for preset in OURS] + [(name, "emoji") for name in SEVEN]
@@ -230,8 +210,6 @@ def main() -> None:
     titles = ("Erasure, attacks by prompt", "Time", "Preservation of what no list names")
     for title, head, rows in zip(titles, heads, tables, strict=True):
         print(f"\n{title}\n\n{table(head, rows)}")
-    if arguments.over_time:
-        print(f"\nSeconds to a share of prompts brought back\n\n{at_equal_robustness(arguments.over_time)}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ LONG = (
     "test_contract.py",
     "test_gold.py",
     "test_ray.py",
+    "test_kills.py",
     "test_batches.py",
     "test_recipe_pages.py",
     "test_golden.py",

@@ -8,7 +8,7 @@ import torch
 from sgrace._util import registry
 from sgrace.erasers._shared.adversarial_samples import AdversarialSamples, adversarial_samples
 from sgrace.erasers._shared.prompts import tails
-from sgrace.erasers.uce import edit_texts
+from sgrace.erasers.uce import edit_terms, edit_texts, whole_prompts
 
 from .cases import CASES
 from .test_contract import CHURCH, tiny_model
@@ -61,3 +61,19 @@ def test_single_positions_are_told_with_the_texts_that_they_belong_to() -> None:
     places = tails(tiny_model().text.main, *edit_texts(eraser.config, [CHURCH]))
     n_rows = sum(place.own.stop - place.own.start for place in places)
     assert [len(each.values) for each in found] == [n_rows] * 2
+
+
+@pytest.mark.parametrize("positions", ["last", "tail"])
+def test_single_positions_stand_in_the_prompts_that_they_were_read_from(positions: str) -> None:
+    model = tiny_model()
+    settings = {"positions": positions, "words": "related"}
+    config = registry.load("erasers", "rece").preset("emoji", "object", settings).config
+    texts = edit_texts(config, [CHURCH])
+    rows = edit_terms(model, config, [CHURCH])[0].inputs
+    with torch.no_grad():
+        plain = model.encode(texts.erased).prompt_embeds
+    assert torch.equal(whole_prompts(model, config, [CHURCH], rows), plain)
+    changed = (whole_prompts(model, config, [CHURCH], rows + 1) - plain).abs().amax(2) > 0.5
+    assert changed.sum() == len(rows)
+    ends = model.text.main.tokenize(texts.erased).end - 1
+    assert changed[torch.arange(len(ends)), ends].all(), "from the last content token on"

@@ -12,9 +12,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from sgrace.study.page import BOTTOM, LABEL, dots_of, write_page
+from sgrace.study.lines import Line
+from sgrace.study.pace import pace_rows
+from sgrace.study.page import write_page
+from sgrace.study.plots import BOTTOM, LABEL, kept_plot, plots_of, time_plot
 from sgrace.study.results import ReportedLine
-from sgrace.study.table import Line, table_of
+from sgrace.study.table import table_of
 
 from ..report.made import attack_row, evaluation, kept
 
@@ -64,13 +67,41 @@ LINES = [
 
 
 def test_the_plot_has_a_dot_for_each_row() -> None:
-    dots = {dot.title: dot for dot in dots_of(LINES)}
+    dots = {dot.title: dot for dot in kept_plot(LINES).dots}
     assert dots["safe"].y == BOTTOM
     assert dots["original"].y < dots["bad"].y < dots["kind"].y
     assert dots["bad"].x < dots["safe"].x < dots["kind"].x
     assert [dot.title for dot in dots.values() if dot.kind == "reference"] == ["original"]
     heights = sorted(dot.label_y for dot in dots.values())
     assert all(b - a >= LABEL for a, b in pairwise(heights)), "labels do not overlap"
+
+
+def timed(title: str, hits: str, seconds: float) -> Line:
+    """A row whose erasing took so long."""
+    found = line(title, hits, 50)
+    found.evaluations[0] = found.evaluations[0].model_copy(update={"cost": {"seconds": seconds, "cost": {}}})
+    return found
+
+
+def test_lengths_of_one_method_are_joined_over_the_time_that_they_take() -> None:
+    rows = [timed("esd (iterations=10)", "1111", 2), timed("esd (iterations=100)", "1000", 20)]
+    rows += [timed("uce", "1100", 200), LINES[0]]
+    found = time_plot(rows)
+    assert [tick.text for tick in found.ticks] == ["1", "10", "100", "1000"]
+    dots = {dot.title: dot for dot in found.dots}
+    assert set(dots) == {row.title for row in rows[:3]}, "a reference was not erased"
+    short, long = dots["esd (iterations=10)"], dots["esd (iterations=100)"]
+    third = found.ticks[1].x - found.ticks[0].x
+    assert long.x - short.x == pytest.approx(third), "ten times as long"
+    assert dots["uce"].x - long.x == pytest.approx(third)
+    assert found.paths == [f"{short.x:.1f},{short.y:.1f} {long.x:.1f},{long.y:.1f}"]
+    assert [[entry.text for entry in row] for row in pace_rows(rows)] == [
+        ["esd", "never", "never", "never", "20"],
+        ["uce", "never", "never", "never", "never"],
+    ]
+    assert pace_rows(rows[1:]) == [], "no method has several lengths"
+    assert len(plots_of(rows)) == 2
+    assert len(plots_of([*LINES, rows[0]])) == 1, "one row is no comparison"
 
 
 def test_a_row_whose_passes_were_not_counted_has_none() -> None:

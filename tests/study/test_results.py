@@ -10,6 +10,7 @@ import pytest
 
 from sgrace._util.errors import InputError
 from sgrace.study.cells import Cell
+from sgrace.study.lines import Line
 from sgrace.study.results import (
     Results,
     RowResult,
@@ -19,7 +20,7 @@ from sgrace.study.results import (
     with_reported,
     write_results,
 )
-from sgrace.study.table import Line, table_of
+from sgrace.study.table import table_of
 
 from ..report.made import attack_row, evaluation
 

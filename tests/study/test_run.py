@@ -13,11 +13,12 @@ from sgrace._util.errors import InputError
 from sgrace.attacks import AttackSet
 from sgrace.study import Cell, Store
 from sgrace.study.engine import Outcome, attempt, inline, sharded
+from sgrace.study.lines import lines_of
 from sgrace.study.make import ATTACK_SET, _verdicts
 from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
 from sgrace.study.store import FAILURES, MANIFEST, PARTIAL
-from sgrace.study.table import lines_of, table_of
+from sgrace.study.table import table_of
 from sgrace.testbeds.loading import LoadOptions
 
 from .made import ESD, OPTIONS, cells, results, write_study

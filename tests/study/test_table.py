@@ -1,14 +1,19 @@
-"""Which rows stand in one table."""
+"""Which rows stand in one table, and how they are compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import torch
 
-from sgrace.study import read_study
+from sgrace.metrics.repeated import Counts, mean_share_difference
+from sgrace.study import Cell, read_study
 from sgrace.study.cells import scores_of
-from sgrace.study.table import tables_of
+from sgrace.study.lines import Line, tables_of
+from sgrace.study.table import table_of
+
+from ..report.made import attack_row, evaluation, kept
 
 START = "church on emoji, smoke"
 STUDY = """
@@ -52,3 +57,46 @@ def test_rows_of_another_protocol_stand_in_another_table(
 )
 def test_what_is_unusual_is_always_told(tmp_path: Path, field: str, told: str) -> None:
     assert tables(tmp_path, field) == [START, START, f"{START}, {told}"]
+
+
+def row(title: str, verdicts: list[str], right: list[int], seconds: float) -> Line:
+    """A row with verdicts and right images of 96 of two questions, by seed."""
+    found = Line(title)
+    for marks, hits in zip(verdicts, right, strict=True):
+        questions = (kept("rest", 90, hits), kept("withheld unrelated", 90, hits))
+        cost = {"seconds": seconds, "cost": {}}
+        found.evaluations.append(
+            evaluation(attack_row("none", marks.count("1"), 8), retention=questions, cost=cost)
+        )
+        found.verdicts.append({"none": [mark == "1" for mark in marks]})
+        found.cells.append(Cell("score", title, {"erasing_seed": len(found.cells)}))
+    return found
+
+
+def test_a_row_is_compared_in_robustness_in_what_is_kept_and_in_time() -> None:
+    ours = row("ours", ["00000000", "10000000"], [90, 92], 10)
+    slow = row("slow", ["11111111", "11111110"], [60, 62], 45)
+    alike = row("alike", ["00000000", "01000000"], [91, 91], 10)
+    found = table_of("x", [ours, slow, alike], against="ours").compared
+    rows = {title: rest for title, *rest in found}
+    assert list(rows) == ["slow", "alike"]
+    worst, p_value, share, time = rows["slow"]
+    assert worst.startswith("+88% [+")
+    assert float(p_value) < 0.05
+    assert share.startswith("-31% [-")
+    assert float(share.split()[2].rstrip("%]")) < -20, "the whole interval is below"
+    assert time == "4.50"
+    assert rows["alike"][1] == "1.000"
+    ends = [float(end.strip("[,]%")) for end in rows["alike"][2].split()[1:]]
+    assert ends[0] < 0 < ends[1]
+
+
+def test_nothing_but_right_images_is_no_proof() -> None:
+    perfect = Counts(torch.full((1, 2), 48.0), torch.full((1, 2), 48.0))
+    found = mean_share_difference(perfect, perfect)
+    assert found.mean == 0
+    assert found.low < 0 < found.high
+    # two binomials of 96 images, both with a share of 48.5 / 49
+    assert found.high == pytest.approx(1.96 * (2 * (48.5 / 49) * (0.5 / 49) / 96) ** 0.5, rel=0.3)
+    many = Counts(torch.full((1, 2), 4800.0), torch.full((1, 2), 4800.0))
+    assert mean_share_difference(many, many).high < found.high / 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,28 @@ def test_a_failure_is_counted_and_a_run_that_is_stopped_is_closed(every: list[Ce
 def test_wandb_keeps_the_run_in_the_folder(
     every: list[Cell], done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
     list(reported(inline(every, done, OPTIONS), done, tracker_of("wandb", "tiny", tmp_path)))
+    wandb.teardown()  # its own process writes the file
     (run,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert b"shown/ring_a_bell_soft" in run.read_bytes()
+    assert not [file for file in tmp_path.glob("wandb/**/*") if file.suffix in {".png", ".jpg", ".webp"}]
+
+
+def test_trackio_keeps_the_run_on_the_machine(
+    every: list[Cell], done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it refuses the release of Pillow that the tests run with, so that they cannot install it
+    storage = pytest.importorskip("trackio.sqlite_storage")
+    monkeypatch.setattr(storage, "TRACKIO_DIR", tmp_path / "trackio")
+    list(reported(inline(every, done, OPTIONS), done, tracker_of("trackio", "tiny", tmp_path)))
+    (file,) = (tmp_path / "trackio").glob("sgrace*.db")
+    with sqlite3.connect(file) as database:
+        rows = [json.loads(text) for (text,) in database.execute("SELECT metrics FROM metrics ORDER BY step")]
+    assert [row["cells/done"] for row in rows] == list(range(1, len(every) + 1))
+    assert rows[-1][f"{ROW}/shown/ring_a_bell_soft"] == 0.75
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:

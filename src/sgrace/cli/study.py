@@ -23,7 +23,7 @@ EPILOG = examples(
     "sgrace study run studies/smoke.yaml -o smoke",
     "sgrace study table studies/smoke.yaml -o smoke",
 )
-KINDS: tuple[CellKind, ...] = ("erasure", "attack", "images", "score")
+KINDS: tuple[CellKind, ...] = ("erasure", "attack", "images", "space", "score")
 
 
 @click.group(epilog=EPILOG)

@@ -13,7 +13,7 @@ from .options import FILE
 
 if TYPE_CHECKING:
     from ..study import Store
-    from ..study.table import Line
+    from ..study.lines import Line
 
 STUDY_FILE = click.argument("file", type=FILE)
 OUT = click.option(
@@ -27,10 +27,11 @@ OUT = click.option(
 @click.option("--against", metavar="ROW", help="Compare every row with this one on the same prompts.")
 def table(file: Path, out: str, against: str | None) -> None:
     """Print the finished rows of FILE as Markdown tables, and which are missing."""
-    from ..study import read_study  # noqa: PLC0415
+    from ..study import pace, read_study, space  # noqa: PLC0415
     from ..study.cells import scores_of  # noqa: PLC0415
+    from ..study.lines import lines_of  # noqa: PLC0415
     from ..study.place import find_store  # noqa: PLC0415
-    from ..study.table import lines_of, table_of  # noqa: PLC0415
+    from ..study.table import markdown, table_of  # noqa: PLC0415
 
     store, scores = find_store(out), scores_of(read_study(file))
     tables = lines_of(scores, store)
@@ -41,6 +42,11 @@ def table(file: Path, out: str, against: str | None) -> None:
         )
     for name, lines in tables.items():
         click.echo(f"{table_of(name, lines, against).markdown()}\n")
+        for head, rows in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):
+            if rows:
+                click.echo(f"{markdown(head, [[entry.text for entry in row] for row in rows])}\n")
+    for sentence in space.predictions(line for lines in tables.values() for line in lines):
+        click.echo(f"{sentence}\n")
     missing = [cell.title for cell in scores if not store.is_finished(cell)]
     if missing:
         click.echo(f"Missing: {'; '.join(missing)}.")
@@ -80,10 +86,10 @@ def report(file: Path, out: str, page: Path, others: tuple[Path, ...]) -> None:
     """
     from ..study import read_study  # noqa: PLC0415
     from ..study.cells import scores_of  # noqa: PLC0415
+    from ..study.lines import lines_of  # noqa: PLC0415
     from ..study.page import write_page  # noqa: PLC0415
     from ..study.place import find_store  # noqa: PLC0415
     from ..study.results import read_results, with_reported  # noqa: PLC0415
-    from ..study.table import lines_of  # noqa: PLC0415
 
     study_file = read_study(file)
     store, scores = find_store(out), scores_of(study_file)
@@ -129,7 +135,7 @@ def _finished(file: Path, store: Store) -> tuple[str, dict[str, list[Line]]]:
     """Name of a study, and its finished rows by table."""
     from ..study import read_study  # noqa: PLC0415
     from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.table import lines_of  # noqa: PLC0415
+    from ..study.lines import lines_of  # noqa: PLC0415
 
     found = read_study(file)
     return found.name, lines_of(scores_of(found), store)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from ._shared.prompts import (
     own_words,
     retain_prompts,
     tail_embeds,
+    tails,
 )
 from .base import Change, Eraser, Job, Need
 
@@ -154,6 +157,22 @@ def edit_terms(model: DiffusionModel, config: UCEConfig, targets: Sequence[Targe
         )
         terms.append(EditTerm(same, same, config.retain_weight))
     return terms
+
+
+@torch.no_grad()
+def whole_prompts(
+    model: DiffusionModel, config: UCEConfig, targets: Sequence[Target], rows: Float[Tensor, "rows width"]
+) -> Float[Tensor, "texts length width"]:
+    """Prompt embeddings of the texts that are erased, with rows in the places of those that are edited."""
+    erased, replacements = edit_texts(config, targets)
+    whole = model.encode(erased).prompt_embeds.clone()
+    at = 0
+    for encoder in model.text.rows:
+        for own, place in zip(whole, tails(encoder, erased, replacements), strict=True):
+            n = 1 if config.positions == "last" else place.own.stop - place.own.start
+            own[place.own.start : place.own.start + n] = rows[at : at + n]
+            at += n
+    return whole
 
 
 def retained_texts(config: UCEConfig, targets: Sequence[Target]) -> list[str]:

@@ -26,6 +26,13 @@ class Estimated(NamedTuple):
         return f"{self.mean:.0%} [{self.low:.0%}, {self.high:.0%}]"
 
 
+class Counts(NamedTuple):
+    """Images that are right, of how many, by seed and question."""
+
+    hits: Float[Tensor, "seeds questions"]
+    n: Float[Tensor, "seeds questions"]
+
+
 class Difference(NamedTuple):
     """A mean difference with its 95 % interval and the probability of one as large by chance."""
 
@@ -74,6 +81,28 @@ def difference(
     # the difference that was seen counts as one of the draws, so that no probability is zero
     as_large = ((signs * by_prompt).mean(1).abs() >= by_prompt.mean().abs() - 1e-12).sum()
     return Difference(by_prompt.mean().item(), low, high, (1 + as_large.item()) / (1 + DRAWS))
+
+
+def mean_share_difference(mine: Counts, theirs: Counts, seed: int = 0) -> Estimated:
+    """Mean share over questions and seeds, minus that of others.
+
+    The interval is of a bootstrap over seeds and images. Shares of which images are drawn are
+    ``(hits + 1/2) / (n + 1)``, so that an interval of nothing but hits has a width too.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = _mean_shares(mine, generator) - _mean_shares(theirs, generator)
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    mean = (mine.hits / mine.n).mean() - (theirs.hits / theirs.n).mean()
+    return Estimated(mean.item(), low, high)
+
+
+def _mean_shares(counts: Counts, generator: torch.Generator) -> Float[Tensor, " draws"]:
+    """Means over drawn seeds and drawn images."""
+    seeds = torch.randint(len(counts.n), (DRAWS, len(counts.n)), generator=generator)
+    shares = (counts.hits + 0.5) / (counts.n + 1)
+    # (draws, seeds, questions) each
+    n = counts.n[seeds]
+    return (torch.binomial(n, shares[seeds], generator=generator) / n).mean((1, 2))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The cells of a study: one erasure, one attack set, one set of images or one scoring each."""
+"""The cells of a study: one erasure, attack set, set of images, concept space or scoring each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..testbeds.scenes import check_prompt_set
 from .code import code_sha256
 from .schema import EraserRow, Matrix, Study
 
-CellKind = Literal["erasure", "attack", "images", "score"]
+CellKind = Literal["erasure", "attack", "images", "space", "score"]
 #: A plan asks for the same plug-ins again and again.
 load = functools.cache(registry.load)
 #: What every cell runs.
@@ -63,7 +63,7 @@ def cells_of(study: Study) -> list[Cell]:
     """All cells of a study, each once, and each behind those that it needs."""
     found: dict[str, Cell] = {}
     for score in scores_of(study):
-        for cell in (*_inputs(score), score):
+        for cell in (*inputs_of(score), score):
             found.setdefault(cell.id, cell)
     return list(found.values())
 
@@ -74,9 +74,10 @@ def scores_of(study: Study) -> list[Cell]:
     return list({cell.id: cell for cell in found}.values())
 
 
-def _inputs(cell: Cell) -> Iterator[Cell]:
+def inputs_of(cell: Cell) -> Iterator[Cell]:
+    """All cells that a cell needs, each behind those that it needs itself; some may come twice."""
     for each in cell.needs.values():
-        yield from _inputs(each)
+        yield from inputs_of(each)
         yield each
 
 
@@ -221,6 +222,13 @@ class _Maker:
         title = f"images: {'original' if before else self.title}, {self.concept.name}"
         return Cell("images", title, config, {} if before else dict(self.erasure))
 
+    def space(self) -> Cell:
+        """Where the samples that the eraser trained on lie; of a reference, the ceiling and the floor."""
+        config = self.config(
+            ("evaluation.training_samples",), ("words",), target=self.target, seed=self.matrix.attack_seed
+        )
+        return Cell("space", f"concept space: {self.title}", config, dict(self.erasure))
+
     def score(self) -> Cell:
         """Everything that is measured of the target."""
         suite = SUITES[self.matrix.suite]
@@ -228,6 +236,8 @@ class _Maker:
         needs = dict(self.erasure)
         if testbed_of(self.matrix.model):  # it brings a judge of them
             needs |= {"before": self.images(before=True), "after": self.images()}
+        if self.matrix.training_samples and self.target != "gold":
+            needs["space"] = self.space()
         for name in attacks:
             needs[f"attacks/{name}"] = self.attack(name)
             if load("attacks", name).needs_control:

@@ -10,7 +10,7 @@ from typing import Literal
 from .._util.errors import InputError
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
-from .cells import Cell
+from .cells import Cell, inputs_of
 from .make import make
 from .store import Store
 
@@ -41,9 +41,9 @@ def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: boo
     """
     if store.is_finished(cell):
         return Outcome(cell, "finished")
-    missing = next((each for each in cell.needs.values() if not store.is_finished(each)), None)
-    if missing is not None:
-        return Outcome(cell, "blocked", f"it needs: {missing.title}")
+    waits = blocked(cell, store)
+    if waits is not None:
+        return waits
     before = None if retry_failed else store.failure(cell)
     if before is not None:
         return Outcome(cell, "failed", before)
@@ -56,6 +56,12 @@ def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: boo
         store.fail(cell, why)
         return Outcome(cell, "failed", why, time.monotonic() - started)
     return Outcome(cell, "made", seconds=time.monotonic() - started)
+
+
+def blocked(cell: Cell, store: Store) -> Outcome | None:
+    """That a cell cannot be made, as another one is missing; None if nothing is."""
+    missing = next((each for each in cell.needs.values() if not store.is_finished(each)), None)
+    return None if missing is None else Outcome(cell, "blocked", f"it needs: {missing.title}")
 
 
 def inline(
@@ -80,12 +86,6 @@ def sharded(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
     scores = [cell for cell in cells if cell.kind == "score"]
     owner: dict[str, int] = {}
     for i, score in enumerate(scores):
-        for each in (*_needed(score), score):
+        for each in (*inputs_of(score), score):
             owner.setdefault(each.id, i % of)
     return [cell for cell in cells if owner.get(cell.id) == number - 1]
-
-
-def _needed(cell: Cell) -> Iterator[Cell]:
-    for each in cell.needs.values():
-        yield from _needed(each)
-        yield each

@@ -1,4 +1,4 @@
-"""What happens in a cell: a model is erased, attacked, drawn from or scored, into a folder."""
+"""What happens in a cell: a model is erased, attacked, drawn from, searched for or scored, into a folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 
 from .._util import registry
 from .._util.files import write_json, write_text_atomically
-from .._util.tensors import save_tensors_atomically
+from .._util.tensors import read_tensors, save_tensors_atomically
 from ..api import erase, evaluate
 from ..attacks import AttackSet
 from ..concept import Concept
+from ..erasers._shared.adversarial_samples import adversarial_samples
 from ..erasure import Erasure
 from ..evaluation.retention import AFTER, BEFORE
-from ..knowledge import Knowledge
+from ..evaluation.training_samples import Space, curve_of, features_of
+from ..knowledge import Knowledge, Target
 from ..testbeds.loading import Loaded, LoadOptions, load_model, load_target
 from ..testbeds.questions import draw
 from ..testbeds.scenes import prepare
@@ -25,7 +27,12 @@ from .cells import Cell, testbed_of
 Folders = Callable[[Cell], Path]
 #: Parts of a cell's folder.
 ERASURE, ATTACK_SET, IMAGES = "erasure", "set", "images.safetensors"
+SAMPLES, CURVES = "samples.safetensors", "curves.json"
 EVALUATION, VERDICTS, PIECES = "evaluation.json", "verdicts.json", "pieces"
+#: Prompts of each group that mark a concept's space.
+N_SPACE = 200
+#: Name of an eraser's samples.
+TRAINED = "trained on"
 
 
 def make(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
@@ -40,24 +47,45 @@ def make(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> Non
     Raises:
         InputError: the configuration asks for what cannot be done.
     """
-    {"erasure": _erasure, "attack": _attack, "images": _images, "score": _score}[cell.kind](
-        cell, folder_of, out, options
-    )
+    makers = {"erasure": _erasure, "attack": _attack, "images": _images, "space": _space, "score": _score}
+    makers[cell.kind](cell, folder_of, out, options)
 
 
 def _erasure(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
     del folder_of
     config = cell.config
-    words = _words(cell)
-    erase(
-        _base(cell, options),
-        [Concept.model_validate(config["concept"])],
-        method=config["eraser"],
-        preset=config["preset"],
-        settings=config["settings"],
-        words=words,
-        seed=config["seed"],
-    ).save_pretrained(out / ERASURE)
+    base = _base(cell, options)
+    with adversarial_samples() as found:
+        erasure = erase(
+            base,
+            [_concept(cell)],
+            method=config["eraser"],
+            preset=config["preset"],
+            settings=config["settings"],
+            words=_words(cell),
+            seed=config["seed"],
+        )
+    erasure.save_pretrained(out / ERASURE)
+    if found:
+        targets = [Target(each.concept, each.words) for each in erasure.recipe.targets if each.words]
+        kind = targets[0].concept.template_kind
+        eraser = registry.load("erasers", config["eraser"]).preset(config["preset"], kind, config["settings"])
+        features = features_of(base, found, eraser.config, targets)
+        save_tensors_atomically(out / SAMPLES, {"features": features})
+
+
+def _space(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
+    testbed = testbed_of(cell.config["model"])
+    words = _words(cell) or (testbed.words(_concept(cell)) if testbed else None)
+    assert words is not None, "a study that asks for it names words, or a model that has them"
+    space = Space.of(_base(cell, options), words, N_SPACE, cell.config["seed"])
+    if cell.config["target"] == "original":
+        known = {"held out": space.held_out, "random tokens": space.random}
+    else:
+        file = folder_of(cell.needs["erasure"]) / SAMPLES
+        known = {TRAINED: read_tensors(file)[0]["features"]} if file.exists() else {}
+    curves = [curve_of(name, samples, space)._asdict() for name, samples in known.items()]
+    write_json(out / CURVES, curves)
 
 
 def _attack(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> None:
@@ -74,7 +102,7 @@ def _images(cell: Cell, folder_of: Folders, out: Path, options: LoadOptions) -> 
     testbed = testbed_of(cell.config["model"])
     assert testbed is not None, "the plan asks for images only where a testbed has questions"
     questions = testbed.questions(
-        Concept.model_validate(cell.config["concept"]),
+        _concept(cell),
         cell.config["n_images"],
         prompt_set=cell.config["prompt_set"],
     )
@@ -127,7 +155,7 @@ def _verdicts(attack: Cell, found: AttackSet) -> list[bool]:
 def _given(cell: Cell) -> dict[str, Any]:
     """What the study names in the place of what the model brings."""
     config = cell.config
-    concept = Concept.model_validate(config["concept"])
+    concept = _concept(cell)
     return {
         "concept": concept.name,
         "kind": concept.kind,
@@ -137,6 +165,10 @@ def _given(cell: Cell) -> dict[str, Any]:
         "detector": config["detector"],
         "detector_options": config["detector_settings"] or None,
     }
+
+
+def _concept(cell: Cell) -> Concept:
+    return Concept.model_validate(cell.config["concept"])
 
 
 def _file(config: Mapping[str, Any], name: str) -> Path | None:
@@ -154,7 +186,7 @@ def _target(cell: Cell, folder_of: Folders, options: LoadOptions) -> Loaded:
     if target == "original":
         return Loaded(base, base)
     testbed = testbed_of(cell.config["model"])
-    gold = testbed.gold(Concept.model_validate(cell.config["concept"])) if testbed else None
+    gold = testbed.gold(_concept(cell)) if testbed else None
     folder = gold if target == "gold" else folder_of(cell.needs["erasure"]) / ERASURE
     assert folder is not None, "the plan has gold only where there is one"
     return load_target(Erasure.from_pretrained(folder), base)._replace(folder=folder)

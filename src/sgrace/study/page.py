@@ -1,32 +1,20 @@
-"""A study as one page: sortable tables, and what is kept against what is brought back."""
+"""A study as one page: sortable tables, and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 
 from .._util.files import write_text_atomically
 from .._util.provenance import versions
-from .table import REFERENCES, Line, by_prompt, table_of
-
-#: The plot's area: left, width, bottom, height.
-LEFT, WIDTH, BOTTOM, HEIGHT = 50.0, 410.0, 280.0, 260.0
-#: Distance of labels beside the plot, one under the other.
-LABEL = 14.0
-
-
-class Dot(NamedTuple):
-    """A row in the plot, with the height of its label in the column beside it, and whose row it is."""
-
-    title: str
-    x: float
-    y: float
-    label_y: float
-    kind: Literal["", "reference", "reported"]
+from . import pace, space
+from .lines import Line
+from .plots import plots_of
+from .table import Entry, table_of
 
 
 def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequence[str], out: Path) -> None:
@@ -45,30 +33,31 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         title=name,
         lead="Prompts that show the concept under each attack, and images that are right after erasing.",
         tables=[table_of(table, lines) for table, lines in tables.items()],
-        plots=[dots_of(lines) for lines in tables.values()],
+        plots=[plots_of(lines) for lines in tables.values()],
+        more=[_more(lines) for lines in tables.values()],
+        notes=space.predictions(line for lines in tables.values() for line in lines),
         missing=missing,
         versions=f"Made with {known}.",
     )
     write_text_atomically(out, text)
 
 
-def dots_of(lines: Sequence[Line]) -> list[Dot]:
-    """Where the plot has each row; none where nothing says what is kept."""
-    places = []
-    for line in lines:
-        if line.kept is not None:
-            back = line.shown(by_prompt(list(line.verdicts[0]))).double().mean().item()
-            places.append((line, LEFT + WIDTH * line.kept, BOTTOM - HEIGHT * back))
-    places.sort(key=lambda place: place[2])
-    dots = []
-    below = 0.0  # the last label
-    for line, x, y in places:
-        below = max(y + 4, below + LABEL)
-        dots.append(Dot(line.title, x, y, below, _kind(line)))
-    return dots
+class More(NamedTuple):
+    """A table beside the main one."""
+
+    lead: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Entry]]
 
 
-def _kind(line: Line) -> Literal["", "reference", "reported"]:
-    if line.is_reported:
-        return "reported"
-    return "reference" if line.title in REFERENCES else ""
+def _more(lines: Sequence[Line]) -> list[More]:
+    found = [
+        More("Least seconds of erasing, over the settings of each method.", pace.HEAD, pace.pace_rows(lines)),
+        More(
+            "Samples on which erasers trained, in the space of the concept; first prompts of the concept, "
+            "and random tokens.",
+            space.HEAD,
+            space.space_rows(lines),
+        ),
+    ]
+    return [each for each in found if each.rows]

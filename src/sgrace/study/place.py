@@ -58,7 +58,5 @@ def _is_there(store: Store, place: str | Path) -> bool:
     """Whether a study was run there; raises InputError where that cannot be told."""
     try:
         return store.is_there()
-    except (
-        Exception
-    ) as error:  # a name that no folder can have; each file system of a URL raises its own kinds
+    except Exception as error:  # a name that no folder can have; file systems of URLs have their own kinds
         raise InputError(f"Cannot read {str(place)[:120]} ({reason(error)}).") from error

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .._util.errors import InputError
+from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
-from .engine import Outcome, attempt
+from .engine import Outcome, attempt, blocked
 from .store import Store
 
 #: How often Ray starts a cell again whose process or machine was lost.
@@ -42,7 +45,7 @@ def on_ray(
         num_gpus: that a cell needs; a fraction lets several share one.
 
     Raises:
-        InputError: Ray is not installed, or there is no cluster at the address.
+        InputError: Ray is not installed, there is no cluster at the address, or Ray was lost on this machine.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("The engine ray needs Ray: pip install 'sgrace[ray]'.")
@@ -50,6 +53,7 @@ def on_ray(
 
     started = not ray.is_initialized()
     if started:
+        _check_reachable(address)
         try:
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
@@ -64,10 +68,25 @@ def on_ray(
         waiting = list(by_reference)
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield _outcome(ray, ready[0], by_reference[ready[0]])
+            yield _outcome(ready[0], by_reference[ready[0]], store)
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Check that something answers at HOST:PORT: Ray itself would wait for minutes.
+
+    Raises:
+        InputError: nothing does.
+    """
+    if address is None or not re.fullmatch(r"[^/:]+:\d{1,5}", address):
+        return
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"There is no Ray cluster at {address[:80]!r} ({reason(error)}).") from error
 
 
 def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool, *needed: Outcome) -> Outcome:
@@ -76,9 +95,19 @@ def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool,
     return attempt(cell, store, options, retry_failed=retry_failed)
 
 
-def _outcome(ray: Any, reference: Any, cell: Cell) -> Outcome:  # noqa: ANN401  (an extra without types)
+def _outcome(reference: Any, cell: Cell, store: Store) -> Outcome:  # noqa: ANN401  (an extra without types)
+    import ray  # noqa: PLC0415  (an extra)
+
     try:
         found: Outcome = ray.get(reference)
+    except ray.exceptions.LocalRayletDiedError as error:
+        # every cell that is left would end in the same way
+        raise InputError(
+            "Ray's own process on this machine (raylet) was lost, as when memory runs out. Finished cells "
+            "are kept; the same command again goes on."
+        ) from error
     except ray.exceptions.RayError as error:  # the process was lost more often than Ray tries
-        return Outcome(cell, "failed", f"{type(error).__name__}: its process was lost {RETRIES + 1} times")
+        # the same error comes for all cells that need this one
+        why = f"{type(error).__name__}: its process was lost {RETRIES + 1} times"
+        return blocked(cell, store) or Outcome(cell, "failed", why)
     return found

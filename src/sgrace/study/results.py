@@ -19,7 +19,8 @@ from .._util.settings import Settings
 from .._util.text import read_json, shown
 from ..evaluation.schema import Rate
 from ..metrics.repeated import share_of
-from .table import KEPT, PROTOCOL, Line, by_prompt, markdown
+from .lines import KEPT, PROTOCOL, Line
+from .table import by_prompt, markdown
 
 
 class RowResult(Settings):

@@ -77,6 +77,10 @@ class Matrix(Settings):
         description="attack prompts too that show the concept as they are, and count what the attack's own "
         "candidates show: this tests attacks, not erasers",
     )
+    training_samples: bool = Field(
+        default=False,
+        description="measure too how the adversarial samples that erasers train on cover the concept",
+    )
     attack_seed: int = Field(0, description="of the attacks")
     kind: Kind | None = Field(None, description="of the concepts, where the model does not know it")
     prompts: str | None = Field(
@@ -101,6 +105,11 @@ class Matrix(Settings):
         if self.model not in registry.names("testbeds") and not (self.prompts and self.detector):
             raise InputError(
                 f"The model {self.model[:60]!r} brings no prompts and no detector; a study of it names both."
+            )
+        if self.training_samples and self.model not in registry.names("testbeds") and not self.words:
+            raise InputError(
+                f"The model {self.model[:60]!r} brings no words, which mark the concept's space for "
+                "training_samples; name a word file."
             )
         if self.prompt_set != "test" and (self.prompts or self.model not in registry.names("testbeds")):
             raise InputError(

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from .._util.errors import InputError
 from .._util.text import reason
 from .engine import Outcome
+from .lines import lines_of
 from .store import Store
-from .table import WORST, by_prompt, lines_of
+from .table import WORST, by_prompt
 
 TRACKERS = ("trackio", "wandb", "tensorboard")
 

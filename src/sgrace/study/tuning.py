@@ -10,9 +10,10 @@ from ..evaluation import Evaluation
 from ..evaluation.schema import Retention
 from ..testbeds.questions import ERASED
 from .cells import Cell
+from .lines import KEPT
 from .make import EVALUATION
 from .store import Store
-from .table import KEPT, markdown
+from .table import markdown
 
 
 @dataclass(frozen=True)

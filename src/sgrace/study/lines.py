@@ -1,0 +1,152 @@
+"""Rows of a study's tables, from the cells that are finished, and which rows stand in one table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._util.text import read_json
+from ..evaluation import Evaluation
+from ..evaluation.training_samples import SpaceCurve
+from ..metrics.repeated import Counts
+from .cells import Cell
+from .make import CURVES, EVALUATION, VERDICTS
+from .store import Store
+
+#: What a safe model should still draw, though nobody listed it for the eraser.
+KEPT = ("withheld neighbours", "withheld unrelated", "rest")
+REFERENCES = {"original", "gold"}
+#: Fields of a scoring's configuration that are equal in all rows of a table, and where results are compared.
+PROTOCOL = (
+    "weights",
+    "dtype",
+    "concept",
+    "suite",
+    "prompt_set",
+    "every_prompt",
+    "attacks",
+    "seed",
+    "prompts",
+    "detector",
+    "detector_settings",
+)
+
+
+@dataclass
+class Line:
+    """A row of a table: one eraser on one concept, over the seeds that are finished.
+
+    Attributes:
+        title: of the row.
+        cells: scorings of each seed.
+        evaluations, verdicts: what they found; verdicts by attack.
+        curves: where the samples of erasing lie, if the study asks for it.
+    """
+
+    title: str
+    cells: list[Cell] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
+    curves: list[list[SpaceCurve]] = field(default_factory=list)
+
+    #: Whether somebody else says so, and not what was measured here.
+    is_reported: ClassVar[bool] = False
+
+    def shown(self, attacks: Sequence[str]) -> Tensor:
+        """Whether any of some attacks shows the concept: ``(seeds, prompts)``."""
+        each = [torch.tensor([found[name] for name in attacks]).any(0) for found in self.verdicts]
+        return torch.stack(each)
+
+    def unreliable(self, attack: str) -> bool:
+        """Whether the attack finds the concept where there is none."""
+        rows = [row for found in self.evaluations for row in found.attacks if row.attack == attack]
+        return any(row.unreliable for row in rows)
+
+    def retained(self, question: str) -> float | None:
+        """Share of the images of a question that are right, over the seeds; None if it was not asked."""
+        every = [row for found in self.evaluations for row in found.retention]
+        rates = [row.after for row in every if row.question == question]
+        return sum(rate.hits for rate in rates) / sum(rate.n for rate in rates) if rates else None
+
+    def counts(self) -> Counts | None:
+        """Right images of what should stay, by seed and question; None if it was not asked."""
+        rates = [
+            [row.after for name in KEPT for row in found.retention if row.question == name]
+            for found in self.evaluations
+        ]
+        if not rates or not rates[0]:
+            return None
+        hits = [[rate.hits for rate in each] for each in rates]
+        n = [[rate.n for rate in each] for each in rates]
+        return Counts(torch.tensor(hits, dtype=torch.float64), torch.tensor(n, dtype=torch.float64))
+
+    @property
+    def fid(self) -> float | None:
+        """Mean FID of images of unrelated prompts, before against after; None if it was not measured."""
+        every = [found.fidelity.fid for found in self.evaluations if found.fidelity]
+        known = [value for value in every if value is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def kept(self) -> float | None:
+        """Mean share of what should stay though nobody listed it."""
+        shares = [share for share in map(self.retained, KEPT) if share is not None]
+        return sum(shares) / len(shares) if shares else None
+
+    def cost(self, name: str) -> float | None:
+        """Mean seconds of erasing, or mean number of rows; None where nothing was erased."""
+        costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
+        values = [cost["seconds"] if name == "seconds" else cost["cost"].get(name) for cost in costs]
+        # gold was trained, and its passes were not counted
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+
+def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
+    """Rows by model and concept, in the study's order; only what is finished."""
+    found: dict[str, dict[str, Line]] = defaultdict(dict)
+    for cell, table in tables_of(list(scores)):
+        if store.is_finished(cell):
+            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"]))
+            line.cells.append(cell)
+            line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
+            line.verdicts.append(read_json(store.path(cell) / VERDICTS))
+            if "space" in cell.needs:
+                curves = read_json(store.path(cell.needs["space"]) / CURVES)
+                line.curves.append([SpaceCurve(**curve) for curve in curves])
+    return {table: list(lines.values()) for table, lines in found.items()}
+
+
+def tables_of(scores: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """Each scoring with the name of its table.
+
+    Where tables of different protocols would have one name, what sets them apart stands behind it.
+    """
+    names = [_name(cell.config) for cell in scores]
+    protocols: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for cell, name in zip(scores, names, strict=True):
+        protocols[name].append(cell.config)
+    differs = {
+        name: [key for key in PROTOCOL if any(config.get(key) != own[0].get(key) for config in own)]
+        for name, own in protocols.items()
+    }
+    return [
+        (cell, ", ".join([name, *(f"{key} {_told(cell.config.get(key))}" for key in differs[name])]))
+        for cell, name in zip(scores, names, strict=True)
+    ]
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    parts = [f"{config['concept']['name']} on {config['model']}", config["suite"]]
+    parts += [config["prompt_set"]] if config["prompt_set"] != "test" else []
+    parts += ["every prompt attacked"] if config["every_prompt"] else []
+    return ", ".join(parts)
+
+
+def _told(value: object) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)[:40]

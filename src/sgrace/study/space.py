@@ -1,0 +1,91 @@
+"""Where the samples that erasers train on lie in the concept's space, and whether that predicts anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from ..evaluation.training_samples import SpaceCurve
+from ..metrics.ranks import rank_correlation
+from .lines import Line
+from .make import TRAINED
+from .table import Entry, by_prompt
+
+#: Number of samples at which a table compares; all have so many.
+SIZE = 32
+MEASURES = {
+    "coverage": "covered, over expected",
+    "off_concept": "distance off the concept, over held out",
+    "spill_over": "share among the neighbours",
+}
+HEAD = (
+    "samples of",
+    "n",
+    "different",
+    *(f"{title}, n={SIZE}" for title in MEASURES.values()),
+    *(f"{title}, all" for title in MEASURES.values()),
+)
+#: Pairs: of fewer, half of a bootstrap's draws have one value only.
+LEAST = 5
+
+
+def curves_of(lines: Sequence[Line]) -> list[tuple[str, SpaceCurve]]:
+    """The curve of each eraser and seed, by title; first prompts of the concept and random tokens."""
+    found = []
+    for line in lines:
+        for cell, curves in zip(line.cells, line.curves, strict=False):
+            seed = f", seed {cell.config['erasing_seed']}" if len(line.cells) > 1 else ""
+            for curve in curves:
+                title = f"{line.title}{seed}" if curve.samples == TRAINED else curve.samples
+                found.append((title, curve))
+    return found
+
+
+def space_rows(lines: Sequence[Line]) -> list[tuple[Entry, ...]]:
+    """A row of a table for each of :func:`curves_of`."""
+    return [_row(title, curve) for title, curve in curves_of(lines)]
+
+
+def _row(title: str, curve: SpaceCurve) -> tuple[Entry, ...]:
+    few = max((i for i, n in enumerate(curve.sizes) if n <= SIZE), default=0)
+    values = [_spread(getattr(curve, name)[at]) for at in (few, -1) for name in MEASURES]
+    n = curve.sizes[-1]
+    return Entry(title), Entry(str(n), n), Entry(f"{curve.different:.1f}", curve.different), *values
+
+
+def _spread(values: Sequence[float]) -> Entry:
+    """A mean with the lowest and the highest of the draws; one value where there was one draw."""
+    mean, low, high = values
+    return Entry(f"{mean:.2f}" if low == high else f"{mean:.2f} [{low:.2f}, {high:.2f}]", mean)
+
+
+def predictions(lines: Iterable[Line]) -> list[str]:
+    """Whether more coverage goes with fewer prompts brought back, and more spill-over with more damage.
+
+    A pair is one erasure: its samples, and what was measured of it. Nothing where fewer than five are known.
+    """
+    pairs = [pair for line in lines for pair in _pairs(line)]
+    if len(pairs) < LEAST:
+        return []
+    values = torch.tensor(pairs, dtype=torch.float64)
+    robust = rank_correlation(values[:, 0], values[:, 1])
+    damage = rank_correlation(values[:, 2], values[:, 3])
+    return [
+        f"Rank correlation of coverage with prompts brought back: {robust}.",
+        f"Rank correlation of spill-over with withheld neighbours lost: {damage}.",
+    ]
+
+
+def _pairs(line: Line) -> list[tuple[float, float, float, float]]:
+    """Coverage, share of prompts brought back, spill-over, and share of withheld neighbours lost."""
+    found = []
+    attacks = by_prompt(list(line.verdicts[0]))
+    rows = zip(line.curves, line.evaluations, line.shown(attacks).double().mean(1).tolist(), strict=False)
+    for curves, evaluation, back in rows:
+        kept = next((row for row in evaluation.retention if row.question == "withheld neighbours"), None)
+        own = next((curve for curve in curves if curve.samples == TRAINED), None)
+        if own and kept and kept.before and kept.before.hits:
+            lost = 1 - kept.after.share / kept.before.share
+            found.append((own.coverage[-1][0], back, own.spill_over[-1][0], lost))
+    return found
