@@ -24,13 +24,11 @@ def test_no_key_is_written_or_printed(home: Home, tmp_path: Path, monkeypatch: p
         ["export", safe, "--format", "unet", "--out", tmp_path / "unet"],
         ["info", "sgrace"],
         ["env"],
-        ["erase", KEY, "--model", "no-such-model", "-o", tmp_path / "never"],
     ]
-    *done, refused = [sgrace(*command) for command in commands]
-    for each, command in zip(done, commands, strict=False):
-        assert each.exit_code == 0, each.output
-        assert KEY not in each.output, command[0]
-    assert refused.exit_code == 2
+    for command in commands:
+        done = sgrace(*command)
+        assert done.exit_code == 0, done.output
+        assert KEY not in done.output, command[0]
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(written) > 10
     assert not [file for file in written if KEY.encode() in file.read_bytes()]
