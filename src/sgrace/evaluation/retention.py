@@ -13,13 +13,11 @@ from ..metrics.extractor import Extractor
 from ..metrics.retention import mace_h
 from ..models import DiffusionModel
 from ..testbeds.questions import Measured, Questions, draw, judged
-from .drift import drift_of
+from .drift import PROMPTS, drift_of
 from .features import fidelity_of
 from .schema import Rate, Retention, Scores
 
 BEFORE, AFTER = "before.safetensors", "after.safetensors"
-#: Key of the metadata that holds the prompts of the images, by question, as JSON.
-PROMPTS = "prompts"
 
 
 def question_images(model: DiffusionModel, scene: Scene, questions: Questions, file: Path) -> Measured:
