@@ -1,5 +1,6 @@
-"""Page, plots and words of an evaluation."""
+"""Pages, plots and words of evaluations."""
 
+from .comparison import write_comparison
 from .html import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
 from .._util.files import write_text_atomically
 from .._util.provenance import versions
+from ..report.pages import SORT, resource
 from .table import REFERENCES, Line, by_prompt, table_of
 
 #: The plot's area: left, width, bottom, height.
@@ -47,6 +49,7 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         tables=[table_of(table, lines) for table, lines in tables.items()],
         plots=[dots_of(lines) for lines in tables.values()],
         missing=missing,
+        sort=Markup(resource(SORT)),  # noqa: S704  (our own file)
         versions=f"Made with {known}.",
     )
     write_text_atomically(out, text)
