@@ -19,7 +19,6 @@ from .._util.images import from_bytes, to_bytes
 from .._util.tensors import read_tensors, save_tensors_atomically
 from .._util.text import json_text, read_json, read_text, shown
 from ..concept import Concept
-from ..detectors import Detector
 from ..detectors.base import Identity
 from ..metrics.attack_success import AttackSuccess
 from .scene import Prompt
@@ -177,11 +176,6 @@ class AttackSet:
         """Share of text candidates whose tokens come back from their text; None where there is none."""
         known = [a.survived for a in self.attempts if a.survived is not None]
         return sum(known) / len(known) if known else None
-
-    def rescored(self, detector: Detector) -> list[bool]:
-        """Another detector's verdicts on the kept images."""
-        verdicts: list[bool] = detector.detect(detector.scores(self.images)).tolist()
-        return verdicts
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write attempts, tensors and the manifest; the manifest comes last and holds the hashes.
