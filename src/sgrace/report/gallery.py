@@ -129,7 +129,8 @@ def pairs(folder: Path, found: Evaluation) -> dict[str, tuple[Pair, ...]]:
         earlier = read_tensors(before)[0] if before.exists() else {}
     elif stored.exists():
         both, metadata = read_tensors(stored)
-        earlier, after = ({"unrelated": both[when]} for when in ("before", "after"))
+        earlier = {"unrelated": both["before"]}
+        after = {"unrelated": both["after"]}
     else:
         return {}
     prompts: dict[str, list[str]] = json.loads(metadata.get(PROMPTS, "{}"))
