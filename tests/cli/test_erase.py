@@ -118,7 +118,7 @@ def test_columns_of_the_table_are_aligned(home: Home, tmp_path: Path) -> None:
         Retention(question=question, before=before, after=rates[0])
         for question, before in zip(("rest", "withheld unrelated"), rates, strict=True)
     )
-    found = BeforeAfter(Verdict(word="erased", sentence="Erased."), rows, {}, {})
+    found = BeforeAfter(Verdict(word="erased", sentence="Erased."), rows, {}, {}, {})
     lines = Outcome({"church": found}).lines(Erasure.from_pretrained(home.safe), tmp_path)
     table = [line for line in lines if "n=48" in line]
     assert len(table) == 2

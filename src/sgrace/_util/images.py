@@ -73,7 +73,7 @@ def sheet(
     font = ImageFont.load_default(max(12, height // 16))
     line = int(font.getbbox("Ág")[3]) + 2
     beside = [textwrap.wrap(label, LABEL_CHARACTERS) for label in labels]
-    above = [_folded(header, font, width) for header in headers]
+    above = [wrapped(header, font, width) for header in headers]
     left = max((int(font.getlength(text)) + 2 * gap for lines in beside for text in lines), default=0)
     top = max((len(lines) * line + gap for lines in above), default=0)
     # a label of many lines makes its row higher, so that no text is cut
@@ -94,7 +94,7 @@ def sheet(
     return out
 
 
-def _folded(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """Lines of at most ``width`` pixels; words that are longer are broken."""
     characters = max(1, int(width / font.getlength("n")))
     lines = textwrap.wrap(text, characters)
