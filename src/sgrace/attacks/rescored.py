@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .._util.errors import InputError
 from .._util.files import write_json
 from .._util.hashing import sha256, sha256_of_json
+from .._util.notebook import Bar, card
 from ..detectors import Detector
 from ..detectors.base import Identity
 from ..metrics import Share
@@ -64,6 +65,14 @@ class Rescored(BaseModel):
     def __repr__(self) -> str:
         names = f"{self.before.name} {self.share_before.hits}, {self.detector.name} {self.share.hits}"
         return f"Rescored({self.attack}: {names} of {len(self.verdicts)} images)"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        shares = {self.before.name: self.share_before, self.detector.name: self.share}
+        bars = [Bar.of(f"seen by {name}", share) for name, share in shares.items()]
+        facts = {"same verdict": f"{self.agree} of {len(self.verdicts)} images"}
+        return card(f"Images of {self.attack}, judged by another detector", facts, bars=bars)
 
     @property
     def share_before(self) -> Share:

@@ -34,7 +34,6 @@ from .types import ConceptName, PluginName, PresetName
 from .words import found_words, words_of_files
 
 if TYPE_CHECKING:
-
     from ..erasure import Erasure
     from ..evaluation.before_after import BeforeAfter
     from ..models import DiffusionModel

@@ -33,7 +33,7 @@ def report(*, folders: tuple[Path, ...], out: Path | None, as_json: bool) -> Non
     """
     from ..report import write_comparison, write_report  # noqa: PLC0415  (torch takes seconds to import)
     from ..report.comparison import evaluation_in  # noqa: PLC0415
-    from ..report.summary import summary  # noqa: PLC0415
+    from ..report.sentence import summary  # noqa: PLC0415
 
     if len(folders) == 1 and out is not None:
         raise InputError("One evaluation has its page in its own folder; --out is for several.")

@@ -15,7 +15,7 @@ from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import AttackRow, Evaluation, Rate
 from .gallery import Gallery, Pair, gallery, pairs, seen
 from .pages import write_page
-from .summary import Summary, summary
+from .sentence import Summary, summary
 from .words import should_stay, typed_rate
 
 N_PROMPTS = 6  # one line of images for each evaluation

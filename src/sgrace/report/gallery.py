@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
-from .._util.images import from_bytes, to_image
+from .._util.images import data_url, from_bytes
 from .._util.tensors import read_tensors
 from ..attacks import AttackSet
 from ..attacks.attack_set import Attempt, Manifest, folder_of
@@ -23,7 +20,6 @@ from ..evaluation.schema import Evaluation
 
 N_PROMPTS = 12  # two lines of six
 N_PAIRS = 6  # of each question
-LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
 #: Beside a harmful concept its neighbours may be harmful too; these are not.
 HARMLESS_QUESTIONS = ("unrelated", "withheld unrelated")
 
@@ -186,15 +182,3 @@ def _kept(attack_set: AttackSet, i: int, asked: Asked, attack: str, *, harmless:
         seen=is_seen,
         state=state,
     )
-
-
-def data_url(image: Tensor) -> str:
-    """Small images losslessly as PNG, larger ones as JPEG of at most ``LARGEST`` pixels."""
-    shown = to_image(image)
-    file = io.BytesIO()
-    if max(shown.size) <= LARGEST:
-        shown.save(file, "PNG")
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    shown.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    shown.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -15,7 +15,9 @@ from ..evaluation.schema import Evaluation
 from .gallery import gallery, pairs
 from .pages import write_page
 from .plots import attack_plot, can_plot, retention_plot, space_plot
-from .summary import summary
+from .sentence import summary
+
+DPI = 150
 
 
 class Plot(NamedTuple):
@@ -51,9 +53,9 @@ def write_report(folder: Path) -> Path:
 
 def _plots(folder: Path, found: Evaluation) -> Plot | None:
     """Write the plots as files; the one of the concept space stands on the page too."""
-    attack_plot(found, folder / "attacks.png")
+    attack_plot(found).savefig(folder / "attacks.png", dpi=DPI)
     if found.retention:
-        retention_plot(found, folder / "retention.png")
+        retention_plot(found).savefig(folder / "retention.png", dpi=DPI)
     stored = folder / "concept_space.safetensors"
     if not stored.exists():
         return None
@@ -61,10 +63,13 @@ def _plots(folder: Path, found: Evaluation) -> Plot | None:
     for name, value in read_tensors(stored)[0].items():
         space, _, group = name.partition("/")
         features.setdefault(space, {})[group] = value
-    space_plot(features, folder / "concept_space.png")
-    dark = io.BytesIO()
-    space_plot(features, dark, dark=True)
-    return Plot(_data((folder / "concept_space.png").read_bytes()), _data(dark.getvalue()))
+    pictures = []
+    for dark in (False, True):
+        content = io.BytesIO()
+        space_plot(features, dark=dark).savefig(content, dpi=DPI, format="png")
+        pictures.append(content.getvalue())
+    (folder / "concept_space.png").write_bytes(pictures[0])
+    return Plot(_data(pictures[0]), _data(pictures[1]))
 
 
 def _data(content: bytes) -> str:

@@ -11,7 +11,7 @@ from sgrace.attacks.attack_set import Start
 from sgrace.evaluation import Evaluation
 from sgrace.evaluation.schema import Verdict
 from sgrace.evaluation.suites import SUITES
-from sgrace.report.summary import Summary, summary
+from sgrace.report.sentence import Summary, summary
 from sgrace.report.terms import BRINGS
 
 from .made import DETECTOR, attack_row, evaluation, kept, rate
