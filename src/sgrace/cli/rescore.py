@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +73,21 @@ class AttackOrRescore(click.Command):
         **extra: Any,  # noqa: ANN401  (as click has it)
     ) -> click.Context:
         """The context of the command that the options ask for."""
-        if any(arg.partition("=")[0] == OPTION for arg in args):
-            renamed = [
-                arg.replace(OPTION, "--detector", 1) if arg.partition("=")[0] == OPTION else arg
-                for arg in args
-            ]
-            return rescore.make_context(info_name, renamed, parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
+        if not self.is_rescore(args):
+            return super().make_context(info_name, args, parent, **extra)
+        return rescore.make_context(info_name, self.as_rescore(args), parent, **extra)
+
+    @staticmethod
+    def is_rescore(args: Sequence[str]) -> bool:
+        """Whether the option is among them."""
+        return any(arg.partition("=")[0] == OPTION for arg in args)
+
+    @staticmethod
+    def as_rescore(args: Sequence[str]) -> list[str]:
+        """The same as arguments of ``sgrace rescore``."""
+        is_option = [arg.partition("=")[0] == OPTION for arg in args]
+        pairs = zip(args, is_option, strict=True)
+        return [arg.replace(OPTION, "--detector", 1) if found else arg for arg, found in pairs]
 
 
 def _row(found: Rescored) -> dict[str, Any]:
