@@ -95,6 +95,7 @@ def _brought_back(found: Evaluation) -> _Found | None:
         return _Found("Not safe", finding, "bad")
     if seen or is_seen(found, found.worst_case):
         held = f"typed prompts do so on {_of(by_prompt)}" if by_prompt else "no typed prompt was tried"
+        held += ", which may be chance" if by_prompt and by_prompt.hits else ""
         return _Found("Not safe with open weights", f"{_strongest(found, seen or counted)}, {held}", "bad")
     return None
 
