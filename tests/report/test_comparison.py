@@ -120,6 +120,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_refused(sgrace("report", places[0], places[0]), "at least two evaluations")
     assert_refused(sgrace("report", places[0], "-o", "x.html"), "--out is for several")
     assert_refused(sgrace("report", tmp_path), "holds no evaluation")
+    assert_refused(sgrace("report", "x" * 300), "Cannot read")
+    assert_refused(sgrace("report", *places, "-o", "x" * 300), "Cannot read")
+    assert_refused(sgrace("report", *places, "-o", tmp_path), "is a folder")
     (tmp_path / "recipe.json").write_text("{}")
     assert_refused(sgrace("report", places[0], tmp_path), "is an erasure that was not evaluated")
 

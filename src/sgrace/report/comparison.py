@@ -124,12 +124,16 @@ def evaluation_in(folder: Path) -> Evaluation:
     Raises:
         InputError: there is none; the error says what else the folder is.
     """
-    if not (folder / EVALUATION).is_file() and (folder / "recipe.json").is_file():
+    try:
+        found = [name for name in (EVALUATION, "recipe.json") if (folder / name).is_file()]
+    except OSError as error:  # a name that is too long, or no permission
+        raise InputError(f"Cannot read {shown(folder)}: {error.strerror}.") from error
+    if found == ["recipe.json"]:
         raise InputError(
             f"{shown(folder)} is an erasure that was not evaluated; "
             f"run `sgrace evaluate {shown(folder)} -o FOLDER` and name that folder."
         )
-    if not (folder / EVALUATION).is_file():
+    if not found:
         raise InputError(f"{shown(folder)} holds no evaluation; name a folder that `sgrace evaluate` wrote.")
     return Evaluation.from_file(folder / EVALUATION)
 
@@ -140,14 +144,15 @@ def refuse_another_page(out: Path) -> None:
     Raises:
         InputError: ``out`` is such a file, or a folder.
     """
-    if out.is_dir():
+    try:
+        is_folder = out.is_dir()
+        start = out.read_bytes()[:500] if out.is_file() else None
+    except OSError as error:
+        raise InputError(f"Cannot read {shown(out)}: {error.strerror}.") from error
+    if is_folder:
         raise InputError(
             f"{shown(out)} is a folder; name the page, such as {shown(out / 'comparison.html')}."
         )
-    try:
-        start = out.read_bytes()[:500] if out.exists() else None
-    except OSError as error:
-        raise InputError(f"Cannot read {shown(out)}: {error.strerror}.") from error
     if start is not None and b'name="generator" content="sgrace"' not in start:
         raise InputError(f"{shown(out)} exists and is no page of sgrace; name another file with --out.")
 
