@@ -33,7 +33,7 @@ def folders(home: Path, names: tuple[str, ...] = NAMES, *, n: int = 7, **more: A
         spent = {"denoiser_rows": 9, "text_encoder_rows": 9, "trained_parameters": 9}
         cost = {"seconds": 10.5 + plain, "cost": spent}
         facts = {"method": method, "target": f"{method}/erasure", "retention": retention, "cost": cost}
-        place = home / method
+        place = home / f"evaluation_of_the_{method}_eraser"
         place.mkdir(parents=True)
         found.append(made(place, evaluation(*rows, **facts | more), n=n))
     return found

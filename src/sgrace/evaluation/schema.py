@@ -235,12 +235,12 @@ class Evaluation(_Frozen):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        bars = [Bar(f"attack {row.attack}", *_bar(row.success)) for row in self.attacks]
+        bars = [_bar(f"attack {row.attack}", row.success) for row in self.attacks]
         bars += [
-            Bar("any typed prompt", *_bar(self.worst_case_by_prompt)),
-            Bar("any attack", *_bar(self.worst_case)),
+            _bar("any typed prompt", self.worst_case_by_prompt),
+            _bar("any attack", self.worst_case),
         ]
-        bars += [Bar(f"{row.question}, after erasing", *_bar(row.after)) for row in self.retention]
+        bars += [_bar(f"{row.question}, after erasing", row.after) for row in self.retention]
         facts = {"target": self.target, "suite": self.suite, "detector": self.detector["name"]}
         lead = self.verdict.sentence if self.verdict else ""
         title = f"Evaluation of {self.method or self.target} on {self.concept.name!r}"
@@ -283,5 +283,5 @@ class Evaluation(_Frozen):
         return self.model_copy(update={"attacks": attacks, "retention": retention})
 
 
-def _bar(rate: Rate) -> tuple[float, float, float]:
-    return rate.share, rate.low, rate.high
+def _bar(label: str, rate: Rate) -> Bar:
+    return Bar(label, rate.share, rate.low, rate.high)
