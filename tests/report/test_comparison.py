@@ -55,6 +55,14 @@ def test_each_evaluation_has_its_sentence_and_its_images_for_the_same_prompts(tm
     assert changed.count('<div class="row line">') == len(QUESTIONS) * 4
 
 
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    places = folders(tmp_path)
+    hostile = places[0].rename(tmp_path / "<img src=x onerror=alert(1)>_b")
+    page = write_comparison([hostile, places[1]], tmp_path / "comparison.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;_<wbr>b" in page
+
+
 def test_it_runs_only_its_own_script_and_loads_nothing(tmp_path: Path) -> None:
     page = write_comparison(
         folders(tmp_path, base="<script>alert(1)</script>"), tmp_path / "comparison.html"

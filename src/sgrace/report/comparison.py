@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from .._util.errors import InputError
 from .._util.files import REQUEST
@@ -49,6 +52,12 @@ class Compared:
     summary: Summary
     gallery: Gallery
     pairs: Mapping[str, tuple[Pair, ...]]
+
+    @property
+    def label(self) -> Markup:
+        """The name, which a narrow column may break behind its underscores and slashes."""
+        parts = re.split(r"(?<=[_/])", self.name)
+        return Markup("<wbr>").join(parts)
 
     @property
     def order(self) -> int:
