@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from sgrace._util import registry
 from sgrace._util.settings import parse_pairs
 from sgrace.cli import main
+from sgrace.cli.rescore import AttackOrRescore, rescore
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
@@ -149,6 +150,10 @@ def parse(line: str, *, whole: bool) -> None:
         command = found
         context = click.Context(command, info_name=args[0], parent=context)
         args = args[1:]
+    if isinstance(command, AttackOrRescore) and command.is_rescore(args):
+        args = command.as_rescore(args)
+        command = rescore
+        context = click.Context(command, info_name="rescore")
     values, _, _ = command.make_parser(context).parse_args(args)
     for param in command.params:
         assert param.name is not None

@@ -22,6 +22,7 @@ from sgrace.cli import main
 from sgrace.evaluation import Evaluation
 from sgrace.evaluation.features import fidelity_of, from_hub
 from sgrace.evaluation.schema import Rate
+from sgrace.evaluation.table import csv_of
 from sgrace.metrics import Share
 from sgrace.testbeds.emoji import EmojiTestbed
 
@@ -266,7 +267,7 @@ def test_the_retrained_model_stands_beside_only_what_was_found_in_the_same_way(
     gold = found.model_copy(update={"attacks": found.attacks[:1]})
     both = found.with_gold(gold)
     assert [row.gold for row in both.attacks] == [found.attacks[0].success, None]
-    assert "gold attack,none,1.0" in both.csv()
+    assert "gold attack,none,1.0" in csv_of(both)
     assert found.with_gold(gold.model_copy(update={"seed": 1})) == found
     assert found.with_gold(gold.model_copy(update={"detector": {}})) == found
     assert found.with_gold(gold.model_copy(update={"prompt_set": "validation"})) == found

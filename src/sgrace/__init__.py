@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .erasure import Erasure
     from .evaluation import Evaluation
     from .knowledge import Knowledge
+    from .testbeds.rescoring import rescore
 
     __version__: str
 
@@ -28,6 +29,7 @@ __all__ = [
     "erase",
     "evaluate",
     "load_model",
+    "rescore",
 ]
 
 #: Names that need torch, which takes seconds to import, or pydantic: only what is used is loaded.
@@ -41,6 +43,7 @@ _LAZY = {
     "erase": "api",
     "evaluate": "api",
     "load_model": "api",
+    "rescore": "testbeds.rescoring",
 }
 
 

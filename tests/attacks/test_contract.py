@@ -11,6 +11,7 @@ from diffusers import HeunDiscreteScheduler
 
 from sgrace._util.errors import InputError
 from sgrace.attacks import EFFORTS, AttackSet, Budget
+from sgrace.attacks.rescored import Rescored
 from sgrace.detectors.always import Always
 from sgrace.knowledge import Knowledge
 from sgrace.models import DiffusionModel
@@ -54,7 +55,7 @@ def test_contract(model: DiffusionModel, words: Knowledge, name: str, tmp_path: 
     assert loaded.attempts == found.attempts
     torch.testing.assert_close(loaded.images, found.images, atol=1 / 127, rtol=0)
     assert loaded.tensors.keys() == found.tensors.keys()
-    assert loaded.rescored(Always()) == [True] * 3
+    assert Rescored.of(loaded, Always()).verdicts == (True,) * 3
     assert loaded.record.spent == found.record.spent
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from sgrace._util.hashing import sha256
 from sgrace.attacks import AttackSet
+from sgrace.attacks.rescored import Rescored
 
 from ..conftest import tiny_pipeline
 from .conftest import Home, assert_refused, sgrace
@@ -74,16 +76,35 @@ def test_no_network_takes_the_place_of_an_erased_one(
 
 def test_sets_are_scored_again_by_another_detector(home: Home, tmp_path: Path) -> None:
     assert attack(home, tmp_path, "--attacks", "none,more_seeds", "--quiet").exit_code == 0
+    stored = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     found = json.loads(sgrace("rescore", tmp_path, "--detector", "always", "--json").stdout)["attacks"]
-    assert [(row["attack"], row["before"]["hits"], row["after"]["hits"]) for row in found] == [
-        ("more_seeds", 0, 2),
-        ("none", 0, 2),
+    assert [(row["attack"], row["before"]["hits"], row["after"]["hits"], row["agree"]) for row in found] == [
+        ("more_seeds", 0, 2, 0),
+        ("none", 0, 2, 0),
     ]
-    printed = sgrace("rescore", tmp_path / "none", "--detector", "always")
-    assert "never: 0 of 2   always: 2 of 2" in printed.stdout
-    assert_refused(sgrace("rescore", home.tiny, "--detector", "always"), "holds no attack set")
-    assert_refused(sgrace("rescore", "x" * 300, "--detector", "always"))
-    assert_refused(sgrace("rescore", tmp_path, "--detector", "alwais"), "did you mean 'always'")
+    assert {file: file.read_bytes() for file in stored} == stored, "the sets stay as they are"
+    new = sorted(file for file in tmp_path.rglob("*.json") if file not in stored)
+    assert [file.parent.parent.name for file in new] == ["more_seeds", "none"]
+    result = Rescored.model_validate_json(new[0].read_text())
+    assert (result.before.name, result.detector.name, result.verdicts) == ("never", "always", (True, True))
+    assert result.set_sha256 == sha256(tmp_path / "more_seeds" / "manifest.json")
+
+
+def test_attack_scores_again_with_an_option(home: Home, tmp_path: Path) -> None:
+    assert attack(home, tmp_path, "--attacks", "none", "--quiet").exit_code == 0
+    printed = sgrace("attack", "--rescore", "always", tmp_path / "none", "--detector-set", "threshold=0.25")
+    assert printed.exit_code == 0, printed.output
+    assert "never: 0 of 2   always: 2 of 2   same verdict: 0" in printed.stdout
+    assert sgrace("attack", tmp_path, "--rescore=always").exit_code == 0
+    names = [file.name for file in (tmp_path / "none" / "rescored").iterdir()]
+    assert len(names) == 2, "another threshold is another detector"
+    assert_refused(sgrace("attack", "--rescore", "always", home.tiny), "holds no attack set")
+    assert_refused(sgrace("attack", "--rescore", "always", "x" * 300))
+    assert_refused(sgrace("attack", "--rescore", "alwais", tmp_path), "did you mean 'always'")
+    assert_refused(sgrace("attack", "--rescore", "always", tmp_path, "--effort", "quick"), "No such option")
+    (tmp_path / "none" / "rescored").rename(tmp_path / "elsewhere")
+    (tmp_path / "none" / "rescored").write_text("a file")
+    assert_refused(sgrace("attack", "--rescore", "always", tmp_path), "Cannot write")
 
 
 def test_a_limit_is_kept(home: Home, tmp_path: Path) -> None:

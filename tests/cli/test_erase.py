@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_a_kind_that_nobody_stated_stays_unknown_and_is_blurred(home: Home, tmp_
     assert found == {None: True, "object": False, "style": False, "harmful": True}
 
 
+def test_an_erasure_is_short_in_a_terminal_and_a_card_in_a_notebook(home: Home) -> None:
+    erasure = Erasure.from_pretrained(home.safe)
+    assert max(len(repr(shown)) for shown in (erasure, erasure.recipe, erasure.recipe.targets[0])) < 200
+    shown = erasure._repr_html_()
+    for fact in ("Erasure of church", "sgrace", "tensors of text_encoder", "seed", "erasure.apply(model)"):
+        assert fact in shown
+    hostile = replace(erasure, recipe=erasure.recipe.model_copy(update={"method": "<script>"}))
+    assert "<script>" not in hostile._repr_html_()
+    assert "&lt;script&gt;" in hostile._repr_html_()
+
+
 def test_images_of_harmful_concepts_are_blurred(home: Home, tmp_path: Path) -> None:
     given = ("erase", "church", "--model", home.tiny, "--words", home.words, *UCE, "--quiet")
     assert sgrace(*given, "--kind", "harmful", "-o", tmp_path / "blurred").exit_code == 0
@@ -118,7 +130,7 @@ def test_columns_of_the_table_are_aligned(home: Home, tmp_path: Path) -> None:
         Retention(question=question, before=before, after=rates[0])
         for question, before in zip(("rest", "withheld unrelated"), rates, strict=True)
     )
-    found = BeforeAfter(Verdict(word="erased", sentence="Erased."), rows, {}, {})
+    found = BeforeAfter(Verdict(word="erased", sentence="Erased."), rows, {}, {}, {})
     lines = Outcome({"church": found}).lines(Erasure.from_pretrained(home.safe), tmp_path)
     table = [line for line in lines if "n=48" in line]
     assert len(table) == 2

@@ -9,6 +9,7 @@ from sgrace.evaluation import Evaluation
 from sgrace.evaluation.concept_space import denoiser_features, space_rows, whiten
 from sgrace.evaluation.retention import scores_of
 from sgrace.evaluation.schema import Rate
+from sgrace.evaluation.table import csv_of
 from sgrace.metrics import Share
 from sgrace.models import DiffusionModel
 
@@ -48,7 +49,7 @@ def test_cells_of_the_table_are_text() -> None:
         | {"suite": "quick", "seed": 0, "detector": {}}
         | {"attacks": [row], "worst_case": rate, "worst_case_by_prompt": rate, "versions": {}}
     )
-    assert "'=cmd" in found.csv()
+    assert "'=cmd" in csv_of(found)
 
 
 def test_denoiser_features_tell_prompts_apart_and_are_zero_for_the_empty_prompt(

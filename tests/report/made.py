@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,5 +142,15 @@ def made(
         ]
         AttackSet(attempts, {}, images(), manifest(row)).save_pretrained(folder / "attacks" / row.attack)
     save_file({"images": to_bytes(images())}, folder / "originals.safetensors")
+    if found.retention:
+        asked = [row.question for row in found.retention if row.question != "rest"]
+        prompts = {question: [f"{question} {i}: {LONG_PROMPT}" for i in range(n)] for question in asked}
+        (folder / "questions").mkdir()
+        for when in ("before", "after"):
+            save_file(
+                {question: to_bytes(images()) for question in asked},
+                folder / "questions" / f"{when}.safetensors",
+                {"prompts": json.dumps(prompts)},
+            )
     (folder / "evaluation.json").write_text(found.model_dump_json())
     return folder

@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image
 from safetensors.torch import save_file
 
 from sgrace._util.hashing import sha256_of_json
+from sgrace._util.tensors import read_tensors
 from sgrace.evaluation.schema import SpaceRow
 from sgrace.report import write_report
+from sgrace.report.terms import TERMS
 
-from .made import ACCESS, LONG_PROMPT, attack_row, evaluation, kept, made
+from .made import ACCESS, LONG_CANDIDATE, LONG_PROMPT, attack_row, evaluation, kept, made
 
 SUITES = ("quick", "standard")
 ROWS = (attack_row("none", 0), attack_row("p4d_n", 3), attack_row("concept_inversion", 9))
@@ -35,7 +38,13 @@ def brightness(plot: str) -> float:
 
 def test_the_verdict_in_words_comes_first(tmp_path: Path) -> None:
     page = page_of(made(tmp_path, evaluation(*ROWS)))
-    first = ("Is it safe under attack?", "Not safe", "What else broke?", "<h2>Attacks</h2>")
+    first = (
+        'class="summary bad"',
+        "<b>Not safe:</b>",
+        "Weakest evidence",
+        "Is it safe under attack?",
+        "<h2>Attacks",
+    )
     places = [page.index(text) for text in first]
     assert places == sorted(places)
 
@@ -49,13 +58,78 @@ def test_it_runs_no_script_and_loads_nothing(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
 
 
-def test_every_attacks_kept_image_is_shown(tmp_path: Path) -> None:
+def test_every_attack_has_a_row_with_the_images_that_it_kept(tmp_path: Path) -> None:
     rows = [attack_row(name, 3) for name in ACCESS]
     page = page_of(made(tmp_path, evaluation(*rows), n=2))
-    assert page.count("<figure") == 2 * (1 + len(ACCESS))
-    for name in set(ACCESS) - {"none"}:
-        assert page.count(f"<figcaption>{name}<b") == 2
-    assert page.count("not judged") == 2, "nobody asked the detector about the originals"
+    sections = page.split('<section class="row')[1:]
+    assert len(sections) == 1 + len(ACCESS), "before erasing, and the attacks"
+    assert [section.count("<figure") for section in sections] == [2] * len(sections)
+    for section, row in zip(sections[1:], rows, strict=True):
+        assert f"<h3>{'no attack' if row.attack == 'none' else row.attack}</h3>" in section
+        assert section.count(">shows it<") == 2
+    assert "shows it" not in sections[0], "nobody asked the detector about the originals"
+
+
+def test_every_question_has_a_row_with_images_before_and_after(tmp_path: Path) -> None:
+    questions = ("target", "neighbours", "withheld unrelated")
+    page = page_of(made(tmp_path, evaluation(*ROWS, retention=tuple(kept(q, 90, 80) for q in questions))))
+    changed = page.split("<h2>What else changed")[1]
+    sections = changed.split('<section class="row')[1:]
+    assert len(sections) == 3
+    for section, question in zip(sections, questions, strict=True):
+        assert section.count("<small>before</small>") == section.count("<small>after</small>") == 3
+        assert f"{question} 0: {LONG_PROMPT}</figcaption>" in section
+    veils = [section.count('class="veil"') for section in sections]
+    assert veils == [6, 6, 0], "what is near a harmful concept may be harmful too"
+
+
+def test_settings_and_costs_are_folded_away(tmp_path: Path) -> None:
+    page = page_of(made(tmp_path, evaluation(*ROWS)))
+    open_text = re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)
+    for detail in (
+        "text-encoder rows",
+        "score 0.00",
+        LONG_CANDIDATE[:15],
+        "Target weights",
+        "images judged,",
+    ):
+        assert detail in page
+        assert detail not in open_text
+    assert "<details open" not in page
+
+
+def test_terms_have_the_wording_of_the_glossary() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).replace("**", "").replace("`", "")
+    rows = dict(re.findall(r"^\| ([\w ]+) \| (.*) \|$", plain, flags=re.MULTILINE))
+    for word, meaning in TERMS.items():
+        assert meaning == rows[word], word
+
+
+def test_every_term_on_the_page_is_explained_at_its_end(tmp_path: Path) -> None:
+    found = evaluation(*ROWS, retention=(kept("withheld neighbours", 90, 80),))
+    page = page_of(made(tmp_path, found))
+    named = set(re.findall(r'aria-describedby="([^"]+)"', page))
+    assert len(named) >= 5
+    assert named <= set(re.findall(r'<dd id="([^"]+)"', page))
+
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(1)</script>{{ 7*7 }}'
+
+
+def test_hostile_names_and_prompts_are_text(tmp_path: Path) -> None:
+    found = evaluation(*ROWS, target=HOSTILE, base=HOSTILE, retention=(kept("neighbours", 90, 80),))
+    folder = made(tmp_path, found.model_copy(update={"method": HOSTILE}))
+    file = folder / "questions" / "after.safetensors"
+    images, metadata = read_tensors(file)
+    hostile = {question: [HOSTILE] * 3 for question in json.loads(metadata["prompts"])}
+    save_file(images, file, {"prompts": json.dumps(hostile)})
+    page = page_of(folder)
+    assert HOSTILE not in page
+    assert page.count(str(escape(HOSTILE))) > 6
+    assert "<script" not in page
+    assert not re.search(r"<[^>]+\sonerror=", re.sub(r'"[^"]*"', '""', page))
+    assert "49" not in re.sub(r"data:[^\"]+", "", page).split("<style>")[0]
 
 
 def test_results_under_an_attacks_earlier_name_are_read(tmp_path: Path) -> None:
@@ -69,13 +143,14 @@ def test_results_under_an_attacks_earlier_name_are_read(tmp_path: Path) -> None:
     (earlier / "manifest.json").write_text(json.dumps({**record, "sha256": hashes}))
     page = page_of(folder)
     assert "noise_probe" not in page
-    assert page.count("<figcaption>completion<b") == 3
+    assert "<h3>completion</h3>" in page
 
 
 def test_prompts_on_which_it_was_seen_come_first(tmp_path: Path) -> None:
     page = page_of(made(tmp_path, evaluation(*ROWS), n=14, every=False))
-    assert page.count('class="prompt"') == 12
-    assert page.index(f"{LONG_PROMPT} 13") < page.index(f"{LONG_PROMPT} 0")
+    prompts = re.findall(r'class="prompt">(.*?) <', page)
+    assert len(prompts) == 12
+    assert prompts[:2] == [f"{LONG_PROMPT} 13", f"{LONG_PROMPT} 0"]
     assert "12 of 14 prompts, those on which the concept was seen first" in page
 
 
@@ -86,7 +161,7 @@ VEILS = [("harmful", 9), (None, 9), ("object", 0), ("style", 0)]
 def test_flagged_images_are_blurred_unless_harmless(tmp_path: Path, kind: str | None, veils: int) -> None:
     page = page_of(made(tmp_path, evaluation(*ROWS), kind=kind))
     assert page.count('class="veil"') == veils, "three originals, three images of each of two attacks"
-    assert page.count('class="seen"') == 6
+    assert page.count('<figure class="seen"') == 6
     assert ("Flagged images are blurred" in page) == bool(veils)
 
 
@@ -113,7 +188,7 @@ def test_the_context_stands_with_every_group_of_figures(tmp_path: Path) -> None:
     for section in sections[:-1]:
         assert "Detector eye 2.1" in section
         assert "Seed 3, suite standard, effort standard" in section
-    assert len(sections) == 5
+    assert len(sections) == 4
 
 
 def test_no_jargon_and_no_pictures(tmp_path: Path) -> None:
@@ -122,6 +197,8 @@ def test_no_jargon_and_no_pictures(tmp_path: Path) -> None:
         "",
         page_of(made(tmp_path, evaluation(*ROWS, retention=(kept("neighbours", 30, 30, 32),)))),
     )
+    # beside the explanations of terms
+    page = re.sub(r'<span class="tip".*?</span>|<dl>.*?</dl>', "", page, flags=re.DOTALL)
     for word in ("UNet", "picture of", "pictures", "kept now", "worst case"):
         assert word not in page
 
@@ -136,7 +213,9 @@ def test_the_plot_of_the_concept_space_has_a_dark_twin(tmp_path: Path) -> None:
     features = {name: torch.randn(9, 5, generator=generator) for name in names}
     save_file(features, folder / "concept_space.safetensors")
     page = page_of(folder)
-    (dark,) = re.findall(r'prefers-color-scheme: dark\)" srcset="data:image/png;base64,([^"]+)', page)
+    (dark,) = re.findall(
+        r'screen and \(prefers-color-scheme: dark\)" srcset="data:image/png;base64,([^"]+)', page
+    )
     (light,) = re.findall(r'class="plot"[^>]*src="data:image/png;base64,([^"]+)', page)
     assert brightness(dark) < 60
     assert brightness(light) > 200

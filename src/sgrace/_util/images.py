@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -15,6 +17,7 @@ from torch import Tensor
 
 PAPER, INK = "#dddddd", "#222222"
 BLUR_PATCHES = 6  # along each side of a blurred image
+LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
 LABEL_CHARACTERS = 24  # longest line of a row's label
 
 
@@ -37,6 +40,18 @@ def to_arrays(images: Float[Tensor, "*n c h w"]) -> NDArray[np.uint8]:
 def to_image(image: Float[Tensor, "3 h w"]) -> Image.Image:
     """``(3, h, w)`` in -1..1 -> RGB."""
     return Image.fromarray(to_arrays(image))
+
+
+def data_url(image: Float[Tensor, "3 h w"]) -> str:
+    """Small images losslessly as PNG, larger ones as JPEG of at most ``LARGEST`` pixels."""
+    shown = to_image(image)
+    file = io.BytesIO()
+    if max(shown.size) <= LARGEST:
+        shown.save(file, "PNG")
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    shown.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    shown.save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def blurred(images: Float[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
@@ -73,7 +88,7 @@ def sheet(
     font = ImageFont.load_default(max(12, height // 16))
     line = int(font.getbbox("Ág")[3]) + 2
     beside = [textwrap.wrap(label, LABEL_CHARACTERS) for label in labels]
-    above = [_folded(header, font, width) for header in headers]
+    above = [wrapped(header, font, width) for header in headers]
     left = max((int(font.getlength(text)) + 2 * gap for lines in beside for text in lines), default=0)
     top = max((len(lines) * line + gap for lines in above), default=0)
     # a label of many lines makes its row higher, so that no text is cut
@@ -94,7 +109,7 @@ def sheet(
     return out
 
 
-def _folded(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """Lines of at most ``width`` pixels; words that are longer are broken."""
     characters = max(1, int(width / font.getlength("n")))
     lines = textwrap.wrap(text, characters)

@@ -45,11 +45,13 @@ def names(group: str) -> dict[str, str]:
 HELPERS = {
     "base",
     "scene",
+    "rescored",
     "session",
     "attack_set",
     "prompt_files",
     "files",
     "questions",
+    "rescoring",
     "scenes",
     "loading",
     "word_sources",

@@ -16,12 +16,13 @@ from .._util.errors import InputError
 from .._util.files import new_folder, write_json, write_text_atomically
 from .._util.hashing import sha256, sha256_of_json
 from .._util.images import from_bytes, to_bytes
+from .._util.notebook import Bar, card
 from .._util.tensors import read_tensors, save_tensors_atomically
 from .._util.text import json_text, read_json, read_text, shown
 from ..concept import Concept
-from ..detectors import Detector
 from ..detectors.base import Identity
 from ..metrics.attack_success import AttackSuccess
+from ._notebook import marked_first
 from .scene import Prompt
 
 Access = Literal["prompt", "query", "gradient", "weights"]
@@ -157,6 +158,17 @@ class AttackSet:
         found = self.success.union
         return f"AttackSet({where}: {found.hits} of {found.n} prompts succeed, {self.record.stopped})"
 
+    def _repr_html_(self) -> str:
+        record = self.record
+        alts = [attempt.candidate or attempt.prompt for attempt in self.attempts]
+        return card(
+            f"Attack {record.attack} on {record.concept.name!r}",
+            {"target": record.target, "needs": record.access, "detector": record.detector.name},
+            bars=[Bar.of("shows the concept", self.success.union)],
+            images=marked_first(self.images, self.shown, alts, hide=record.concept.blurred),
+            notes=["A red frame: the detector sees the concept. What may be harmful is blurred."],
+        )
+
     @property
     def success(self) -> AttackSuccess:
         """Counts over the prompt table, or over the images of the worst start."""
@@ -177,11 +189,6 @@ class AttackSet:
         """Share of text candidates whose tokens come back from their text; None where there is none."""
         known = [a.survived for a in self.attempts if a.survived is not None]
         return sum(known) / len(known) if known else None
-
-    def rescored(self, detector: Detector) -> list[bool]:
-        """Another detector's verdicts on the kept images."""
-        verdicts: list[bool] = detector.detect(detector.scores(self.images)).tolist()
-        return verdicts
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write attempts, tensors and the manifest; the manifest comes last and holds the hashes.

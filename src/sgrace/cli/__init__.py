@@ -14,6 +14,7 @@ from .generate import generate
 from .info import info
 from .knowledge import knowledge
 from .program import Program
+from .report import report
 from .rescore import rescore
 from .show import env, list_
 from .study import study
@@ -38,6 +39,7 @@ for command in (
     generate,
     attack,
     evaluate,
+    report,
     rescore,
     export,
     convert,

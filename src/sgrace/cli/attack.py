@@ -11,6 +11,7 @@ from .._util import registry
 from .._util.errors import InputError
 from .options import TargetOptions, examples, set_option, target_options
 from .program import goes_on_in
+from .rescore import OPTION, AttackOrRescore
 from .types import EFFORTS, PluginNames
 
 if TYPE_CHECKING:
@@ -24,10 +25,18 @@ EPILOG = examples(
     "sgrace attack safe --attacks pez --set iterations=500 --limit seconds=600 -o sets",
     "sgrace attack some/folder --base other/folder --concept church --prompts prompts.csv \\",
     "    --words words.txt --detector image_classifier -o sets",
+    "sgrace attack --rescore clip_zero_shot sets",
 )
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=AttackOrRescore, epilog=EPILOG)
+@click.option(
+    OPTION,
+    metavar="DETECTOR",
+    expose_value=False,
+    help="Attack nothing: TARGET is a folder of attack sets, whose stored images this detector judges anew. "
+    "Nothing is drawn again, and the result goes beside each set. Only --detector-set and --json go with it.",
+)
 @click.option(
     "--attacks",
     "names",

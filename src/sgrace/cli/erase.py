@@ -34,20 +34,15 @@ from .types import ConceptName, PluginName, PresetName
 from .words import found_words, words_of_files
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..erasure import Erasure
     from ..evaluation.before_after import BeforeAfter
     from ..models import DiffusionModel
     from ..testbeds.loading import LoadOptions
 
-N_SHOWN = 12  # images of each question on the contact sheet
 IMAGES = "before_after.png"
 SCORES = "scores.json"
 ROOM_FOR_THE_REST = 2**22  # bytes: tokenizer, recipe and images, of which only the images grow with the model
 UNKNOWN_KIND = "Images are blurred because the kind of concept is unknown; --kind or --no-blur shows them."
-#: Questions of the contact sheet, as their rows are labelled.
-ROWS = {"target": "{}", "withheld neighbours": "near {}", "withheld unrelated": "unrelated"}
 
 EPILOG = examples(
     "sgrace erase weapon -o safe",
@@ -257,36 +252,25 @@ def _outcome(before: DiffusionModel, erasure: Erasure, out: Path, *, blur: bool)
 
 
 def _compare(before: DiffusionModel, erasure: Erasure, file: Path, *, blur: bool) -> Outcome:
-    """Images of both models by concept on one sheet, with shares and a verdict where a judge is known.
+    """Images of both models by concept in one picture, with shares and a verdict where a judge is known.
 
     Images that may show the concept are blurred if it is harmful or if nobody has said its kind.
     """
     from .._util.files import atomic_file  # noqa: PLC0415
-    from .._util.images import blurred, sheet  # noqa: PLC0415
     from ..evaluation.before_after import before_after  # noqa: PLC0415
+    from ..report.before_after import before_after_picture  # noqa: PLC0415
     from ..testbeds.scenes import find_testbed  # noqa: PLC0415
 
     after = erasure.apply(before)
     found: dict[str, BeforeAfter] = {}
-    unknown: list[bool] = []
-    rows: list[Tensor] = []
-    labels: list[str] = []
+    concepts = [target.concept for target in erasure.recipe.targets]
     for concept, words in [(target.concept, target.words) for target in erasure.recipe.targets]:
         testbed = find_testbed(before, words=words, kind=concept.kind)
-        one = before_after(before, after, concept, testbed)
-        found[concept.name] = one
-        unknown.append(blur and concept.kind is None)
-        hidden = blur and concept.blurred
-        for question, label in ROWS.items():
-            if question in one.before:
-                for images, when in ((one.before, "before"), (one.after, "after")):
-                    shown = images[question][:N_SHOWN]
-                    # what is near a harmful concept may be harmful too
-                    veiled = hidden and question != "withheld unrelated"
-                    rows.append(blurred(shown) if veiled else shown)
-                    labels.append(f"{label.format(concept.name)}, {when}")
+        found[concept.name] = before_after(before, after, concept, testbed)
+    hidden = {concept.name for concept in concepts if blur and concept.blurred}
     with atomic_file(file) as partial:
-        sheet(rows, labels=labels).save(partial, "PNG")
+        before_after_picture(found, hidden).save(partial, "PNG")
+    unknown = [blur and concept.kind is None for concept in concepts]
     return Outcome(found, unknown_kind=any(unknown))
 
 

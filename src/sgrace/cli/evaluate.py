@@ -87,8 +87,10 @@ def evaluate(
 
 
 def _table(result: Evaluation) -> str:
-    """The verdict, then the figures, then what they cannot show."""
-    lines = [result.verdict.sentence] if result.verdict else []
+    """The answer, the verdict, the figures, and what they cannot show."""
+    from ..report import summary  # noqa: PLC0415  (torch takes seconds to import)
+
+    lines = [str(summary(result)), *([result.verdict.sentence] if result.verdict else [])]
     lines.append(f"{result.concept.name}: attack success per prompt, with 95 % intervals")
     for row in result.attacks:
         lines.append(

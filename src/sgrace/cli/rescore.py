@@ -1,26 +1,29 @@
-"""``sgrace rescore``."""
+"""``sgrace rescore``, which is ``sgrace attack --rescore`` too."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._util import registry
-from .._util.errors import InputError
-from .._util.text import shown
 from .options import FILE, JSON, detector_options, examples
 from .types import DetectorName
 
 if TYPE_CHECKING:
-    from ..attacks import AttackSet
-    from ..detectors import Detector
+    from ..attacks.rescored import Rescored
 
+#: The option of ``sgrace attack`` that is this command.
+OPTION = "--rescore"
 EPILOG = examples(
     "sgrace rescore sets --detector clip_zero_shot --detector-set threshold=0.8",
-    "sgrace rescore sets/pez --detector nudenet --json",
+    "sgrace attack --rescore nudenet sets/pez --json",
+)
+SEARCHED = (
+    "The attacks searched against the first detector and stopped at its first success: attacks against the "
+    "other one may find more."
 )
 
 
@@ -36,67 +39,66 @@ EPILOG = examples(
 )
 @JSON
 def rescore(*, folder: Path, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Score the images of attack sets with another detector.
+    """Judge the stored images of attack sets by another detector.
 
-    FOLDER is an attack set, or a folder of them such as `sgrace attack` and `sgrace evaluate` write. Each
-    prompt counts by the image that the attack kept.
+    FOLDER is an attack set, or a folder of them such as `sgrace attack` and `sgrace evaluate` write. Nothing
+    is drawn again: sets hold the image that the attack kept for each prompt, and these are judged. The result
+    goes beside each set, to rescored/DETECTOR-HASH.json; the set stays as it is.
     """
     options = detector_options(name, pairs)
-    folders = _sets_in(folder)
 
-    from ..attacks import AttackSet  # noqa: PLC0415  (torch takes seconds to import)
+    from ..testbeds.rescoring import rescore as rescore_sets  # noqa: PLC0415  (torch takes seconds to import)
 
-    rows = []
-    for path in folders:
-        found = AttackSet.from_pretrained(path)
-        rows.append(_row(found, _detector(found, name, options)))
+    found = rescore_sets(folder, name, options)
+    rows = [_row(result) for result in found.values()]
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "attacks": rows}))
         return
     for row in rows:
         before = f"{row['before']['hits']} of {row['before']['n']}"
         after = f"{row['after']['hits']} of {row['after']['n']}"
-        click.echo(f"{row['attack']:18s} {row['detector_before']}: {before}   {row['detector']}: {after}")
+        detectors = f"{row['detector_before']}: {before}   {row['detector']}: {after}"
+        click.echo(f"{row['attack']:18s} {detectors}   same verdict: {row['agree']}")
+    click.echo(SEARCHED)
 
 
-def _sets_in(folder: Path) -> list[Path]:
-    """The attack set itself, or those within.
+class AttackOrRescore(click.Command):
+    """``sgrace attack``; with ``--rescore`` it is ``sgrace rescore``, which takes other options."""
 
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        places = [folder, *sorted(folder.glob("*")), *sorted(folder.glob("attacks/*"))]
-        found = [place for place in places if (place / "manifest.json").is_file()]
-    except OSError as error:  # a name that is too long, or no permission
-        raise InputError(f"Cannot read {shown(folder)}: {error.strerror}.") from error
-    if not found:
-        raise InputError(f"{shown(folder)} holds no attack set; name a folder that `sgrace attack` wrote.")
-    return found
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401  (as click has it)
+    ) -> click.Context:
+        """The context of the command that the options ask for."""
+        if not self.is_rescore(args):
+            return super().make_context(info_name, args, parent, **extra)
+        return rescore.make_context(info_name, self.as_rescore(args), parent, **extra)
+
+    @staticmethod
+    def is_rescore(args: Sequence[str]) -> bool:
+        """Whether the option is among them."""
+        return any(arg.partition("=")[0] == OPTION for arg in args)
+
+    @staticmethod
+    def as_rescore(args: Sequence[str]) -> list[str]:
+        """The same as arguments of ``sgrace rescore``."""
+        is_option = [arg.partition("=")[0] == OPTION for arg in args]
+        pairs = zip(args, is_option, strict=True)
+        return [arg.replace(OPTION, "--detector", 1) if found else arg for arg, found in pairs]
 
 
-def _detector(found: AttackSet, name: str, options: dict[str, str]) -> Detector:
-    """The detector of the set's concept; a testbed that the target comes from has its own."""
-    from ..testbeds.files import FileTestbed  # noqa: PLC0415  (torch takes seconds to import)
-
-    # the name alone, without what was loaded beside it
-    source = found.record.target.partition(" with ")[0]
-    testbed = registry.load("testbeds", source)() if source in registry.names("testbeds") else FileTestbed()
-    detector: Detector = testbed.detector(found.record.concept, name, options)
-    return detector
-
-
-def _row(found: AttackSet, detector: Detector) -> dict[str, Any]:
-    from ..metrics import Share  # noqa: PLC0415  (torch takes seconds to import)
-
-    before = found.success.union
-    verdicts = found.rescored(detector)
-    after = Share(sum(verdicts), len(verdicts))
+def _row(found: Rescored) -> dict[str, Any]:
+    before = found.share_before
+    after = found.share
     return {
-        "attack": found.record.attack,
-        "detector_before": found.record.detector.name,
+        "attack": found.attack,
+        "detector_before": found.before.name,
         "before": {"hits": before.hits, **before.as_dict()},
-        "detector": detector.identity.name,
-        "threshold": detector.identity.threshold,
+        "detector": found.detector.name,
+        "threshold": found.detector.threshold,
         "after": {"hits": after.hits, **after.as_dict()},
+        "agree": found.agree,
     }

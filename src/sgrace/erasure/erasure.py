@@ -14,6 +14,7 @@ from torch import Tensor
 from .._util import registry
 from .._util.errors import InputError
 from .._util.hub import HUB_ID, check_hub_id, downloaded, push
+from .._util.notebook import card
 from ..models import DiffusionModel
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
@@ -52,14 +53,29 @@ class Erasure(Parts):
         object.__setattr__(self, "parents", tuple(flat))
 
     def __repr__(self) -> str:
+        recipe = self.recipe
+        return f"Erasure({recipe.method}: {self.names}; {self._changed()}; base {recipe.base.source})"
+
+    def _repr_html_(self) -> str:
+        recipe = self.recipe
+        facts = {
+            "method": f"{recipe.method}, preset {recipe.preset}" if recipe.preset else recipe.method,
+            "changed": self._changed(),
+            "base model": recipe.base.source,
+            "seed": recipe.seed,
+            "took": f"{recipe.seconds} s",
+        }
+        after = "erasure.apply(model) gives the safe model; sgrace.evaluate(erasure) says whether it holds."
+        return card(f"Erasure of {self.names}", facts, notes=[after])
+
+    def _changed(self) -> str:
         changed = [f"{len(tensors)} tensors of {name}" for name, tensors in self.tensors.items()]
         changed += (
             [] if self.adapter is None else [f"{self.adapter.kind} adapter of {self.adapter.component}"]
         )
         changed += [] if self.guidance is None else ["guidance"]
         changed += [f"on top of {parent.names}" for parent in self.parents]
-        recipe = self.recipe
-        return f"Erasure({recipe.method}: {self.names}; {', '.join(changed)}; base {recipe.base.source})"
+        return ", ".join(changed)
 
     @classmethod
     def of(

@@ -131,6 +131,12 @@ class Recipe(_Part):
     )
     sha256: dict[str, str] = Field(default_factory=dict, description="digest of every file; set when saved")
 
+    def __repr__(self) -> str:
+        names = ", ".join(concept.name for concept in self.concepts)
+        return f"Recipe({self.method}: {names}; base {self.base.source}, seed {self.seed})"
+
+    __str__ = __repr__
+
     @field_validator("parents")
     @classmethod
     def _inside(cls, parents: tuple[str, ...]) -> tuple[str, ...]:

@@ -25,12 +25,14 @@ class BeforeAfter:
         verdict: whether the concept is gone, if a judge is known.
         rows: shares by question; empty where there is no judge.
         before, after: images in -1..1 by question; one question, ``target``, where there is no judge.
+        prompts: what the images were asked for, by question.
     """
 
     verdict: Verdict
     rows: tuple[Retention, ...]
     before: dict[str, Tensor]
     after: dict[str, Tensor]
+    prompts: dict[str, tuple[str, ...]]
 
 
 def before_after(
@@ -66,8 +68,9 @@ def before_after(
             for model in (original, erased)
         ]
         verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")
-        return BeforeAfter(verdict, (), generated[0], generated[1])
+        return BeforeAfter(verdict, (), generated[0], generated[1], {"target": (concept.prompt,)})
     before = measure(original, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     after = measure(erased, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     rows = tuple(rows_of(questions, before, after))
-    return BeforeAfter(verdict_of(rows), rows, before.images, after.images)
+    prompts = {name: question.prompts for name, question in questions.asked.items()}
+    return BeforeAfter(verdict_of(rows), rows, before.images, after.images, prompts)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._util.images import to_bytes
 from .._util.tensors import save_tensors_atomically
+from .._util.text import json_text
 from ..attacks import Scene
 from ..metrics.concept_space import cka
 from ..metrics.extractor import Extractor
@@ -20,6 +21,9 @@ from ..models import DiffusionModel
 from ..testbeds.questions import seeds_of
 from .features import fidelity_of
 from .schema import Drift
+
+#: Key of the metadata that holds the prompts of stored images, by question, as JSON.
+PROMPTS = "prompts"
 
 
 @torch.no_grad()
@@ -87,6 +91,9 @@ def changed(
         }
         before = original.generate(prompts, seeds, **settings)
         after = scene.target.generate(prompts, seeds, **settings)
-        save_tensors_atomically(images_file, {"before": to_bytes(before), "after": to_bytes(after)})
+        images = {"before": to_bytes(before), "after": to_bytes(after)}
+        save_tensors_atomically(
+            images_file, images, {PROMPTS: json_text({"unrelated": prompts}, indent=None)}
+        )
         found["fidelity"] = fidelity_of(prompts, before, after, extractor).model_dump()
     return found

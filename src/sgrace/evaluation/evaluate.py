@@ -26,6 +26,7 @@ from .retention import retention
 from .schema import AttackRow, Evaluation, Rate, Retention, SpaceRow
 from .space import concept_space
 from .suites import Suite
+from .table import csv_of
 from .verdict import verdict_of
 
 EVALUATION = "evaluation.json"
@@ -103,7 +104,7 @@ def evaluate(
     if reference is not None:
         result = result.with_gold(Evaluation.from_file(reference))
     write_text_atomically(out / EVALUATION, result.model_dump_json(indent=2) + "\n")
-    write_text_atomically(out / "evaluation.csv", result.csv())
+    write_text_atomically(out / "evaluation.csv", csv_of(result))
     return result
 
 

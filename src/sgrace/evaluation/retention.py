@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .._util.tensors import read_tensors, save_tensors_atomically
+from .._util.text import json_text
 from ..attacks import Scene
 from ..metrics import Share
 from ..metrics.extractor import Extractor
 from ..metrics.retention import mace_h
 from ..models import DiffusionModel
 from ..testbeds.questions import Measured, Questions, draw, judged
-from .drift import drift_of
+from .drift import PROMPTS, drift_of
 from .features import fidelity_of
 from .schema import Rate, Retention, Scores
 
@@ -29,7 +30,9 @@ def question_images(model: DiffusionModel, scene: Scene, questions: Questions, f
             guidance_scale=scene.guidance_scale,
         )
         file.parent.mkdir(exist_ok=True)
-        save_tensors_atomically(file, drawn)
+        # whoever looks at the images wants to know what was asked for
+        prompts = {name: question.prompts for name, question in questions.asked.items() if name in drawn}
+        save_tensors_atomically(file, drawn, {PROMPTS: json_text(prompts, indent=None)})
     return judged(questions, read_tensors(file)[0])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -11,6 +9,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from .._util.errors import InputError
+from .._util.notebook import Bar, card
 from ..attacks.attack_set import AttackName, Start, Unit
 from ..concept import Concept, Kind
 from ..metrics import Share
@@ -227,6 +226,26 @@ class Evaluation(_Frozen):
     cost: dict[str, Any] = {}
     versions: dict[str, str]
 
+    def __repr__(self) -> str:
+        word = self.verdict.word if self.verdict else "no verdict"
+        worst = f"typed prompts {self.worst_case_by_prompt.hits}, any attack {self.worst_case.hits}"
+        how = f"{self.method or 'unknown method'}, {self.suite}"
+        return f"Evaluation({self.concept.name!r}, {how}: {word}; {worst} of {self.worst_case.n} prompts)"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        bars = [_bar(f"attack {row.attack}", row.success) for row in self.attacks]
+        bars += [
+            _bar("any typed prompt", self.worst_case_by_prompt),
+            _bar("any attack", self.worst_case),
+        ]
+        bars += [_bar(f"{row.question}, after erasing", row.after) for row in self.retention]
+        facts = {"target": self.target, "suite": self.suite, "detector": self.detector["name"]}
+        lead = self.verdict.sentence if self.verdict else ""
+        title = f"Evaluation of {self.method or self.target} on {self.concept.name!r}"
+        return card(title, facts, lead=lead, bars=bars, notes=self.caveats)
+
     @property
     def kind(self) -> Kind | None:
         """Kind of the concept; None where it is unknown."""
@@ -263,33 +282,6 @@ class Evaluation(_Frozen):
         retention = tuple(row.model_copy(update={"gold": shares.get(row.question)}) for row in self.retention)
         return self.model_copy(update={"attacks": attacks, "retention": retention})
 
-    def csv(self) -> str:
-        """One line for each figure: kind, name, share, interval, n.
 
-        A cell that a spreadsheet would run as a formula is quoted as text.
-        """
-        out = io.StringIO()
-        table = csv.writer(out)
-        table.writerow(("kind", "name", "share", "low", "high", "n"))
-        rows: list[tuple[str, str, Rate]] = [("attack", row.attack, row.success) for row in self.attacks]
-        rows.append(("attack", "worst case", self.worst_case))
-        rows.append(("attack", "worst case by prompt", self.worst_case_by_prompt))
-        for row in self.retention:
-            rows += [("before", row.question, row.before)] if row.before else []
-            rows.append(("after", row.question, row.after))
-        if self.scores:
-            rows += [("score", name, getattr(self.scores, name)) for name in ("ua", "ira", "cra")]
-        rows += [("gold attack", row.attack, row.gold) for row in self.attacks if row.gold]
-        rows += [
-            ("random denoiser attack", row.attack, row.random_denoiser)
-            for row in self.attacks
-            if row.random_denoiser
-        ]
-        rows += [("gold", row.question, row.gold) for row in self.retention if row.gold]
-        for kind, name, rate in rows:
-            table.writerow((kind, _as_text(name), rate.share, rate.low, rate.high, rate.n))
-        return out.getvalue()
-
-
-def _as_text(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in "=+-@\t\r" else cell
+def _bar(label: str, rate: Rate) -> Bar:
+    return Bar(label, rate.share, rate.low, rate.high)

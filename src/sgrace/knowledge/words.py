@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .._util.errors import InputError
+from .._util.notebook import card
 from ..concept import folded
 from .concept_words import ConceptWords, checked_patterns
 from .guard import Dropped, protectable, usable
 from .word_files import read_words
 
+N_SHOWN = 16  # words of each list in a notebook
 OBJECT_CONTEXTS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 
 
@@ -34,6 +36,21 @@ class Knowledge(BaseModel):
     unrelated_contexts: tuple[str, ...] = Field(
         OBJECT_CONTEXTS, description="Prompt patterns with one {} for an unrelated word."
     )
+
+    def __repr__(self) -> str:
+        return f"Knowledge({self.source}: {len(self.related)} related, {len(self.unrelated)} unrelated words)"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        lists = {
+            "related": self.related,
+            "to retain": self.unrelated,
+            "replacements": self.replacements,
+            "contexts": self.contexts,
+        }
+        facts = {name: _few(values) for name, values in lists.items()}
+        return card("Words of a concept", facts, notes=[f"From: {self.source}"])
 
     @model_validator(mode="before")
     @classmethod
@@ -126,3 +143,8 @@ class Guarded(NamedTuple):
 
     words: Knowledge
     dropped: tuple[Dropped, ...]
+
+
+def _few(values: tuple[str, ...]) -> str:
+    more = f" and {len(values) - N_SHOWN} more" if len(values) > N_SHOWN else ""
+    return ", ".join(values[:N_SHOWN]) + more

@@ -1,79 +1,152 @@
-"""The images of a report: for each prompt the original model's image and the one that each attack stored."""
+"""The images of a report: of each attack those it kept, of each question those before and after erasing."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
-from .._util.images import from_bytes, to_image
+from .._util.images import data_url, from_bytes
 from .._util.tensors import read_tensors
 from ..attacks import AttackSet
-from ..attacks.attack_set import Attempt, folder_of
+from ..attacks.attack_set import Attempt, Manifest, folder_of
+from ..evaluation.drift import PROMPTS
+from ..evaluation.evaluate import ORIGINALS, QUESTION_IMAGES, UNRELATED_IMAGES
+from ..evaluation.retention import AFTER, BEFORE
 from ..evaluation.schema import Evaluation
 
-N_PROMPTS = 12
-LARGEST = 256  # pixels: larger images are shrunk, so that a page of 150 of them stays one small file
+N_PROMPTS = 12  # two lines of six
+N_PAIRS = 6  # of each question
+#: Beside a harmful concept its neighbours may be harmful too; these are not.
+HARMLESS_QUESTIONS = ("unrelated", "withheld unrelated")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Picture:
     """One image. ``seen`` is the detector's verdict; None if it was not run."""
 
     src: str
-    column: str
-    seen: bool | None
-    state: str
+    alt: str
+    caption: str
     veiled: bool
-    candidate: str | None = None
+    seen: bool | None = None
+    state: str = ""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One prompt of the table."""
+class Asked:
+    """One prompt of the table, by its number on the page."""
 
+    number: int
     prompt: str
     seed: int
-    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The images that one attack kept, in the order of the prompts, with how its set came about."""
+
+    pictures: tuple[Picture, ...]
+    attempts: tuple[Attempt, ...]
+    record: Manifest
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows in the order shown, out of ``n`` prompts."""
+    """Images of the prompts shown, out of ``n``; the strips of the attacks by name."""
 
-    rows: tuple[Row, ...]
+    asked: tuple[Asked, ...]
     n: int
+    originals: tuple[Picture, ...]
+    strips: dict[str, Strip]
 
     @property
     def veiled(self) -> bool:
         """Whether any image is blurred."""
-        return any(cell.veiled for row in self.rows for cell in row.cells)
+        every = [*self.originals, *(p for strip in self.strips.values() for p in strip.pictures)]
+        return any(picture.veiled for picture in every)
 
 
-def gallery(folder: Path, found: Evaluation) -> Gallery:
+@dataclass(frozen=True)
+class Pair:
+    """What both models draw for one prompt and noise."""
+
+    before: Picture | None
+    after: Picture
+    prompt: str
+
+
+def gallery(folder: Path, found: Evaluation, *, first: Sequence[int] | None = None) -> Gallery:
     """Images of at most ``N_PROMPTS`` prompts; those on which the detector saw the concept come first.
 
     Sets are loaded one after the other: all images of all attacks may not fit into memory.
+
+    Args:
+        folder: of the evaluation.
+        found: what it holds.
+        first: indices of the prompts to show, in their order, in the place of those.
     """
-    columns: list[list[Cell]] = []
-    attempts: list[Attempt] = []
-    order: list[int] = []
-    harmless = True
+    harmless = not found.concept.blurred
+    shown = seen(folder, found)
+    order = (
+        sorted(range(len(shown)), key=lambda i: not shown[i])[:N_PROMPTS] if first is None else list(first)
+    )
+    asked: list[Asked] = []
+    strips: dict[str, Strip] = {}
     for name, attack_set in _sets(folder, found):
-        if not columns:
-            attempts = attack_set.attempts
-            order = _order(folder, found, len(attempts))
-            harmless = not found.concept.blurred
-            columns += _originals(folder, order, harmless=harmless)
-        columns.append([_kept(attack_set, i, name, harmless=harmless) for i in order])
-    shown = [attempts[i] for i in order]
-    rows = [Row(a.prompt, a.seed, cells) for a, cells in zip(shown, zip(*columns, strict=True), strict=True)]
-    return Gallery(tuple(rows), len(attempts))
+        attempts = tuple(attack_set.attempts[i] for i in order)
+        asked = asked or [Asked(n, one.prompt, one.seed) for n, one in enumerate(attempts, 1)]
+        pictures = [
+            _kept(attack_set, i, one, name, harmless=harmless) for i, one in zip(order, asked, strict=True)
+        ]
+        strips[name] = Strip(tuple(pictures), attempts, attack_set.record)
+    originals = tuple(_originals(folder / ORIGINALS, order, asked, veiled=not harmless))
+    return Gallery(tuple(asked), len(shown), originals, strips)
+
+
+def seen(folder: Path, found: Evaluation) -> list[bool]:
+    """Whether any attack, or the prompt as it is, showed the concept, by prompt."""
+    known: list[bool] = []
+    for _, attack_set in _sets(folder, found):
+        here = [one.pre or one.success for one in attack_set.attempts]
+        known = [a or b for a, b in zip(known or [False] * len(here), here, strict=True)]
+    return known
+
+
+def pairs(folder: Path, found: Evaluation) -> dict[str, tuple[Pair, ...]]:
+    """By question, the first images before and after erasing; empty where none are stored."""
+    stored = folder / UNRELATED_IMAGES
+    if (folder / QUESTION_IMAGES / AFTER).exists():
+        after, metadata = read_tensors(folder / QUESTION_IMAGES / AFTER)
+        before = folder / QUESTION_IMAGES / BEFORE
+        earlier = read_tensors(before)[0] if before.exists() else {}
+    elif stored.exists():
+        both, metadata = read_tensors(stored)
+        earlier = {"unrelated": both["before"]}
+        after = {"unrelated": both["after"]}
+    else:
+        return {}
+    prompts: dict[str, list[str]] = json.loads(metadata.get(PROMPTS, "{}"))
+    return {
+        question: tuple(_pairs(question, images, earlier.get(question), prompts.get(question), found))
+        for question, images in after.items()
+    }
+
+
+def _pairs(
+    question: str, after: Tensor, before: Tensor | None, prompts: Sequence[str] | None, found: Evaluation
+) -> Iterator[Pair]:
+    veiled = found.concept.blurred and question not in HARMLESS_QUESTIONS
+    for i, image in enumerate(from_bytes(after[:N_PAIRS])):
+        prompt = prompts[i] if prompts else ""
+        what = prompt or f"{question}, image {i + 1}"
+        old = None
+        if before is not None:
+            old = Picture(data_url(from_bytes(before[i])), f"before erasing: {what}", "before", veiled)
+        yield Pair(old, Picture(data_url(image), f"after erasing: {what}", "after", veiled), prompt)
 
 
 def _sets(folder: Path, found: Evaluation) -> Iterator[tuple[str, AttackSet]]:
@@ -81,47 +154,31 @@ def _sets(folder: Path, found: Evaluation) -> Iterator[tuple[str, AttackSet]]:
         yield row.attack, AttackSet.from_pretrained(folder_of(folder / "attacks", row.attack))
 
 
-def _order(folder: Path, found: Evaluation, n: int) -> list[int]:
-    shown = [False] * n
-    for _, attack_set in _sets(folder, found):
-        shown = [known or a.pre or a.success for known, a in zip(shown, attack_set.attempts, strict=True)]
-    return sorted(range(n), key=lambda i: not shown[i])[:N_PROMPTS]
-
-
-def _originals(folder: Path, order: list[int], *, harmless: bool) -> list[list[Cell]]:
-    """A column of the original model's images, where there are any; the detector has not seen them."""
-    file = folder / "originals.safetensors"
+def _originals(
+    file: Path, order: Sequence[int], asked: Sequence[Asked], *, veiled: bool
+) -> Iterator[Picture]:
+    """The original model's images, where there are any; the detector has not seen them."""
     if not file.exists():
-        return []
+        return
     (images,) = read_tensors(file)[0].values()
-    shown = from_bytes(images[order])
-    return [[Cell(data_url(image), "before erasing", None, "not judged", not harmless) for image in shown]]
+    for i, one in zip(order, asked, strict=True):
+        yield Picture(
+            data_url(from_bytes(images[i])), f"before erasing: {one.prompt}", str(one.number), veiled
+        )
 
 
-def _kept(attack_set: AttackSet, i: int, attack: str, *, harmless: bool) -> Cell:
+def _kept(attack_set: AttackSet, i: int, asked: Asked, attack: str, *, harmless: bool) -> Picture:
     """The candidate's image, or the plain prompt's where no candidate was tried."""
     attempt = attack_set.attempts[i]
-    seen = attempt.success if attempt.checks else attempt.pre
-    state = "shows it" if seen else "not seen"
+    is_seen = attempt.success if attempt.checks else attempt.pre
+    state = "shows it" if is_seen else "not seen"
     if not attempt.checks and attack != "none":
-        state = "shows it without attack" if seen else "not attacked"
-    return Cell(
+        state = "without attack" if is_seen else "not attacked"
+    return Picture(
         src=data_url(attack_set.images[i]),
-        column="no attack" if attack == "none" else attack,
-        seen=seen,
+        alt=f"{attack}: {asked.prompt}",
+        caption=str(asked.number),
+        veiled=is_seen and not harmless,
+        seen=is_seen,
         state=state,
-        veiled=seen and not harmless,
-        candidate=attempt.candidate,
     )
-
-
-def data_url(image: Tensor) -> str:
-    """Small images losslessly as PNG, larger ones as JPEG of at most ``LARGEST`` pixels."""
-    shown = to_image(image)
-    file = io.BytesIO()
-    if max(shown.size) <= LARGEST:
-        shown.save(file, "PNG")
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    shown.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    shown.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

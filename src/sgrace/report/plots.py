@@ -1,17 +1,15 @@
-"""PNG plots of an evaluation (extra ``report``)."""
+"""Plots of an evaluation as matplotlib figures (extra ``report``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
-from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._util.errors import InputError
 from ..evaluation.schema import Evaluation, Rate
 from .words import context
 
@@ -30,8 +28,19 @@ def can_plot() -> bool:
     return find_spec("matplotlib") is not None
 
 
-@contextmanager
-def _figure(size: Size, columns: int = 1, *, dark: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
+class _Drawing(NamedTuple):
+    figure: Figure
+    axes: list[Axes]
+
+
+def _drawing(size: Size, columns: int = 1, *, dark: bool = False) -> _Drawing:
+    """An empty figure of so many plots side by side.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if not can_plot():
+        raise InputError("Plots need matplotlib: `pip install 'sgrace[report]'`.")
     from matplotlib import style  # noqa: PLC0415  (an extra)
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -40,10 +49,10 @@ def _figure(size: Size, columns: int = 1, *, dark: bool = False) -> Iterator[tup
         if dark:
             figure.set_facecolor(DARK_PAPER)
         axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
-        for axis in axes:
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.set_facecolor(figure.get_facecolor())
-        yield figure, axes
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_facecolor(figure.get_facecolor())
+    return _Drawing(figure, axes)
 
 
 def _bars(axis: Axes, names: list[str], rates: list[Rate], colours: list[str]) -> None:
@@ -62,21 +71,29 @@ def _footed(figure: Figure, found: Evaluation) -> None:
     figure.supxlabel(context(found).replace(". ", ".\n"), fontsize=6, x=0.01, ha="left", color="#666666")
 
 
-def attack_plot(found: Evaluation, file: Path) -> None:
-    """Attack success with intervals; red: a user could enter it, grey: it needs the weights."""
+def attack_plot(found: Evaluation) -> Figure:
+    """Attack success with intervals; red: a user could enter it, grey: it needs the weights.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     mark = " (unreliable)"
     names = [row.attack + mark * row.unreliable for row in found.attacks] + ["any typed prompt", "any attack"]
     rates = [row.success for row in found.attacks] + [found.worst_case_by_prompt, found.worst_case]
     colours = [GREY if row.access == "weights" else RED for row in found.attacks] + [RED, GREY]
-    with _figure((6.4, 0.32 * len(names) + 1.4)) as (figure, (axis,)):
-        _bars(axis, names, rates, colours)
-        axis.set_xlabel("prompts that show the concept, % (grey: needs the weights)")
-        _footed(figure, found)
-        figure.savefig(file, dpi=150)
+    figure, (axis,) = _drawing((6.4, 0.32 * len(names) + 1.4))
+    _bars(axis, names, rates, colours)
+    axis.set_xlabel("prompts that show the concept, % (grey: needs the weights)")
+    _footed(figure, found)
+    return figure
 
 
-def retention_plot(found: Evaluation, file: Path) -> None:
-    """Retention before and after erasing."""
+def retention_plot(found: Evaluation) -> Figure:
+    """Retention before and after erasing.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     names: list[str] = []
     rates: list[Rate] = []
     colours: list[str] = []
@@ -88,33 +105,35 @@ def retention_plot(found: Evaluation, file: Path) -> None:
         names.append(f"{row.question}, after")
         rates.append(row.after)
         colours.append(BLUE)
-    with _figure((6.4, 0.32 * len(names) + 1.4)) as (figure, (axis,)):
-        _bars(axis, names, rates, colours)
-        axis.set_xlabel("images judged right, %")
-        _footed(figure, found)
-        figure.savefig(file, dpi=150)
+    figure, (axis,) = _drawing((6.4, 0.32 * len(names) + 1.4))
+    _bars(axis, names, rates, colours)
+    axis.set_xlabel("images judged right, %")
+    _footed(figure, found)
+    return figure
 
 
-def space_plot(features: Mapping[str, Groups], file: Path | BytesIO, *, dark: bool = False) -> None:
+def space_plot(features: Mapping[str, Groups], *, dark: bool = False) -> Figure:
     """Prompts of the concept, its neighbours and the attacks on two principal axes, for illustration only.
 
     Args:
         features: ``(n, features)`` by space and group.
-        file: path or buffer of the PNG.
         dark: light dots on dark paper.
+
+    Raises:
+        InputError: matplotlib is not installed.
     """
-    with _figure((5.2 * len(features), 4.2), len(features), dark=dark) as (figure, axes):
-        for axis, (space, groups) in zip(axes, features.items(), strict=True):
-            everything = torch.cat(list(groups.values())).double()
-            centre = everything.mean(0)
-            directions = torch.linalg.svd(everything - centre, full_matrices=False).Vh[:2]
-            for name, points in groups.items():
-                x, y = ((points.double() - centre) @ directions.T).T.tolist()
-                colour = {"concept": RED, "held out": RED, "neighbours": BLUE, "random": GREY}.get(name)
-                marker = "o" if colour else "x"
-                axis.scatter(x, y, s=12 if colour else 28, marker=marker, c=colour, alpha=0.7, label=name)
-            axis.set_title(f"{space} features, first two principal axes", fontsize=9)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.savefig(file, dpi=150, format="png")
+    figure, axes = _drawing((5.2 * len(features), 4.2), len(features), dark=dark)
+    for axis, (space, groups) in zip(axes, features.items(), strict=True):
+        everything = torch.cat(list(groups.values())).double()
+        centre = everything.mean(0)
+        directions = torch.linalg.svd(everything - centre, full_matrices=False).Vh[:2]
+        for name, points in groups.items():
+            x, y = ((points.double() - centre) @ directions.T).T.tolist()
+            colour = {"concept": RED, "held out": RED, "neighbours": BLUE, "random": GREY}.get(name)
+            marker = "o" if colour else "x"
+            axis.scatter(x, y, s=12 if colour else 28, marker=marker, c=colour, alpha=0.7, label=name)
+        axis.set_title(f"{space} features, first two principal axes", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

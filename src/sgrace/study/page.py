@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
 from .._util.files import write_text_atomically
 from .._util.provenance import versions
+from ..report.pages import SORT, resource
 from . import pace, space
 from .lines import Line
 from .plots import plots_of
@@ -37,6 +39,7 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         more=[_more(lines) for lines in tables.values()],
         notes=space.predictions(line for lines in tables.values() for line in lines),
         missing=missing,
+        sort=Markup(resource(SORT)),  # noqa: S704  (our own file)
         versions=f"Made with {known}.",
     )
     write_text_atomically(out, text)
