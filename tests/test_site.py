@@ -1,0 +1,78 @@
+"""The site of the documents: built as ``make site`` builds it, with warnings as errors."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from sgrace._util import registry
+
+from .test_documents import ROOT
+
+pytestmark = pytest.mark.slow
+
+TAG = re.compile(r"<(?P<tag>a|img|script|link)\b[^>]*?\b(?:href|src)=\"(?P<to>[^\"]+)\"")
+IDENTITY = re.compile(r'\bid="([^"]+)"')
+METHODS = ROOT / "docs" / "methods"
+#: Pictures of pages that a command of `docs/` draws.
+DRAWN = ("space_before", "space_attacked", "space_after")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs"]
+    command += ["-d", str(folder / "trees"), ".", str(folder / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "site"
+
+
+def test_every_document_is_a_page_and_every_link_leads_somewhere(site: Path) -> None:
+    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert [
+        path for path in documents if site / path.relative_to(ROOT).with_suffix(".html") not in pages
+    ] == []
+    names = {path: set(IDENTITY.findall(text)) for path, text in pages.items()}
+    lost = []
+    for path, text in pages.items():
+        for match in TAG.finditer(text):
+            to, _, place = unquote(match["to"]).partition("#")
+            if match["tag"] == "a" and re.match(r"https?:|mailto:", to):
+                continue
+            target = (path.parent / to.partition("?")[0]).resolve() if to else path
+            # nothing that a page shows comes from elsewhere
+            if not target.exists() or (place and target in names and place not in names[target]):
+                lost.append(f"{path.relative_to(site)}: {match['to']}")
+    assert lost == []
+
+
+def test_every_method_has_a_page_with_its_formula(site: Path) -> None:
+    names = set(registry.names("erasers"))
+    assert {path.stem for path in METHODS.glob("*.md")} - {"README"} == names
+    for name in sorted(names):
+        page = (site / "docs" / "methods" / f"{name}.html").read_text("utf-8")
+        assert '<div class="math"><math' in page, name
+        assert "$$" not in page, name
+        assert f"--method {name}" in re.sub(r"<[^>]+>", "", page), name
+
+
+def test_the_reference_knows_every_public_name(site: Path) -> None:
+    import sgrace  # noqa: PLC0415  (beside the names that it lists)
+
+    found = {
+        name for path in (site / "docs" / "api").glob("*.html") for name in IDENTITY.findall(path.read_text())
+    }
+    assert [name for name in sgrace.__all__ if name != "__version__" and f"sgrace.{name}" not in found] == []
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_pictures_are_small(name: str) -> None:
+    assert 5_000 < (ROOT / "docs" / f"{name}.png").stat().st_size < 60_000
