@@ -37,6 +37,7 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_math_renderer = "mathml"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]

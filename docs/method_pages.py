@@ -127,9 +127,14 @@ def decisions(name: str) -> Iterator[str]:
 def differences(name: str) -> str:
     """What is implemented, what was tested, and what differs."""
     _, here, reproduced = papers_row(name)
-    return "\n\n".join(
-        [f"**Implemented**: {here}.", f"**Tested** ([words](../papers.md)): {reproduced}.", *decisions(name)]
-    )
+    parts = [f"**Implemented**: {here}."]
+    if reproduced.startswith("formula"):
+        parts.append("**Tested**: the formula, against an independent computation or a direct transcription.")
+        rest = reproduced.removeprefix("formula").removeprefix(". ")
+        parts += [f"**Here**: {rest}."] if rest else []
+    else:
+        parts.append(f"**Tested**: {reproduced}.")
+    return "\n\n".join([*parts, *decisions(name)])
 
 
 # -- settings ------------------------------------------------------------------------------------------------

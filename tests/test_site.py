@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,6 +24,21 @@ IDENTITY = re.compile(r'\bid="([^"]+)"')
 METHODS = ROOT / "docs" / "methods"
 #: Pictures of pages that a command of `docs/` draws.
 DRAWN = ("space_before", "space_attacked", "space_after")
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: Runs in a page and tells the frame around it how far the page scrolls sideways, and what of it is cut.
+PROBE = """
+<script>window.addEventListener("load", () => {
+  const scrolls = e => e && /auto|scroll/.test(getComputedStyle(e).overflowX);
+  const free = e => !scrolls(e.closest("div.math, .table-wrapper, pre"));
+  const article = [...document.querySelectorAll("article *")];
+  const past = article.filter(e => e.getBoundingClientRect().right > innerWidth + 1 && free(e));
+  const root = document.documentElement;
+  const over = root.scrollWidth - root.clientWidth;
+  parent.postMessage({over, past: past.map(e => e.outerHTML.slice(0, 80))}, "*");
+});</script>
+"""
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +94,26 @@ def test_the_reference_knows_every_public_name(site: Path) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_pictures_are_small(name: str) -> None:
     assert 5_000 < (ROOT / "docs" / f"{name}.png").stat().st_size < 60_000
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_nothing_is_cut_on_a_phone(site: Path, tmp_path: Path) -> None:
+    """Wide tables and formulas scroll in frames of their own, and the page never does."""
+    names = ("index", "methods/mace", "api/verbs", "erasers")
+    frames = []
+    for name in names:
+        page = site / "docs" / f"{name}.html"
+        probed = page.with_name(f"{page.stem}-probed.html")
+        probed.write_text(page.read_text("utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+        frames.append(f'<iframe src="{probed.as_uri()}" style="border:0;width:390px;height:800px"></iframe>')
+    listen = "const told = []; addEventListener('message', e => { told.push(e.data);"
+    listen += " document.body.dataset.told = btoa(encodeURIComponent(JSON.stringify(told))); });"
+    frame = tmp_path / "frame.html"
+    frame.write_text(f"<body><script>{listen}</script>{''.join(frames)}</body>", encoding="utf-8")
+    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000"]
+    command += ["--dump-dom", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = re.search(r'data-told="([^"]+)"', done.stdout)
+    assert found, done.stdout[:500]
+    told = json.loads(unquote(b64decode(found[1]).decode()))
+    assert told == [{"over": 0, "past": []}] * len(names)
