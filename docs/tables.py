@@ -16,7 +16,11 @@ from method_pages import page
 from sgrace.cli import main
 
 DOCS = Path(__file__).parent
-BLOCK = re.compile(r"(<!-- output of: (?P<command>.+?) -->\n).*?(<!-- end of output -->)", re.DOTALL)
+#: A generated part; or a block of code, in which one may be shown.
+BLOCK = re.compile(
+    r"^```.*?^```$|^(<!-- output of: (?P<command>.+?) -->\n).*?^(<!-- end of output -->)$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def output_of(command: str) -> str:
@@ -34,7 +38,11 @@ def output_of(command: str) -> str:
 
 def refreshed(text: str) -> str:
     """A document with the output of today in its generated parts."""
-    return BLOCK.sub(lambda block: f"{block[1]}{output_of(block['command'])}\n{block[3]}", text)
+
+    def filled(block: re.Match[str]) -> str:
+        return f"{block[1]}{output_of(block['command'])}\n{block[3]}" if block["command"] else block[0]
+
+    return BLOCK.sub(filled, text)
 
 
 if __name__ == "__main__":

@@ -30,14 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--effort", default="quick", help="quick, standard or full; a zero at quick proves little"
     )
-    parser.add_argument("--seconds", type=float, help="the most that one attack may take")
+    parser.add_argument("--rows", type=int, help="the most samples through the denoiser for one attack")
     given = parser.parse_args(arguments)
 
     erasure = sgrace.Erasure.from_pretrained(given.erasure)
-    limits = Budget(seconds=given.seconds) if given.seconds else None
+    original = sgrace.load_model(erasure.recipe.base.source)
+    safe = erasure.apply(original)
+    concept = erasure.recipe.concepts[0].name
+    limits = Budget(denoiser_rows=given.rows) if given.rows else None
     shown: dict[str, list[bool]] = {}
     for name in dict.fromkeys([*CONTROLS, *given.attacks]):
-        found = sgrace.attack(erasure, None, name, effort=given.effort, limits=limits)
+        found = sgrace.attack(safe, concept, name, original=original, effort=given.effort, limits=limits)
         shown[name] = found.shown
         print(f"{name:18} {found.success.union}  {found.record.stopped}")
     # a prompt counts once, whichever attack brought it back

@@ -38,7 +38,7 @@ def test_erase_and_ship(shipped: Path) -> None:
 
 @pytest.mark.slow
 def test_red_team(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main_of("red_team")([str(shipped / "erasure"), "--attacks", "--seconds", "1"])
+    main_of("red_team")([str(shipped / "erasure"), "--attacks", "--rows", "400"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["none", "more_seeds", "random_tokens", "any"]
     assert "n=12" in lines[-1]
