@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import re
 import shlex
+import tomllib
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, get_type_hints
 
+import jsonschema
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import sgrace
 from sgrace import api
+from sgrace._util import registry
 from sgrace._util.settings import parse_pairs
 from sgrace.cli import main
 
@@ -188,3 +194,40 @@ def test_wrong_calls_are_found(wrong: str) -> None:
     assert sgrace.__version__
     with pytest.raises((TypeError, AssertionError)):
         checked([wrong])
+
+
+# -- files that documents show -------------------------------------------------------------------------------
+
+
+def test_study_files_fit_the_schema() -> None:
+    schema = json.loads(CliRunner().invoke(main, ["study", "schema"], catch_exceptions=False).stdout)
+    shown = blocks(ROOT / "docs" / "studies.md", "yaml")
+    assert shown
+    for block in shown:
+        jsonschema.validate(yaml.safe_load(block.text), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "x", "suit": "quick"}, schema)
+
+
+def test_word_files_are_read(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "knowledge.md", "yaml")
+    (tmp_path / "words.yaml").write_text(block.text, encoding="utf-8")
+    assert sgrace.Knowledge.from_file(tmp_path / "words.yaml", "church").related
+
+
+def test_entry_points_name_a_group() -> None:
+    (block,) = blocks(ROOT / "docs" / "own-detector.md", "toml")
+    (group,) = tomllib.loads(block.text)["project"]["entry-points"]
+    assert group.removeprefix("sgrace.") in registry.GROUPS
+
+
+def test_every_language_of_a_block_is_run_or_read() -> None:
+    known = {"python", "sh", "yaml", "toml"}
+    plain = {"text"}  # of files that recipes and guides write, and output
+    fence = re.compile(r"^```(\w+)$", re.MULTILINE)
+    found = {language for document in DOCUMENTS for language in fence.findall(document.read_text("utf-8"))}
+    assert found <= known | plain
+    elsewhere = [
+        d.name for d in DOCUMENTS if blocks(d, "yaml") and d.name not in {"studies.md", "knowledge.md"}
+    ]
+    assert elsewhere == []
