@@ -68,6 +68,13 @@ class Plane:
         return places
 
 
+def nearest_to_own(places: Mapping[str, Tensor]) -> list[str]:
+    """Of each group, the share of prompts that are nearer to its mean than to the others'; chance: a third."""
+    means = torch.stack([own.mean(0) for own in places.values()])
+    nearest = [torch.cdist(own, means).argmin(1) for own in places.values()]
+    return [f"{(own == number).double().mean():.0%}" for number, own in enumerate(nearest)]
+
+
 def picture(name: str, title: str, places: Mapping[str, Tensor], moves: Sequence[Tensor] = ()) -> None:
     """Write one picture; ``moves`` are places from and places to."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -93,6 +100,7 @@ def main() -> None:
     before = points(model, prompts)
     plane = Plane(before)
     places = {name: plane(own) for name, own in before.items()}
+    print("nearest to the mean of their own group:", ", ".join(nearest_to_own(places)))
     picture("space_before", f"The original: {CONCEPT} has a place of its own", places)
     eraser = registry.load("erasers", "sgrace").preset("text", "harmful")
     with adversarial_samples() as found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 
+import sgrace
 from sgrace._util import registry
 
 from .test_documents import ROOT
@@ -83,12 +85,19 @@ def test_every_method_has_a_page_with_its_formula(site: Path) -> None:
 
 
 def test_the_reference_knows_every_public_name(site: Path) -> None:
-    import sgrace  # noqa: PLC0415  (beside the names that it lists)
-
     found = {
         name for path in (site / "docs" / "api").glob("*.html") for name in IDENTITY.findall(path.read_text())
     }
     assert [name for name in sgrace.__all__ if name != "__version__" and f"sgrace.{name}" not in found] == []
+
+
+def test_the_pictures_show_what_their_page_says() -> None:
+    drawing = runpy.run_path(str(ROOT / "docs" / "concept_pictures.py"))
+    points = drawing["points"](sgrace.load_model("emoji"), drawing["groups"]())
+    plane = drawing["Plane"](points)
+    told = drawing["nearest_to_own"]({name: plane(own) for name, own in points.items()})
+    page = (ROOT / "docs" / "how-sgrace-works.md").read_text("utf-8")
+    assert f"{', '.join(told)} are nearest to the mean of their own group" in page
 
 
 @pytest.mark.parametrize("name", DRAWN)
