@@ -69,7 +69,7 @@ class Plane:
 
 
 def nearest_to_own(places: Mapping[str, Tensor]) -> list[str]:
-    """Of each group, the share of prompts that are nearer to its mean than to the others'; chance: a third."""
+    """Share of each group's prompts that are nearest to its own mean; chance would be a third."""
     means = torch.stack([own.mean(0) for own in places.values()])
     nearest = [torch.cdist(own, means).argmin(1) for own in places.values()]
     return [f"{(own == number).double().mean():.0%}" for number, own in enumerate(nearest)]
