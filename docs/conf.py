@@ -24,6 +24,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = [".*", "benchmarks", "build", "dist", "examples", "out", "src", "studies", "tests"]
 
 myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]  # as GitHub takes it
 myst_heading_anchors = 3
 #: Fences that name no language are shown as they are.
 highlight_language = "none"

@@ -18,7 +18,8 @@ from sgrace.cli import main
 DOCS = Path(__file__).parent
 #: A generated part; or a block of code, in which one may be shown.
 BLOCK = re.compile(
-    r"^```.*?^```$|^(<!-- output of: (?P<command>.+?) -->\n).*?^(<!-- end of output -->)$",
+    r"^(?P<fence>````?)\w.*?^(?P=fence)$"
+    r"|^(?P<head><!-- output of: (?P<command>.+?) -->\n).*?^(?P<end><!-- end of output -->)$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -40,7 +41,9 @@ def refreshed(text: str) -> str:
     """A document with the output of today in its generated parts."""
 
     def filled(block: re.Match[str]) -> str:
-        return f"{block[1]}{output_of(block['command'])}\n{block[3]}" if block["command"] else block[0]
+        if block["command"] is None:
+            return block[0]
+        return f"{block['head']}{output_of(block['command'])}\n{block['end']}"
 
     return BLOCK.sub(filled, text)
 
