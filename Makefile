@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint types test test-all test-fast older docs bench
+.PHONY: help demo format lint types test test-all test-fast older docs site bench
 # what is installed is compiled when it is first imported, and once: most of it never is
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
@@ -49,8 +49,11 @@ older: .venv/ready  ## load what is saved with transformers 4, which is installe
 		'transformers==4.57.1' 'huggingface_hub<1' 'tokenizers<0.23'
 	$(BIN)/python -m tests.older .venv/older
 
-docs: .venv/ready  ## write the generated tables of the documents anew
+docs: .venv/ready  ## write the generated parts of the documents anew
 	$(BIN)/python docs/tables.py
+
+site: .venv/ready  ## build the documents as a site: out/site/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . out/site
 
 bench: .venv/ready  ## seconds and peak memory of two steps on models of full size
 	$(BIN)/python benchmarks/full_size.py

@@ -80,7 +80,7 @@ class Knowledge(BaseModel):
         )
 
     @classmethod
-    def from_file(cls, path: Path, concept: str | None = None) -> Self:
+    def from_file(cls, path: str | Path, concept: str | None = None) -> Self:
         """Read a word file, in YAML or as two lists of words (:mod:`.word_files`).
 
         Args:
@@ -90,6 +90,7 @@ class Knowledge(BaseModel):
         Raises:
             InputError: the file cannot be read, or it names another concept.
         """
+        path = Path(path)
         found = read_words(path)
         if concept and found.concept and folded(found.concept) != folded(concept):
             raise InputError(f"{path.name} has the words of {found.concept[:40]!r}, not of {concept!r}.")

@@ -1,0 +1,124 @@
+"""Draw the pictures of the concept space: ``python docs/concept_pictures.py`` (two minutes of one core).
+
+Each point is a prompt, by the unit mean of its prompt embeddings, in the plane through the means of three
+groups: prompts of the concept, of its neighbours and of unrelated words. All pictures share the plane, which
+is that of the built-in model before erasing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import sgrace
+from sgrace._util import registry
+from sgrace.erasers._shared.adversarial_samples import adversarial_samples
+from sgrace.evaluation.concept_space import text_features
+from sgrace.models import DiffusionModel
+
+DOCS = Path(__file__).parent
+sys.path.append(str(DOCS.parent / "benchmarks"))
+
+from concept_space import features, target_of  # noqa: E402
+
+CONCEPT = "weapon"
+N = 120  # prompts of a group
+#: Of both axes, the same in all pictures.
+LIMITS = ((-0.75, 0.75), (-0.5, 0.6))
+COLOURS = {CONCEPT: "#c0392b", "neighbours": "#2d6a9f", "unrelated": "#8a8a8a", "attacked": "#e08e0b"}
+
+
+def groups() -> dict[str, list[str]]:
+    """Prompts of the concept, of its neighbours and of unrelated words, the same number of each."""
+    words = target_of(CONCEPT).words
+    generator = torch.Generator().manual_seed(0)
+    near = words.replacements
+    far = [word for word in words.unrelated if word not in near]
+
+    def some(names: Sequence[str]) -> list[str]:
+        prompts = [context.format(name) for name in names for context in words.contexts]
+        return [prompts[i] for i in torch.randperm(len(prompts), generator=generator)[:N].tolist()]
+
+    return {CONCEPT: some(words.related), "neighbours": some(near), "unrelated": some(far)}
+
+
+@torch.no_grad()
+def points(model: DiffusionModel, prompts: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """Features of each group."""
+    return {name: text_features(model.encode(list(own))).double() for name, own in prompts.items()}
+
+
+class Plane:
+    """The plane through the means of the groups."""
+
+    def __init__(self, known: Mapping[str, Tensor]) -> None:
+        means = torch.stack([own.mean(0) for own in known.values()])
+        self.centre = means.mean(0)
+        # three means span two directions
+        self.directions = torch.linalg.svd(means - self.centre, full_matrices=False).Vh[:2]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Places ``(n, 2)``."""
+        places: Tensor = (features.double() - self.centre) @ self.directions.T
+        return places
+
+
+def nearest_to_own(places: Mapping[str, Tensor]) -> list[str]:
+    """Share of each group's prompts that are nearest to its own mean; chance would be a third."""
+    means = torch.stack([own.mean(0) for own in places.values()])
+    nearest = [torch.cdist(own, means).argmin(1) for own in places.values()]
+    return [f"{(own == number).double().mean():.0%}" for number, own in enumerate(nearest)]
+
+
+def picture(name: str, title: str, places: Mapping[str, Tensor], moves: Sequence[Tensor] = ()) -> None:
+    """Write one picture; ``moves`` are places from and places to."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axis = figure.add_subplot(title=title)
+    axis.set(xlabel="first direction", ylabel="second direction", xlim=LIMITS[0], ylim=LIMITS[1])
+    for label, own in places.items():
+        colour = COLOURS[next(key for key in COLOURS if label.startswith(key))]
+        marker = "x" if label.startswith("attacked") else "o"
+        axis.scatter(
+            own[:, 0], own[:, 1], s=14, alpha=0.6, color=colour, marker=marker, label=label, linewidths=0.8
+        )
+    if moves:
+        for a, b in zip(*(ends[::8].tolist() for ends in moves), strict=True):
+            axis.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "#555555", "linewidth": 0.6})
+    axis.legend(loc="best", fontsize=8)
+    figure.savefig(DOCS / f"{name}.png", dpi=90, metadata={"Software": None})
+
+
+def main() -> None:
+    """Erase with the default and draw the space before, under attack and after."""
+    model = sgrace.load_model("emoji")
+    prompts = groups()
+    before = points(model, prompts)
+    plane = Plane(before)
+    places = {name: plane(own) for name, own in before.items()}
+    print("nearest to the mean of their own group:", ", ".join(nearest_to_own(places)))
+    picture("space_before", f"The original: {CONCEPT} has a place of its own", places)
+    eraser = registry.load("erasers", "sgrace").preset("text", "harmful")
+    with adversarial_samples() as found:
+        erasure = eraser.erase(model, [target_of(CONCEPT)])
+    attacked = torch.cat([features(model, eraser, CONCEPT, each) for each in found])
+    picture(
+        "space_attacked",
+        "Attack: samples start from the words and spread over the concept",
+        {**places, "attacked prompts": plane(attacked)},
+    )
+    after = {name: plane(own) for name, own in points(erasure.apply(model), prompts).items()}
+    picture(
+        "space_after",
+        f"After erasing: {CONCEPT} lies among its neighbours, the rest stays",
+        after,
+        (places[CONCEPT], after[CONCEPT]),
+    )
+
+
+if __name__ == "__main__":
+    main()

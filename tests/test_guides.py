@@ -1,0 +1,233 @@
+"""Guides whose models do not fit here: their commands and Python run on small models of the same classes.
+
+What cannot run even so is compared with the real signatures: every call, attribute and argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import shlex
+import tomllib
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self, get_type_hints
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import sgrace
+from sgrace import api
+from sgrace._util import registry
+from sgrace._util.settings import parse_pairs
+from sgrace.cli import main
+
+from .test_documents import DOCUMENTS, ROOT, blocks, imports_of, python_documents, run
+from .test_recipe_pages import (
+    CLIP,
+    FILE,
+    MODELS,
+    SHORT,
+    lines_of,
+    shorter,
+    small_images,
+    stand_ins,
+    write_files,
+)
+
+__all__ = ["small_images", "stand_ins"]  # fixtures
+
+GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("gpu", "red-team")]
+#: Names of models that are none of a recipe, and the one that stands in for it.
+OTHERS = {
+    "someone/without-church": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "CompVis/stable-diffusion-v1-4": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+WORDS = "church\nchapel\n\nhouse\ndog\ntree\nboat\n"
+
+
+#: The most that an attack of a guide may take here.
+LIMITS = ("--effort", "quick", "--limit", "denoiser_rows=200", "--limit", "text_encoder_rows=200")
+
+
+@pytest.fixture(scope="module")
+def models(stand_ins: dict[str, str]) -> dict[str, str]:
+    """Folders of small models by every name that a guide gives."""
+    return {**stand_ins, **{name: stand_ins[other] for name, other in OTHERS.items()}}
+
+
+def test_a_guide_with_commands_for_models_is_run() -> None:
+    """Whoever writes files for its commands shows commands that can run."""
+    pages = [document for document in DOCUMENTS if FILE.search(document.read_text("utf-8"))]
+    assert [page for page in pages if page.parent.name != "recipes"] == GUIDES
+    assert set(MODELS) >= set(OTHERS.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_the_commands_of_a_guide_run(
+    page: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
+    for line in lines_of(page):
+        args = [models.get(arg, arg.replace(CLIP, models[CLIP])) for arg in shlex.split(line)[1:]]
+        args = [arg for arg in args if arg not in ("--variant", "fp16")]  # small models have no variant
+        args = ["cpu" if arg == "cuda" else arg for arg in args]
+        if args[0] == "attack":
+            args = [*("always" if arg == "image_classifier" else arg for arg in args), *LIMITS]
+        elif args[0] in {"erase", "evaluate"}:
+            args = shorter(args)
+        result = CliRunner().invoke(main, [*args, *(["--quiet"] if args[0] != "rescore" else [])])
+        assert (result.exit_code, result.exception) == (0, None), (line, result.stderr)
+
+
+@pytest.mark.parametrize("document", python_documents(), ids=lambda path: path.name)
+def test_python_runs_on_small_models(
+    document: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Names of models become folders, a GPU the CPU, and the default method is short."""
+    found = [block for block in blocks(document, "python") if block.mark == "on small models"]
+    if not found:
+        return
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(WORDS, encoding="utf-8")
+    models: dict[str, str] = request.getfixturevalue("models")
+    monkeypatch.setattr(api, "erase", partial(api.erase, settings=parse_pairs(SHORT["sgrace"])))
+    module = ModuleType("document")
+    for block in found:
+        text = block.text.replace('"cuda"', '"cpu"')
+        for name, folder in models.items():
+            text = text.replace(f'"{name}"', repr(folder))
+        run(text, module, block.place)
+
+
+# -- what cannot run -----------------------------------------------------------------------------------------
+
+
+class Calls(ast.NodeVisitor):
+    """Follows the types of names through code that does not run, and binds every call to its signature."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.bound = 0
+
+    def value_of(self, node: ast.expr) -> Any:
+        """An object, or the class of one that does not exist yet; None where nothing is known."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.value_of(node.value)
+            if owner is None:
+                return None
+            fields = getattr(owner, "model_fields", {})
+            if node.attr in fields:
+                return fields[node.attr].annotation
+            assert hasattr(owner, node.attr), f"{owner} has no {node.attr}"
+            found = getattr(owner, node.attr)  # of a class, a property is itself
+            return get_type_hints(found.fget).get("return") if isinstance(found, property) else found
+        return self.result_of(node) if isinstance(node, ast.Call) else None
+
+    def result_of(self, node: ast.Call) -> Any:
+        """The class of what a call returns, after its arguments were bound."""
+        function = self.value_of(node.func)
+        if function is None:
+            return None
+        owner = self.value_of(node.func.value) if isinstance(node.func, ast.Attribute) else None
+        is_method = isinstance(owner, type) and not inspect.ismethod(function)
+        values: list[Any] = [None] * (len(node.args) + is_method)
+        named = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+        inspect.signature(function).bind(*values, **named)
+        self.bound += 1
+        returned = function if isinstance(function, type) else get_type_hints(function).get("return")
+        return owner if returned is Self else returned
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.generic_visit(node)
+        target = node.targets[0]
+        if isinstance(target, ast.Name):
+            self.names[target.id] = self.value_of(node.value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.result_of(node)
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.value_of(node)
+        self.generic_visit(node)
+
+
+def checked(texts: list[str]) -> int:
+    """Number of calls in blocks that share their names, all of which fit."""
+    module = ModuleType("document")
+    calls = Calls(vars(module))
+    for text in texts:
+        run(imports_of(text), module, "imports")
+        calls.visit(ast.parse(text))
+    return calls.bound
+
+
+@pytest.mark.parametrize("document", python_documents(), ids=lambda path: path.name)
+def test_calls_that_do_not_run_fit_their_signatures(document: Path) -> None:
+    found = [
+        block for block in blocks(document, "python") if block.mark != "module" and ">>>" not in block.text
+    ]
+    if any(block.mark == "not run" and "import" in block.text for block in found):
+        assert checked([block.text for block in found if "class " not in block.text]) > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "import sgrace\nsgrace.erase('emoji')",
+        "import sgrace\nsgrace.erase('emoji', 'church', presets='x')",
+        "import sgrace\nerasure = sgrace.Erasure.from_pretrained('safe')\nerasure.push('x')",
+        "import sgrace\nfound = sgrace.evaluate('safe')\nprint(found.verdict.words)",
+    ],
+)
+def test_wrong_calls_are_found(wrong: str) -> None:
+    assert sgrace.__version__
+    with pytest.raises((TypeError, AssertionError)):
+        checked([wrong])
+
+
+# -- files that documents show -------------------------------------------------------------------------------
+
+
+def test_study_files_fit_the_schema() -> None:
+    schema = json.loads(CliRunner().invoke(main, ["study", "schema"], catch_exceptions=False).stdout)
+    shown = blocks(ROOT / "docs" / "studies.md", "yaml")
+    assert shown
+    for block in shown:
+        jsonschema.validate(yaml.safe_load(block.text), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "x", "suit": "quick"}, schema)
+
+
+def test_word_files_are_read(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "knowledge.md", "yaml")
+    (tmp_path / "words.yaml").write_text(block.text, encoding="utf-8")
+    assert sgrace.Knowledge.from_file(tmp_path / "words.yaml", "church").related
+
+
+def test_entry_points_name_a_group() -> None:
+    (block,) = blocks(ROOT / "docs" / "own-detector.md", "toml")
+    (group,) = tomllib.loads(block.text)["project"]["entry-points"]
+    assert group.removeprefix("sgrace.") in registry.GROUPS
+
+
+def test_every_language_of_a_block_is_run_or_read() -> None:
+    known = {"python", "sh", "yaml", "toml"}
+    plain = {"text", "math"}  # files that recipes and guides write; formulas are built by `make site`
+    fence = re.compile(r"^```(\w+)$", re.MULTILINE)
+    found = {language for document in DOCUMENTS for language in fence.findall(document.read_text("utf-8"))}
+    assert found <= known | plain
+    elsewhere = [
+        d.name for d in DOCUMENTS if blocks(d, "yaml") and d.name not in {"studies.md", "knowledge.md"}
+    ]
+    assert elsewhere == []
