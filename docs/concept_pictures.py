@@ -7,7 +7,6 @@ is that of the built-in model before erasing.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,13 +18,12 @@ import sgrace
 from sgrace._util import registry
 from sgrace.erasers._shared.adversarial_samples import adversarial_samples
 from sgrace.evaluation.concept_space import text_features
+from sgrace.evaluation.training_samples import features_of
+from sgrace.knowledge import Target
 from sgrace.models import DiffusionModel
+from sgrace.testbeds import emoji
 
 DOCS = Path(__file__).parent
-sys.path.append(str(DOCS.parent / "benchmarks"))
-
-from concept_space import features, target_of  # noqa: E402
-
 CONCEPT = "weapon"
 N = 120  # prompts of a group
 #: Of both axes, the same in all pictures.
@@ -33,9 +31,16 @@ LIMITS = ((-0.75, 0.75), (-0.5, 0.6))
 COLOURS = {CONCEPT: "#c0392b", "neighbours": "#2d6a9f", "unrelated": "#8a8a8a", "attacked": "#e08e0b"}
 
 
+def target() -> Target:
+    """The concept with its words."""
+    testbed = emoji.EmojiTestbed()
+    resolved = testbed.resolve(CONCEPT)
+    return Target(resolved, testbed.words(resolved))
+
+
 def groups() -> dict[str, list[str]]:
     """Prompts of the concept, of its neighbours and of unrelated words, the same number of each."""
-    words = target_of(CONCEPT).words
+    words = target().words
     generator = torch.Generator().manual_seed(0)
     near = words.replacements
     far = [word for word in words.unrelated if word not in near]
@@ -104,8 +109,8 @@ def main() -> None:
     picture("space_before", f"The original: {CONCEPT} has a place of its own", places)
     eraser = registry.load("erasers", "sgrace").preset("text", "harmful")
     with adversarial_samples() as found:
-        erasure = eraser.erase(model, [target_of(CONCEPT)])
-    attacked = torch.cat([features(model, eraser, CONCEPT, each) for each in found])
+        erasure = eraser.erase(model, [target()])
+    attacked = features_of(model, found, eraser.config, [target()])
     picture(
         "space_attacked",
         "Attack: samples start from the words and spread over the concept",

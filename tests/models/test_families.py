@@ -153,3 +153,32 @@ def test_half_precision_draws_about_the_same_and_saving_memory_changes_nothing(
     model.low_memory = True
     model.save_memory()
     torch.testing.assert_close(model.generate(PROMPTS, SEEDS, **SAMPLING), found, atol=3e-2, rtol=0)
+
+
+@pytest.mark.parametrize("family", PIPELINES)
+def test_saving_memory_keeps_less_of_text_encoders_and_changes_no_gradient(family: str) -> None:
+    gradients = []
+    kept = []
+    for saves in (False, True):
+        model = model_of(family)
+        if saves:
+            model.save_memory()
+        parameters = [p for encoder in model.text for p in encoder.module.parameters()]
+        for parameter in parameters:
+            parameter.requires_grad_()
+        sizes: list[int] = []
+
+        def pack(value: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(value.numel())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            cond = model.encode_source(PromptSource(model.text.tokenize(PROMPTS)))
+        loss = cond.prompt_embeds.square().sum()
+        gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.6 * kept[0]
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..._util.errors import InputError
+
+if TYPE_CHECKING:
+    from ..base import DiffusionModel
 
 #: Configuration of the autoencoder that Stable Diffusion and its successors share, but for sizes and scale.
 AUTOENCODER: dict[str, Any] = {
@@ -104,8 +108,19 @@ def decoded(vae: Any, latents: Tensor, *, upcast: bool = False) -> Tensor:  # no
     return result
 
 
-def save_memory(denoiser: Any, vae: Any) -> None:  # noqa: ANN401  (of diffusers)
+def save_memory(model: DiffusionModel) -> None:
     """Gradient checkpointing; decoding one image at a time, and that in tiles."""
+    denoiser: Any = model.denoiser
     denoiser.enable_gradient_checkpointing()
+    for encoder in model.text:
+        network: Any = encoder.module
+        # the first releases of transformers 5 have the old name only
+        new = getattr(network, "activation_checkpointing_enable", None)
+        (new or network.gradient_checkpointing_enable)({"use_reentrant": False})
+        for layer in network.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                # transformers asks for it; what is inside of the layer, such as dropout, stays as it is
+                layer.training = True
+    vae: Any = model.components["vae"]
     vae.enable_slicing()
     vae.enable_tiling()

@@ -133,4 +133,4 @@ class StableDiffusion(DiffusionModel):
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
-        save_memory(self.denoiser, self.components["vae"])
+        save_memory(self)

@@ -164,7 +164,7 @@ class StableDiffusion3(DiffusionModel):
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
-        save_memory(self.denoiser, self.components["vae"])
+        save_memory(self)
 
 
 def transformer_layout(transformer: Any) -> dict[str, Original]:  # noqa: ANN401  (of diffusers)

@@ -167,7 +167,7 @@ class ZImage(DiffusionModel):
 
     def save_memory(self) -> None:
         """See :meth:`DiffusionModel.save_memory`."""
-        save_memory(self.denoiser, self.components["vae"])
+        save_memory(self)
 
 
 def transformer_layout(transformer: nn.Module) -> dict[str, Original]:
