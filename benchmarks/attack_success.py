@@ -1,6 +1,6 @@
 """What attacks on all prompts at once bring back, beside the same attacks on one prompt after the other.
 
-    python benchmarks/attack_success.py [--erasure stereo] [--effort standard]
+    python benchmarks/attack_success.py [--erasure mace] [--effort standard]
 
 On the built-in model. Batches change the order of random choices, so that the two find different candidates:
 compared is how many prompts they bring back. The last column is the exact test of McNemar, on prompts that
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--erasure", default="stereo", help="method that the attacked model is erased with")
+    parser.add_argument("--erasure", default="mace", help="method that the attacked model is erased with")
     parser.add_argument("--effort", default="standard")
     given = parser.parse_args()
     model = sgrace.load_model("emoji", device="cpu", threads=1)
