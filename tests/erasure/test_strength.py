@@ -29,7 +29,7 @@ def test_the_ends_are_the_original_and_the_erased_model(model: StableDiffusion, 
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_half_way_lies_in_the_middle_and_counts_as_no_erasure(
+def test_half_way_is_the_middle_and_no_erasure(
     model: StableDiffusion, erasure: Erasure
 ) -> None:
     half = at_strength(erasure, model, 0.5)

@@ -1,0 +1,287 @@
+"""What one page does, without its layout: every wish is checked, queued and answered from its own state."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import api
+from .._util import registry
+from .._util.errors import InputError, unknown
+from ..concept import Concept
+from ..evaluation.before_after import before_after
+from ..evaluation.suites import N_PROMPTS, SUITES
+from ..knowledge import Knowledge
+from ..knowledge.guard import told
+from ..models import DiffusionModel
+from ..testbeds.scenes import find_testbed
+from ..testbeds.word_sources import words_of as found_words
+from . import files, typed
+from .erased import Erased
+from .shelf import Shelf
+from .work import Desk, Task
+
+
+class Words(NamedTuple):
+    """Words of a concept, for people to read and edit.
+
+    Attributes:
+        concept: with its kind where it is known.
+        words: that an eraser would be given.
+        note: where they come from.
+    """
+
+    concept: Concept
+    words: Knowledge
+    note: str
+
+
+class Session:
+    """The state of one page.
+
+    Args:
+        shelf: models that may be chosen.
+        desk: the queue of all pages.
+        folder: of this page alone; it is made here, and removed by :meth:`close`.
+
+    Attributes:
+        seen: when the page last asked for something.
+        erased: what was erased last.
+    """
+
+    def __init__(self, shelf: Shelf, desk: Desk, folder: Path) -> None:
+        self.shelf = shelf
+        self.desk = desk
+        self.folder = folder
+        self.seen = time.monotonic()
+        self.erased: Erased | None = None
+        self.packed: dict[str, files.Packed] = {}
+        self._looked_up: dict[tuple[str, str], Knowledge] = {}
+        self._task: Task | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        folder.mkdir(mode=0o700)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task of this page waits or runs."""
+        return self._task is not None and self._task.active
+
+    def cancel(self) -> None:
+        """End what this page has begun."""
+        self.seen = time.monotonic()
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        """End what runs, and remove the page's folder once nothing writes there any more."""
+        with self._lock:
+            self._closed = True
+            task = self._task
+        if task is not None:
+            task.cancel()
+            task.wait(60)
+        self.erased = None
+        self.packed.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- wishes --------------------------------------------------------------------------------------------
+
+    def words(self, model: object, concept: object, kind: object) -> Task:
+        """Look the words of a concept up; the task returns :class:`Words`."""
+        chosen = self.shelf.model(model)
+        named = typed.concept_of(concept, kind)
+
+        def work() -> Words:
+            found = look_up(chosen, named)
+            self._looked_up = {(chosen.label, named.name): found.words}  # of one concept: others are gone
+            return found
+
+        return self._start(f"Words of {named.name}", work)
+
+    def erase(
+        self,
+        *,
+        model: object,
+        concept: object,
+        kind: object,
+        related: object,
+        protected: object,
+        effort: object,
+        seed: object,
+    ) -> Task:
+        """Erase a concept with these words, and draw both models; the task returns :class:`.Erased`."""
+        chosen = self.shelf.model(model)
+        named = typed.concept_of(concept, kind)
+        own = typed.words_of(related, "words to erase")
+        others = typed.words_of(protected, "words to protect")
+        how = typed.effort_of(effort)
+        start = typed.seed_of(seed)
+
+        def work() -> Erased:
+            words = _edited(chosen, named, self._looked_up.get((chosen.label, named.name)), own, others)
+            erasure = api.erase(
+                chosen,
+                [named],
+                preset=how.preset,
+                settings=how.settings,
+                words=words,
+                kind=named.kind,
+                seed=start,
+            )
+            target = erasure.recipe.targets[0]
+            testbed = find_testbed(chosen, words=words, kind=named.kind)
+            erased = erasure.apply(chosen)
+            outcome = before_after(chosen, erased, target.concept, testbed, n=how.n_images, seed=start)
+            place = self.folder / secrets.token_hex(8)
+            place.mkdir()
+            found = Erased(str(model), chosen, erasure, target.concept, testbed, outcome, place)
+            found.weak = how.weak
+            try:
+                found.draw(1.0)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            self._replace(found)
+            return found
+
+        return self._start(f"Erasing {named.name}", work)
+
+    def strength(self, value: object) -> Task:
+        """Draw the images at a strength."""
+        erased = self._need()
+        strength = typed.strength_of(value)
+        return self._start(f"Drawing at strength {strength:g}", lambda: erased.draw(strength))
+
+    def attack(self, name: object, effort: object) -> Task:
+        """Try to bring the concept back."""
+        erased = self._need()
+        known = attacks()
+        if name not in known:
+            raise unknown("attack", str(name), known)
+        if effort not in N_PROMPTS:
+            raise unknown("effort", str(effort), N_PROMPTS)
+        return self._start(
+            f"Attacking {erased.label} with {name}", lambda: erased.attack(str(name), str(effort))
+        )
+
+    def report(self, suite: object) -> Task:
+        """Measure and write the report, with the attacks that ran on the page where any did.
+
+        The task returns the secret name under which the report is fetched.
+        """
+        erased = self._need()
+        if suite not in SUITES:
+            raise unknown("suite", str(suite), SUITES)
+        chosen = list(erased.sets)
+
+        def work() -> str:
+            erased.evaluate(str(suite), chosen)
+            return self._pack(erased, files.REPORT)
+
+        return self._start("Measuring for the report", work)
+
+    def download(self, kind: object) -> Task:
+        """Make a file to take away; the task returns the secret name under which it is fetched."""
+        erased = self._need()
+        if kind not in files.kinds():
+            raise unknown("download", str(kind), files.kinds())
+
+        return self._start(
+            f"Packing: {files.LABELS.get(str(kind), kind)}", lambda: self._pack(erased, str(kind))
+        )
+
+    # -- state ---------------------------------------------------------------------------------------------
+
+    def _pack(self, erased: Erased, kind: str) -> str:
+        found = files.pack(kind, erased.erasure, erased.original, erased.report, erased.folder)
+        secret = secrets.token_urlsafe(24)
+        self.packed[secret] = found
+        return secret
+
+    def _need(self) -> Erased:
+        if self.erased is None:
+            raise InputError("Nothing is erased yet; erase a concept first.")
+        return self.erased
+
+    def _start(self, what: str, work: Callable[[], Any]) -> Task:
+        """Queue a task; a page has one at a time.
+
+        Raises:
+            InputError: one is there, or the page was closed.
+        """
+        self.seen = time.monotonic()
+        with self._lock:
+            if self._closed:
+                raise InputError("This page was closed; load it again.")
+            if self.busy:
+                raise InputError("This page is still at work; wait for it, or cancel it.")
+            self._task = self.desk.submit(what, work)
+            return self._task
+
+    def _replace(self, found: Erased) -> None:
+        """Take a new erasure in the place of the last one, whose files are removed."""
+        before = self.erased
+        self.erased = found
+        self.packed.clear()
+        if before is not None:
+            shutil.rmtree(before.folder, ignore_errors=True)
+
+
+def attacks() -> list[str]:
+    """Names of attacks, the most telling first."""
+    first = ["unlearn_diff_atk", "p4d_n", "random_tokens", "concept_inversion"]
+    return [*first, *(name for name in registry.names("attacks") if name not in {*first, "none"})]
+
+
+def look_up(model: DiffusionModel, concept: Concept) -> Words:
+    """Words of a concept: of the model's own testbed, else of WordNet.
+
+    Raises:
+        InputError: nobody knows the concept.
+    """
+    if model.testbed is not None:
+        testbed = find_testbed(model)
+        resolved = testbed.resolve(concept)
+        found = testbed.words(resolved)
+        return Words(resolved, found, found.source)
+    words = found_words(model, concept)
+    return Words(concept, Knowledge.of(words.words), f"{words.note}. {told(words.dropped)}".strip())
+
+
+def _edited(
+    model: DiffusionModel,
+    concept: Concept,
+    known: Knowledge | None,
+    related: tuple[str, ...],
+    protected: tuple[str, ...],
+) -> Knowledge | None:
+    """The words as a page has them; None where the library looks them up as they are.
+
+    Args:
+        model: it may bring words of its own.
+        concept: what is erased.
+        known: its words as the page has looked them up.
+        related: the words to erase, as they stand on the page.
+        protected: the words to protect, as they stand there.
+
+    Raises:
+        InputError: nothing is left to protect.
+    """
+    if not related and not protected:
+        return None
+    own = model.testbed is not None and find_testbed(model).knows(concept.name)
+    if known is None and own:
+        known = look_up(model, concept).words
+    if known is not None and (related, protected) == (known.related, known.unrelated):
+        return None if own else known
+    given = known or Knowledge(source="typed", related=(), unrelated=(), replacements=protected[:12])
+    edited = given.model_copy(
+        update={"source": "edited in the app", "related": related, "unrelated": protected}
+    )
+    return edited.resolved(concept.name)
