@@ -85,7 +85,7 @@ class Erased:
         except InputError:  # nobody gave a table
             known = [Prompt(self.concept.prompt, seed) for seed in range(N_PLAIN)]
         attempts = [] if self.last is None else self.last.attempts
-        attempted = [Prompt(each.prompt, each.seed) for each in attempts if each.success]
+        attempted = [Prompt(each.prompt, each.seed) for each in attempts if each.success or each.pre]
         return list(dict.fromkeys((*attempted, *known)))[:N_SHOWN]
 
     @property

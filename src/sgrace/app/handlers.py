@@ -21,6 +21,7 @@ LOOK = 0.3
 #: New values of components of the page.
 Updates = dict[Any, Any]
 READY = "Ready."
+CANCELLED = "Cancelled; nothing has changed."
 FAULT = "Something is wrong on the server; its owner finds the reason in the log."
 
 
@@ -99,7 +100,7 @@ class Runner:
             made = task.result()
             return {self.status: views.message(READY), **show(session, made)}
         except Cancelled:
-            return {self.status: views.message("Cancelled. What was there before is unchanged.", "doubt")}
+            return {self.status: views.message(CANCELLED, "doubt")}
         except InputError as error:
             return {self.status: _told(error)}
         except Exception:  # noqa: BLE001  (no traceback on the page)

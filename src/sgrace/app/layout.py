@@ -11,7 +11,7 @@ from ..attacks.base import EFFORTS
 from ..testbeds.scenes import find_testbed
 from . import files, typed, views
 from .handlers import READY, Runner, Updates
-from .session import Session, Words, attacks
+from .session import Session, Words, as_typed, attacks
 from .sessions import Sessions
 from .work import Task
 
@@ -82,8 +82,8 @@ class Page:
             info="Choose one, or type its name and press Enter.",
             elem_id="concept",
         )
-        with gr.Accordion("Its words", open=False, elem_id="words"):
-            self.note = gr.HTML("", elem_id="note")
+        self.note = gr.HTML("", elem_id="note")
+        with gr.Accordion("See and edit its words", open=False, elem_id="words"):
             self.related = gr.Textbox(
                 label="Erased with it", info="One a line.", lines=4, max_lines=8, elem_id="related"
             )
@@ -110,8 +110,10 @@ class Page:
         gr.Markdown("## 3. Can it be brought back?", elem_classes="step")
         with gr.Row():
             known = attacks()
-            self.name = gr.Dropdown(known, value=known[0], label="Attack", elem_id="attack-name")
-            self.attack_effort = gr.Radio(list(EFFORTS), value="quick", label="Effort")
+            self.name = gr.Dropdown(
+                known, value=known[0], label="Attack", elem_id="attack-name", min_width=240
+            )
+            self.attack_effort = gr.Radio(list(EFFORTS), value="quick", label="Effort", min_width=240)
         self.attack = gr.Button("Attack", interactive=False, elem_id="attack")
         self.attacks = gr.HTML(views.attacks(None), elem_id="attacks")
         gr.Markdown("## 4. Take it away", elem_classes="step")
@@ -161,11 +163,13 @@ class Page:
             return
 
         def show(_: Session, found: Words) -> Updates:
-            text = f"{found.concept.name}: {found.note}. Edit them as you like."
+            counts = (
+                f"{len(found.words.related)} words are erased, {len(found.words.unrelated)} are protected"
+            )
             return {
                 self.related: "\n".join(found.words.related),
                 self.protected: "\n".join(found.words.unrelated),
-                self.note: views.message(text),
+                self.note: views.note(f"{found.concept.name}: {counts}. Source: {found.note}."),
             }
 
         yield from self.runner.run(request, lambda session: session.words(model, concept, kind), show)

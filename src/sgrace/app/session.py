@@ -254,6 +254,11 @@ def look_up(model: DiffusionModel, concept: Concept) -> Words:
     return Words(concept, Knowledge.of(words.words), f"{words.note}. {told(words.dropped)}".strip())
 
 
+def as_typed(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words as a text box gives them back that nobody has edited."""
+    return typed.words_of("\n".join(words), "words")
+
+
 def _edited(
     model: DiffusionModel,
     concept: Concept,
@@ -278,7 +283,7 @@ def _edited(
     own = model.testbed is not None and find_testbed(model).knows(concept.name)
     if known is None and own:
         known = look_up(model, concept).words
-    if known is not None and (related, protected) == (known.related, known.unrelated):
+    if known is not None and (related, protected) == (as_typed(known.related), as_typed(known.unrelated)):
         return None if own else known
     given = known or Knowledge(source="typed", related=(), unrelated=(), replacements=protected[:12])
     edited = given.model_copy(

@@ -79,6 +79,11 @@ def message(text: str, tone: str = "") -> str:
     return str(_macros().message(text, tone))
 
 
+def note(text: str) -> str:
+    """A sentence beside what is typed."""
+    return str(_macros().note(text))
+
+
 def progress(task: Task, ahead: int) -> str:
     """Where a task is; ``ahead`` tasks come before it."""
     if task.state == "waiting":
@@ -103,7 +108,9 @@ def outcome(erased: Erased) -> str:
             name, want = QUESTIONS[row.question]
             rows.append(Score(name, want, row.before, row.after, _tone(row.before, row.after, want)))
     seconds = f"{erased.erasure.recipe.seconds:.0f}"
-    return str(_macros().outcome(verdict.sentence, title, tone, rows, seconds, erased.weak))
+    sentence = verdict.sentence.removeprefix(f"{title}: ")
+    sentence = sentence[:1].upper() + sentence[1:]
+    return str(_macros().outcome(sentence, title, tone, rows, seconds, erased.weak))
 
 
 def _tone(before: Rate | None, after: Rate, want: str) -> str:
@@ -123,7 +130,7 @@ def gallery(erased: Erased) -> str:
         }
         for row in erased.rows()
     ]
-    note = "Each row: one prompt and one seed, drawn by both models."
+    note = "One prompt and one seed each, drawn by both models."
     if erased.last is not None:
         note += f" Attacked by {erased.last.record.attack}, at full strength; red frame: it is back."
     if erased.concept.blurred:
@@ -135,8 +142,10 @@ def _pictures(row: Row, strength: float) -> list[Picture]:
     label = "erased" if strength == 1 else f"strength {strength:g}"
     found = [Picture(_source(row.original), "original"), Picture(_source(row.erased), label)]
     if row.attacked is not None and row.attempt is not None:
-        back = row.attempt.success or row.attempt.pre
-        found.append(Picture(_source(row.attacked), "attacked: back" if back else "attacked", back))
+        told = (
+            "attacked: back" if row.attempt.success else "no attack needed" if row.attempt.pre else "attacked"
+        )
+        found.append(Picture(_source(row.attacked), told, told != "attacked"))
     return found
 
 
