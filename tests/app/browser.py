@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,13 @@ from typing import Any
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: Longest wait for anything on the page, in seconds: machines may be busy.
 PATIENCE = 120.0
+#: The browser reads commands from descriptor 3 and answers on 4.
+AS_3_AND_4 = """
+import fcntl, os, sys
+free = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+os.dup2(free[0], 3), os.dup2(free[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 KEYS = {"Enter": 13, "Tab": 9, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36}
 
 
@@ -31,10 +39,8 @@ class Browser:
             "--disable-sync", "--disable-extensions", "--mute-audio", "--remote-debugging-pipe",
             f"--user-data-dir={profile}", "about:blank",
         ]  # fmt: skip
-        # the browser reads from descriptor 3 and writes to 4
-        shell = f'exec "$@" 3<&{to_browser[0]} 4>&{from_browser[1]}'
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, "sh", *command],
+            [sys.executable, "-S", "-c", AS_3_AND_4, str(to_browser[0]), str(from_browser[1]), *command],
             pass_fds=(to_browser[0], from_browser[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -76,7 +82,7 @@ class Browser:
         return found
 
     @contextmanager
-    def page(self, address: str, width: int, height: int = 900, *, dark: bool = False) -> Iterator[Page]:
+    def page(self, address: str, width: int) -> Iterator[Page]:
         """A page of its own, without cookies of others."""
         outer = self.session
         self.session = ""
@@ -86,12 +92,8 @@ class Browser:
         page = Page(self, self.session)
         for domain in ("Page", "Network", "Runtime"):
             page.call(f"{domain}.enable")
-        page.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.resize(width)
+        page.prefer(dark=False)
         page.call("Page.navigate", url=address)
         yield page
         self.session = ""
@@ -109,6 +111,18 @@ class Page:
     def call(self, method: str, **params: Any) -> Any:
         self._browser.session = self._session
         return self._browser.call(method, **params)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Give the window another size; a narrow one is a phone's."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
+
+    def prefer(self, *, dark: bool) -> None:
+        """What the reader's system prefers."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def js(self, expression: str) -> Any:
         """Value of an expression in the page."""

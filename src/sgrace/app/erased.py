@@ -53,6 +53,7 @@ class Erased:
         folder: of all files; nothing else is in it.
         strength: of the images.
         weak: whether it was a quick look.
+        note: which typed words were left out.
         sets: attack sets by attack; the last is the one whose images are shown.
         efforts: of these attacks.
         evaluation: of the report, once there is one.
@@ -67,6 +68,7 @@ class Erased:
     folder: Path
     strength: float = 1.0
     weak: bool = False
+    note: str = ""
     sets: dict[str, AttackSet] = field(default_factory=dict)
     efforts: dict[str, str] = field(default_factory=dict)
     evaluation: Evaluation | None = None

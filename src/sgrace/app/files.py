@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from .._util import registry
-from .._util.errors import InputError, unknown
+from .._util.errors import InputError
 from .._util.files import new_file
 from ..erasure import Erasure
 from ..models import DiffusionModel
@@ -51,9 +51,7 @@ def kinds() -> list[str]:
     return list(dict.fromkeys((ERASURE, REPORT, *formats)))
 
 
-def pack(
-    kind: object, erasure: Erasure, original: DiffusionModel, report: Path | None, folder: Path
-) -> Packed:
+def pack(kind: str, erasure: Erasure, original: DiffusionModel, report: Path | None, folder: Path) -> Packed:
     """Make a file of what is asked for.
 
     Args:
@@ -64,13 +62,10 @@ def pack(
         folder: the file lies there.
 
     Raises:
-        InputError: there is no such kind, or no report yet, or the format cannot hold the model.
+        InputError: there is no report yet, or the format cannot hold the model.
     """
-    if kind not in kinds():
-        raise unknown("download", str(kind), kinds())
-    chosen = str(kind)
-    name = f"without-{slug(erasure)}-{chosen}"
-    if chosen == REPORT:
+    name = f"without-{slug(erasure)}-{kind}"
+    if kind == REPORT:
         if report is None:
             raise InputError("There is no report yet; make one first.")
         return Packed(report, f"{name}.html")
@@ -79,10 +74,10 @@ def pack(
     notes: tuple[str, ...] = ()
     with TemporaryDirectory(dir=folder) as home:
         made = Path(home) / name
-        if chosen == ERASURE:
+        if kind == ERASURE:
             erasure.save_pretrained(made)
         else:
-            notes = erasure.export(made, chosen, base=original).notes
+            notes = erasure.export(made, kind, base=original).notes
         with new_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(each for each in made.rglob("*") if each.is_file()):
                 archive.write(file, file.relative_to(home).as_posix())

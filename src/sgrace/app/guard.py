@@ -145,23 +145,32 @@ def browser_of(cookie: str) -> str:
 
 
 def _page_in(scope: Scope) -> str:
-    """The page that a request names in its address; empty where it names none."""
-    path: str = scope["path"]
+    """The page that a request names in its address; empty where it names none, a dash where it is unclear."""
+    path = str(scope["path"])
     if path.startswith("/gradio_api/heartbeat/"):
         return path.rpartition("/")[2]
-    if path == "/gradio_api/queue/data":
-        return (parse_qs(scope["query_string"].decode("latin-1")).get("session_hash") or ["-"])[0]
-    return ""
+    if path != "/gradio_api/queue/data":
+        return ""
+    named: list[str] = parse_qs(str(scope["query_string"], "latin-1")).get("session_hash", [])
+    return named[0] if len(named) == 1 else "-"
 
 
 def _page_of(body: bytes) -> str:
-    """The page that the body of a request names; empty where it names none."""
+    """The page that the body of a request names; empty where it names none, or several."""
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
         return ""
     page = found.get("session_hash") if isinstance(found, dict) else None
     return page if isinstance(page, str) else ""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; one that names a thing twice is read differently by different readers."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -163,12 +163,12 @@ class Page:
             return
 
         def show(_: Session, found: Words) -> Updates:
-            counts = (
-                f"{len(found.words.related)} words are erased, {len(found.words.unrelated)} are protected"
-            )
+            related = as_typed(found.words.related)
+            protected = as_typed(found.words.unrelated)
+            counts = f"{len(related)} words are erased, {len(protected)} are protected"
             return {
-                self.related: "\n".join(found.words.related),
-                self.protected: "\n".join(found.words.unrelated),
+                self.related: "\n".join(related),
+                self.protected: "\n".join(protected),
                 self.note: views.note(f"{found.concept.name}: {counts}. Source: {found.note}."),
             }
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._util.errors import InputError
 from .guard import LOOPBACK, Guard, browser_of
@@ -23,6 +23,13 @@ SILENCE = {
 }
 #: Waiting for open pages when the server stops, in seconds.
 GRACE = 2
+
+
+class Served(NamedTuple):
+    """A server and its pages."""
+
+    server: Any  # of uvicorn
+    sessions: Sessions
 
 
 def check_installed() -> None:
@@ -118,7 +125,7 @@ def _with_page(app: Any, sessions: Sessions) -> Any:  # noqa: ANN401  (of FastAP
 @contextmanager
 def served(
     shelf: Shelf, found: socket.socket, *, password: str | None = None, loopback: bool = True
-) -> Iterator[Any]:
+) -> Iterator[Served]:
     """A server on a socket, not running yet; what its pages leave is removed at the end.
 
     Args:
@@ -135,7 +142,7 @@ def served(
         config = uvicorn.Config(
             app, log_level="error", timeout_graceful_shutdown=GRACE, server_header=False, access_log=False
         )
-        yield uvicorn.Server(config)
+        yield Served(uvicorn.Server(config), sessions)
     finally:
         sessions.close()
         found.close()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import api
 from .._util import registry
-from .._util.errors import InputError, unknown
+from .._util.errors import InputError
 from ..concept import Concept
 from ..evaluation.before_after import before_after
 from ..evaluation.suites import N_PROMPTS, SUITES
@@ -39,6 +39,13 @@ class Words(NamedTuple):
     concept: Concept
     words: Knowledge
     note: str
+
+
+class Given(NamedTuple):
+    """Words for an eraser, None where it looks them up itself, and which typed ones are left out."""
+
+    words: Knowledge | None
+    note: str = ""
 
 
 class Session:
@@ -124,24 +131,25 @@ class Session:
         start = typed.seed_of(seed)
 
         def work() -> Erased:
-            words = _edited(chosen, named, self._looked_up.get((chosen.label, named.name)), own, others)
+            given = _edited(chosen, named, self._looked_up.get((chosen.label, named.name)), own, others)
             erasure = api.erase(
                 chosen,
                 [named],
                 preset=how.preset,
                 settings=how.settings,
-                words=words,
+                words=given.words,
                 kind=named.kind,
                 seed=start,
             )
             target = erasure.recipe.targets[0]
-            testbed = find_testbed(chosen, words=words, kind=named.kind)
+            testbed = find_testbed(chosen, words=given.words, kind=named.kind)
             erased = erasure.apply(chosen)
             outcome = before_after(chosen, erased, target.concept, testbed, n=how.n_images, seed=start)
             place = self.folder / secrets.token_hex(8)
             place.mkdir()
             found = Erased(str(model), chosen, erasure, target.concept, testbed, outcome, place)
             found.weak = how.weak
+            found.note = given.note
             try:
                 found.draw(1.0)
             except BaseException:
@@ -161,14 +169,9 @@ class Session:
     def attack(self, name: object, effort: object) -> Task:
         """Try to bring the concept back."""
         erased = self._need()
-        known = attacks()
-        if name not in known:
-            raise unknown("attack", str(name), known)
-        if effort not in N_PROMPTS:
-            raise unknown("effort", str(effort), N_PROMPTS)
-        return self._start(
-            f"Attacking {erased.label} with {name}", lambda: erased.attack(str(name), str(effort))
-        )
+        chosen = typed.one_of(name, "attack", attacks())
+        how = typed.one_of(effort, "effort", N_PROMPTS)
+        return self._start(f"Attacking {erased.label} with {chosen}", lambda: erased.attack(chosen, how))
 
     def report(self, suite: object) -> Task:
         """Measure and write the report, with the attacks that ran on the page where any did.
@@ -176,12 +179,11 @@ class Session:
         The task returns the secret name under which the report is fetched.
         """
         erased = self._need()
-        if suite not in SUITES:
-            raise unknown("suite", str(suite), SUITES)
-        chosen = list(erased.sets)
+        chosen = typed.one_of(suite, "suite", SUITES)
+        attacked = list(erased.sets)
 
         def work() -> str:
-            erased.evaluate(str(suite), chosen)
+            erased.evaluate(chosen, attacked)
             return self._pack(erased, files.REPORT)
 
         return self._start("Measuring for the report", work)
@@ -189,12 +191,8 @@ class Session:
     def download(self, kind: object) -> Task:
         """Make a file to take away; the task returns the secret name under which it is fetched."""
         erased = self._need()
-        if kind not in files.kinds():
-            raise unknown("download", str(kind), files.kinds())
-
-        return self._start(
-            f"Packing: {files.LABELS.get(str(kind), kind)}", lambda: self._pack(erased, str(kind))
-        )
+        chosen = typed.one_of(kind, "download", files.kinds())
+        return self._start(f"Packing: {files.LABELS.get(chosen, chosen)}", lambda: self._pack(erased, chosen))
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -265,7 +263,7 @@ def _edited(
     known: Knowledge | None,
     related: tuple[str, ...],
     protected: tuple[str, ...],
-) -> Knowledge | None:
+) -> Given:
     """The words as a page has them; None where the library looks them up as they are.
 
     Args:
@@ -279,14 +277,16 @@ def _edited(
         InputError: nothing is left to protect.
     """
     if not related and not protected:
-        return None
+        return Given(None)
     own = model.testbed is not None and find_testbed(model).knows(concept.name)
     if known is None and own:
         known = look_up(model, concept).words
     if known is not None and (related, protected) == (as_typed(known.related), as_typed(known.unrelated)):
-        return None if own else known
+        return Given(None if own else known)
     given = known or Knowledge(source="typed", related=(), unrelated=(), replacements=protected[:12])
     edited = given.model_copy(
         update={"source": "edited in the app", "related": related, "unrelated": protected}
     )
-    return edited.resolved(concept.name)
+    # as the library does; what it leaves out is told on the page
+    clean, dropped = edited.guarded(concept.name)
+    return Given(clean.resolved(concept.name), told(dropped))

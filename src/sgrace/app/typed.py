@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, get_args
 
 from .._util.errors import InputError, unknown
@@ -58,16 +58,24 @@ EFFORTS = {
 }
 
 
+def one_of(value: object, what: str, known: Collection[str]) -> str:
+    """A name, if it is among the known ones.
+
+    Raises:
+        InputError: it is not, or no text.
+    """
+    if not isinstance(value, str) or value not in known:
+        raise unknown(what, str(value), known)
+    return value
+
+
 def effort_of(value: object) -> Effort:
     """The effort of a name.
 
     Raises:
         InputError: there is none.
     """
-    found = EFFORTS.get(text(value, "effort"))
-    if found is None:
-        raise unknown("effort", str(value), EFFORTS)
-    return found
+    return EFFORTS[one_of(value, "effort", EFFORTS)]
 
 
 def text(value: object, what: str) -> str:
@@ -93,12 +101,10 @@ def concept_of(value: object, kind: object) -> Concept:
     Raises:
         InputError: it is no concept's name, or there is no such kind.
     """
-    stated = text(kind or "", "kind")
-    if stated and stated not in get_args(Kind):
-        raise unknown("kind of concept", stated, get_args(Kind))
+    stated = one_of(kind, "kind of concept", get_args(Kind)) if kind else None
     if not (name := text(value or "", "concept").strip()):
         raise InputError("Name the concept first: choose one from the list, or type it.")
-    chosen: Any = stated or None
+    chosen: Any = stated
     return Concept.parse(name, chosen)
 
 

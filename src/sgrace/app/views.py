@@ -21,6 +21,7 @@ from .erased import Erased, Row
 from .files import Packed
 from .work import Task
 
+WEAK = "A quick look trains for seconds and asks few prompts: what it leaves is no safe model."
 #: Largest side of an image on the page, in pixels.
 LARGEST = 256
 #: Questions in words, and what is wanted of them. Of the others nobody asked for more than their name.
@@ -110,7 +111,7 @@ def outcome(erased: Erased) -> str:
     seconds = f"{erased.erasure.recipe.seconds:.0f}"
     sentence = verdict.sentence.removeprefix(f"{title}: ")
     sentence = sentence[:1].upper() + sentence[1:]
-    return str(_macros().outcome(sentence, title, tone, rows, seconds, erased.weak))
+    return str(_macros().outcome(sentence, title, tone, rows, seconds, [WEAK] * erased.weak + [erased.note]))
 
 
 def _tone(before: Rate | None, after: Rate, want: str) -> str:

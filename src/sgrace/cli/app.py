@@ -59,6 +59,6 @@ def app(*, models: tuple[str, ...], host: str, port: int, ask_password: bool, lo
 
     from ..app.shelf import Shelf  # noqa: PLC0415  (torch takes seconds to import)
 
-    with server.served(Shelf.load(models, loading), found, password=password, loopback=loopback) as running:
+    with server.served(Shelf.load(models, loading), found, password=password, loopback=loopback) as served:
         click.echo(f"The app is at {server.address_of(found)}; Ctrl+C ends it.", err=True)
-        running.run(sockets=[found])
+        served.server.run(sockets=[found])

@@ -1,0 +1,243 @@
+"""The app in headless Chromium: by clicks and by keyboard, at a desk and on a phone, light and dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from sgrace.app import server
+from sgrace.app.sessions import Sessions
+from sgrace.app.shelf import Shelf
+
+from .browser import EXECUTABLE, Browser, Page
+
+pytestmark = [
+    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine"),
+    pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed"),
+    pytest.mark.slow,
+]
+DESK, PHONE = 1280, 390
+#: Addresses that this process asked for, while the server runs.
+ASKED: list[Any] = []
+MEASURE = """(() => {
+  const all = [...document.querySelectorAll('.gradio-container *')].filter(e => e.getClientRects().length);
+  const name = e => e.tagName + '.' + e.className + ' ' + (e.innerText || '').slice(0, 40);
+  const past = e => e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1;
+  const own = [...document.querySelectorAll('.sg *, .sg')].filter(e => e.getClientRects().length);
+  const wide = e => e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+  const still = e => e.closest('.frame, .bar, progress');
+  return {
+    wide: document.documentElement.scrollWidth > innerWidth,
+    outside: all.filter(past).filter(e => !still(e)).map(name),
+    cut: own.filter(e => !still(e) && wide(e)).map(name),
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.querySelector('.sg')).color,
+    buttons: [...document.querySelectorAll('button')].filter(wide).map(name),
+  };
+})()"""
+
+
+class Running(NamedTuple):
+    address: str
+    sessions: Sessions
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Running]:
+    sys.addaudithook(lambda event, args: ASKED.append(args) if event == "socket.connect" else None)
+    found = server.listening("127.0.0.1", 0)
+    with server.served(Shelf.load(), found) as (running, sessions):
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [found]}, daemon=True)
+        thread.start()
+        yield Running(server.address_of(found), sessions)
+        running.should_exit = True
+        thread.join(30)
+    assert not sessions.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+def choose(page: Page, concept: str) -> None:
+    page.wait("!!document.querySelector('#concept input')")
+    page.click("#concept input")
+    page.type(concept)
+    page.key("Enter")
+
+
+def has(page: Page, selector: str, text: str) -> None:
+    """Wait for a text in an element."""
+    shown = f"(document.querySelector({json.dumps(selector)}) || {{innerText: ''}}).innerText"
+    page.wait(f"{shown}.includes({json.dumps(text)})")
+
+
+def looks_right(page: Page, width: int, *, dark: bool) -> None:
+    """Nothing is cut or beside the page, and colours are as the reader wants them."""
+    page.resize(width)
+    page.prefer(dark=dark)
+    page.wait(f"document.body.classList.contains('dark') === {str(dark).lower()}")
+    found = page.js(MEASURE)
+    assert not found["wide"]
+    assert found["outside"] == []
+    assert found["cut"] == []
+    assert found["buttons"] == []
+    brightness = {
+        name: sum(map(int, found[name].strip("rgba()").split(",")[:3])) for name in ("paper", "ink")
+    }
+    assert (brightness["paper"] < brightness["ink"]) is dark
+
+
+def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, DESK) as page:
+        choose(page, "weapon")
+        has(page, "#note", "weapon: 25 words are erased")
+        page.click("#words button")
+        words = page.wait("document.querySelector('#protected textarea')?.value")
+        assert "hammer" in words.split("\n")
+        page.click("#erase")
+        page.wait("document.querySelector('#status progress')?.value > 0")  # the bar moves
+        page.wait("document.querySelectorAll('#gallery img').length === 12")
+        has(page, "#status", "Ready")
+        assert "erased" in page.text("#outcome").lower()
+        assert "should go down" in page.text("#outcome")
+        assert page.js("document.querySelectorAll('#outcome tbody tr').length") == 6
+
+        blur = "getComputedStyle(document.querySelector('#gallery img')).filter"
+        assert "blur" in page.js(blur)
+        page.click("#gallery .veil")
+        assert page.js(blur) == "none"
+        page.key(" ")  # the keyboard hides it again
+        assert "blur" in page.js(blur)
+
+        before = page.js("document.querySelectorAll('#gallery img')[1].src")
+        page.js("document.querySelector('#strength input[type=range]').focus()")
+        page.key("ArrowLeft", 10)
+        has(page, "#gallery", "strength 0.5")
+        assert page.js("document.querySelectorAll('#gallery img')[1].src") != before
+
+        page.click("#attack-name input")
+        page.click("[role=option][aria-label=random_tokens]")
+        page.click("#attack")
+        has(page, "#attacks", "random_tokens")
+        assert page.js("document.querySelectorAll('#gallery figure').length") == 18
+        assert page.js("!!document.querySelector('#attacks .bar u')"), "with an interval"
+
+        page.click("#pack")
+        has(page, "#link", "without-weapon-erasure.zip")
+        erasure = zipfile.ZipFile(io.BytesIO(fetched(page)))
+        assert "without-weapon-erasure/recipe.json" in erasure.namelist()
+        page.click("#suite input[value=smoke]")
+        page.click("#report")
+        has(page, "#link", "without-weapon-report.html")
+        assert b"weapon" in fetched(page)
+
+        for width, dark in ((DESK, False), (DESK, True), (PHONE, True), (PHONE, False)):
+            looks_right(page, width, dark=dark)
+        assert page.faults() == []
+        elsewhere = [
+            each for each in page.requested() if not each.startswith((app.address, "data:", "blob:"))
+        ]
+        assert elsewhere == [], "the page works without the internet"
+    folders = list(app.sessions.folder.glob("[0-9]*"))
+    page_left(folders)
+    assert [each for each in ASKED if str(each[1][0]) not in {"127.0.0.1", "::1"}] == []
+
+
+def page_left(folders: list[Path]) -> None:
+    """Wait until the folders of pages that were closed are gone."""
+    end = time.monotonic() + 60
+    while any(folder.exists() for folder in folders):
+        assert time.monotonic() < end, "the page was left, and its folder stays"
+        time.sleep(0.2)
+
+
+def fetched(page: Page) -> bytes:
+    """What the link of the page gives."""
+    read = """fetch(document.querySelector('#link a').href).then(a => a.blob()).then(
+      b => new Promise(done => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result.split(',')[1]);
+      reader.readAsDataURL(b);
+    }))"""
+    return base64.b64decode(page.js(read))
+
+
+def test_by_keyboard_alone_and_cancelled(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, PHONE) as page:
+        page.wait("!!document.querySelector('#erase')")
+
+        def to(selector: str) -> None:
+            for _ in range(60):
+                if page.js(f"!!document.activeElement.closest({json.dumps(selector)})"):
+                    return
+                page.key("Tab")
+            raise AssertionError(f"the keyboard does not reach {selector}")
+
+        to("#concept")
+        page.type("church")
+        page.key("Enter")
+        has(page, "#note", "church:")
+        to("#effort")
+        page.key("ArrowDown")
+        assert page.js("document.querySelector('#effort input:checked').value") == "standard"
+        to("#erase")
+        page.key("Enter")
+        page.wait("document.querySelector('#status progress')?.value > 0")
+        page.wait("!document.querySelector('#cancel').disabled")
+        page.js("document.activeElement.blur()")
+        to("#cancel")
+        page.key("Enter")
+        has(page, "#status", "Cancelled")
+        page.wait("!document.querySelector('#erase').disabled")
+        assert page.text("#gallery") == ""
+        looks_right(page, PHONE, dark=False)
+
+
+def test_the_second_user_waits_in_sight_and_sees_nothing_of_the_first(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, DESK) as first:
+        choose(first, "dog")
+        has(first, "#note", "dog:")
+        first.click("#effort input[value=full]")
+        first.click("#erase")
+        first.wait("document.querySelector('#status').innerText.includes('Erasing dog')")
+        with browser.page(app.address, DESK) as second:
+            choose(second, "cat")
+            has(second, "#status", "1 task comes first")
+            assert "dog" not in second.js("document.body.innerText")
+            first.click("#cancel")
+            has(second, "#note", "cat:")
+            assert second.text("#outcome") == "Nothing is erased yet."
+
+
+def test_what_is_typed_is_told_or_shown_and_never_run(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, DESK) as page:
+        choose(page, "waepon")
+        has(page, "#status", "did you mean 'weapon'?")
+        assert "Traceback" not in page.js("document.body.innerText")
+        for name in (
+            "<img src=x onerror=window.bad=1>",
+            "${window.bad=1}{{window.bad=1}}",
+            "../../etc/passwd",
+        ):
+            page.js("document.querySelector('#concept input').select()")
+            page.type(name)
+            page.key("Enter")
+            has(page, "#status", name[:20])
+            assert page.js("document.querySelector('#status [role=alert]') !== null")
+            assert page.js("window.bad === undefined")
+            assert page.js("document.querySelectorAll('#status img').length") == 0
