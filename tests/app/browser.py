@@ -34,11 +34,21 @@ class Browser:
         to_browser = os.pipe()
         from_browser = os.pipe()
         command = [
-            str(EXECUTABLE), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--disable-extensions", "--mute-audio", "--remote-debugging-pipe",
-            f"--user-data-dir={profile}", "about:blank",
-        ]  # fmt: skip
+            str(EXECUTABLE),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-extensions",
+            "--mute-audio",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-c", AS_3_AND_4, str(to_browser[0]), str(from_browser[1]), *command],
             pass_fds=(to_browser[0], from_browser[1]),
@@ -116,8 +126,11 @@ class Page:
         """Give the window another size; a narrow one is a phone's."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
 
     def prefer(self, *, dark: bool) -> None:
         """What the reader's system prefers."""
@@ -161,9 +174,14 @@ class Page:
                 extra = {"text": "\r"} if name == "Enter" and kind == "keyDown" else {}
                 extra |= {"text": " "} if name == " " and kind == "keyDown" else {}
                 self.call(
-                    "Input.dispatchKeyEvent", type=kind, key=name, code="Space" if name == " " else name,
-                    windowsVirtualKeyCode=KEYS[name], modifiers=8 if shift else 0, **extra,
-                )  # fmt: skip
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=name,
+                    code="Space" if name == " " else name,
+                    windowsVirtualKeyCode=KEYS[name],
+                    modifiers=8 if shift else 0,
+                    **extra,
+                )
 
     def requested(self) -> list[str]:
         """Addresses that the page has asked for."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-
-from sgrace.app import server
-from sgrace.app.sessions import Sessions
-from sgrace.app.shelf import Shelf
 
 from .browser import EXECUTABLE, Browser, Page
 
@@ -28,8 +27,6 @@ pytestmark = [
     pytest.mark.slow,
 ]
 DESK, PHONE = 1280, 390
-#: Addresses that this process asked for, while the server runs.
-ASKED: list[Any] = []
 MEASURE = """(() => {
   const all = [...document.querySelectorAll('.gradio-container *')].filter(e => e.getClientRects().length);
   const name = e => e.tagName + '.' + e.className + ' ' + (e.innerText || '').slice(0, 40);
@@ -48,22 +45,44 @@ MEASURE = """(() => {
 })()"""
 
 
+#: The command line as users start it, which tells every address that it connects to.
+PROGRAM = """
+import sys
+def told(event, args):
+    if event == "socket.connect":
+        print("CONNECTS", args[1], flush=True)
+sys.addaudithook(told)
+from sgrace.cli import main
+main()
+"""
+
+
 class Running(NamedTuple):
     address: str
-    sessions: Sessions
+    folders: Path  # of all pages
+    log: Path
 
 
 @pytest.fixture(scope="module")
-def app() -> Iterator[Running]:
-    sys.addaudithook(lambda event, args: ASKED.append(args) if event == "socket.connect" else None)
-    found = server.listening("127.0.0.1", 0)
-    with server.served(Shelf.load(), found) as (running, sessions):
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [found]}, daemon=True)
-        thread.start()
-        yield Running(server.address_of(found), sessions)
-        running.should_exit = True
-        thread.join(30)
-    assert not sessions.folder.exists()
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("server")
+    log = home / "log"
+    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0"]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "TMPDIR": str(home)})
+    end = time.monotonic() + 120
+    while not (found := re.search(r"The app is at (http\S+);", log.read_text())):
+        assert time.monotonic() < end, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    yield Running(found[1], next(home.glob("sgrace-app-*")), log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) in {0, 130}, log.read_text()
+    assert list(home.glob("sgrace-app-*")) == [], "the server leaves nothing"
+    told = log.read_text()
+    assert "Traceback" not in told, told
+    connected = [line for line in told.splitlines() if line.startswith("CONNECTS")]
+    assert [line for line in connected if "127.0.0.1" not in line and "/" not in line] == []
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +125,7 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
     with browser.page(app.address, DESK) as page:
         choose(page, "weapon")
         has(page, "#note", "weapon: 25 words are erased")
+        assert list(app.folders.glob("[0-9]*")), "the page has a folder"
         page.click("#words button")
         words = page.wait("document.querySelector('#protected textarea')?.value")
         assert "hammer" in words.split("\n")
@@ -153,15 +173,13 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
             each for each in page.requested() if not each.startswith((app.address, "data:", "blob:"))
         ]
         assert elsewhere == [], "the page works without the internet"
-    folders = list(app.sessions.folder.glob("[0-9]*"))
-    page_left(folders)
-    assert [each for each in ASKED if str(each[1][0]) not in {"127.0.0.1", "::1"}] == []
+    left(app)
 
 
-def page_left(folders: list[Path]) -> None:
+def left(app: Running) -> None:
     """Wait until the folders of pages that were closed are gone."""
     end = time.monotonic() + 60
-    while any(folder.exists() for folder in folders):
+    while list(app.folders.glob("[0-9]*")):
         assert time.monotonic() < end, "the page was left, and its folder stays"
         time.sleep(0.2)
 

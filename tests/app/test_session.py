@@ -32,7 +32,7 @@ def erased(shelf: Shelf) -> Iterator[Session]:
     sessions.close()
 
 
-def test_erase_look_and_take_away(erased: Session) -> None:
+def test_erase_look_and_take_away(erased: Session, tmp_path: Path) -> None:
     assert erased.erased is not None
     rows = erased.erased.rows()
     assert len(rows) == 4, "there is no prompt table: one prompt with four seeds"
@@ -44,8 +44,8 @@ def test_erase_look_and_take_away(erased: Session) -> None:
     packed = erased.packed[erased.download("erasure").result()]
     assert packed.name == "without-church-erasure.zip"
     with zipfile.ZipFile(packed.path) as archive:
-        archive.extractall(erased.folder / "out")
-    again = Erasure.from_pretrained(erased.folder / "out" / "without-church-erasure")
+        archive.extractall(tmp_path)
+    again = Erasure.from_pretrained(tmp_path / "without-church-erasure")
     assert again.same_as(erased.erased.erasure)
     export = erased.packed[erased.download("text-encoder").result()]
     assert "without-church-text-encoder/README.md" in zipfile.ZipFile(export.path).namelist()

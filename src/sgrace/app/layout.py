@@ -103,9 +103,15 @@ class Page:
         gr.Markdown("## 2. Is it gone?", elem_classes="step")
         self.outcome = gr.HTML(NOTHING, elem_id="outcome")
         self.strength = gr.Slider(
-            0, 1, value=1, step=0.05, label="Strength", elem_id="strength", interactive=False,
+            0,
+            1,
+            value=1,
+            step=0.05,
+            label="Strength",
+            elem_id="strength",
+            interactive=False,
             info="0: the original's weights, 1: the erased ones. Downloads are at 1.",
-        )  # fmt: skip
+        )
         self.gallery = gr.HTML("", elem_id="gallery")
         gr.Markdown("## 3. Can it be brought back?", elem_classes="step")
         with gr.Row():
@@ -131,10 +137,22 @@ class Page:
 
     def _connect(self, blocks: gr.Blocks) -> None:
         every = [
-            self.status, self.cancel, self.start, self.attack, self.make_report, self.pack, self.strength,
-            self.concept, self.related, self.protected, self.note, self.outcome, self.gallery, self.attacks,
+            self.status,
+            self.cancel,
+            self.start,
+            self.attack,
+            self.make_report,
+            self.pack,
+            self.strength,
+            self.concept,
+            self.related,
+            self.protected,
+            self.note,
+            self.outcome,
+            self.gallery,
+            self.attacks,
             self.link,
-        ]  # fmt: skip
+        ]
         named = [self.model, self.concept, self.kind]
         words = [self.related, self.protected, self.effort, self.seed]
         self.model.input(self._on_model, self.model, [self.concept, self.related, self.protected], **QUIET)

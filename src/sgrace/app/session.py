@@ -289,4 +289,5 @@ def _edited(
     )
     # as the library does; what it leaves out is told on the page
     clean, dropped = edited.guarded(concept.name)
-    return Given(clean.resolved(concept.name), told(dropped))
+    clean.resolved(concept.name)  # refuses lists that protect nothing
+    return Given(clean, told(dropped))
