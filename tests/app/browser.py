@@ -44,6 +44,9 @@ class Browser:
             "--disable-component-update",
             "--disable-sync",
             "--disable-extensions",
+            "--disable-background-timer-throttling",
+            "--disable-renderer-backgrounding",
+            "--disable-backgrounding-occluded-windows",
             "--mute-audio",
             "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
@@ -102,6 +105,7 @@ class Browser:
         page = Page(self, self.session)
         for domain in ("Page", "Network", "Runtime"):
             page.call(f"{domain}.enable")
+        page.call("Emulation.setFocusEmulationEnabled", enabled=True)  # keys reach a page behind others
         page.resize(width)
         page.prefer(dark=False)
         page.call("Page.navigate", url=address)

@@ -12,7 +12,7 @@ from sgrace.models.families.stable_diffusion import StableDiffusion
 
 from ..conftest import tiny_pipeline
 
-WORDS = {"related": "chapel", "protected": "dog\ntree\nboat\nhouse"}
+WORDS = {"owner": "", "related": "chapel", "protected": "dog\ntree\nboat\nhouse"}
 WISH = {"model": "tiny", "concept": "church", "kind": "object", **WORDS, "effort": "look", "seed": 0}
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,10 @@ def test_erase_look_and_take_away(erased: Session, tmp_path: Path) -> None:
     rows = erased.erased.rows()
     assert len(rows) == 4, "there is no prompt table: one prompt with four seeds"
     assert all(not torch.equal(row.original, row.erased) for row in rows)
-    recipe = erased.erased.erasure.recipe
-    assert recipe.targets[0].words.related == ("church", "chapel")
-    assert set(recipe.targets[0].words.unrelated) == {"dog", "tree", "boat", "house"}
+    words = erased.erased.erasure.recipe.targets[0].words
+    assert words is not None
+    assert words.related == ("chapel",)
+    assert set(words.unrelated) == {"dog", "tree", "boat", "house"}
     assert "'churches' is another form of 'church'" in views.outcome(erased.erased).replace("&#39;", "'")
     packed = erased.packed[erased.download("erasure").result()]
     assert packed.name == "without-church-erasure.zip"
@@ -106,6 +107,13 @@ def test_two_pages_do_not_mix(sessions: Sessions) -> None:
     secret = second.download("erasure").result()
     assert sessions.packed(SECOND.browser, secret) is not None
     assert sessions.packed(FIRST.browser, secret) is None, "another browser does not get the file"
+
+
+def test_words_of_another_concept_are_left_aside(sessions: Sessions) -> None:
+    task = sessions.of(FIRST).erase(**{**WISH, "concept": "qwxz", "owner": "weapon"})
+    # WordNet is asked in their place, and does not know the name
+    with pytest.raises(InputError, match="WordNet"):
+        task.result()
 
 
 def test_a_page_that_is_left_leaves_nothing(sessions: Sessions) -> None:
@@ -190,12 +198,13 @@ def test_names_that_are_no_choices(erased: Session) -> None:
 
 def test_nothing_is_attacked_before_something_is_erased(sessions: Sessions) -> None:
     session = sessions.of(FIRST)
-    for wish in (
+    wishes: list[Callable[[], object]] = [
         lambda: session.attack("pez", "quick"),
         lambda: session.strength(0.5),
         lambda: session.report("quick"),
         lambda: session.download("erasure"),
-    ):
+    ]
+    for wish in wishes:
         with pytest.raises(InputError, match="Nothing is erased yet"):
             wish()
 

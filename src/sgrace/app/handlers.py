@@ -87,10 +87,10 @@ class Runner:
         except InputError as error:
             yield {self.status: _told(error)}
             return
-        yield self._usable(session, held=True, hold=hold)
+        yield self._usable(session, hold=hold)
         while not task.wait(LOOK):
             yield {self.status: views.progress(task, self.sessions.desk.ahead(task))}
-        yield {**self._ended(session, task, show), **self._usable(session, held=False, hold=hold)}
+        yield {**self._ended(session, task, show), **self._usable(session, hold=hold)}
 
     def _ended(
         self, session: Session, task: Task, show: Callable[[Session, Any], Mapping[Any, Any]]
@@ -107,12 +107,13 @@ class Runner:
             traceback.print_exc(file=sys.stderr)
             return {self.status: views.message(FAULT, "bad")}
 
-    def _usable(self, session: Session, *, held: bool, hold: bool) -> Updates:
-        """Which buttons can be pressed: all but the cancel button, or that one alone."""
-        updates: Updates = {self.cancel: gr.update(interactive=held)}
+    def _usable(self, session: Session, *, hold: bool) -> Updates:
+        """Which buttons can be pressed: while the page is at work the cancel button, else all others."""
+        busy = session.busy
+        updates: Updates = {self.cancel: gr.update(interactive=busy)}
         if hold:
-            updates[self.begin] = gr.update(interactive=not held)
-            usable = not held and session.erased is not None
+            updates[self.begin] = gr.update(interactive=not busy)
+            usable = not busy and session.erased is not None
             updates |= {each: gr.update(interactive=usable) for each in self.rest}
         return updates
 

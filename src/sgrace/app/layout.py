@@ -11,8 +11,9 @@ from ..attacks.base import EFFORTS
 from ..testbeds.scenes import find_testbed
 from . import files, typed, views
 from .handlers import READY, Runner, Updates
-from .session import Session, Words, as_typed, attacks
+from .session import Session, attacks
 from .sessions import Sessions
+from .words import Words, as_typed
 from .work import Task
 
 TITLE = "sgrace"
@@ -83,6 +84,8 @@ class Page:
             elem_id="concept",
         )
         self.note = gr.HTML("", elem_id="note")
+        # whose words these are, as the page shows them: sent with every click
+        self.owner = gr.Textbox("", visible="hidden")
         with gr.Accordion("See and edit its words", open=False, elem_id="words"):
             self.related = gr.Textbox(
                 label="Erased with it", info="One a line.", lines=4, max_lines=8, elem_id="related"
@@ -144,7 +147,7 @@ class Page:
             self.make_report,
             self.pack,
             self.strength,
-            self.concept,
+            self.owner,
             self.related,
             self.protected,
             self.note,
@@ -154,8 +157,9 @@ class Page:
             self.link,
         ]
         named = [self.model, self.concept, self.kind]
-        words = [self.related, self.protected, self.effort, self.seed]
-        self.model.input(self._on_model, self.model, [self.concept, self.related, self.protected], **QUIET)
+        words = [self.owner, self.related, self.protected, self.effort, self.seed]
+        choice = [self.concept, self.owner, self.related, self.protected]
+        self.model.change(self._on_model, self.model, choice, **QUIET)
         self.concept.change(self._on_words, named, every, **QUIET)
         self.start.click(self._on_erase, [*named, *words], every, **QUIET)
         self.strength.input(self._on_strength, self.strength, every, trigger_mode="always_last", **QUIET)
@@ -168,6 +172,7 @@ class Page:
     def _on_model(self, model: object) -> Updates:
         return {
             self.concept: gr.update(choices=self._concepts(model), value=None),
+            self.owner: "",
             self.related: "",
             self.protected: "",
         }
@@ -176,7 +181,7 @@ class Page:
         self, model: object, concept: object, kind: object, request: gr.Request
     ) -> Iterator[Updates]:
         # whatever comes, the words of another concept are gone
-        yield {self.related: "", self.protected: "", self.note: ""}
+        yield {self.owner: "", self.related: "", self.protected: "", self.note: ""}
         if not concept:
             return
 
@@ -185,18 +190,23 @@ class Page:
             protected = as_typed(found.words.unrelated)
             counts = f"{len(related)} words are erased, {len(protected)} are protected"
             return {
+                self.owner: found.concept.name,
                 self.related: "\n".join(related),
                 self.protected: "\n".join(protected),
                 self.note: views.note(f"{found.concept.name}: {counts}. Source: {found.note}."),
             }
 
-        yield from self.runner.run(request, lambda session: session.words(model, concept, kind), show)
+        def start(session: Session) -> Task:
+            return session.words(model, concept, kind)
+
+        yield from self.runner.run(request, start, show, hold=False)
 
     def _on_erase(
         self,
         model: object,
         concept: object,
         kind: object,
+        owner: object,
         related: object,
         protected: object,
         effort: object,
@@ -208,6 +218,7 @@ class Page:
                 model=model,
                 concept=concept,
                 kind=kind,
+                owner=owner,
                 related=related,
                 protected=protected,
                 effort=effort,

@@ -8,44 +8,23 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import api
 from .._util import registry
 from .._util.errors import InputError
-from ..concept import Concept
 from ..evaluation.before_after import before_after
 from ..evaluation.suites import N_PROMPTS, SUITES
 from ..knowledge import Knowledge
-from ..knowledge.guard import told
-from ..models import DiffusionModel
 from ..testbeds.scenes import find_testbed
-from ..testbeds.word_sources import words_of as found_words
 from . import files, typed
 from .erased import Erased
 from .shelf import Shelf
+from .words import Words, edited, look_up
 from .work import Desk, Task
 
-
-class Words(NamedTuple):
-    """Words of a concept, for people to read and edit.
-
-    Attributes:
-        concept: with its kind where it is known.
-        words: that an eraser would be given.
-        note: where they come from.
-    """
-
-    concept: Concept
-    words: Knowledge
-    note: str
-
-
-class Given(NamedTuple):
-    """Words for an eraser, None where it looks them up itself, and which typed ones are left out."""
-
-    words: Knowledge | None
-    note: str = ""
+#: Questions before and after: the concept, and of the rest what no eraser is told of.
+ASKED = ("target", "synonyms", "withheld neighbours", "withheld unrelated")
 
 
 class Session:
@@ -70,6 +49,7 @@ class Session:
         self.packed: dict[str, files.Packed] = {}
         self._looked_up: dict[tuple[str, str], Knowledge] = {}
         self._task: Task | None = None
+        self._light = False
         self._closed = False
         self._lock = threading.Lock()
         folder.mkdir(mode=0o700)
@@ -109,7 +89,7 @@ class Session:
             self._looked_up = {(chosen.label, named.name): found.words}  # of one concept: others are gone
             return found
 
-        return self._start(f"Words of {named.name}", work)
+        return self._start(f"Words of {named.name}", work, light=True)
 
     def erase(
         self,
@@ -117,21 +97,29 @@ class Session:
         model: object,
         concept: object,
         kind: object,
+        owner: object,
         related: object,
         protected: object,
         effort: object,
         seed: object,
     ) -> Task:
-        """Erase a concept with these words, and draw both models; the task returns :class:`.Erased`."""
+        """Erase a concept with these words, and draw both models; the task returns :class:`.Erased`.
+
+        ``owner`` is the concept that the words on the page were looked up for, if they were. Whoever types
+        another name and erases at once sends the words of the last one: they are left aside.
+        """
         chosen = self.shelf.model(model)
         named = typed.concept_of(concept, kind)
         own = typed.words_of(related, "words to erase")
         others = typed.words_of(protected, "words to protect")
+        if typed.text(owner or "", "concept") not in {"", named.name}:
+            own = others = ()
         how = typed.effort_of(effort)
         start = typed.seed_of(seed)
 
         def work() -> Erased:
-            given = _edited(chosen, named, self._looked_up.get((chosen.label, named.name)), own, others)
+            known = self._looked_up.get((chosen.label, named.name))
+            given = edited(chosen, named, known, own, others)
             erasure = api.erase(
                 chosen,
                 [named],
@@ -144,7 +132,9 @@ class Session:
             target = erasure.recipe.targets[0]
             testbed = find_testbed(chosen, words=given.words, kind=named.kind)
             erased = erasure.apply(chosen)
-            outcome = before_after(chosen, erased, target.concept, testbed, n=how.n_images, seed=start)
+            outcome = before_after(
+                chosen, erased, target.concept, testbed, n=how.n_images, seed=start, only=ASKED
+            )
             place = self.folder / secrets.token_hex(8)
             place.mkdir()
             found = Erased(str(model), chosen, erasure, target.concept, testbed, outcome, place)
@@ -207,8 +197,8 @@ class Session:
             raise InputError("Nothing is erased yet; erase a concept first.")
         return self.erased
 
-    def _start(self, what: str, work: Callable[[], Any]) -> Task:
-        """Queue a task; a page has one at a time.
+    def _start(self, what: str, work: Callable[[], Any], *, light: bool = False) -> Task:
+        """Queue a task; a page has one at a time, and behind a light one it may have another.
 
         Raises:
             InputError: one is there, or the page was closed.
@@ -217,8 +207,9 @@ class Session:
         with self._lock:
             if self._closed:
                 raise InputError("This page was closed; load it again.")
-            if self.busy:
+            if self.busy and not self._light:
                 raise InputError("This page is still at work; wait for it, or cancel it.")
+            self._light = light
             self._task = self.desk.submit(what, work)
             return self._task
 
@@ -235,59 +226,3 @@ def attacks() -> list[str]:
     """Names of attacks, the most telling first."""
     first = ["unlearn_diff_atk", "p4d_n", "random_tokens", "concept_inversion"]
     return [*first, *(name for name in registry.names("attacks") if name not in {*first, "none"})]
-
-
-def look_up(model: DiffusionModel, concept: Concept) -> Words:
-    """Words of a concept: of the model's own testbed, else of WordNet.
-
-    Raises:
-        InputError: nobody knows the concept.
-    """
-    if model.testbed is not None:
-        testbed = find_testbed(model)
-        resolved = testbed.resolve(concept)
-        found = testbed.words(resolved)
-        return Words(resolved, found, found.source)
-    words = found_words(model, concept)
-    return Words(concept, Knowledge.of(words.words), f"{words.note}. {told(words.dropped)}".strip())
-
-
-def as_typed(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words as a text box gives them back that nobody has edited."""
-    return typed.words_of("\n".join(words), "words")
-
-
-def _edited(
-    model: DiffusionModel,
-    concept: Concept,
-    known: Knowledge | None,
-    related: tuple[str, ...],
-    protected: tuple[str, ...],
-) -> Given:
-    """The words as a page has them; None where the library looks them up as they are.
-
-    Args:
-        model: it may bring words of its own.
-        concept: what is erased.
-        known: its words as the page has looked them up.
-        related: the words to erase, as they stand on the page.
-        protected: the words to protect, as they stand there.
-
-    Raises:
-        InputError: nothing is left to protect.
-    """
-    if not related and not protected:
-        return Given(None)
-    own = model.testbed is not None and find_testbed(model).knows(concept.name)
-    if known is None and own:
-        known = look_up(model, concept).words
-    if known is not None and (related, protected) == (as_typed(known.related), as_typed(known.unrelated)):
-        return Given(None if own else known)
-    given = known or Knowledge(source="typed", related=(), unrelated=(), replacements=protected[:12])
-    edited = given.model_copy(
-        update={"source": "edited in the app", "related": related, "unrelated": protected}
-    )
-    # as the library does; what it leaves out is told on the page
-    clean, dropped = edited.guarded(concept.name)
-    clean.resolved(concept.name)  # refuses lists that protect nothing
-    return Given(clean, told(dropped))

@@ -50,7 +50,7 @@ EFFORTS = {
             "num_inference_steps": "20",
             "lr": "0.001",
         },
-        6,
+        4,
         weak=True,
     ),
     "standard": Effort("Standard: a minute on the built-in model", None, {}, 48),

@@ -28,10 +28,8 @@ LARGEST = 256
 QUESTIONS = {
     "target": ("the concept by name", "should go down"),
     "synonyms": ("by a word that erasing never saw", "should go down"),
-    "neighbours": ("near concepts", "should stay"),
-    "withheld neighbours": ("near concepts that no list names", "should stay"),
-    "unrelated": ("anything else", "should stay"),
-    "withheld unrelated": ("anything else that no list names", "should stay"),
+    "withheld neighbours": ("near concepts", "should stay"),
+    "withheld unrelated": ("anything else", "should stay"),
 }
 #: The verdict's word as a title, and its colour.
 TITLES = {
