@@ -34,7 +34,9 @@ def test_half_way_is_the_middle_and_no_erasure(model: StableDiffusion, erasure: 
     erased = erasure.apply(model)
     for component, changed in erasure.tensors.items():
         for name in changed:
-            ends = [dict(each.components[component].named_parameters())[name] for each in (model, erased)]
+            ends = [
+                dict(each.components[component].named_parameters())[name].detach() for each in (model, erased)
+            ]
             found = dict(half.components[component].named_parameters())[name]
             assert torch.allclose(found, torch.stack(ends).mean(0), atol=1e-6)
     assert half.erasures == ()
