@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -61,4 +62,5 @@ def app(*, models: tuple[str, ...], host: str, port: int, ask_password: bool, lo
 
     with server.served(Shelf.load(models, loading), found, password=password, loopback=loopback) as served:
         click.echo(f"The app is at {server.address_of(found)}; Ctrl+C ends it.", err=True)
-        served.server.run(sockets=[found])
+        with suppress(KeyboardInterrupt):  # the way to end it
+            served.server.run(sockets=[found])
