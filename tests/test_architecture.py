@@ -31,7 +31,7 @@ LEVELS = (
     {"report"},
     {"export"},
     {"api"},
-    {"study"},
+    {"study", "app"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -246,6 +246,12 @@ def test_no_circle_between_modules() -> None:
 
 def test_training_is_loaded_only_by_itself_and_the_command_line() -> None:
     none_of(training_imports(HOUSE))
+
+
+def test_only_the_command_line_starts_the_app_and_lazily() -> None:
+    found = [i for i in HOUSE.imports if room(i.imported) == "app" and room(i.importer) != "app"]
+    none_of([HOUSE.where(i) for i in found if room(i.importer) != "cli" or not i.inside])
+    assert found
 
 
 @pytest.mark.parametrize("word", DIFFUSERS_WORDS)

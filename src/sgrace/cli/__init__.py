@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .app import app
 from .attack import attack
 from .convert import convert
 from .emoji import emoji
@@ -49,5 +50,6 @@ for command in (
     env,
     emoji,
     study,
+    app,
 ):
     main.add_command(command)

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, final
 import torch
 from pydantic import BaseModel
 from torch import Tensor
-from tqdm import tqdm
 
 from .._util.device import out_of_memory
 from .._util.errors import InputError
+from .._util.progress import progress
 from .._util.provenance import device_memory_mb, peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
@@ -77,7 +77,7 @@ class Job:
     def progress(self, steps: int | Iterable[Any], desc: str = "erase") -> Iterator[Any]:
         """Steps, or items, under a progress bar."""
         items = range(steps) if isinstance(steps, int) else steps
-        return iter(tqdm(items, desc=desc, **self.model.progress_bar_options))
+        return progress(items, desc, **self.model.progress_bar_options)
 
 
 class Eraser(ABC, Generic[Config]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -43,6 +44,7 @@ def before_after(
     *,
     n: int = N_IMAGES,
     seed: int = 0,
+    only: Sequence[str] = (),
 ) -> BeforeAfter:
     """Draw the testbed's questions with both models; without a judge, one image of the concept.
 
@@ -53,6 +55,7 @@ def before_after(
         testbed: of the model.
         n: images of each question.
         seed: of prompts and noise.
+        only: names of the questions that are asked, where they are there; all of them, if absent.
     """
     # whoever tries settings looks here first, and must not choose them on the prompts of the tables
     questions = testbed.questions(concept, n, seed, prompt_set="validation")
@@ -69,6 +72,9 @@ def before_after(
         ]
         verdict = not_measured("this model has no judge; `sgrace evaluate` takes a detector and prompts")
         return BeforeAfter(verdict, (), generated[0], generated[1], {"target": (concept.prompt,)})
+    if only:
+        asked = {name: question for name, question in questions.asked.items() if name in only}
+        questions = replace(questions, asked=asked)
     before = measure(original, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     after = measure(erased, questions, num_inference_steps=steps, guidance_scale=scale, seed=seed)
     rows = tuple(rows_of(questions, before, after))

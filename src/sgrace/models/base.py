@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .._util.device import check_finite
 from .._util.errors import InputError
+from .._util.progress import checkpoint, progress
 from .conditioning import Conditioning, PromptSource, Tokens
 from .guidance import Sampling, SamplingCost, Scale, is_off
 from .needs import Need
@@ -64,6 +64,7 @@ class DiffusionModel(ModelParts):
 
     def encode_source(self, source: PromptSource) -> Conditioning:
         """Conditioning of token rows, and input embeddings where there are any, of every encoder."""
+        checkpoint()
         self.calls.text_encoder_calls += 1
         # rows of one encoder: all encoders read the same prompts
         self.calls.text_encoder_rows += len(next(iter(source.tokens.values())))
@@ -138,6 +139,7 @@ class DiffusionModel(ModelParts):
             timesteps: one for all, or one for each sample.
             cond: the prompts.
         """
+        checkpoint()
         self.calls.denoiser_calls += 1
         # counted before the call: one that runs out of memory has been tried too
         self.calls.denoiser_rows += len(latents)
@@ -297,7 +299,7 @@ class DiffusionModel(ModelParts):
         size = batch_size or self.batch_size
         uncond = self.uncond(negative_prompt)
         images = []
-        for at in tqdm(range(0, len(prompts), size), desc="images", **self.progress_bar_options):
+        for at in progress(range(0, len(prompts), size), "images", **self.progress_bar_options):
             rows = slice(at, at + size)
             # a scale a prompt is cut like the prompts
             scale = guidance_scale[rows] if isinstance(guidance_scale, Tensor) else guidance_scale

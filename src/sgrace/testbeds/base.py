@@ -87,6 +87,10 @@ class Testbed(ABC):
         parsed = Concept.parse(name, kind)
         return Concept.parse(parsed, parsed.kind or self.kind_of(parsed.name))
 
+    def concepts(self) -> tuple[str, ...]:
+        """Concepts to choose from; there may be more that it knows."""
+        return ()
+
     def missing(self) -> tuple[str, ...]:
         """What an attack needs and the testbed lacks: any of ``prompts``, ``words`` and ``detector``."""
         return ()

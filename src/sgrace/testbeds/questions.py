@@ -78,17 +78,18 @@ def draw(
     names: dict[tuple[str, ...], str] = {}
     for name, question in _every(questions).items():
         names.setdefault(question.prompts, name)
-    return {
-        name: to_bytes(
-            model.generate(
-                list(prompts),
-                seeds_of(prompts, seed),
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-            )
+    # one call for all of them: batches are full, also where each question has few prompts
+    images = to_bytes(
+        model.generate(
+            [prompt for prompts in names for prompt in prompts],
+            [one for prompts in names for one in seeds_of(prompts, seed)],
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
         )
-        for prompts, name in names.items()
-    }
+    )
+    parts = images.split([len(prompts) for prompts in names])
+    # each its own memory, as files of tensors want it
+    return {name: part.clone() for name, part in zip(names.values(), parts, strict=True)}
 
 
 def judged(questions: Questions, drawn: Mapping[str, Tensor]) -> Measured:

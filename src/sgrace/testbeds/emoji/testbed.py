@@ -13,6 +13,7 @@ from ...knowledge import Knowledge
 from ...metrics.extractor import Extractor
 from ..base import PromptSet, Testbed
 from ..questions import Questions, seeds_of
+from . import vocabulary
 from .clip import Clip
 from .concepts import knowledge, path, resolve
 from .detector import BuiltInClip, EmojiJudge
@@ -44,6 +45,10 @@ class EmojiTestbed(Testbed):
     def kind_of(self, name: str) -> Kind:
         """Kind of a class, family, style or keyword."""
         return resolve(name).kind
+
+    def concepts(self) -> tuple[str, ...]:
+        """Families, styles and classes."""
+        return (*vocabulary.FAMILIES, *vocabulary.STYLES, *vocabulary.classes())
 
     def words(self, concept: Concept) -> Knowledge:
         """From the keyword table, without the words held out for evaluation."""

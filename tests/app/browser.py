@@ -1,0 +1,204 @@
+"""A headless Chromium, spoken to through a pipe: no driver and no package beside the browser itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: Longest wait for anything on the page, in seconds: machines may be busy.
+PATIENCE = 120.0
+#: The browser reads commands from descriptor 3 and answers on 4.
+AS_3_AND_4 = """
+import fcntl, os, sys
+free = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+os.dup2(free[0], 3), os.dup2(free[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+KEYS = {"Enter": 13, "Tab": 9, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36}
+
+
+class Browser:
+    """One process with one page at a time, over the DevTools protocol."""
+
+    def __init__(self, profile: Path) -> None:
+        to_browser = os.pipe()
+        from_browser = os.pipe()
+        command = [
+            str(EXECUTABLE),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-extensions",
+            "--disable-background-timer-throttling",
+            "--disable-renderer-backgrounding",
+            "--disable-backgrounding-occluded-windows",
+            "--mute-audio",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-c", AS_3_AND_4, str(to_browser[0]), str(from_browser[1]), *command],
+            pass_fds=(to_browser[0], from_browser[1]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser[0])
+        os.close(from_browser[1])
+        self._to = os.fdopen(to_browser[1], "wb", buffering=0)
+        self._from = os.fdopen(from_browser[0], "rb")
+        self._number = 0
+        self.session = ""
+        self.events: list[dict[str, Any]] = []
+
+    def close(self) -> None:
+        self._to.close()
+        self._process.terminate()
+        self._process.wait(20)
+        self._from.close()
+
+    def call(self, method: str, **params: Any) -> Any:
+        """One command of the protocol, and its answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self.session and not method.startswith("Target."):
+            message["sessionId"] = self.session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        while True:
+            got = self._read()
+            if got.get("id") == self._number:
+                assert "error" not in got, (method, got["error"])
+                return got["result"]
+            self.events.append(got)
+
+    def _read(self) -> dict[str, Any]:
+        parts = []
+        while (byte := self._from.read(1)) != b"\0":
+            assert byte, "the browser is gone"
+            parts.append(byte)
+        found: dict[str, Any] = json.loads(b"".join(parts))
+        return found
+
+    @contextmanager
+    def page(self, address: str, width: int) -> Iterator[Page]:
+        """A page of its own, without cookies of others."""
+        outer = self.session
+        self.session = ""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self, self.session)
+        for domain in ("Page", "Network", "Runtime"):
+            page.call(f"{domain}.enable")
+        page.call("Emulation.setFocusEmulationEnabled", enabled=True)  # keys reach a page behind others
+        page.resize(width)
+        page.prefer(dark=False)
+        page.call("Page.navigate", url=address)
+        yield page
+        self.session = ""
+        self.call("Target.disposeBrowserContext", browserContextId=context)
+        self.session = outer
+
+
+class Page:
+    """What a person does with a page: looks, clicks, types."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self._browser = browser
+        self._session = session
+
+    def call(self, method: str, **params: Any) -> Any:
+        self._browser.session = self._session
+        return self._browser.call(method, **params)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Give the window another size; a narrow one is a phone's."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+
+    def prefer(self, *, dark: bool) -> None:
+        """What the reader's system prefers."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def js(self, expression: str) -> Any:
+        """Value of an expression in the page."""
+        got = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in got, got["exceptionDetails"]
+        return got["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = PATIENCE) -> Any:
+        """Wait until an expression holds, and return it."""
+        end = time.monotonic() + seconds
+        while not (found := self.js(expression)):
+            assert time.monotonic() < end, f"not in {seconds} s: {expression}; {self.text('#status')!r}"
+            time.sleep(0.15)
+        return found
+
+    def text(self, selector: str) -> str:
+        return str(self.js(f"(document.querySelector({json.dumps(selector)}) || {{}}).innerText || ''"))
+
+    def click(self, selector: str) -> None:
+        """Click in the middle of an element, as a mouse does."""
+        self.wait(f"!!document.querySelector({json.dumps(selector)})")
+        box = self.js(
+            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect();"
+            f" return [r.x + r.width / 2, r.y + r.height / 2]; }})"
+            f"(document.querySelector({json.dumps(selector)}))"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def type(self, text: str) -> None:
+        self.call("Input.insertText", text=text)
+
+    def key(self, name: str, times: int = 1, *, shift: bool = False) -> None:
+        for _ in range(times):
+            for kind in ("keyDown", "keyUp"):
+                extra = {"text": "\r"} if name == "Enter" and kind == "keyDown" else {}
+                extra |= {"text": " "} if name == " " and kind == "keyDown" else {}
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=name,
+                    code="Space" if name == " " else name,
+                    windowsVirtualKeyCode=KEYS[name],
+                    modifiers=8 if shift else 0,
+                    **extra,
+                )
+
+    def requested(self) -> list[str]:
+        """Addresses that the page has asked for."""
+        self.js("0")  # takes in what has happened
+        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
+        return [e["params"]["request"]["url"] for e in own if e["method"] == "Network.requestWillBeSent"]
+
+    def faults(self) -> list[str]:
+        """What the page's scripts complained of."""
+        self.js("0")
+        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
+        return [str(e["params"])[:300] for e in own if e["method"] == "Runtime.exceptionThrown"]
+
+    def picture(self, file: Path, *, whole: bool = True) -> None:
+        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        file.write_bytes(base64.b64decode(found["data"]))

@@ -1,0 +1,247 @@
+"""The app in headless Chromium: by clicks and by keyboard, at a desk and on a phone, light and dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from .browser import EXECUTABLE, Browser, Page
+
+pytestmark = [
+    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine"),
+    pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed"),
+    pytest.mark.slow,
+]
+DESK, PHONE = 1280, 390
+MEASURE = """(() => {
+  const all = [...document.querySelectorAll('.gradio-container *')].filter(e => e.getClientRects().length);
+  const name = e => e.tagName + '.' + e.className + ' ' + (e.innerText || '').slice(0, 40);
+  const past = e => e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1;
+  const own = [...document.querySelectorAll('.sg *, .sg')].filter(e => e.getClientRects().length);
+  const wide = e => e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+  const still = e => e.closest('.frame, .bar, progress');
+  return {
+    wide: document.documentElement.scrollWidth > innerWidth,
+    outside: all.filter(past).filter(e => !still(e)).map(name),
+    cut: own.filter(e => !still(e) && wide(e)).map(name),
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.querySelector('.sg')).color,
+    buttons: [...document.querySelectorAll('button:not(.label-wrap)')].filter(wide).map(name),
+  };
+})()"""
+
+
+#: The command line as users start it, which tells every address that it connects to.
+PROGRAM = """
+import sys
+def told(event, args):
+    if event == "socket.connect":
+        print("CONNECTS", args[1], flush=True)
+sys.addaudithook(told)
+from sgrace.cli import main
+main()
+"""
+
+
+class Running(NamedTuple):
+    address: str
+    folders: Path  # of all pages
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("server")
+    log = home / "log"
+    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0"]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "TMPDIR": str(home)})
+    end = time.monotonic() + 120
+    while not (found := re.search(r"The app is at (http\S+);", log.read_text())):
+        assert time.monotonic() < end, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    yield Running(found[1], next(home.glob("sgrace-app-*")), log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0, log.read_text()
+    assert list(home.glob("sgrace-app-*")) == [], "the server leaves nothing"
+    told = log.read_text()
+    assert "Traceback" not in told, told
+    connected = [line for line in told.splitlines() if line.startswith("CONNECTS")]
+    assert [line for line in connected if "127.0.0.1" not in line and "/" not in line] == []
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+def choose(page: Page, concept: str) -> None:
+    page.click("#concept input")
+    page.js("document.querySelector('#concept input').select()")
+    page.type(concept)
+    page.key("Enter")
+
+
+def has(page: Page, selector: str, text: str) -> None:
+    """Wait for a text in an element."""
+    shown = f"(document.querySelector({json.dumps(selector)}) || {{innerText: ''}}).innerText"
+    page.wait(f"{shown}.includes({json.dumps(text)})")
+
+
+def looks_right(page: Page, width: int, *, dark: bool) -> None:
+    """Nothing is cut or beside the page, and colours are as the reader wants them."""
+    page.resize(width)
+    page.prefer(dark=dark)
+    page.wait(f"document.body.classList.contains('dark') === {str(dark).lower()}")
+    found = page.js(MEASURE)
+    assert not found["wide"]
+    assert found["outside"] == []
+    assert found["cut"] == []
+    assert found["buttons"] == []
+    brightness = {
+        name: sum(map(int, found[name].strip("rgba()").split(",")[:3])) for name in ("paper", "ink")
+    }
+    assert (brightness["paper"] < brightness["ink"]) is dark
+
+
+def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, DESK) as page:
+        wrong_names_are_told_and_never_run(page)
+        choose(page, "weapon")
+        has(page, "#note", "weapon: 25 words are erased")
+        assert list(app.folders.glob("[0-9]*")), "the page has a folder"
+        page.click("#words button")
+        words = page.wait("document.querySelector('#protected textarea')?.value")
+        assert "hammer" in words.split("\n")
+        page.click("#erase")
+        page.wait("document.querySelector('#status progress')?.value > 0")  # the bar moves
+        page.wait("document.querySelectorAll('#gallery img').length === 12")
+        has(page, "#status", "Ready")
+        assert "erased" in page.text("#outcome").lower()
+        assert "should go down" in page.text("#outcome")
+        assert page.js("document.querySelectorAll('#outcome tbody tr').length") == 4
+
+        blur = "getComputedStyle(document.querySelector('#gallery img')).filter"
+        assert "blur" in page.js(blur)
+        page.click("#gallery .veil")
+        assert page.js(blur) == "none"
+        page.key(" ")  # the keyboard hides it again
+        assert "blur" in page.js(blur)
+
+        before = page.js("document.querySelectorAll('#gallery img')[1].src")
+        page.js("document.querySelector('#strength input[type=range]').focus()")
+        page.key("ArrowLeft")
+        has(page, "#gallery", "strength 0.95")
+        assert page.js("document.querySelectorAll('#gallery img')[1].src") != before
+
+        page.click("#attack-name input")
+        page.click("[role=option][aria-label=random_tokens]")
+        page.click("#attack")
+        has(page, "#attacks", "random_tokens")
+        assert page.js("document.querySelectorAll('#gallery figure').length") == 18
+        assert page.js("!!document.querySelector('#attacks .bar u')"), "with an interval"
+
+        page.click("#pack")
+        has(page, "#link", "without-weapon-erasure.zip")
+        erasure = zipfile.ZipFile(io.BytesIO(fetched(page)))
+        assert "without-weapon-erasure/recipe.json" in erasure.namelist()
+        page.click("#suite input[value=smoke]")
+        page.click("#report")
+        has(page, "#link", "without-weapon-report.html")
+        assert b"weapon" in fetched(page)
+
+        for width, dark in ((DESK, False), (DESK, True), (PHONE, True), (PHONE, False)):
+            looks_right(page, width, dark=dark)
+        assert page.faults() == []
+        elsewhere = [
+            each for each in page.requested() if not each.startswith((app.address, "data:", "blob:"))
+        ]
+        assert elsewhere == [], "the page works without the internet"
+    left(app)
+
+
+def left(app: Running) -> None:
+    """Wait until the folders of pages that were closed are gone."""
+    end = time.monotonic() + 60
+    while list(app.folders.glob("[0-9]*")):
+        assert time.monotonic() < end, "the page was left, and its folder stays"
+        time.sleep(0.2)
+
+
+def fetched(page: Page) -> bytes:
+    """What the link of the page gives."""
+    read = """fetch(document.querySelector('#link a').href).then(a => a.blob()).then(
+      b => new Promise(done => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result.split(',')[1]);
+      reader.readAsDataURL(b);
+    }))"""
+    return base64.b64decode(page.js(read))
+
+
+def wrong_names_are_told_and_never_run(page: Page) -> None:
+    """Each name is refused in one sentence, in which it stands as text."""
+    choose(page, "waepon")
+    has(page, "#status", "did you mean 'weapon'?")
+    for name in ("<img src=x onerror=window.bad=1>", "${window.bad=1}{{window.bad=1}}", "../../etc/passwd"):
+        choose(page, name)
+        has(page, "#status", name[:20])
+        assert page.js("document.querySelector('#status [role=alert]') !== null")
+        assert page.js("document.querySelectorAll('#status img').length") == 0
+    assert page.js("window.bad === undefined")
+    assert "Traceback" not in page.js("document.body.innerText")
+
+
+def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) -> None:
+    with browser.page(app.address, PHONE) as page:
+        page.wait("!!document.querySelector('#erase')")
+        to(page, "#concept")
+        page.type("church")
+        page.key("Enter")
+        has(page, "#note", "church:")
+        to(page, "#effort")
+        page.key("Tab")
+        page.key(" ")
+        page.wait("document.querySelector('#effort input:checked').value === 'standard'")
+        to(page, "#erase")
+        page.key("Enter")
+        page.wait("document.querySelector('#status progress')?.value > 0")
+        with browser.page(app.address, DESK) as second:
+            choose(second, "cat")
+            has(second, "#status", "1 task comes first")
+            assert "church:" not in second.js("document.body.innerText"), "nothing of the first is seen"
+            page.js("document.activeElement.blur()")
+            to(page, "#cancel")
+            page.key("Enter")
+            has(page, "#status", "Cancelled")
+            has(second, "#note", "cat:")
+            assert second.text("#outcome") == "Nothing is erased yet."
+        page.wait("!document.querySelector('#erase').disabled")
+        assert page.text("#gallery") == ""
+        looks_right(page, PHONE, dark=False)
+
+
+def to(page: Page, selector: str) -> None:
+    """Go to an element with the Tab key."""
+    for _ in range(60):
+        if page.js(f"!!document.activeElement.closest({json.dumps(selector)})"):
+            return
+        page.key("Tab")
+    raise AssertionError(f"the keyboard does not reach {selector}")
