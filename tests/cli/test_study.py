@@ -42,6 +42,7 @@ def test_it_goes_on(file: Path, out: Path) -> None:
         "erasure  1 of 1 finished",
         "attack   2 of 2 finished",
         "images   0 of 0 finished",
+        "space    0 of 0 finished",
         "score    2 of 2 finished",
     ]
 
@@ -61,7 +62,7 @@ def test_tables(file: Path, out: Path) -> None:
     assert printed.exit_code == 0, printed.output
     assert printed.stdout.startswith("## church on ")
     assert "| uce | 1 | 100% [34%, 100%] |" in printed.stdout
-    assert "minus that of original" in printed.stdout
+    assert "| kept, difference | seconds, multiple |" in printed.stdout
     assert "Missing" not in printed.stdout
     refused = sgrace("study", "table", file, "-o", out, "--against", "esd")
     assert_refused(refused, "No finished row is called 'esd'; there are original, uce.")

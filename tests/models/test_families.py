@@ -163,6 +163,7 @@ def test_saving_memory_keeps_less_of_text_encoders_and_changes_no_gradient(famil
         model = model_of(family)
         if saves:
             model.save_memory()
+        assert not any(encoder.embed(torch.tensor([[0]])).requires_grad for encoder in model.text)
         parameters = [p for encoder in model.text for p in encoder.module.parameters()]
         for parameter in parameters:
             parameter.requires_grad_()

@@ -117,6 +117,8 @@ def save_memory(model: DiffusionModel) -> None:
         # the first releases of transformers 5 have the old name only
         new = getattr(network, "activation_checkpointing_enable", None)
         (new or network.gradient_checkpointing_enable)({"use_reentrant": False})
+        # which it switches on: gradients of embeddings that nobody asked for
+        network.disable_input_require_grads()
         for layer in network.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 # transformers asks for it; what is inside of the layer, such as dropout, stays as it is
