@@ -62,7 +62,7 @@ def test_tables(file: Path, out: Path) -> None:
     assert printed.exit_code == 0, printed.output
     assert printed.stdout.startswith("## church on ")
     assert "| uce | 1 | 100% [34%, 100%] |" in printed.stdout
-    assert "| kept, difference | seconds, multiple |" in printed.stdout
+    assert "| beside original | " in printed.stdout
     assert "Missing" not in printed.stdout
     refused = sgrace("study", "table", file, "-o", out, "--against", "esd")
     assert_refused(refused, "No finished row is called 'esd'; there are original, uce.")
