@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ..study.made import digests
+from ..study.made import digests, write_study
 from .conftest import SHORT, Home, sgrace
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,12 @@ def generate(home: Home, out: Path) -> list[str | Path]:
     return ["generate", "--model", home.tiny, *given, "--quiet", "-o", out]
 
 
-COMMANDS: dict[str, Command] = {each.__name__: each for each in (erase, attack, evaluate, generate)}
+def study(_home: Home, out: Path) -> list[str | Path]:
+    file = write_study(out.parent.with_name("study"), erasers=["uce"])
+    return ["study", "run", file, "-o", out, "--device", "cpu", "--quiet"]
+
+
+COMMANDS: dict[str, Command] = {each.__name__: each for each in (erase, attack, evaluate, generate, study)}
 
 
 def in_background(command: list[str | Path]) -> BaseProcess:

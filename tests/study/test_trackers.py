@@ -112,7 +112,6 @@ def test_wandb_keeps_the_run_in_the_folder(
 def test_trackio_keeps_the_run_on_the_machine(
     every: list[Cell], done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # it refuses the release of Pillow that the tests run with, so that they cannot install it
     storage = pytest.importorskip("trackio.sqlite_storage")
     monkeypatch.setattr(storage, "TRACKIO_DIR", tmp_path / "trackio")
     list(reported(inline(every, done, OPTIONS), done, tracker_of("trackio", "tiny", tmp_path)))
