@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from ._util import registry
 from ._util.errors import InputError, unknown
-from ._util.files import link, resumable_folder
+from ._util.files import link
+from ._util.folders import resumable_folder
 from .attacks import AttackSet, Budget, Prompt
 from .concept import Concept, Kind, parse_concepts
 from .detectors import Detector

@@ -12,16 +12,8 @@ from pathlib import Path
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace._util.files import (
-    atomic_file,
-    check_new_file,
-    check_new_folder,
-    check_room,
-    new_file,
-    new_folder,
-    resumable_folder,
-    write_json,
-)
+from sgrace._util.files import atomic_file, check_new_file, new_file, write_json
+from sgrace._util.folders import check_new_folder, check_room, new_folder, resumable_folder
 
 BAD_PATHS = {
     "300 characters": "x" * 300,
@@ -95,6 +87,7 @@ def fill(partial: Path, *, failing: bool = False) -> None:
 
 
 def write_to_a_full_disk(file: Path) -> None:
+    file.unlink(missing_ok=True)
     file.symlink_to("/dev/full")  # every write to it fails as on a full disk
     file.write_text("x")
 

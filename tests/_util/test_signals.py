@@ -15,7 +15,7 @@ from sgrace._util.signals import exit_on_terminate
 PROGRAM = """
 import signal, sys, time
 from pathlib import Path
-from sgrace._util.files import new_folder
+from sgrace._util.folders import new_folder
 from sgrace._util.signals import exit_on_terminate
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup

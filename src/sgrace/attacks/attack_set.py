@@ -13,7 +13,8 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from .._util.errors import InputError
-from .._util.files import new_folder, write_json, write_text_atomically
+from .._util.files import write_json, write_text_atomically
+from .._util.folders import new_folder
 from .._util.hashing import sha256, sha256_of_json
 from .._util.images import from_bytes, to_bytes
 from .._util.notebook import Bar, card

@@ -70,7 +70,7 @@ def attack(
     TARGET is the folder of an erasure, a diffusers folder or file, a hub id or emoji. The folder OUT gets one
     attack set for each attack: attempts.jsonl, tensors.safetensors and manifest.json.
     """
-    from .._util.files import check_resumable_folder, resumable_folder  # noqa: PLC0415
+    from .._util.folders import check_resumable_folder, resumable_folder  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
 
     check_resumable_folder(given.out)  # cheap checks first

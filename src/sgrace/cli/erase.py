@@ -109,7 +109,7 @@ def erase(
     as_json: bool,
 ) -> None:
     """Erase CONCEPTS together from a model and report whether they are gone."""
-    from .._util.files import check_new_folder, check_room  # noqa: PLC0415
+    from .._util.folders import check_new_folder, check_room  # noqa: PLC0415
     from .._util.settings import parse_pairs  # noqa: PLC0415
     from ..concept import parse_concepts  # noqa: PLC0415
 

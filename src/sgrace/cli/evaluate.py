@@ -59,7 +59,7 @@ def evaluate(
     TARGET is the folder of an erasure, a diffusers folder or file, a hub id or emoji. The folder OUT gets
     report.html, evaluation.json, evaluation.csv, the attack sets and the images.
     """
-    from .._util.files import check_resumable_folder  # noqa: PLC0415
+    from .._util.folders import check_resumable_folder  # noqa: PLC0415
 
     check_resumable_folder(given.out)  # cheap checks first
     if find_spec("matplotlib") is None:

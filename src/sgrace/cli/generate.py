@@ -158,7 +158,8 @@ def _check_out(out: Path, sheet: Path | None) -> bool:
     Raises:
         InputError: nothing can be written there.
     """
-    from .._util.files import check_new_file, check_resumable_folder  # noqa: PLC0415
+    from .._util.files import check_new_file  # noqa: PLC0415
+    from .._util.folders import check_resumable_folder  # noqa: PLC0415
 
     if sheet is not None:
         if sheet.suffix.lower() != ".png" or out.suffix.lower() == ".png":
@@ -231,7 +232,8 @@ def _read(folder: Path, wanted: list[Wanted]) -> Tensor:
 
 def _draw_files(model: DiffusionModel, wanted: list[Wanted], look: Look, out: Path) -> None:
     """One file for each image; those that are there already are not drawn again."""
-    from .._util.files import atomic_file, resumable_folder, write_json  # noqa: PLC0415
+    from .._util.files import atomic_file, write_json  # noqa: PLC0415
+    from .._util.folders import resumable_folder  # noqa: PLC0415
     from .._util.images import to_image  # noqa: PLC0415
     from ..evaluation.requests import fingerprint  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from .._util.errors import InputError, InputWarning
-from .._util.files import REQUEST
+from .._util.folders import REQUEST
 from .._util.signals import exit_on_terminate
 
 #: Longest message.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._util import registry
 from .._util.errors import InputError, unknown
-from .._util.files import new_folder
+from .._util.folders import new_folder
 from .._util.hashing import sha256
 from .._util.settings import config_from
 from .._util.tensors import check_tensors, read_tensors

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util.errors import InputError
-from .._util.files import new_file, new_folder
+from .._util.files import new_file
+from .._util.folders import new_folder
 from .._util.hashing import sha256
 from .._util.hub import check_hub_id, push
 from .._util.text import shown

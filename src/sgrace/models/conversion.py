@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util.errors import InputError
-from .._util.files import new_file, new_folder
+from .._util.files import new_file
+from .._util.folders import new_folder
 from .._util.pickles import is_pickle
 from .._util.text import check_regular_file, read_json, shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._util.files import new_folder
+from .._util.folders import new_folder
 from .text_files import publish_tokenizer, publish_weights
 
 

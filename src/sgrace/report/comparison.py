@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from .._util.errors import InputError
-from .._util.files import REQUEST
+from .._util.folders import REQUEST
 from .._util.text import read_json, shown
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import AttackRow, Evaluation, Rate

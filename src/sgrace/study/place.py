@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .._util.errors import InputError
-from .._util.files import check_new_folder
+from .._util.folders import check_new_folder
 from .._util.text import reason
 from .remote import RemoteStore
 from .store import STUDY, Store

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .._util.errors import InputError
-from .._util.files import check_new_folder, write_json
+from .._util.files import write_json
+from .._util.folders import check_new_folder
 from .._util.hashing import sha256
 from .._util.provenance import versions
 from .._util.text import read_json, reason, shown

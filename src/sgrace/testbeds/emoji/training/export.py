@@ -12,7 +12,8 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ...._util.files import new_folder, write_json
+from ...._util.files import write_json
+from ...._util.folders import new_folder
 from ...._util.provenance import versions
 from ....concept import Concept
 from ....erasure import Erasure, base_of

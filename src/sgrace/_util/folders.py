@@ -1,0 +1,154 @@
+"""Folders that appear whole or not at all, or that are filled piece by piece."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .files import write_json
+from .locks import held_alone
+from .places import (
+    cannot_write,
+    check_writable,
+    hidden,
+    is_file,
+    make_parents,
+    missing_parents,
+    remove_empty,
+    tell_disk_fault,
+)
+from .text import json_text, read_json, reason, shown
+
+REQUEST = "request.json"
+
+
+def check_new_folder(path: Path) -> Path:
+    """The path, if a folder can be made there. Nothing is left behind, no parent folder either.
+
+    Raises:
+        InputError: something else is there, the folder is not empty, or the path cannot be written.
+    """
+    try:
+        other = path.is_symlink() or (path.exists() and not path.is_dir())
+        full = path.is_dir() and any(path.iterdir())
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error) from error
+    if other:
+        raise InputError(f"{shown(path)} exists and is not a folder; name a new folder.")
+    if full:
+        raise InputError(f"{shown(path)} exists and is not empty; name a new folder.")
+    return check_writable(path)
+
+
+def check_room(path: Path, n_bytes: int) -> None:
+    """Check that the disk of a path, which need not exist yet, has room for so many bytes.
+
+    Raises:
+        InputError: it has not.
+    """
+    folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise InputError(
+            f"Cannot write {shown(path)}: about {n_bytes / 1e6:,.1f} MB will be saved, but its disk has "
+            f"{free / 1e6:,.1f} MB left; free some of it, or name a folder on another disk."
+        )
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes the name ``path`` only when the block ends well.
+
+    If the block fails, the hidden folder and the parents that were made for it are removed. If only the
+    renaming fails, because something has taken the name, the finished folder stays; the error names it.
+
+    Raises:
+        InputError: as :func:`check_new_folder`, another process is filling it, or the disk is full.
+    """
+    check_new_folder(path)
+    partial, made = hidden(path, "partial"), make_parents(path)
+    if partial.exists():  # a process was killed, or is at work
+        with held_alone(partial, path):
+            shutil.rmtree(partial)
+    try:
+        partial.mkdir()
+        with held_alone(partial, path):
+            yield partial
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        remove_empty(made)
+        tell_disk_fault(path, error)
+        raise
+    try:
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    except OSError as error:
+        message = f"Cannot write {shown(path)} ({reason(error)}); the finished result is in {partial}."
+        raise InputError(message) from error
+
+
+def check_resumable_folder(path: Path) -> Path:
+    """The path, if :func:`resumable_folder` can start there or go on; the request itself is compared later.
+
+    Raises:
+        InputError: the folder holds something else, cannot be written, or another process is filling it.
+    """
+    note = path / REQUEST
+    if not is_file(note):
+        return check_new_folder(path)
+    check_writable(note)
+    with held_alone(note, path):
+        return path
+
+
+@contextmanager
+def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder that the block fills piece by piece; the same request again goes on in it.
+
+    If the block fails before a piece is finished, the folder and the parents made for it are removed.
+
+    Raises:
+        InputError: the folder holds something else or another request's results, cannot be written, or
+            another process is filling it.
+    """
+    note = path / REQUEST
+    made = missing_parents(path)
+    if is_file(note):
+        if names := _differences(read_json(note), json.loads(json_text(request))):
+            differences = ", ".join(names)
+            raise InputError(
+                f"{shown(path)} holds the results of another request: {differences}; name a new folder."
+            )
+        check_writable(note)
+    else:
+        with new_folder(path) as partial:
+            write_json(partial / REQUEST, request)
+    with held_alone(note, path):
+        try:
+            yield path
+        except BaseException:
+            if not any(file.is_file() for file in path.rglob("*") if file != note):
+                shutil.rmtree(path, ignore_errors=True)
+                remove_empty(made)
+            raise
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:  # noqa: ANN401  (JSON)
+    """Fields in which two JSON values differ, with both values where they are short."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        start = f"{name}." if name else ""
+        lists = [
+            _differences(found.get(key), wanted.get(key), start + key) for key in sorted({*found, *wanted})
+        ]
+        return [difference for several in lists for difference in several]
+    if found == wanted:
+        return []
+    both = [json.dumps(value) for value in (found, wanted)]
+    short = max(map(len, both)) <= 40
+    return [f"{name or REQUEST} differs" + (f" ({both[0]}, now {both[1]})" if short else "")]

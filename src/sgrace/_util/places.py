@@ -1,0 +1,84 @@
+"""Where a file or folder is to be made: whether it can be, and what is left if it was not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import InputError
+from .text import reason, shown
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def hidden(path: Path, use: str) -> Path:
+    return path.with_name(f".{path.name}.{use}")
+
+
+def check_writable(path: Path) -> Path:
+    """Write and remove a small file beside the path: permissions do not tell of a full disk."""
+    try:
+        made = make_parents(path)
+        try:
+            _probe(hidden(path, "probe"))
+        finally:
+            remove_empty(made)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise cannot_write(path, error) from error
+    return path
+
+
+def _probe(file: Path) -> None:
+    try:
+        file.write_bytes(bytes(4096))
+    finally:
+        with suppress(OSError, ValueError):
+            file.unlink()
+
+
+def cannot_write(path: Path, error: Exception) -> InputError:
+    return InputError(f"Cannot write {shown(path)}: {reason(error)}.")
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def missing_parents(path: Path) -> list[Path]:
+    """Parents that are not there, the innermost first."""
+    missing = []
+    with suppress(OSError, ValueError):
+        missing = [folder for folder in path.parents if not folder.exists()]
+    return missing
+
+
+def make_parents(path: Path) -> list[Path]:
+    """Make the missing parents and name them; none is left if one of them cannot be made."""
+    missing = missing_parents(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def tell_disk_fault(path: Path, error: BaseException) -> None:
+    """Raise an InputError if an error says that the disk is full or read-only, whichever library met it."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # safetensors
+        number = int(found[1])
+    if number in _DISK_FAULTS:
+        raise InputError(f"Cannot write {shown(path)}: {os.strerror(number)}.") from error
