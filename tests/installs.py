@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "erase weapon --out safe",
     "attack safe --effort quick --attacks none,more_seeds --out attacks",
-    "generate 'a picture of church' --model safe --out image.png",
+    "generate 'a picture of church' --erasure safe --out image.png",
     "export safe --format text-encoder --out encoder",
 )
 

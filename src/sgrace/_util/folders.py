@@ -18,7 +18,6 @@ from .places import (
     hidden,
     is_file,
     make_parents,
-    missing_parents,
     remove_empty,
     tell_disk_fault,
 )
@@ -101,10 +100,13 @@ def check_resumable_folder(path: Path) -> Path:
     """
     note = path / REQUEST
     if not is_file(note):
-        return check_new_folder(path)
-    check_writable(note)
-    with held_alone(note, path):
-        return path
+        check_new_folder(path)
+    else:
+        check_writable(note)
+    if path.is_dir():
+        with held_alone(path, path):
+            pass
+    return path
 
 
 @contextmanager
@@ -117,26 +119,28 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
         InputError: the folder holds something else or another request's results, cannot be written, or
             another process is filling it.
     """
-    note = path / REQUEST
-    made = missing_parents(path)
-    if is_file(note):
-        if names := _differences(read_json(note), json.loads(json_text(request))):
-            differences = ", ".join(names)
-            raise InputError(
-                f"{shown(path)} holds the results of another request: {differences}; name a new folder."
-            )
-        check_writable(note)
-    else:
-        with new_folder(path) as partial:
-            write_json(partial / REQUEST, request)
-    with held_alone(note, path):
+    check_resumable_folder(path)
+    note, made = path / REQUEST, make_parents(path)
+    path.mkdir(exist_ok=True)
+    with held_alone(path, path):
+        if is_file(note):
+            _check_same(path, read_json(note), json.loads(json_text(request)))
         try:
+            write_json(note, request)
             yield path
-        except BaseException:
+        except BaseException as error:
             if not any(file.is_file() for file in path.rglob("*") if file != note):
                 shutil.rmtree(path, ignore_errors=True)
                 remove_empty(made)
+            tell_disk_fault(path, error)
             raise
+
+
+def _check_same(path: Path, found: Any, wanted: Any) -> None:  # noqa: ANN401  (JSON)
+    if names := _differences(found, wanted):
+        raise InputError(
+            f"{shown(path)} holds the results of another request: {', '.join(names)}; name a new folder."
+        )
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:  # noqa: ANN401  (JSON)

@@ -77,8 +77,18 @@ def remove_empty(folders: list[Path]) -> None:
 
 def tell_disk_fault(path: Path, error: BaseException) -> None:
     """Raise an InputError if an error says that the disk is full or read-only, whichever library met it."""
-    number = getattr(error, "errno", None)
-    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # safetensors
-        number = int(found[1])
+    number = _number(error)
     if number in _DISK_FAULTS:
         raise InputError(f"Cannot write {shown(path)}: {os.strerror(number)}.") from error
+
+
+def is_disk_fault(error: BaseException) -> bool:
+    """Whether an error says that the disk is full or read-only, or was raised since another one says so."""
+    cause = error.__cause__
+    return _number(error) in _DISK_FAULTS or (cause is not None and is_disk_fault(cause))
+
+
+def _number(error: BaseException) -> int:
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+        return int(found[1])
+    return getattr(error, "errno", None) or 0

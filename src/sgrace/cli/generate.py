@@ -245,9 +245,11 @@ def _draw_files(model: DiffusionModel, wanted: list[Wanted], look: Look, out: Pa
         "images": images,
     }
     with goes_on_in(out), resumable_folder(out, request):
-        missing = [one for one in wanted if not (out / one.file).exists()]
-        for at in range(0, len(missing), model.batch_size):
-            part = missing[at : at + model.batch_size]
+        for at in range(0, len(wanted), model.batch_size):
+            part = wanted[at : at + model.batch_size]
+            if all((out / one.file).exists() for one in part):
+                continue
+            # a batch is drawn whole: in a smaller one, images differ by rounding
             for one, image in zip(part, _draw(model, part, look), strict=True):
                 with atomic_file(out / one.file) as partial:
                     to_image(image).save(partial, "PNG")

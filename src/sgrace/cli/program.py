@@ -15,7 +15,9 @@ from click.exceptions import NoArgsIsHelpError
 
 from .._util.errors import InputError, InputWarning
 from .._util.folders import REQUEST
+from .._util.places import is_disk_fault
 from .._util.signals import exit_on_terminate
+from .._util.text import reason, shown
 
 #: Longest message.
 MAX_MESSAGE = 600
@@ -55,6 +57,11 @@ class Program(click.Group):
             code = 2
         except InputError as error:
             message = _one_line(str(error))
+            code = 2
+        except OSError as error:  # between the places that know what they write
+            if not is_disk_fault(error):
+                raise
+            message = f"Cannot write {shown(error.filename or 'a file')}: {reason(error)}."
             code = 2
         except KeyboardInterrupt as error:
             message = str(error) or "interrupted; nothing was written."

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from .._util.files import atomic_file
 from .._util.tensors import read_tensors
 from ..evaluation.evaluate import EVALUATION
 from ..evaluation.schema import Evaluation
@@ -16,6 +17,9 @@ from .gallery import gallery, pairs
 from .pages import write_page
 from .plots import attack_plot, can_plot, retention_plot, space_plot
 from .sentence import summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # an extra
 
 DPI = 150
 
@@ -53,9 +57,9 @@ def write_report(folder: Path) -> Path:
 
 def _plots(folder: Path, found: Evaluation) -> Plot | None:
     """Write the plots as files; the one of the concept space stands on the page too."""
-    attack_plot(found).savefig(folder / "attacks.png", dpi=DPI)
+    _write(folder / "attacks.png", _png(attack_plot(found)))
     if found.retention:
-        retention_plot(found).savefig(folder / "retention.png", dpi=DPI)
+        _write(folder / "retention.png", _png(retention_plot(found)))
     stored = folder / "concept_space.safetensors"
     if not stored.exists():
         return None
@@ -63,13 +67,20 @@ def _plots(folder: Path, found: Evaluation) -> Plot | None:
     for name, value in read_tensors(stored)[0].items():
         space, _, group = name.partition("/")
         features.setdefault(space, {})[group] = value
-    pictures = []
-    for dark in (False, True):
-        content = io.BytesIO()
-        space_plot(features, dark=dark).savefig(content, dpi=DPI, format="png")
-        pictures.append(content.getvalue())
-    (folder / "concept_space.png").write_bytes(pictures[0])
-    return Plot(_data(pictures[0]), _data(pictures[1]))
+    light, dark = (_png(space_plot(features, dark=dark)) for dark in (False, True))
+    _write(folder / "concept_space.png", light)
+    return Plot(_data(light), _data(dark))
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, dpi=DPI, format="png")
+    return content.getvalue()
+
+
+def _write(file: Path, content: bytes) -> None:
+    with atomic_file(file) as partial:
+        partial.write_bytes(content)
 
 
 def _data(content: bytes) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._util.errors import InputError
+from .._util.places import is_disk_fault
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell, inputs_of
@@ -53,7 +54,8 @@ def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: boo
             make(cell, store.path, folder, options)
     except Exception as error:  # noqa: BLE001  (one cell of many; whatever it is, it is reported)
         why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
-        store.fail(cell, why)
+        if not is_disk_fault(error):  # no fault of the cell: the next run tries it again
+            store.fail(cell, why)
         return Outcome(cell, "failed", why, time.monotonic() - started)
     return Outcome(cell, "made", seconds=time.monotonic() - started)
 
