@@ -44,17 +44,23 @@ def train_tokenizer(data: EmojiData, out: Path) -> CLIPTokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    text = [t.lower() for t in text]
+    ends = {word[-1] for t in text for word, _ in bpe.pre_tokenizer.pre_tokenize_str(t)}
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE - 2,
+        # in a fixed order: by itself it numbers ends of words at random, and merges depend on these numbers
+        special_tokens=[f"{letter}</w>" for letter in sorted(ends)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    bpe.train_from_iterator([t.lower() for t in text], trainer)
+    bpe.train_from_iterator(text, trainer)
     learned = json.loads(bpe.to_str())["model"]
     merges: list[Any] = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned["merges"]]
-    words = dict.fromkeys(sorted(learned["vocab"], key=learned["vocab"].get))
-    words |= dict.fromkeys(f"{letter}</w>" for letter in pre_tokenizers.ByteLevel.alphabet())
+    in_order = sorted(learned["vocab"], key=learned["vocab"].get)
+    words = dict.fromkeys(sorted(in_order, key=len)[:256])  # bytes first, as in CLIP's own vocabulary
+    words |= dict.fromkeys(in_order)
+    words |= dict.fromkeys(f"{letter}</w>" for letter in sorted(pre_tokenizers.ByteLevel.alphabet()))
     vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_LENGTH)
     tokenizer.save_pretrained(out)
