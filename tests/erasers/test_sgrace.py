@@ -154,7 +154,7 @@ def test_no_replacement_below_the_ceiling_is_an_error(model: StableDiffusion, wo
 
 
 @pytest.mark.parametrize("preset", ["published", "corrected", "replacement"])
-def test_the_batch_size_does_not_change_the_result(
+def test_batch_size_and_threads_do_not_change_the_result(
     model: StableDiffusion, words: Knowledge, preset: str
 ) -> None:
     # The bare name is left out: at first the student answers to it as the original does, the gradient is
@@ -163,13 +163,16 @@ def test_the_batch_size_does_not_change_the_result(
     phrases = words.model_copy(update={"contexts": ("a photo of {}", "an image of {}")})
     more = {"keep_bare_name": "0", "n_adversarial": "4", "clean_share": "0.25", "n_pairs": "2"}
 
-    def moved(size: int) -> torch.Tensor:
+    def moved(size: int, threads: int = 1) -> torch.Tensor:
         model.batch_size = size
+        model.threads = threads
         return weights(sgrace(preset, **more).erase(model, [Target(CHURCH, phrases)])) - original(model)
 
     whole = moved(32)
     for size in (2, 1):
         assert (moved(size) - whole).norm() < 0.05 * whole.norm()
+    if preset == "published":  # two threads on a busy machine are slow
+        assert (moved(32, threads=2) - whole).norm() < 0.05 * whole.norm()
 
 
 def test_only_samples_that_may_move_are_attacked(model: StableDiffusion, words: Knowledge) -> None:

@@ -86,10 +86,21 @@ def test_an_image_is_its_own(name: str) -> None:
     assert model.generate(prompts, [1, 2, 3], **options).equal(first)
     alone = model.generate(["church"], [2], **options)
     torch.testing.assert_close(alone, first[1:2], atol=1e-4, rtol=1e-4)
-    split = model.generate(prompts, [1, 2, 3], batch_size=2, **options)
-    torch.testing.assert_close(split, first, atol=1e-4, rtol=1e-4)
+    for size in (1, 2):
+        split = model.generate(prompts, [1, 2, 3], batch_size=size, **options)
+        torch.testing.assert_close(split, first, atol=1e-4, rtol=1e-4)
     other = model.generate(["church"], [4], **options)
     assert (other - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler ancestral"])
+def test_the_number_of_threads_does_not_change_an_image(name: str) -> None:
+    found = []
+    for threads in (1, 2):
+        model = model_of(name)
+        model.threads = threads
+        found.append(model.generate(["dog", "church"], [1, 2], num_inference_steps=2))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
