@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint types test test-all test-fast older docs site bench
+.PHONY: help demo format lint types test test-all test-fast older oldest installs docs site bench
 # what is installed is compiled when it is first imported, and once: most of it never is
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
@@ -48,6 +48,12 @@ older: .venv/ready  ## load what is saved with transformers 4, which is installe
 	$(INSTALL) --no-deps --upgrade --target .venv/older \
 		'transformers==4.57.1' 'huggingface_hub<1' 'tokenizers<0.23'
 	$(BIN)/python -m tests.older .venv/older
+
+oldest: .venv/ready  ## the tests that take seconds, with the oldest versions that are allowed
+	$(BIN)/python -m tests.oldest .venv/oldest -m "not slow"
+
+installs: .venv/ready  ## sdist and wheel in empty environments: PYTHONS="python3.11 python3.12 python3.13"
+	$(BIN)/python -m tests.installs $(PYTHONS)
 
 docs: .venv/ready  ## write the generated parts of the documents anew
 	$(BIN)/python docs/tables.py

@@ -47,7 +47,7 @@ def check(python: str, wheel: Path, home: Path) -> None:
     place = home / Path(python).name
     run(python, "-m", "venv", place / "environment")
     own = place / "environment" / "bin"
-    pip = [own / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [own / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
     run(*pip, "install", "-c", ROOT / "constraints.txt", f"{wheel}[report]")
     run(*pip, "check")
     outside = place / "outside"

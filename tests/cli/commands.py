@@ -82,7 +82,8 @@ def in_background(command: list[str | Path], output: str | Path = os.devnull) ->
     return process
 
 
-def ends_with(process: BaseProcess) -> int | None:
+def ends_with(process: BaseProcess) -> int:
     """Its exit code."""
     process.join(300)
+    assert process.exitcode is not None, "it does not end"
     return process.exitcode

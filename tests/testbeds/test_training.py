@@ -70,4 +70,4 @@ def test_killed_training_ends_in_the_weights_of_an_undisturbed_one(tmp_path: Pat
         assert found.items() <= weights(whole).items(), "what is finished is right"
     assert ends_with(in_background(command(killed))) == 0
     assert weights(killed) == weights(whole)
-    assert not [path for path in killed.rglob("*partial*")], "nothing half-made is left"
+    assert not list(killed.rglob("*partial*")), "nothing half-made is left"
