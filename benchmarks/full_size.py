@@ -20,10 +20,8 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +33,7 @@ from sgrace import Knowledge
 from sgrace._util.provenance import device_memory_mb, peak_memory_mb, versions
 
 from full_size_models import MODELS, build  # isort: skip
+from machines import status_mb, watched  # isort: skip
 
 RESULTS = Path(__file__).parent / "results" / "full_size.json"
 WORDS = Knowledge(
@@ -63,31 +62,6 @@ SETTINGS: dict[str, dict[str, str]] = {
 
 
 # -- one run ------------------------------------------------------------------------------------------------
-
-
-def status_mb(file: str, entry: str) -> int:
-    """An entry of a file of Linux's /proc, in MiB."""
-    lines = Path(file).read_text().splitlines()
-    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{entry}:"))
-
-
-@contextmanager
-def watched(peaks: dict[str, int]) -> Iterator[None]:
-    """Keep the highest anonymous memory, and end the process before the machine has none left."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            peaks["anonymous"] = max(peaks["anonymous"], status_mb("/proc/self/status", "RssAnon"))
-            if status_mb("/proc/meminfo", "MemAvailable") < 1024:
-                print(json.dumps({"stopped": f"out of memory at {peak_memory_mb()} MB"}), flush=True)
-                os._exit(0)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    yield
-    done.set()
-    thread.join()
 
 
 class Clock(NamedTuple):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +60,31 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
 def peak_mb(device: torch.device) -> int:
     """Largest memory so far: resident, or on a GPU of tensors there."""
     return peak_memory_mb() if device.type == "cpu" else device_memory_mb(device)
+
+
+def status_mb(file: str, entry: str) -> int:
+    """An entry of a file of Linux's /proc, in MiB."""
+    lines = Path(file).read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{entry}:"))
+
+
+@contextmanager
+def watched(peaks: dict[str, int]) -> Iterator[None]:
+    """Keep the highest anonymous memory, and end the process before the machine has none left."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            peaks["anonymous"] = max(peaks["anonymous"], status_mb("/proc/self/status", "RssAnon"))
+            if status_mb("/proc/meminfo", "MemAvailable") < 1024:
+                print(json.dumps({"stopped": f"out of memory at {peak_memory_mb()} MB"}), flush=True)
+                os._exit(0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
 
 
 def machine(device: str) -> str:

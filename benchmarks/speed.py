@@ -6,10 +6,10 @@
 ``--what`` names erasers, each with a preset after a colon where it is not the default. Every procedure is a
 process of its own, so that its peak memory is its own; they take turns. Models of full size have random
 weights. Seconds are those of the processor, or of the clock with ``--device cuda``, where memory is the peak
-of what tensors took there. Steps are measured and whole runs extrapolated: a step of a phase is the
-difference of two short runs, and the preset says how many there are. FLOP/s count matrix products,
-convolutions and attention; the ceiling is that of a product of two matrices (2048 x 2048, or 8192 x 8192 on
-CUDA) in the same precision and process.
+of what tensors took there; anonymous memory is the part of the peak that no file on the disk backs. Steps are
+measured and whole runs extrapolated: a step of a phase is the difference of two short runs, and the preset
+says how many there are. FLOP/s count matrix products, convolutions and attention; the ceiling is that of a
+product of two matrices (2048 x 2048, or 8192 x 8192 on CUDA) in the same precision and process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sgrace.concept import Concept, Kind
 from sgrace.knowledge import Target
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
-from machines import OF_CPU, SIDES, ceiling, clock, machine, peak_mb  # isort: skip
+from machines import OF_CPU, SIDES, ceiling, clock, machine, peak_mb, watched  # isort: skip
 from published_procedure import WHOLE, Published  # isort: skip
 from speed_phases import Phase, phases_of  # isort: skip
 
@@ -95,6 +95,17 @@ def serve(given: argparse.Namespace) -> None:
     model.set_progress_bar_config(disable=True)
     run = published_runner(model) if given.alone == PUBLISHED else eraser_runner(model, given.alone)
     print("@{}", flush=True)
+    peaks = {"anonymous": 0}
+    with watched(peaks):
+        answer(model, run, peaks)
+
+
+def answer(
+    model: sgrace.models.DiffusionModel,
+    run: Callable[[Mapping[str, int]], Mapping[str, int]],
+    peaks: Mapping[str, int],
+) -> None:
+    """One line on standard output for each of standard input."""
     for line in sys.stdin:
         asked = json.loads(line)
         count = asked.pop("count")
@@ -110,8 +121,8 @@ def serve(given: argparse.Namespace) -> None:
             started = clock(model.device)
             rows = run(asked)
             spent = {"seconds": clock(model.device) - started}
-        peak = peak_mb(model.device)
-        found = {**spent, **rows, "peak_mb": peak, "ceiling": ceiling(model.device, model.dtype)}
+        memory = {"peak_mb": peak_mb(model.device), "anonymous_mb": peaks["anonymous"]}
+        found = {**spent, **rows, **memory, "ceiling": ceiling(model.device, model.dtype)}
         print("@" + json.dumps(found), flush=True)
 
 
@@ -154,7 +165,7 @@ class Procedure:
             known = self.best.setdefault(name, {})
             known["seconds"] = min(known.get("seconds", float("inf")), found.pop("seconds", float("inf")))
             # memory and ceiling of a counting run are not those of the procedure
-            for key in ("peak_mb", "ceiling"):
+            for key in ("peak_mb", "anonymous_mb", "ceiling"):
                 value = found.pop(key)
                 known[key] = max(known.get(key, 0.0), 0.0 if count else value)
             known.update(found)
@@ -177,8 +188,10 @@ class Procedure:
             "base": {key: base[key] for key in keys},
             "phases": rows,
             "whole": whole,
-            "peak_mb": max(each["peak_mb"] for each in self.best.values()),
-            "ceiling": max(each["ceiling"] for each in self.best.values()),
+            **{
+                key: max(each[key] for each in self.best.values())
+                for key in ("peak_mb", "anonymous_mb", "ceiling")
+            },
         }
 
 
@@ -198,16 +211,16 @@ def lines_of(name: str, found: Mapping[str, Any], published: Mapping[str, Any]) 
             f"{row['flop_per_s'] / 1e9:.0f} | {row['flop_per_s'] / found['ceiling']:.0%}" if timed else " | "
         )
         rows = f"{row['denoiser_rows']:.0f}, {row['text_rows']:.0f}"
-        lines.append(
-            f"| {name} | {phase} | {row['times']} | {rows} | {max(0.0, row['seconds']):.3f} s | {rate} | | |"
-        )
+        seconds = max(0.0, row["seconds"])
+        lines.append(f"| {name} | {phase} | {row['times']} | {rows} | {seconds:.3f} s | {rate} | | | |")
     whole = found["whole"]
     ratio = whole["seconds"] / published["whole"]["seconds"]
     rows = f"{whole['denoiser_rows']:,.0f}, {whole['text_rows']:,.0f}"
     rate = whole["flop"] / whole["seconds"]
     lines.append(
         f"| {name} | **whole run, extrapolated** | 1 | {rows} | {whole['seconds']:,.0f} s | {rate / 1e9:.0f} "
-        f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {ratio:.2f} |"
+        f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {found['anonymous_mb']:.0f} MB "
+        f"| {ratio:.2f} |"
     )
     return lines
 
@@ -256,8 +269,8 @@ def main() -> None:
     precision = f"{given.dtype}{', low memory' if given.low_memory else ''}"
     print(f"{size}, {precision}, {where}, {given.threads} threads, {given.turns} turns")
     heads = ("procedure", "phase", "times", "rows (denoiser, text)", "seconds", "GFLOP/s", "of the ceiling")
-    print("|", " | ".join([*heads, "peak", "x published"]), "|")
-    print("| --- " * 9 + "|")
+    print("|", " | ".join([*heads, "peak", "of it anonymous", "x published"]), "|")
+    print("| --- " * 10 + "|")
     print("\n".join(line for name, row in found.items() for line in lines_of(name, row, found[PUBLISHED])))
     log = json.loads(given.results.read_text()) if given.results.exists() else []
     facts = {
