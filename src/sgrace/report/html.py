@@ -67,7 +67,8 @@ def _plots(folder: Path, found: Evaluation) -> Plot | None:
     for name, value in read_tensors(stored)[0].items():
         space, _, group = name.partition("/")
         features.setdefault(space, {})[group] = value
-    light, dark = (_png(space_plot(features, dark=dark)) for dark in (False, True))
+    light = _png(space_plot(features, dark=False))
+    dark = _png(space_plot(features, dark=True))
     _write(folder / "concept_space.png", light)
     return Plot(_data(light), _data(dark))
 
