@@ -120,7 +120,8 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
             another process is filling it.
     """
     check_resumable_folder(path)
-    note, made = path / REQUEST, make_parents(path)
+    note = path / REQUEST
+    made = make_parents(path)
     path.mkdir(exist_ok=True)
     with held_alone(path, path):
         if is_file(note):
