@@ -20,7 +20,9 @@ from sgrace.erasers._shared.adversarial_samples import adversarial_samples
 from sgrace.evaluation.concept_space import text_features
 from sgrace.evaluation.training_samples import features_of
 from sgrace.knowledge import Target
+from sgrace.metrics.plane import Plane, nearest_to_own
 from sgrace.models import DiffusionModel
+from sgrace.report.plots import Dots, Moves, draw_groups
 from sgrace.testbeds import emoji
 
 DOCS = Path(__file__).parent
@@ -58,43 +60,20 @@ def points(model: DiffusionModel, prompts: Mapping[str, Sequence[str]]) -> dict[
     return {name: text_features(model.encode(list(own))).double() for name, own in prompts.items()}
 
 
-class Plane:
-    """The plane through the means of the groups."""
-
-    def __init__(self, known: Mapping[str, Tensor]) -> None:
-        means = torch.stack([own.mean(0) for own in known.values()])
-        self.centre = means.mean(0)
-        # three means span two directions
-        self.directions = torch.linalg.svd(means - self.centre, full_matrices=False).Vh[:2]
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Places ``(n, 2)``."""
-        places: Tensor = (features.double() - self.centre) @ self.directions.T
-        return places
-
-
-def nearest_to_own(places: Mapping[str, Tensor]) -> list[str]:
-    """Share of each group's prompts that are nearest to its own mean; chance would be a third."""
-    means = torch.stack([own.mean(0) for own in places.values()])
-    nearest = [torch.cdist(own, means).argmin(1) for own in places.values()]
-    return [f"{(own == number).double().mean():.0%}" for number, own in enumerate(nearest)]
-
-
-def picture(name: str, title: str, places: Mapping[str, Tensor], moves: Sequence[Tensor] = ()) -> None:
+def picture(name: str, title: str, places: Mapping[str, Tensor], moves: Moves | None = None) -> None:
     """Write one picture; ``moves`` are places from and places to."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.add_subplot(title=title)
     axis.set(xlabel="first direction", ylabel="second direction", xlim=LIMITS[0], ylim=LIMITS[1])
-    for label, own in places.items():
-        colour = COLOURS[next(key for key in COLOURS if label.startswith(key))]
-        marker = "x" if label.startswith("attacked") else "o"
-        axis.scatter(
-            own[:, 0], own[:, 1], s=14, alpha=0.6, color=colour, marker=marker, label=label, linewidths=0.8
+    drawn = {
+        label: Dots(
+            own,
+            COLOURS[next(key for key in COLOURS if label.startswith(key))],
+            is_cross=label.startswith("attacked"),
         )
-    if moves:
-        for a, b in zip(*(ends[::8].tolist() for ends in moves), strict=True):
-            axis.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "#555555", "linewidth": 0.6})
-    axis.legend(loc="best", fontsize=8)
+        for label, own in places.items()
+    }
+    draw_groups(axis, drawn, moves)
     figure.savefig(DOCS / f"{name}.png", dpi=90, metadata={"Software": None})
 
 
@@ -105,7 +84,8 @@ def main() -> None:
     before = points(model, prompts)
     plane = Plane(before)
     places = {name: plane(own) for name, own in before.items()}
-    print("nearest to the mean of their own group:", ", ".join(nearest_to_own(places)))
+    shares = [f"{share:.0%}" for share in nearest_to_own(places)]  # chance would be a third
+    print("nearest to the mean of their own group:", ", ".join(shares))
     picture("space_before", f"The original: {CONCEPT} has a place of its own", places)
     eraser = registry.load("erasers", "sgrace").preset("text", "harmful")
     with adversarial_samples() as found:
@@ -121,7 +101,7 @@ def main() -> None:
         "space_after",
         f"After erasing: {CONCEPT} lies among its neighbours, the rest stays",
         after,
-        (places[CONCEPT], after[CONCEPT]),
+        Moves(places[CONCEPT], after[CONCEPT]),
     )
 
 

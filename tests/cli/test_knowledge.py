@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sgrace.erasure import Erasure
 from sgrace.knowledge import read_words
+from sgrace.report import plots
 
 from ..llm_server import says, serving
 from .conftest import UCE, Home, assert_refused, sgrace
@@ -23,13 +25,20 @@ def test_words_are_found_printed_and_written(home: Home, tmp_path: Path) -> None
         "unrelated (protected)",
         "not protected",
         "replacement",
+        "(the concept's name)",
+        "(a kind of it, in WordNet)",
         f"Result: {out}",
+        f"Picture: {tmp_path / 'church.png'}",
     ):
         assert part in done.stdout
     words = read_words(out)
     assert words.concept == "church"
     assert "cathedral" in words.related
     assert ", ".join(words.unrelated) in " ".join(done.stdout.split())
+    assert words.reasons["church"] == "the concept's name"
+    with Image.open(tmp_path / "church.png") as picture:
+        assert picture.format == "PNG"
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50, "something is drawn"
     assert_refused(sgrace("knowledge", "church", "--model", home.tiny, "-o", out), "exists already")
 
 
@@ -41,6 +50,21 @@ def test_a_file_is_reviewed(home: Home, tmp_path: Path) -> None:
     assert found["words"]["unrelated"] == ["dog", "boat"]
     assert [one["word"] for one in found["dropped"]] == ["dog", "old churches"]
     assert found["replacement"]["word"] in {"dog", "boat"}
+
+
+def test_a_picture_is_refused_before_any_work(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("knowledge", "church", "--model", home.tiny, "--words", home.words)
+    assert_refused(sgrace(*given, "--picture", tmp_path / "a.jpg"), "is a PNG file; name it")
+    (tmp_path / "there.png").touch()
+    assert_refused(sgrace(*given, "--picture", tmp_path / "there.png"), "exists already")
+    monkeypatch.setattr(plots, "find_spec", lambda _: None)  # as if matplotlib were not installed
+    assert_refused(sgrace(*given, "--picture", tmp_path / "b.png"), "pip install 'sgrace[report]'")
+    done = sgrace(*given, "-o", tmp_path / "c.yaml")
+    assert done.exit_code == 0, done.output
+    assert "The concept's space is not drawn. Pictures need matplotlib" in done.stderr
+    assert not list(tmp_path.glob("[abc].*g"))
 
 
 def test_erasing_needs_no_word_file(home: Home, tmp_path: Path) -> None:
@@ -94,5 +118,5 @@ def test_a_language_model_is_asked(home: Home, tmp_path: Path, monkeypatch: pyte
     assert "language model tiny: asked now; the raw answer is in" in " ".join(done.stdout.split())
     assert "'churches' is another form of 'church'" in done.stdout
     assert read_words(out).protected == ("mosque", "dog")
-    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
-    assert "sk-a-key" not in done.output + written
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"sk-a-key" not in done.output.encode() + written

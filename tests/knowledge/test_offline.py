@@ -18,10 +18,11 @@ WORDNET = WordNet.installed()
 
 
 def found(name: str, kind: Kind | None = None, broader: str | None = None) -> tuple[ConceptWords, str]:
-    words, note = find(Concept(name=name, kind=kind), broader=broader, wordnet=WORDNET)
+    words, meaning = find(Concept(name=name, kind=kind), broader=broader, wordnet=WORDNET)
     clean, _ = words.guarded(name)
     assert len(clean.protected) >= 40
-    return clean, note
+    assert set(clean.reasons) == {*clean.related, *clean.protected}
+    return clean, meaning.note
 
 
 def test_the_files_are_read_right() -> None:
@@ -106,3 +107,11 @@ def test_encoders_order_the_words() -> None:
     related = ("hound", "puppy", "mastiff", "corgi")
     assert too_near("dog", related, words, by_length) == {"ox", "boat"}
     assert too_near("dog", related[:3], words, by_length) == set(), "too few tell nothing"
+
+
+def test_what_begins_with_the_name_is_no_other_thing() -> None:
+    words, _ = found("weapon")
+    assert "weaponry" not in {*words.protected, *words.candidates}
+    assert WORDNET.has("naked")
+    assert WORDNET.has("Churches")
+    assert not WORDNET.has("tion")

@@ -18,6 +18,7 @@ CHURCH = ConceptWords(
     cooccurring=("wedding",),
     unrelated=("dog", "no", "9/11 memorial"),
     replacements=(Candidate(word="mosque", reason="another kind of 'place of worship': #1"),),
+    reasons={"chapel": "a kind of it", "dog": "a common thing"},
 )
 
 
@@ -91,3 +92,15 @@ def test_what_is_no_word_file_is_refused(tmp_path: Path, content: str, message: 
         read_words(yaml_file(tmp_path, content))
     assert len(str(refused.value)) < 300
     assert "\n" not in str(refused.value)
+
+
+def test_reasons_follow_their_words_and_are_one_line(tmp_path: Path) -> None:
+    found = read_words(
+        yaml_file(
+            tmp_path,
+            "related: [chapel]\nunrelated: [dog, chapels]\n"
+            'reasons: {Dog: "a\\x1b[2J\\nb", chapels: c, x: d}\n',
+        )
+    )
+    clean, _ = found.guarded("church")
+    assert clean.reasons == {"dog": "a[2Jb"}

@@ -97,6 +97,23 @@ def test_a_changed_file_does_too(folder: Path, file: str, kinds: set[str]) -> No
         assert bool(ids(after, kind) - ids(before, kind)) == (kind in kinds), kind
 
 
+def test_words_of_a_row_decide_its_erasure_and_no_question(folder: Path) -> None:
+    other = folder / "other"
+    other.mkdir()
+    (other / "church.txt").write_text("church\nminster\n\nfrog, leaf\n")
+    row = {"eraser": "uce", "words": "other/{concept}.txt"}
+    file = write_study(folder, erasers=["uce", row])
+    plain, own = scores_of(read_study(file))[1:]
+    assert [cell.config["row"] for cell in (plain, own)] == ["uce", "uce (words=other)"]
+    assert plain.needs["erasure"].id != own.needs["erasure"].id
+    assert own.needs["erasure"].config["words_file"] == str(other / "church.txt")
+    assert own.config["words"] == plain.config["words"], "attacks and questions keep the study's words"
+    assert own.needs["attacks/none"].config["words"] == plain.config["words"]
+    (other / "church.txt").write_text("church\nminster\n\nfrog\n")
+    again = scores_of(read_study(file))[2]
+    assert again.needs["erasure"].id != own.needs["erasure"].id
+
+
 def test_seeds_keep_what_they_do_not_decide(folder: Path) -> None:
     before = cells(write_study(folder, seeds=[0]))
     after = cells(write_study(folder, seeds=[0, 1]))

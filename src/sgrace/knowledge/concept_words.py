@@ -8,9 +8,12 @@ from typing import Any, Self
 from pydantic import Field, field_validator
 
 from .._util.settings import Settings
+from .._util.text import visible
 from ..concept import Kind
 from .guard import Dropped, Kept, protectable, usable
 from .spelling import RULE, clean, fault
+
+MAX_REASON = 120
 
 
 class Candidate(Settings):
@@ -46,6 +49,7 @@ class ConceptWords(Settings):
     unrelated_contexts: tuple[str, ...] | None = Field(
         None, description="Prompt patterns with one {} for protected words."
     )
+    reasons: dict[str, str] = Field(default={}, description="Where a word comes from, by word.")
 
     @field_validator("related", "near", "cooccurring", "unrelated")
     @classmethod
@@ -64,6 +68,11 @@ class ConceptWords(Settings):
         if not isinstance(given, list | tuple):
             return given
         return [{"word": one} if isinstance(one, str) else one for one in given]
+
+    @field_validator("reasons")
+    @classmethod
+    def _are_lines(cls, reasons: dict[str, str]) -> dict[str, str]:
+        return {clean(word): line_of(reason) for word, reason in reasons.items()}
 
     @property
     def protected(self) -> tuple[str, ...]:
@@ -95,7 +104,14 @@ class ConceptWords(Settings):
         candidates: Kept = protectable((one.word for one in self.replacements), own, near)
         update["replacements"] = tuple(one for one in self.replacements if one.word in candidates.words)
         dropped += [one for one in candidates.dropped if one not in dropped]
+        left = {*related.words, *seen}
+        update["reasons"] = {word: reason for word, reason in self.reasons.items() if word in left}
         return self.model_copy(update=update), tuple(dict.fromkeys(dropped))
+
+
+def line_of(reason: str) -> str:
+    """A reason as one printable line."""
+    return visible("".join(c for c in reason if c.isprintable()))[:MAX_REASON]
 
 
 def checked_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:

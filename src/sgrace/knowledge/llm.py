@@ -13,15 +13,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from .._util.errors import InputError
 from .._util.files import write_json
-from .._util.text import read_json, shown, visible
+from .._util.text import read_json, shown
 from ..concept import Concept
-from .concept_words import Candidate, ConceptWords
+from .concept_words import Candidate, ConceptWords, line_of
 from .guard import Dropped, usable
 from .llm_endpoint import Endpoint, Message
 from .spelling import clean
 
 MAX_WORDS = 80
-MAX_REASON = 120
 #: Characters of a faulty answer that are shown to the model again.
 MAX_SHOWN = 4000
 QUESTION = """List English words and short phrases about the concept {name!r}{kind}, for image captions.
@@ -153,8 +152,7 @@ def _words(answer: Answer, concept: Concept, source: str) -> tuple[ConceptWords,
 
 def _reasons(proposals: Iterable[Proposal]) -> dict[str, str]:
     """Reasons by word, as one printable line each."""
-    lines = {clean(one.word): "".join(c for c in one.reason if c.isprintable()) for one in proposals}
-    return {word: visible(line)[:MAX_REASON] for word, line in lines.items()}
+    return {clean(one.word): line_of(one.reason) for one in proposals}
 
 
 def _cache() -> Path:

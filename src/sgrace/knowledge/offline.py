@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._util.errors import InputError
 from ..concept import Concept, Kind
@@ -24,6 +25,8 @@ LEAST_NEAR = 8
 STEPS_UP = 3
 #: Letters that a word and its other forms begin with.
 STEM = 3
+#: Letters of a word of which longer ones are made; shorter ones begin others by chance: "car", "carpet".
+LONG = 5
 ARTIST_CONTEXTS = ("a painting by {}", "a picture in the style of {}", "art by {}", "{}")
 
 
@@ -41,13 +44,25 @@ class Meaning:
     kinds: tuple[Synset, ...]
     note: str
 
+    @property
+    def kind(self) -> str:
+        """What it is a kind of, in a word."""
+        return self.kinds[0].words[0] if self.kinds else "thing"
+
+
+class Looked(NamedTuple):
+    """Words of a concept in WordNet, and the meaning of its name that they are of."""
+
+    words: ConceptWords
+    meaning: Meaning
+
 
 def find(
     concept: Concept,
     scales: Sequence[Nearness] = (),
     broader: str | None = None,
     wordnet: WordNet | None = None,
-) -> tuple[ConceptWords, str]:
+) -> Looked:
     """Words of a concept's space, and which meaning of its name they are of.
 
     Args:
@@ -63,13 +78,15 @@ def find(
     known = wordnet or WordNet.installed()
     meaning = _meaning(known, concept, broader)
     is_art = concept.kind == "style" or _is_artist(known, meaning)
-    related = _related(known, concept.name, meaning, scales, is_art=is_art)
+    names = _related(known, concept.name, meaning, scales, is_art=is_art)
+    related = tuple(names)
     own = (concept.name, *related)
     # what is near to a harmful concept may be harmful too
     near = () if concept.kind == "harmful" else _near(known, meaning, own, scales, concept.name)
-    cooccurring = _cooccurring(known, meaning, own)
+    parts_of_it = _cooccurring(known, meaning, own)
+    cooccurring = tuple(parts_of_it)
     steps = STEPS_UP if concept.kind == "harmful" else 1
-    unrelated = _unrelated(known, _kinds(known, meaning, steps), (*own, *near))
+    unrelated = _unrelated(known, kinds_above(known, meaning, steps), (*own, *near))
     is_drawn = is_art or meaning.own is None or meaning.own.field in DRAWN
     words = ConceptWords(
         concept=concept.name,
@@ -82,8 +99,14 @@ def find(
         # other states, such as "dryness" beside "nudity", cannot be drawn in its place
         replacements=_candidates(meaning, near if is_drawn else (), (*cooccurring, *unrelated)),
         contexts=ARTIST_CONTEXTS if is_art else None,
+        reasons={
+            **dict.fromkeys(unrelated, "a common thing of another kind, in WordNet"),
+            **parts_of_it,
+            **dict.fromkeys(near, f"another {meaning.kind}, in WordNet"),
+            **names,
+        },
     )
-    return words, meaning.note
+    return Looked(words, meaning)
 
 
 def _meaning(known: WordNet, concept: Concept, broader: str | None) -> Meaning:
@@ -128,21 +151,29 @@ def _is_artist(known: WordNet, meaning: Meaning) -> bool:
 
 def _related(
     known: WordNet, name: str, meaning: Meaning, scales: Sequence[Nearness], *, is_art: bool
-) -> tuple[str, ...]:
-    """Other names, forms of the word, kinds of it; for an artist, the art."""
-    found = [name]
+) -> dict[str, str]:
+    """Other names, forms of the word, kinds of it; for an artist, the art. Each with the reason."""
+    found = {name: "the concept's name"}
+
+    def add(words: Iterable[str], reason: str) -> None:
+        for word in words:
+            found.setdefault(word, reason)
+
     if is_art:
-        surname = parts(name)[-1:] if meaning.own is None else []
-        found += [*surname, f"{name} painting", f"painting by {name}", f"{name} style"]
+        add(parts(name)[-1:] if meaning.own is None else [], "the last word of the name")
+        add([f"{name} painting", f"painting by {name}", f"{name} style"], "the art")
     if meaning.own is not None:
         others = [word for word in meaning.own.words if _means(known, word, meaning.own)]
+        add(others, "another name of it, in WordNet")
         forms = _best_words(known, known.follow(meaning.own, FORMS))
         # "nude" is a form of "nudity"; "raw", which is one too, means more than that
-        found += [*others, *(word for word in forms if word[:STEM] in {one[:STEM] for one in others})]
+        stems = {one[:STEM] for one in others}
+        add([word for word in forms if word[:STEM] in stems], "another form of it, in WordNet")
         kinds = known.follow(meaning.own, CHILDREN)
         deeper = [below for one in kinds for below in known.follow(one, CHILDREN)]
-        found += nearest_first(name, _distinct(_best_words(known, [*kinds, *deeper])), scales)
-    return _distinct(found)[:N_RELATED]
+        kind_words = _distinct(_best_words(known, [*kinds, *deeper]))
+        add(nearest_first(name, kind_words, scales), "a kind of it, in WordNet")
+    return dict(list(found.items())[:N_RELATED])
 
 
 def _near(
@@ -168,18 +199,21 @@ def _near(
     return nearest_first(name, _distinct(found), scales)[:N_NEAR]
 
 
-def _cooccurring(known: WordNet, meaning: Meaning, own: Sequence[str]) -> tuple[str, ...]:
-    """Its parts, what it is a part of, and things that its definition names."""
+def _cooccurring(known: WordNet, meaning: Meaning, own: Sequence[str]) -> dict[str, str]:
+    """Its parts, what it is a part of, and things that its definition names. Each with the reason."""
     if meaning.own is None:
-        return ()
-    found = _best_words(known, known.follow(meaning.own, PARTS))
+        return {}
     drawn = {one.word for one in known.counts if one.field in DRAWN}
-    found += [word for word in parts(meaning.own.definition) if word in drawn]
-    return _distinct([word for word in found if _is_other(word, own)])[:N_COOCCURRING]
+    named = [word for word in parts(meaning.own.definition) if word in drawn]
+    found = {
+        **dict.fromkeys(_best_words(known, known.follow(meaning.own, PARTS)), "a part of it, in WordNet"),
+    }
+    found |= {word: "in its definition in WordNet" for word in named if word not in found}
+    return dict([pair for pair in found.items() if _is_other(pair[0], own)][:N_COOCCURRING])
 
 
-def _kinds(known: WordNet, meaning: Meaning, steps: int) -> set[int]:
-    """What it is a kind of, so many steps up."""
+def kinds_above(known: WordNet, meaning: Meaning, steps: int) -> set[int]:
+    """What it is a kind of, so many steps up: places in WordNet's file."""
     levels = list(meaning.kinds)
     found: set[int] = set()
     for _ in range(steps):
@@ -208,8 +242,7 @@ def _unrelated(known: WordNet, kinds: set[int], taken: Sequence[str]) -> tuple[s
 
 def _candidates(meaning: Meaning, near: Sequence[str], others: Sequence[str]) -> tuple[Candidate, ...]:
     """Other things of its kind; where these are few, things of other kinds too."""
-    kind = meaning.kinds[0].words[0] if meaning.kinds else "thing"
-    found = [Candidate(word=word, reason=f"another {kind}") for word in near[:N_CANDIDATES]]
+    found = [Candidate(word=word, reason=f"another {meaning.kind}") for word in near[:N_CANDIDATES]]
     if len(near) < LEAST_NEAR:
         found += [Candidate(word=word, reason="of another kind") for word in others]
     return tuple(found)
@@ -237,4 +270,5 @@ def _distinct(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_other(word: str, own: Sequence[str]) -> bool:
-    return not any(holds(word, one) for one in own)
+    """Whether a word is none of the concept's; "weaponry", which begins with one, is not."""
+    return not any(holds(word, one) or (len(one) >= LONG and word.startswith(one)) for one in own)

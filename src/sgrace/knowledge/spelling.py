@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from .._util.text import has_control, visible
 from ..concept import MAX_LENGTH, folded
@@ -79,7 +80,12 @@ def numbers(word: str) -> set[str]:
 
 def holds(phrase: str, word: str) -> bool:
     """Whether a phrase holds a word, or several in this order, each in the singular or the plural."""
-    inner = [numbers(part) for part in parts(word)]
-    outer = [numbers(part) for part in parts(phrase)]
+    inner, outer = _forms(word), _forms(phrase)
     places = range(len(outer) - len(inner) + 1) if inner else ()
     return any(all(outer[i + j] & one for j, one in enumerate(inner)) for i in places)
+
+
+@lru_cache(maxsize=2**14)
+def _forms(phrase: str) -> tuple[set[str], ...]:
+    """Of each word of a phrase, all that it may be the plural of; lists are compared word by word."""
+    return tuple(numbers(part) for part in parts(phrase))

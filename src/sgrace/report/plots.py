@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Size = tuple[float, float]  # inches
 Groups = Mapping[str, Tensor]  # group of prompts -> features
-RED, BLUE, GREY = "#c0392b", "#2d6a9f", "#9aa3ab"
+RED, BLUE, GREY, ORANGE, PURPLE = "#c0392b", "#2d6a9f", "#9aa3ab", "#e08e0b", "#8e5ea2"
 DARK_PAPER = "#15191d"
 
 
@@ -136,4 +136,63 @@ def space_plot(features: Mapping[str, Groups], *, dark: bool = False) -> Figure:
         axis.set_xticks([])
         axis.set_yticks([])
     axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+class Dots(NamedTuple):
+    """Places ``(n, 2)`` of one group in a plane, how they are drawn, and what stands beside some of them."""
+
+    places: Tensor
+    colour: str
+    is_cross: bool = False
+    names: Mapping[int, str] = {}
+
+
+class Moves(NamedTuple):
+    """Places ``(n, 2)`` from which dots have moved, and those to which."""
+
+    start: Tensor
+    end: Tensor
+
+
+def draw_groups(axis: Axes, groups: Mapping[str, Dots], moves: Moves | None = None) -> None:
+    """Draw groups of places, by their titles.
+
+    Args:
+        axis: of matplotlib.
+        groups: the last is drawn over the others.
+        moves: of dots; every eighth is an arrow.
+    """
+    for title, own in groups.items():
+        axis.scatter(
+            own.places[:, 0],
+            own.places[:, 1],
+            s=14,
+            alpha=0.6,
+            color=own.colour,
+            marker="x" if own.is_cross else "o",
+            label=title,
+            linewidths=0.8,
+        )
+        for number, name in own.names.items():
+            x, y = own.places[number].tolist()
+            axis.annotate(name, (x, y), (3, 2), textcoords="offset points", fontsize=6, color=own.colour)
+    if moves:
+        for start, end in zip(moves.start[::8].tolist(), moves.end[::8].tolist(), strict=True):
+            axis.annotate(
+                "", end, start, arrowprops={"arrowstyle": "->", "color": "#555555", "linewidth": 0.6}
+            )
+    axis.legend(loc="best", fontsize=8)
+
+
+def plane_plot(title: str, groups: Mapping[str, Dots]) -> Figure:
+    """Groups of words in the plane through the means of some of them.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure, (axis,) = _drawing((8, 5.6))
+    axis.set_title(title, fontsize=10)
+    axis.set(xlabel="first direction", ylabel="second direction")
+    draw_groups(axis, groups)
     return figure

@@ -16,7 +16,7 @@ from ..evaluation.suites import SUITES
 from ..testbeds.base import Testbed
 from ..testbeds.scenes import check_prompt_set
 from .code import code_sha256
-from .schema import EraserRow, Matrix, Study
+from .schema import EraserRow, Matrix, Study, file_of
 
 CellKind = Literal["erasure", "attack", "images", "space", "score"]
 #: A plan asks for the same plug-ins again and again.
@@ -160,8 +160,7 @@ class _Maker:
         for name in fields:
             file = self.matrix.file(name, self.concept.name)
             if file is not None:
-                check_regular_file(file, "a prompt table" if name == "prompts" else "a word file")
-                found |= {name: sha256(file), f"{name}_file": str(file)}
+                found |= _digest(name, file)
         return found
 
     @functools.cached_property
@@ -172,9 +171,11 @@ class _Maker:
         plugin = load("erasers", self.row.eraser)
         preset = self.row.preset or ("emoji" if "emoji" in plugin.presets else plugin.default_preset)
         settings = plugin.preset(preset, self.concept.template_kind, self.row.settings).config
+        own = {} if self.row.words is None else _digest("words", file_of(self.row.words, self.concept.name))
         config = self.config(
             _module_of("erasers", self.row.eraser),
             ("words",),
+            **own,
             eraser=self.row.eraser,
             preset=preset,
             settings=self.row.settings,
@@ -257,6 +258,12 @@ class _Maker:
             erasing_seed=self.seed,
         )
         return Cell("score", self.title, config, needs)
+
+
+def _digest(field: Literal["prompts", "words"], file: Path) -> dict[str, str]:
+    """The digest of a file and where it lies, as a configuration has them."""
+    check_regular_file(file, "a prompt table" if field == "prompts" else "a word file")
+    return {field: sha256(file), f"{field}_file": str(file)}
 
 
 @functools.cache

@@ -19,6 +19,8 @@ from ..testbeds.base import PromptSet
 MAX_BYTES = 2**20
 #: Studies that a study may include, one in another.
 MAX_DEPTH = 8
+#: What stands for a concept's name in the names of files.
+CONCEPT = "{concept}"
 Reference = Literal["original", "gold"]
 
 
@@ -36,13 +38,22 @@ class EraserRow(Settings):
     eraser: str = Field(description="name of an eraser")
     preset: str | None = Field(None, description="its preset; the built-in model's or the default, if absent")
     settings: dict[str, Text] = Field(default_factory=dict, description="single settings")
+    words: str | None = Field(
+        None,
+        description="word file that it erases with, where attacks and questions keep their own words; "
+        "{concept} stands for the name",
+    )
 
     @property
     def title(self) -> str:
         """As a table names it."""
-        pairs = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        pairs = [f"{name}={value}" for name, value in self.settings.items()]
+        if self.words is not None:
+            # the folder of files that are named after concepts; a whole path would differ between machines
+            file = Path(self.words)
+            pairs.append(f"words={file.parent.name if CONCEPT in file.stem else file.stem}")
         name = self.eraser if self.preset in {None, "emoji"} else f"{self.eraser}, {self.preset}"
-        return f"{name} ({pairs})" if pairs else name
+        return f"{name} ({', '.join(pairs)})" if pairs else name
 
 
 def _row(given: object) -> object:
@@ -121,7 +132,12 @@ class Matrix(Settings):
     def file(self, field: Literal["prompts", "words"], concept: str) -> Path | None:
         """The prompt table or word file of a concept, if the study names any."""
         given: str | None = getattr(self, field)
-        return None if given is None else Path(given.replace("{concept}", concept.replace(" ", "-")))
+        return None if given is None else file_of(given, concept)
+
+
+def file_of(pattern: str, concept: str) -> Path:
+    """The file of a concept."""
+    return Path(pattern.replace(CONCEPT, concept.replace(" ", "-")))
 
 
 class Study(Settings):
@@ -185,8 +201,14 @@ def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _placed(matrix: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A matrix whose files are found from anywhere: they are named from the study's own folder."""
+    """A matrix or a row whose files are found from anywhere: they are named from the study's own folder."""
     files = {name: matrix[name] for name in ("prompts", "words") if isinstance(matrix.get(name), str)}
+    rows = matrix.get("erasers")
+    if isinstance(rows, list):
+        matrix = {
+            **matrix,
+            "erasers": [_placed(row, folder) if isinstance(row, dict) else row for row in rows],
+        }
     return {**matrix, **{name: str((folder / given).resolve()) for name, given in files.items()}}
 
 

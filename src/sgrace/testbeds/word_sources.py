@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-import torch
-import torch.nn.functional as F
 
 from .._util.errors import InputError
 from ..concept import Concept
 from ..knowledge import ConceptWords, Dropped, llm, offline, read_words
+from ..knowledge.encoder_words import Reader, added
 from ..knowledge.nearness import Nearness, too_near
 from ..knowledge.sentences import sentence_nearness
+from ..knowledge.wordnet import WordNet
 from ..models import DiffusionModel
+from ..models.word_space import WordSpace
 
 Source = Literal["file", "offline", "llm"]
-#: Words that a text encoder reads at once.
-BATCH = 64
 
 
 class Found(NamedTuple):
@@ -42,8 +39,9 @@ def words_of(
     *,
     file: Path | None = None,
     broader: str | None = None,
+    sentence_model: str | None = None,
 ) -> Found:
-    """Words of a concept's space, ordered and guarded by the model's own text encoder.
+    """Words of a concept's space, ordered, completed and guarded by the model's own text encoder.
 
     Args:
         model: its text encoder says which words are near.
@@ -52,45 +50,46 @@ def words_of(
             environment names (``llm``).
         file: of the source ``file``.
         broader: a word for what the concept is, of the source ``offline``.
+        sentence_model: folder or hub id of the sentence embeddings that order words too, of the source
+            ``offline``; those of the package, if absent and installed.
 
     Raises:
         InputError: the source has no words, or no word would be left to protect.
     """
-    scale = text_nearness(model)
-    unusable: tuple[Dropped, ...] = ()
+    space = WordSpace(model)
     if source == "file":
         if file is None:
             raise InputError("The source `file` needs a file: name it with --words.")
-        words = read_words(file)
+        clean, dropped = read_words(file).guarded(concept.name)
         note = f"from {file.name}"
     elif source == "llm":
         words, unusable, note = llm.find(concept)
+        clean, more = _guarded(words, concept.name, space.nearness)
+        dropped = (*unusable, *more)
     else:
-        scales = [scale, *(one for one in [sentence_nearness()] if one is not None)]
-        words, note = offline.find(concept, scales, broader)
-    clean, dropped = words.guarded(concept.name)
-    if source != "file":
-        related = [word for word in clean.related if word != concept.name]
-        near = too_near(concept.name, related, clean.near, scale)
-        # where that leaves nothing of its kind, the encoder does not tell them apart
-        if len(near) < len(clean.near):
-            clean, more = clean.guarded(concept.name, near)
-            dropped += more
+        known = WordNet.installed()
+        sentences = sentence_nearness(sentence_model)
+        others = [] if sentences is None else [sentences]
+        words, meaning = offline.find(concept, [space.nearness, *others], broader, known)
+        note = meaning.note
+        clean, dropped = _guarded(words, concept.name, space.nearness)
+        if clean.protected:
+            reader = Reader(space.nearness, space.neighbours, others)
+            clean, doubtful = added(clean, concept.name, known, meaning, reader)
+            clean, more = _guarded(clean, concept.name, space.nearness)
+            dropped = tuple(dict.fromkeys((*dropped, *doubtful, *more)))
     if not clean.protected:
         raise InputError(f"No unrelated words are left for {concept.name!r}; give more in a file.")
-    return Found(clean, (*unusable, *dropped), note)
+    return Found(clean, dropped, note)
 
 
-def text_nearness(model: DiffusionModel) -> Nearness:
-    """Cosines of text features in a model's own text encoder."""
-
-    @torch.no_grad()
-    def nearness(name: str, words: Sequence[str]) -> list[float]:
-        texts = [name, *words]
-        batches = [texts[at : at + BATCH] for at in range(0, len(texts), BATCH)]
-        # (1 + words, features), the name first
-        features = torch.cat([model.text_features(model.encode(batch)) for batch in batches])
-        cosines: list[float] = F.cosine_similarity(features[1:], features[:1]).tolist()
-        return cosines
-
-    return nearness
+def _guarded(words: ConceptWords, name: str, scale: Nearness) -> tuple[ConceptWords, tuple[Dropped, ...]]:
+    """Words that nobody has reviewed: without those that the text encoder puts too near as well."""
+    clean, dropped = words.guarded(name)
+    related = [word for word in clean.related if word != name]
+    near = too_near(name, related, clean.protected, scale)
+    # where that leaves nothing of its kind, the encoder does not tell them apart
+    if clean.near and near.issuperset(clean.near):
+        return clean, dropped
+    clean, more = clean.guarded(name, near)
+    return clean, (*dropped, *more)
