@@ -108,7 +108,8 @@ def attack(
         effort: ``quick``, ``standard``, or ``full``, the paper's own settings.
         settings: single settings of the attack as text.
         limits: hard limits of calls and time; none, if absent.
-        words: words of the concept, or a word file; a testbed has its own.
+        words: words of the concept, or a word file; a testbed has its own, an erasure keeps those it was made
+            with, and for others they are found in WordNet (extra ``wordnet``).
         prompts: prompt table, or its file; a testbed has its own.
         detector: decides success, by name or as an object; a testbed has its own.
         detector_options: options of a detector that is given by name, as text.
@@ -165,7 +166,8 @@ def evaluate(
         into: another model, which gets the erased text encoders and nothing else, and is evaluated.
         suite: how much is measured: ``quick``, ``standard`` or ``full``.
         attacks: names of attacks in place of the suite's.
-        words: words of the concept, or a word file; a testbed has its own.
+        words: words of the concept, or a word file; a testbed has its own, an erasure keeps those it was made
+            with, and for others they are found in WordNet (extra ``wordnet``).
         prompts: prompt table, or its file; a testbed has its own.
         detector: decides success, by name or as an object; a testbed has its own.
         detector_options: options of a detector that is given by name, as text.

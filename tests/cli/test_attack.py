@@ -204,7 +204,7 @@ def test_the_column_of_prompts_may_be_named(home: Home, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_told(home: Home, tmp_path: Path) -> None:
     given = ("--concept", "church", "--attacks", "none", "-o", tmp_path / "sets")
-    assert_refused(sgrace("attack", home.tiny, *given), "give --prompts and --words and --detector")
+    assert_refused(sgrace("attack", home.tiny, *given), "give --prompts and --detector")
     assert_refused(
         sgrace("attack", "emoji", *given, "--detector-set", "threshold=0.9"),
         "--detector-set needs --detector",

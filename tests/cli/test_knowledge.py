@@ -120,3 +120,32 @@ def test_a_language_model_is_asked(home: Home, tmp_path: Path, monkeypatch: pyte
     assert read_words(out).protected == ("mosque", "dog")
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert b"sk-a-key" not in done.output.encode() + written
+
+
+#: An attack that takes moments.
+QUICK = ("--attacks", "none", "--effort", "quick")
+
+
+def test_an_attack_uses_the_words_of_the_erasure_else_of_wordnet(home: Home, tmp_path: Path) -> None:
+    given = ("--prompts", home.prompts, "--detector", "never", *QUICK)
+    erased = sgrace("attack", home.safe, *given, "-o", tmp_path / "erased")
+    assert erased.exit_code == 0, erased.output
+    assert "No words are given" not in erased.stderr
+
+    foreign = ("attack", home.tiny, "--base", home.tiny, "--concept", "church", *given)
+    done = sgrace(*foreign, "-o", tmp_path / "foreign")
+    assert done.exit_code == 0, done.output
+    message = "No words are given, so those of WordNet 3.0 are used: 'church' is taken for: a place"
+    assert message in " ".join(done.stderr.split())
+    # other words are another request: they decide what attacks start from
+    again = sgrace(*foreign, "--words", home.words, "-o", tmp_path / "foreign")
+    assert_refused(again, "holds the results of another request: words.related differs")
+
+
+def test_what_nobody_can_look_up_is_asked_for(home: Home, tmp_path: Path) -> None:
+    done = sgrace("attack", home.tiny, "--concept", "church", *QUICK, "-o", tmp_path / "out")
+    assert_refused(done, "brings no prompts and no detector for this concept: give --prompts and --detector.")
+    known = ("--prompts", home.prompts, "--detector", "never")
+    done = sgrace("attack", home.tiny, "--concept", "zorg", *known, *QUICK, "-o", tmp_path / "out")
+    assert_refused(done, "WordNet does not know 'zorg', nor what it is: give its words with --words FILE")
+    assert not (tmp_path / "out").exists()

@@ -118,8 +118,12 @@ def test_words_come_from_the_erasure_where_the_model_has_none(
     scene, _ = prepare(loaded, prompts=PROMPTS, detector="always")
     assert scene.words == words
     assert scene.concept == style, "the kind comes from the erasure too"
-    with pytest.raises(InputError, match="give --words"):
-        prepare(loaded, "dog", prompts=PROMPTS, detector="always")
+    message = "those of WordNet 3.0 are used: 'dog' is taken for: a member of the genus Canis"
+    with pytest.warns(InputWarning, match=message):
+        scene, _ = prepare(loaded, "dog", prompts=PROMPTS, detector="always")
+    assert "puppy" in scene.words.related
+    with pytest.raises(InputError, match="brings no detector for this concept: give --detector"):
+        prepare(loaded, "dog", prompts=PROMPTS)
 
 
 def test_prompts_that_are_cut_are_told_once(model: DiffusionModel, words: Knowledge) -> None:

@@ -96,7 +96,11 @@ _SCENE_OPTIONS = (
     ),
     click.option("--prompt-column", metavar="NAME", help="Column of the table that holds the prompts."),
     click.option(
-        "--words", "word_file", type=FILE, help="Word file: related words, a blank line, words to retain."
+        "--words",
+        "word_file",
+        type=FILE,
+        help="Word file: related words, a blank line, words to retain. Without it, a model that brings none "
+        "has those of the erasure, else of WordNet.",
     ),
     click.option(
         "--detector",

@@ -19,6 +19,7 @@ from ..models import DiffusionModel
 from .base import PromptSet, Testbed
 from .files import OPTIONS, FileTestbed
 from .loading import Loaded
+from .word_sources import words_of
 
 
 def find_testbed(
@@ -78,9 +79,7 @@ def scene_of(
     """
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
-    missing = [OPTIONS[part] for part in testbed.missing()]
-    if missing:
-        raise InputError(f"This model has none of its own: give {' and '.join(missing)}.")
+    _check_given(testbed.missing())
     check_prompt_set(testbed, prompt_set)
     resolved = testbed.resolve(concept)
     scene = Scene(
@@ -98,6 +97,18 @@ def scene_of(
     if truncated:
         warnings.warn(truncation(truncated, len(scene.prompts)), InputWarning, stacklevel=2)
     return scene
+
+
+def _check_given(missing: Sequence[str]) -> None:
+    """Refuse what is missing, by the options that give it.
+
+    Raises:
+        InputError: something is missing.
+    """
+    if missing:
+        own = " and no ".join(missing)
+        options = " and ".join(OPTIONS[part] for part in missing)
+        raise InputError(f"This model brings no {own} for this concept: give {options}.")
 
 
 def check_prompt_set(testbed: Testbed, prompt_set: str) -> None:
@@ -139,8 +150,8 @@ def prepare(
         loaded: the model under attack, with the model before erasing.
         concept: its name; the erasure's own, if absent.
         n_prompts: size of the prompt table, where the testbed makes one.
-        words: words of the concept, or a word file; those that the erasure was made with, where the model has
-            none of its own.
+        words: words of the concept, or a word file; where the model has none of its own, those that the
+            erasure was made with, else those of WordNet, which a warning tells.
         prompts: prompt table, or its file.
         detector: decides success, by name or as an object.
         detector_options: options of a detector that is given by name, as text.
@@ -154,15 +165,24 @@ def prepare(
     named = named_concept(loaded.erasure, concept, kind, loaded.target)
     if words is None and loaded.target.testbed is None:
         words = _words_of_erasure(loaded, named)
-    testbed = find_testbed(
-        loaded.target,
-        loaded.original,
-        words=Knowledge.from_file(words) if isinstance(words, Path) else words,
-        prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
-        detector=detector,
-        detector_options=detector_options,
-        kind=named.kind,
-    )
+    given = Knowledge.from_file(words) if isinstance(words, Path) else words
+
+    def testbed_with(words: Knowledge | None) -> Testbed:
+        return find_testbed(
+            loaded.target,
+            loaded.original,
+            words=words,
+            prompts=read_prompts(prompts) if isinstance(prompts, Path) else prompts,
+            detector=detector,
+            detector_options=detector_options,
+            kind=named.kind,
+        )
+
+    testbed = testbed_with(given)
+    if "words" in testbed.missing():
+        # what nobody can look up is asked for before the search for words
+        _check_given([part for part in testbed.missing() if part != "words"])
+        testbed = testbed_with(_found_words(loaded, named))
     scene = scene_of(
         loaded.target,
         named,
@@ -181,6 +201,15 @@ def _words_of_erasure(loaded: Loaded, concept: Concept) -> Knowledge | None:
     erasures = carried if loaded.erasure is None else (*carried, loaded.erasure)
     found = [each for erasure in erasures for each in erasure.recipe.targets]
     return next((each.words for each in reversed(found) if each.concept.name == concept.name), None)
+
+
+def _found_words(loaded: Loaded, concept: Concept) -> Knowledge:
+    """Words of WordNet, as erasing finds them; a warning tells which meaning they are of."""
+    # an erased encoder no longer knows what is near the concept
+    found = words_of(loaded.original or loaded.target, concept)
+    message = f"No words are given, so those of {found.words.source} are used: {found.note}."
+    warnings.warn(message, InputWarning, stacklevel=3)
+    return Knowledge.of(found.words)
 
 
 def truncated_prompts(scene: Scene) -> int:
