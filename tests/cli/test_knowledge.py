@@ -87,6 +87,8 @@ def test_erasing_needs_no_word_file(home: Home, tmp_path: Path) -> None:
         (["knowledge", "qqqqq"], "give its words with --words FILE"),
         (["knowledge", "church", "--source", "file"], "needs a file: name it with --words"),
         (["knowledge", "church", "--source", "offline", "--words", "{words}"], "leave one of them out"),
+        (["knowledge", "church", "--words", "{words}", "--broader", "x"], "they come from the file"),
+        (["knowledge", "church", "--source", "llm", "--sentence-model", "x"], "from the language model"),
         (["knowledge", "church, dog"], "lists several concepts"),
     ],
 )

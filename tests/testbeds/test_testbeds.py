@@ -121,7 +121,7 @@ def test_words_come_from_the_erasure_where_the_model_has_none(
     message = "those of WordNet 3.0 are used: 'dog' is taken for: a member of the genus Canis"
     with pytest.warns(InputWarning, match=message):
         scene, _ = prepare(loaded, "dog", prompts=PROMPTS, detector="always")
-    assert "puppy" in scene.words.related
+    assert "domestic dog" in scene.words.related
     with pytest.raises(InputError, match="brings no detector for this concept: give --detector"):
         prepare(loaded, "dog", prompts=PROMPTS)
 

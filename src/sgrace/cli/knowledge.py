@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 LISTS = {"related": "erased", "near": "protected", "cooccurring": "protected", "unrelated": "protected"}
+NAMES = {"file": "file", "llm": "language model"}
 NO_PICTURE = "Pictures need matplotlib: `pip install 'sgrace[report]'` adds it."
 EPILOG = examples(
     'sgrace knowledge "van gogh" --model CompVis/stable-diffusion-v1-4 -o van_gogh.yaml',
@@ -102,12 +103,15 @@ def knowledge(
             check_new_file(new)
     if file is not None and source not in {None, "file"}:
         raise InputError(f"--words is a file, and --source {source} reads none; leave one of them out.")
+    chosen: Source = source or ("file" if file else "offline")
+    for option, value in (("--broader", broader), ("--sentence-model", sentence_model)):
+        if value is not None and chosen != "offline":
+            raise InputError(f"{option} is for WordNet's words, and they come from the {NAMES[chosen]}.")
     from ..knowledge import write_words  # noqa: PLC0415
     from ..testbeds.loading import load_model  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.word_sources import words_of  # noqa: PLC0415
 
     loaded = load_model(model, **loading)
-    chosen: Source = source or ("file" if file else "offline")
     found = words_of(loaded, parsed, chosen, file=file, broader=broader, sentence_model=sentence_model)
     if out is not None:
         write_words(out, found.words)
