@@ -58,6 +58,17 @@ def test_wordnet_decides_what_a_near_word_is() -> None:
     assert "kitten" in words.related
 
 
+def test_kinds_in_the_vocabulary_are_related_however_far_they_lie() -> None:
+    words, _ = church(
+        reader({"ambulance": -0.5}, ["ambulance", "canoe", "house", "vehicles"]), None, "vehicle"
+    )
+    assert (
+        words.reasons["ambulance"] == "a kind of it in WordNet, and a word of the text encoder's vocabulary"
+    )
+    assert words.related.count("canoe") == 1
+    assert not {"house", "vehicles"} & set(words.related)
+
+
 def test_sentence_embeddings_have_a_say() -> None:
     cosines = {**COSINES, "parish": 0.8, "kitten": 0.8}
     words, doubtful = church(reader(cosines, ["parish", "kitten"], [scale({"parish": 0.4})]))

@@ -31,6 +31,11 @@ def test_the_encoder_finds_its_own_names_of_a_concept(emoji: DiffusionModel) -> 
     assert "nearer to the concept than its own words" in dropped["christian"]
 
 
+def test_kinds_that_the_model_knows_are_erased_with_a_wide_concept(emoji: DiffusionModel) -> None:
+    found = words_of(emoji, Concept(name="vehicle"))
+    assert {"ambulance", "helicopter", "ship"} <= set(found.words.related)
+
+
 @pytest.mark.parametrize("name", ["pizza", "guitar"])
 def test_no_word_of_the_concept_is_protected_or_a_candidate(emoji: DiffusionModel, name: str) -> None:
     words = words_of(emoji, Concept(name=name)).words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .concept_words import ConceptWords
 from .guard import Dropped
@@ -16,12 +16,15 @@ from .wordnet import WordNet
 
 #: Words of the encoder's vocabulary, and common nouns of WordNet, that are looked at.
 N_VOCABULARY, N_COMMON = 48, 320
+#: Kinds of the concept that are words of the vocabulary: of a wide concept there are many.
+N_KINDS = 24
 #: Words that each list gets at most.
 N_ADDED = 8
 #: Steps up to what a word and the concept are both kinds of.
 STEPS = 2
 #: What a word is to the concept in WordNet: a kind of it, what it is a kind of, beside it, or neither.
 Relation = Literal["kind", "wider", "beside", "apart"]
+KIND = "a kind of it in WordNet, and a word of the text encoder's vocabulary"
 DOUBTFUL = "is read as the concept by the text encoder, and nothing else says so: it is not erased either"
 
 
@@ -55,6 +58,8 @@ def added(words: ConceptWords, name: str, known: WordNet, meaning: Meaning, read
       those of every protected word and of half of its own words. Sentence embeddings, where there are any,
       must put it before three quarters of the protected words, and WordNet must not know it as something
       else of its kind. It is related.
+    - Kinds of it, as deep as WordNet goes, that are words of the vocabulary: the encoder has met them often,
+      where most kinds that a dictionary lists are rare. They are related.
     - Other things of its kind, and words that are nearer than half of those, are at risk: protected. None is
       of a harmful concept: what lies near it may be harmful too.
 
@@ -72,6 +77,11 @@ def added(words: ConceptWords, name: str, known: WordNet, meaning: Meaning, read
         return word not in listed and not any(holds(word, one) or holds(one, word) for one in own)
 
     joined = name.replace(" ", "")  # "vangogh" is a token of CLIP's
+    above = _Above.of(known, meaning)
+    kinds = reader.neighbours(
+        name, N_KINDS, lambda word: is_new(word) and above.relation(known, word) == "kind"
+    )
+    listed |= set(kinds)
     tokens = reader.neighbours(
         name, N_VOCABULARY, lambda word: word == joined or (is_new(word) and known.has(word))
     )
@@ -86,7 +96,6 @@ def added(words: ConceptWords, name: str, known: WordNet, meaning: Meaning, read
         as_concept = max(as_concept, median(witnesses))
     beside = [cosines[word] for word in words.near]
     at_risk = median(beside) if len(beside) >= LEAST else as_concept
-    above = _Above.of(known, meaning)
     agreed = _agreed(name, protected, [word for word in tokens if cosines[word] > as_concept], reader.others)
 
     found: dict[str, dict[str, str]] = {"related": {}, "near": {}, "cooccurring": {}}
@@ -104,9 +113,11 @@ def added(words: ConceptWords, name: str, known: WordNet, meaning: Meaning, read
             field = "near" if relation == "beside" else "cooccurring"
             kind = "of a like kind in WordNet, " if relation == "beside" else "nearer than half of its kind: "
             found[field][word] = kind + cosine
-    update = {field: (*getattr(words, field), *list(new)[:N_ADDED]) for field, new in found.items()}
-    reasons = {word: reason for new in found.values() for word, reason in list(new.items())[:N_ADDED]}
-    more = words.model_copy(update={**update, "reasons": {**words.reasons, **reasons}})
+    new = {field: dict(list(each.items())[:N_ADDED]) for field, each in found.items()}
+    new["related"] = {**dict.fromkeys(kinds, KIND), **new["related"]}
+    update: dict[str, Any] = {field: (*getattr(words, field), *each) for field, each in new.items()}
+    update["reasons"] = {**words.reasons, **new["related"], **new["near"], **new["cooccurring"]}
+    more = words.model_copy(update=update)
     return Added(more, tuple(doubtful[:N_ADDED]))
 
 
