@@ -95,7 +95,8 @@ def test_the_pictures_show_what_their_page_says() -> None:
     drawing = runpy.run_path(str(ROOT / "docs" / "concept_pictures.py"))
     points = drawing["points"](sgrace.load_model("emoji"), drawing["groups"]())
     plane = drawing["Plane"](points)
-    told = drawing["nearest_to_own"]({name: plane(own) for name, own in points.items()})
+    shares = drawing["nearest_to_own"]({name: plane(own) for name, own in points.items()})
+    told = [f"{share:.0%}" for share in shares]
     page = (ROOT / "docs" / "how-sgrace-works.md").read_text("utf-8")
     assert f"{', '.join(told)} are nearest to the mean of their own group" in page
 

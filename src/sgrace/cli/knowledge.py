@@ -184,7 +184,7 @@ def _draw(
     dropped = [one.word for one in found.dropped]
     figure = word_picture(WordSpace(model), name, found.words, dropped, replacement and replacement.word)
     with new_file(file) as partial:
-        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
+        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
 
 
 def _facts(found: Found, replacement: Replacement | None, written: Written) -> dict[str, Any]:
