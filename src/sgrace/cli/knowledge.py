@@ -6,6 +6,7 @@ import json
 import textwrap
 import warnings
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,18 +108,14 @@ def knowledge(
     for option, value in (("--broader", broader), ("--sentence-model", sentence_model)):
         if value is not None and chosen != "offline":
             raise InputError(f"{option} is for WordNet's words, and they come from the {NAMES[chosen]}.")
-    from ..knowledge import write_words  # noqa: PLC0415
     from ..testbeds.loading import load_model  # noqa: PLC0415  (torch takes seconds to import)
     from ..testbeds.word_sources import words_of  # noqa: PLC0415
 
     loaded = load_model(model, **loading)
     found = words_of(loaded, parsed, chosen, file=file, broader=broader, sentence_model=sentence_model)
-    if out is not None:
-        write_words(out, found.words)
     replacement = _replacement(loaded, parsed.name, found.words)
-    if picture is not None:
-        _draw(picture, loaded, parsed.name, found, replacement)
     written = Written(out, picture)
+    _write(written, loaded, parsed.name, found, replacement)
     if as_json:
         click.echo(json.dumps(_facts(found, replacement, written), indent=2))
     elif not quiet:
@@ -173,18 +170,24 @@ def _replacement(model: DiffusionModel, name: str, words: ConceptWords) -> Repla
     return Replacement(chosen.word, "; ".join(filter(None, (known, f"{near}{chosen.cosine:.2f}"))))
 
 
-def _draw(
-    file: Path, model: DiffusionModel, name: str, found: Found, replacement: Replacement | None
+def _write(
+    written: Written, model: DiffusionModel, name: str, found: Found, replacement: Replacement | None
 ) -> None:
-    """Write the picture of the concept's space."""
+    """Write words and picture, both or none: the same command again would be refused half of its files."""
     from .._util.files import new_file  # noqa: PLC0415
+    from ..knowledge import write_words  # noqa: PLC0415
     from ..models.word_space import WordSpace  # noqa: PLC0415  (torch takes seconds to import)
     from ..report.word_picture import word_picture  # noqa: PLC0415
 
-    dropped = [one.word for one in found.dropped]
-    figure = word_picture(WordSpace(model), name, found.words, dropped, replacement and replacement.word)
-    with new_file(file) as partial:
-        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+    with ExitStack() as stack:
+        if written.picture is not None:
+            dropped = [one.word for one in found.dropped]
+            taken = replacement and replacement.word
+            figure = word_picture(WordSpace(model), name, found.words, dropped, taken)
+            partial = stack.enter_context(new_file(written.picture))
+            figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+        if written.out is not None:
+            write_words(written.out, found.words)
 
 
 def _facts(found: Found, replacement: Replacement | None, written: Written) -> dict[str, Any]:
