@@ -61,7 +61,7 @@ class Program(click.Group):
         except OSError as error:  # between the places that know what they write
             if not is_disk_fault(error):
                 raise
-            message = f"Cannot write {shown(error.filename or 'a file')}: {reason(error)}."
+            message = f"Cannot write {shown(Path(error.filename or 'a file'))}: {reason(error)}."
             code = 2
         except KeyboardInterrupt as error:
             message = str(error) or "interrupted; nothing was written."
