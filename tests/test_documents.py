@@ -3,7 +3,8 @@
 A block that cannot run here stands below ``<!-- not run: REASON -->``. Its imports are run all the same, and
 its calls are compared with the real signatures (`test_guides.py`). One below ``<!-- on small models -->``
 runs there with small models in the place of those that it names. A block that is a file of the package
-stands below ``<!-- module: NAME -->`` and may use relative imports.
+stands below ``<!-- module: NAME -->`` and may use relative imports. Command lines are parsed here, and run in
+`test_page_commands.py`.
 """
 
 from __future__ import annotations
