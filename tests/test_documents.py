@@ -27,6 +27,8 @@ from sgrace._util.settings import parse_pairs
 from sgrace.cli import main
 from sgrace.cli.rescore import AttackOrRescore, rescore
 
+from .shorter import shorten
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
@@ -86,8 +88,9 @@ def run(text: str, module: ModuleType, place: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("document", python_documents(), ids=lambda path: path.name)
 def test_python_runs(document: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Blocks of a document run one after the other with shared names."""
+    """Blocks of a document run one after the other with shared names; what they ask for is short."""
     monkeypatch.chdir(tmp_path)
+    shorten(monkeypatch)
     shared = ModuleType("document")
     for block in blocks(document, "python"):
         if ">>>" in block.text:  # doctest runs these

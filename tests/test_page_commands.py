@@ -44,7 +44,7 @@ PROMPTS = 'prompt,seed\n"a photo of church",1\n'
 #: What is left of studies that take hours: one concept, and rows of the study that its page names.
 STUDIES: dict[str, dict[str, Any]] = {
     "tuning.yaml": {"concepts": ["fish"], "erasers": slice(4, 6)},
-    "ablation.yaml": {"concepts": ["church"], "attacks": ["none"], "erasers": slice(9, 11)},
+    "ablation.yaml": {"concepts": ["church"], "references": [], "attacks": ["none"], "erasers": slice(9, 11)},
 }
 
 
@@ -111,7 +111,7 @@ def safe_and_evaluations(stand_ins: dict[str, str]) -> None:
     for name in ("some/diffusers/folder", "another/folder"):
         shutil.copytree(stand_ins["CompVis/stable-diffusion-v1-4"], name)
     shutil.copytree(emoji.path(), "another/diffusers/folder")
-    run(Line("sgrace erase weapon --method hirm --preset emoji -o safe", small=False, told=()), stand_ins)
+    run(Line("sgrace erase church --method des --preset emoji -o safe", small=False, told=()), stand_ins)
     line = "sgrace evaluate safe --suite quick --attacks none -o evaluation_uce"
     run(Line(line, small=False, told=()), stand_ins)
     for name in ("evaluation_esd", "evaluation_sgrace"):
