@@ -51,9 +51,10 @@ def colour_of(name: str) -> str:
 def picture(file: Path) -> None:
     """Write the picture."""
     tables = shares((DOCS / "results" / "comparison.md").read_text(encoding="utf-8"))
-    figure = Figure(figsize=(5.5 * len(tables), 4.5), layout="constrained")
+    # one below the other: side by side, the names are too small to read on a page
+    figure = Figure(figsize=(8, 4.6 * len(tables)), layout="constrained")
     for at, (concept, rows) in enumerate(tables.items(), 1):
-        axis = figure.add_subplot(1, len(tables), at, title=concept)
+        axis = figure.add_subplot(len(tables), 1, at, title=concept)
         axis.set(xlabel=KEPT_LABEL, ylabel="prompts brought back by the worst attack, %")
         kept = {name: sum(row[question] for question in KEPT) / len(KEPT) for name, row in rows.items()}
         points = {name: (kept[name], row["worst case"]) for name, row in rows.items()}
