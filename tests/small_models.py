@@ -24,6 +24,8 @@ OTHERS = {
     "someone/without-church": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "CompVis/stable-diffusion-v1-4": "stable-diffusion-v1-5/stable-diffusion-v1-5",
 }
+#: Networks alone, and the model and component that stand in for them.
+PARTS = {"OPTML-Group/AdvUnlearn:nudity_unlearned": ("CompVis/stable-diffusion-v1-4", "text_encoder")}
 CLIP = "openai/clip-vit-large-patch14"
 
 
@@ -38,7 +40,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         pipeline = tiny_pipeline() if family is None else PIPELINES[family]()
         pipeline.save_pretrained(folder)
         found[name] = str(folder)
-    return {**found, **{name: found[other] for name, other in OTHERS.items()}}
+    others = {name: found[other] for name, other in OTHERS.items()}
+    return {**found, **others, **{name: f"{others[model]}/{part}" for name, (model, part) in PARTS.items()}}
 
 
 @pytest.fixture

@@ -23,13 +23,14 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 from sgrace.cli import main
 from sgrace.testbeds import emoji
 
 from .conftest import tiny_pipeline
 from .shorter import shorten
-from .small_models import CLIP, MODELS, OTHERS, on_small_models, small_images, stand_ins
+from .small_models import CLIP, MODELS, OTHERS, PARTS, on_small_models, small_images, stand_ins
 from .test_documents import DOCUMENTS, ROOT, Block, blocks, commands_of
 
 __all__ = ["small_images", "stand_ins"]  # fixtures
@@ -130,8 +131,12 @@ def safe_of_a_folder(stand_ins: dict[str, str]) -> None:
         run(Line(line, small=False, told=()), stand_ins)
 
 
-def pickles(_stand_ins: dict[str, str]) -> None:
+def files_to_load(stand_ins: dict[str, str]) -> None:
+    """Pickles, and a file with some of a denoiser's weights."""
+    words_and_prompts(stand_ins)
     pipeline = tiny_pipeline()
+    weights = {name: value for name, value in pipeline.unet.state_dict().items() if "attn2" in name}
+    save_file(weights, "esd-church.safetensors")
     torch.save(pipeline.unet.state_dict(), "unet.pt")
     pipeline.save_pretrained("old-pipeline", safe_serialization=False)
 
@@ -151,7 +156,7 @@ BEFORE: dict[str, Callable[[dict[str, str]], None]] = {
     "docs/families": words_and_prompts,
     "docs/evaluation": safe_and_evaluations,
     "docs/export": safe_of_a_folder,
-    "docs/loading": pickles,
+    "docs/loading": files_to_load,
     "docs/results/search": studies,
     "docs/sgrace": studies,
     "docs/studies": studies,
@@ -180,7 +185,7 @@ def test_the_commands_of_a_page_run(page: Path, stand_ins: dict[str, str]) -> No
 
 def downloads(block: Block) -> bool:
     """Whether a block names a model that is not here, or a GPU."""
-    names = (*MODELS, *OTHERS, CLIP, "cuda", "image_classifier", "nudenet")
+    names = (*MODELS, *OTHERS, *PARTS, CLIP, "cuda", "image_classifier", "nudenet")
     lines = [shlex.split(line) for line in commands_of(block.text)]
     return any(name in line for line in lines for name in names if line[0] == "sgrace")
 

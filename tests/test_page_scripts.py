@@ -49,7 +49,8 @@ def lines() -> list[Line]:
             found += [Line(page, line, block.mark != "not run") for line in typed]
         sentences = BLOCK.sub("", page.read_text(encoding="utf-8"))
         found += [Line(page, match[1], runs=False) for match in SPAN.finditer(sentences)]
-    return list({line.text: line for line in reversed(found) if line.text not in ELSEWHERE}.values())
+    found = [line for line in found if line.text not in ELSEWHERE]
+    return list({line.text: line for line in sorted(found, key=lambda line: line.runs)}.values())
 
 
 class Parsed(BaseException):
