@@ -3,7 +3,8 @@
 A block that cannot run here stands below ``<!-- not run: REASON -->``. Its imports are run all the same, and
 its calls are compared with the real signatures (`test_guides.py`). One below ``<!-- on small models -->``
 runs there with small models in the place of those that it names. A block that is a file of the package
-stands below ``<!-- module: NAME -->`` and may use relative imports.
+stands below ``<!-- module: NAME -->`` and may use relative imports. Command lines are parsed here, and run in
+`test_page_commands.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from sgrace._util import registry
 from sgrace._util.settings import parse_pairs
 from sgrace.cli import main
 from sgrace.cli.rescore import AttackOrRescore, rescore
+
+from .shorter import shorten
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
@@ -85,8 +88,9 @@ def run(text: str, module: ModuleType, place: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("document", python_documents(), ids=lambda path: path.name)
 def test_python_runs(document: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Blocks of a document run one after the other with shared names."""
+    """Blocks of a document run one after the other with shared names; what they ask for is short."""
     monkeypatch.chdir(tmp_path)
+    shorten(monkeypatch)
     shared = ModuleType("document")
     for block in blocks(document, "python"):
         if ">>>" in block.text:  # doctest runs these

@@ -1,4 +1,4 @@
-"""Guides whose models do not fit here: their commands and Python run on small models of the same classes.
+"""Python of guides whose models do not fit here runs on small models of the same classes.
 
 What cannot run even so is compared with the real signatures: every call, attribute and argument.
 """
@@ -9,9 +9,7 @@ import ast
 import inspect
 import json
 import re
-import shlex
 import tomllib
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, get_type_hints
@@ -22,87 +20,32 @@ import yaml
 from click.testing import CliRunner
 
 import sgrace
-from sgrace import api
 from sgrace._util import registry
-from sgrace._util.settings import parse_pairs
 from sgrace.cli import main
 
+from .shorter import shorten
+from .small_models import small_images, stand_ins
 from .test_documents import DOCUMENTS, ROOT, blocks, imports_of, python_documents, run
-from .test_recipe_pages import (
-    CLIP,
-    FILE,
-    MODELS,
-    SHORT,
-    lines_of,
-    shorter,
-    small_images,
-    stand_ins,
-    write_files,
-)
+from .test_page_commands import WORDS
 
 __all__ = ["small_images", "stand_ins"]  # fixtures
-
-GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("gpu", "red-team")]
-#: Names of models that are none of a recipe, and the one that stands in for it.
-OTHERS = {
-    "someone/without-church": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "CompVis/stable-diffusion-v1-4": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-}
-WORDS = "church\nchapel\n\nhouse\ndog\ntree\nboat\n"
-
-
-#: The most that an attack of a guide may take here.
-LIMITS = ("--effort", "quick", "--limit", "denoiser_rows=200", "--limit", "text_encoder_rows=200")
-
-
-@pytest.fixture(scope="module")
-def models(stand_ins: dict[str, str]) -> dict[str, str]:
-    """Folders of small models by every name that a guide gives."""
-    return {**stand_ins, **{name: stand_ins[other] for name, other in OTHERS.items()}}
-
-
-def test_a_guide_with_commands_for_models_is_run() -> None:
-    """Whoever writes files for its commands shows commands that can run."""
-    pages = [document for document in DOCUMENTS if FILE.search(document.read_text("utf-8"))]
-    assert [page for page in pages if page.parent.name != "recipes"] == GUIDES
-    assert set(MODELS) >= set(OTHERS.values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
-def test_the_commands_of_a_guide_run(
-    page: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_files(page, tmp_path)
-    for line in lines_of(page):
-        args = [models.get(arg, arg.replace(CLIP, models[CLIP])) for arg in shlex.split(line)[1:]]
-        args = [arg for arg in args if arg not in ("--variant", "fp16")]  # small models have no variant
-        args = ["cpu" if arg == "cuda" else arg for arg in args]
-        if args[0] == "attack":
-            args = [*("always" if arg == "image_classifier" else arg for arg in args), *LIMITS]
-        elif args[0] in {"erase", "evaluate"}:
-            args = shorter(args)
-        result = CliRunner().invoke(main, [*args, *(["--quiet"] if args[0] != "rescore" else [])])
-        assert (result.exit_code, result.exception) == (0, None), (line, result.stderr)
 
 
 @pytest.mark.parametrize("document", python_documents(), ids=lambda path: path.name)
 def test_python_runs_on_small_models(
-    document: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    document: Path, stand_ins: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Names of models become folders, a GPU the CPU, and the default method is short."""
+    """Names of models become folders, a GPU the CPU, and methods are short."""
     found = [block for block in blocks(document, "python") if block.mark == "on small models"]
     if not found:
         return
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text(WORDS, encoding="utf-8")
-    models: dict[str, str] = request.getfixturevalue("models")
-    monkeypatch.setattr(api, "erase", partial(api.erase, settings=parse_pairs(SHORT["sgrace"])))
+    shorten(monkeypatch)
     module = ModuleType("document")
     for block in found:
         text = block.text.replace('"cuda"', '"cpu"')
-        for name, folder in models.items():
+        for name, folder in stand_ins.items():
             text = text.replace(f'"{name}"', repr(folder))
         run(text, module, block.place)
 

@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,9 +37,13 @@ def names(group: str) -> dict[str, str]:
     stems = [module.name for module in pkgutil.iter_modules(folders)]
     plugins = [stem for stem in stems if not stem.startswith("_") and stem not in HELPERS]
     found = {stem: f"sgrace.{group}.{stem}" for stem in plugins}
-    for point in metadata.entry_points(group=f"sgrace.{group}"):
-        found.setdefault(point.name, point.value)
-    return dict(sorted(found.items()))
+    return dict(sorted({**_of_other_packages(group), **found}.items()))
+
+
+@cache
+def _of_other_packages(group: str) -> dict[str, str]:
+    """Entry points by name. To find them, the metadata of every installed package is read: once is enough."""
+    return {point.name: point.value for point in metadata.entry_points(group=f"sgrace.{group}")}
 
 
 #: Files of the plug-in folders that are no plug-ins, though other rooms import them.
