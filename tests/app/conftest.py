@@ -10,7 +10,10 @@ from sgrace.app.sessions import Sessions
 from sgrace.app.shelf import Shelf
 from sgrace.models.families.stable_diffusion import StableDiffusion
 
+from ..browser import browser
 from ..conftest import tiny_pipeline
+
+__all__ = ["browser"]
 
 WORDS = {"owner": "", "related": "chapel", "protected": "dog\ntree\nboat\nhouse"}
 WISH = {"model": "tiny", "concept": "church", "kind": "object", **WORDS, "effort": "look", "seed": 0}

@@ -19,14 +19,13 @@ from typing import NamedTuple
 
 import pytest
 
-from .browser import EXECUTABLE, Browser, Page
+from ..browser import DESK, NEEDS_BROWSER, PHONE, Browser, Page
 
 pytestmark = [
-    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine"),
+    NEEDS_BROWSER,
     pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed"),
     pytest.mark.slow,
 ]
-DESK, PHONE = 1280, 390
 MEASURE = """(() => {
   const all = [...document.querySelectorAll('.gradio-container *')].filter(e => e.getClientRects().length);
   const name = e => e.tagName + '.' + e.className + ' ' + (e.innerText || '').slice(0, 40);
@@ -83,13 +82,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert "Traceback" not in told, told
     connected = [line for line in told.splitlines() if line.startswith("CONNECTS")]
     assert [line for line in connected if "127.0.0.1" not in line and "/" not in line] == []
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
 
 
 def choose(page: Page, concept: str) -> None:
