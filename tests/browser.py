@@ -128,10 +128,12 @@ class Browser:
         page.resize(width)
         page.prefer(dark=False)
         page.call("Page.navigate", url=address)
-        yield page
-        self.session = ""
-        self.call("Target.disposeBrowserContext", browserContextId=context)
-        self.session = outer
+        try:
+            yield page
+        finally:
+            self.session = ""
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+            self.session = outer
 
 
 class Page:
@@ -203,6 +205,22 @@ class Page:
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
 
+    def replace(self, text: str) -> None:
+        """Type in the place of what stands in the focused box: the keys that select all, and the text."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key="a", code="KeyA", modifiers=2, commands=["selectAll"]
+            )
+        self.type(text)
+
+    def pick(self, file: Path) -> None:
+        """Choose a file where the page has just asked for one."""
+        end = time.monotonic() + PATIENCE
+        while not (asked := self._events("Page.fileChooserOpened")):
+            assert time.monotonic() < end, "the page asks for no file"
+            time.sleep(0.05)
+        self.call("DOM.setFileInputFiles", files=[str(file)], backendNodeId=asked[-1]["backendNodeId"])
+
     def key(self, name: str, times: int = 1, *, shift: bool = False) -> None:
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
@@ -218,17 +236,19 @@ class Page:
                     **extra,
                 )
 
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        """What the page has told of one kind."""
+        self.js("0")  # takes in what has happened
+        own = [each for each in self._browser.events if each.get("sessionId") == self._session]
+        return [each["params"] for each in own if each["method"] == method]
+
     def requested(self) -> list[str]:
         """Addresses that the page has asked for."""
-        self.js("0")  # takes in what has happened
-        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
-        return [e["params"]["request"]["url"] for e in own if e["method"] == "Network.requestWillBeSent"]
+        return [each["request"]["url"] for each in self._events("Network.requestWillBeSent")]
 
     def faults(self) -> list[str]:
         """What the page's scripts complained of."""
-        self.js("0")
-        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
-        return [str(e["params"])[:300] for e in own if e["method"] == "Runtime.exceptionThrown"]
+        return [str(each)[:300] for each in self._events("Runtime.exceptionThrown")]
 
     def pdf(self) -> bytes:
         """The page as it is printed on A4, in the page's own margins, by somebody who reads in the dark."""

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import pytest
 
 from ..browser import DESK, NEEDS_BROWSER, PHONE, Browser, Page
+from ..conftest import tiny_pipeline
+from ..small_clip import save_small_clip
 
 pytestmark = [
     NEEDS_BROWSER,
@@ -66,7 +68,15 @@ class Running(NamedTuple):
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("server")
     log = home / "log"
-    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0"]
+    tiny_pipeline().save_pretrained(home / "tiny")
+    save_small_clip(home / "small-clip")
+    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0", "--model", str(home / "tiny")]
+    command += [
+        "--detector",
+        f"clip_zero_shot source={home / 'small-clip'}",
+        "--detector",
+        "image_classifier",
+    ]
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "TMPDIR": str(home)})
     end = time.monotonic() + 120
@@ -89,6 +99,14 @@ def choose(page: Page, concept: str) -> None:
     page.js("document.querySelector('#concept input').select()")
     page.type(concept)
     page.key("Enter")
+
+
+def built_in(page: Page) -> None:
+    """Choose the built-in model."""
+    page.click("#model input")
+    page.click("[role=option][aria-label=emoji]")
+    page.wait("document.querySelector('#model input').value === 'emoji'")
+    page.wait("document.querySelector('#judge input')?.value !== 'clip_zero_shot'")
 
 
 def has(page: Page, selector: str, text: str) -> None:
@@ -115,6 +133,7 @@ def looks_right(page: Page, width: int, *, dark: bool) -> None:
 
 def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
     with browser.page(app.address, DESK) as page:
+        built_in(page)
         wrong_names_are_told_and_never_run(page)
         choose(page, "weapon")
         has(page, "#note", "weapon: 25 words are erased")
@@ -158,6 +177,8 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
         page.click("#report")
         has(page, "#link", "without-weapon-report.html")
         assert b"weapon" in fetched(page)
+        has(page, "#scores", "Weakest evidence")
+        assert page.js("document.querySelectorAll('#scores .bar u').length") == 8, "before and after"
 
         for width, dark in ((DESK, False), (DESK, True), (PHONE, True), (PHONE, False)):
             looks_right(page, width, dark=dark)
@@ -201,9 +222,105 @@ def wrong_names_are_told_and_never_run(page: Page) -> None:
     assert "Traceback" not in page.js("document.body.innerText")
 
 
+def test_the_whole_path_by_keyboard_alone(app: Running, browser: Browser, tmp_path: Path) -> None:
+    """With a model that brings no judge, so that prompts and detector are chosen too."""
+    with browser.page(app.address, DESK) as page:
+        page.call("Page.setInterceptFileChooserDialog", enabled=True)
+        page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        page.wait("!!document.querySelector('#erase')")
+        model_and_concept_by_keyboard(page)
+        to(page, "#erase")
+        page.key("Enter")
+        page.wait("document.querySelectorAll('#gallery img').length === 8")
+        has(page, "#status", "Ready")
+        compared_by_keyboard(page)
+        attacked_by_keyboard(page, tmp_path / "prompts.csv")
+        to(page, "#suite input[value=smoke]")
+        page.key(" ")
+        page.wait("document.querySelector('#suite input:checked').value === 'smoke'")
+        to(page, "#report")
+        page.key("Enter")
+        has(page, "#scores", "Weakest evidence")
+        to(page, "#pack")
+        page.key("Enter")
+        has(page, "#link", "without-church-erasure.zip")
+        to(page, "#link a")
+        page.key("Enter")
+        wait_for(tmp_path / "without-church-erasure.zip")
+        packed = zipfile.ZipFile(tmp_path / "without-church-erasure.zip")
+        assert "without-church-erasure/recipe.json" in packed.namelist()
+        for width, dark in ((DESK, False), (PHONE, True)):
+            looks_right(page, width, dark=dark)
+        assert page.faults() == []
+    left(app)
+
+
+def model_and_concept_by_keyboard(page: Page) -> None:
+    to(page, "#model")
+    judge = "document.querySelector('#judge input')?.value"
+    for key, name, brings in (("ArrowDown", "emoji", "!=="), ("ArrowUp", "tiny", "===")):
+        page.key(key)
+        page.key("Enter")
+        page.wait(f"document.querySelector('#model input').value === '{name}'")
+        page.wait(f"{judge} {brings} 'clip_zero_shot'")
+        to(page, "#concept")
+        to(page, "#model", back=True)
+    has(page, "#judge-note", "needs 'microsoft/resnet-50', which is not on this server")
+    to(page, "#concept")
+    page.type("church")
+    page.key("Enter")
+    page.wait("document.querySelector('#note').innerText || document.querySelector('#status [role=alert]')")
+    to(page, "#words button")
+    page.key("Enter")
+    for box, words in (("related", "chapel"), ("protected", "dog\ntree\nboat\nhouse")):
+        to(page, f"#{box} textarea")
+        page.replace(words)
+    to(page, "#more button")
+    page.key(" ")
+    to(page, "#more input[value=harmful]")
+    page.key(" ")
+    page.wait("document.querySelector('#more input:checked').value === 'harmful'")
+
+
+def compared_by_keyboard(page: Page) -> None:
+    to(page, "#gallery .veil")
+    blur = "getComputedStyle(document.querySelector('#gallery img')).filter"
+    assert "blur" in page.js(blur)
+    page.key(" ")
+    assert page.js(blur) == "none"
+    to(page, "#strength input[type=range]", back=True)
+    page.key("ArrowLeft")
+    has(page, "#gallery", "strength 0.95")
+
+
+def attacked_by_keyboard(page: Page, table: Path) -> None:
+    table.write_text("prompt,evaluation_seed\na photo of a church,7\nan old church,8\n")
+    to(page, "#attack-name")
+    page.replace("random_tokens")
+    page.key("Enter")
+    to(page, "#read")
+    page.key("Enter")
+    page.pick(table)
+    page.wait("document.querySelector('#table textarea').value.includes('an old church')")
+    to(page, "#attack")
+    page.key("Enter")
+    has(page, "#attacks", "quick, 2 prompts, judged by clip_zero_shot")
+    assert page.js("document.querySelectorAll('#attacks .bar u').length") == 2, "with intervals"
+    assert "an old church" in page.text("#gallery")
+
+
+def wait_for(file: Path) -> None:
+    """Wait until a download is there; until then it has another name."""
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end, f"nothing was downloaded: {list(file.parent.iterdir())}"
+        time.sleep(0.05)
+
+
 def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) -> None:
     with browser.page(app.address, PHONE) as page:
-        page.wait("!!document.querySelector('#erase')")
+        built_in(page)
+        page.js("document.activeElement.blur()")
         to(page, "#concept")
         page.type("church")
         page.key("Enter")
@@ -216,6 +333,7 @@ def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) 
         page.key("Enter")
         page.wait("document.querySelector('#status progress')?.value > 0")
         with browser.page(app.address, DESK) as second:
+            built_in(second)
             choose(second, "cat")
             has(second, "#status", "1 task comes first")
             assert "church:" not in second.js("document.body.innerText"), "nothing of the first is seen"
@@ -230,10 +348,27 @@ def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) 
         looks_right(page, PHONE, dark=False)
 
 
-def to(page: Page, selector: str) -> None:
-    """Go to an element with the Tab key."""
+#: Where the keyboard stands: a ring of two pixels is around it, and nothing is in front.
+STANDS = """(() => {
+  const e = document.activeElement, box = e.closest(".frame") || e, r = box.getBoundingClientRect();
+  if (e === document.body) return "";
+  const what = `${e.tagName}.${e.className} ${e.closest("[id]")?.id}`, ring = getComputedStyle(box);
+  if (ring.outlineStyle === "none" || parseFloat(ring.outlineWidth) < 2) return `no ring: ${what}`;
+  const seen = document.elementFromPoint(r.x + r.width / 2, r.y + Math.min(r.height, 30) / 2);
+  // out of the window is what moved when something above it grew; the next key brings it back
+  return !seen || seen.contains(e) || box.contains(seen) ? "" : `hidden: ${what}`;
+})()"""
+
+
+def to(page: Page, selector: str, *, back: bool = False) -> None:
+    """Go to an element with the Tab key; wherever the keyboard stands on the way is seen."""
     for _ in range(60):
         if page.js(f"!!document.activeElement.closest({json.dumps(selector)})"):
             return
-        page.key("Tab")
+        page.key("Tab", shift=back)
+        # lists of choices take a moment to fold
+        ends = time.monotonic() + 3
+        while (told := page.js(STANDS)) and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert told == "", told
     raise AssertionError(f"the keyboard does not reach {selector}")
