@@ -52,7 +52,7 @@ class Parts:
         self.shelf = shelf
         gr.Markdown(HEAD, elem_classes="head")
         with gr.Row(elem_classes="statusbar"):
-            self.status = gr.HTML(views.message(READY), padding=False, elem_id="status", scale=5)
+            self.status = gr.HTML(views.message(READY), elem_id="status", scale=5)
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel", scale=0, min_width=110)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=330, elem_classes="panel"):
@@ -74,7 +74,7 @@ class Parts:
             info="Choose one, or type its name and press Enter.",
             elem_id="concept",
         )
-        self.note = gr.HTML("", padding=False, elem_id="note")
+        self.note = gr.HTML("", elem_id="note")
         # whose words these are, as the page shows them: sent with every click
         self.owner = gr.Textbox("", visible="hidden")
         with gr.Accordion("See and edit its words", open=False, elem_id="words"):
@@ -95,7 +95,7 @@ class Parts:
 
     def _result(self) -> None:
         gr.Markdown("## 2. Is it gone?", elem_classes="step")
-        self.outcome = gr.HTML(NOTHING, padding=False, elem_id="outcome")
+        self.outcome = gr.HTML(NOTHING, elem_id="outcome")
         self.strength = gr.Slider(
             0,
             1,
@@ -106,7 +106,7 @@ class Parts:
             interactive=False,
             info="0: the original's weights, 1: the erased ones. Downloads are at 1.",
         )
-        self.gallery = gr.HTML("", padding=False, elem_id="gallery")
+        self.gallery = gr.HTML("", elem_id="gallery")
 
     def _attack(self) -> None:
         gr.Markdown("## 3. Can it be brought back?", elem_classes="step")
@@ -127,7 +127,7 @@ class Parts:
                 info="Says whether an image shows the concept.",
                 elem_id="judge",
             )
-            self.judge_note = gr.HTML(chosen["note"], padding=False, elem_id="judge-note")
+            self.judge_note = gr.HTML(chosen["note"], elem_id="judge-note")
             self.table = gr.Textbox(
                 label="Prompts",
                 info="One a line, or a table as CSV, TSV or JSON. Empty: the model's own, or plain ones with "
@@ -138,17 +138,17 @@ class Parts:
             )
             self.read = gr.Button("Read prompts from a file", size="sm", elem_id="read")
         self.attack = gr.Button("Attack", interactive=False, elem_id="attack")
-        self.attacks = gr.HTML(views.attacks(None), padding=False, elem_id="attacks")
+        self.attacks = gr.HTML(views.attacks(None), elem_id="attacks")
 
     def _take_away(self) -> None:
         gr.Markdown("## 4. Take it away", elem_classes="step")
         self.suite = gr.Radio(SUITES, value="quick", label="Report", elem_id="suite")
         self.make_report = gr.Button("Make the report", interactive=False, elem_id="report")
-        self.scores = gr.HTML("", padding=False, elem_id="scores")
+        self.scores = gr.HTML("", elem_id="scores")
         kinds = [(files.LABELS.get(kind, kind), kind) for kind in files.kinds() if kind != files.REPORT]
         self.what = gr.Dropdown(kinds, value=files.ERASURE, label="Download", elem_id="what")
         self.pack = gr.Button("Make the download", interactive=False, elem_id="pack")
-        self.link = gr.HTML("", padding=False, elem_id="link")
+        self.link = gr.HTML("", elem_id="link")
 
     # -- what a model brings -------------------------------------------------------------------------------
 
