@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -101,11 +102,23 @@ def choose(page: Page, concept: str) -> None:
     page.key("Enter")
 
 
+def pick(page: Page, box: str, name: str) -> None:
+    """Choose from a list: click on its box, and again where the page was not ready yet, then on the name."""
+    option = f"[role=option][aria-label={name}]"
+    page.wait("!!document.querySelector('#erase')")
+    for _ in range(20):
+        page.js("document.activeElement?.blur()")
+        page.click(f"{box} input")
+        with suppress(AssertionError):
+            page.wait(f"!!document.querySelector('{option}')", 2)
+            break
+    page.click(option)
+    page.wait(f"document.querySelector('{box} input').value === '{name}'")
+
+
 def built_in(page: Page) -> None:
-    """Choose the built-in model."""
-    page.click("#model input")
-    page.click("[role=option][aria-label=emoji]")
-    page.wait("document.querySelector('#model input').value === 'emoji'")
+    """Choose the built-in model, which brings a judge of its own."""
+    pick(page, "#model", "emoji")
     page.wait("document.querySelector('#judge input')?.value !== 'clip_zero_shot'")
 
 
@@ -162,8 +175,7 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
         has(page, "#gallery", "strength 0.95")
         assert page.js("document.querySelectorAll('#gallery img')[1].src") != before
 
-        page.click("#attack-name input")
-        page.click("[role=option][aria-label=random_tokens]")
+        pick(page, "#attack-name", "random_tokens")
         page.click("#attack")
         has(page, "#attacks", "random_tokens")
         assert page.js("document.querySelectorAll('#gallery figure').length") == 18
