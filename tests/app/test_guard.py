@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sgrace.app import guard
+from sgrace.app import password
 from sgrace.app.guard import COOKIE, MAX_BODY, Guard
+from sgrace.app.password import LONGEST, Password
 
 SECRET = "s" * 43
 OTHER = "t" * 43
@@ -38,6 +39,8 @@ def ask(
     method: str = "",
     query: str = "",
     cookie: str | None = SECRET,
+    address: str = "10.0.0.1",
+    scheme: str = "http",
     **headers: str,
 ) -> Answer:
     sent: list[dict[str, Any]] = []
@@ -55,6 +58,8 @@ def ask(
         "type": "http",
         "method": method or ("GET" if body is None else "POST"),
         "path": path,
+        "scheme": scheme,
+        "client": (address, 40_000),
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
     }
@@ -157,7 +162,7 @@ def test_foreign_pages_and_foreign_names_of_this_machine_are_refused() -> None:
 
 
 def test_nothing_is_given_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "PAUSE", 0.0)
+    monkeypatch.setattr(password, "PAUSE", 0.0)
     guarded = Guard(yes, password="open sesame")  # noqa: S106
     for path in OPEN:
         refused = ask(guarded, path)
@@ -170,6 +175,45 @@ def test_nothing_is_given_without_the_password(monkeypatch: pytest.MonkeyPatch) 
         assert ask(guarded, "/", authorization=f"Basic {given}").status == 401, given
     assert ask(guarded, "/", authorization=f"Bearer {BASIC}").status == 401
     assert ask(guarded, "/", authorization=f"Basic {BASIC}").status == 200
+
+
+def test_who_guesses_waits_longer_each_time_and_nobody_else_does() -> None:
+    now = [0.0]
+    checked = Password("open sesame", clock=lambda: now[0])
+    wrong = {"authorization": "Basic " + base64.b64encode(b"x:guess").decode()}
+    right = {"authorization": f"Basic {BASIC}"}
+    assert checked.refused({}, "a", "") == 401, "asking is no guess"
+    assert checked.refused(right, "a", SECRET) == 0
+    for pause in (1, 2, 4, 8, 16, 32, LONGEST, LONGEST):
+        assert checked.refused(wrong, "a", "") == 401
+        now[0] += pause - 0.1
+        for given in (wrong, right):
+            assert checked.refused(given, "a", "") == 429, (
+                "no guess is looked at meanwhile, not the right one"
+            )
+        assert checked.refused(right, "b", "") == 0, "another address is not kept waiting"
+        now[0] += 0.2
+    assert checked.refused(wrong, "a", OTHER) == 401
+    assert checked.refused(right, "a", OTHER) == 429
+    assert checked.refused(right, "a", SECRET) == 0, "nor is a browser that gave it before"
+    assert checked.refused(wrong, "a", "") == 401, "after the right one it begins anew"
+    now[0] += 1.1
+    assert checked.refused(right, "a", "") == 0
+
+
+def test_a_guess_too_many_is_told_at_the_door() -> None:
+    guarded = Guard(yes, password="open sesame")  # noqa: S106
+    assert ask(guarded, "/", authorization="Basic eDp5").status == 401
+    refused = ask(guarded, "/", authorization=f"Basic {BASIC}")
+    assert refused.status == 429
+    assert b"load the page again" in refused.body
+    assert ask(guarded, "/", address="10.0.0.2", authorization=f"Basic {BASIC}").status == 200
+
+
+def test_the_cookie_is_kept_from_scripts_other_pages_and_plain_connections() -> None:
+    for scheme, flags in (("http", ""), ("https", "; Secure")):
+        given = ask(Guard(yes), "/", cookie=None, scheme=scheme).headers["set-cookie"]
+        assert given.endswith(f"; Path=/; HttpOnly; SameSite=Strict{flags}")
 
 
 def test_the_page_may_load_nothing_from_elsewhere() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import re
 import signal
@@ -19,31 +17,16 @@ from typing import NamedTuple
 
 import pytest
 
-from .browser import EXECUTABLE, Browser, Page
+from ..browser import DESK, NEEDS_BROWSER, PHONE, Browser, Page
+from ..conftest import tiny_pipeline
+from ..small_clip import save_small_clip
+from .steps import built_in, choose, fetched, has, looks_right, pick, to, wait_for
 
 pytestmark = [
-    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine"),
+    NEEDS_BROWSER,
     pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed"),
     pytest.mark.slow,
 ]
-DESK, PHONE = 1280, 390
-MEASURE = """(() => {
-  const all = [...document.querySelectorAll('.gradio-container *')].filter(e => e.getClientRects().length);
-  const name = e => e.tagName + '.' + e.className + ' ' + (e.innerText || '').slice(0, 40);
-  const past = e => e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1;
-  const own = [...document.querySelectorAll('.sg *, .sg')].filter(e => e.getClientRects().length);
-  const wide = e => e.clientWidth && e.scrollWidth > e.clientWidth + 1;
-  const still = e => e.closest('.frame, .bar, progress');
-  return {
-    wide: document.documentElement.scrollWidth > innerWidth,
-    outside: all.filter(past).filter(e => !still(e)).map(name),
-    cut: own.filter(e => !still(e) && wide(e)).map(name),
-    paper: getComputedStyle(document.body).backgroundColor,
-    ink: getComputedStyle(document.querySelector('.sg')).color,
-    buttons: [...document.querySelectorAll('button:not(.label-wrap)')].filter(wide).map(name),
-  };
-})()"""
-
 
 #: The command line as users start it, which tells every address that it connects to.
 PROGRAM = """
@@ -67,7 +50,15 @@ class Running(NamedTuple):
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("server")
     log = home / "log"
-    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0"]
+    tiny_pipeline().save_pretrained(home / "tiny")
+    save_small_clip(home / "small-clip")
+    command = [sys.executable, "-c", PROGRAM, "app", "--port", "0", "--model", str(home / "tiny")]
+    command += [
+        "--detector",
+        f"clip_zero_shot source={home / 'small-clip'}",
+        "--detector",
+        "image_classifier",
+    ]
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "TMPDIR": str(home)})
     end = time.monotonic() + 120
@@ -85,44 +76,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert [line for line in connected if "127.0.0.1" not in line and "/" not in line] == []
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
-
-
-def choose(page: Page, concept: str) -> None:
-    page.click("#concept input")
-    page.js("document.querySelector('#concept input').select()")
-    page.type(concept)
-    page.key("Enter")
-
-
-def has(page: Page, selector: str, text: str) -> None:
-    """Wait for a text in an element."""
-    shown = f"(document.querySelector({json.dumps(selector)}) || {{innerText: ''}}).innerText"
-    page.wait(f"{shown}.includes({json.dumps(text)})")
-
-
-def looks_right(page: Page, width: int, *, dark: bool) -> None:
-    """Nothing is cut or beside the page, and colours are as the reader wants them."""
-    page.resize(width)
-    page.prefer(dark=dark)
-    page.wait(f"document.body.classList.contains('dark') === {str(dark).lower()}")
-    found = page.js(MEASURE)
-    assert not found["wide"]
-    assert found["outside"] == []
-    assert found["cut"] == []
-    assert found["buttons"] == []
-    brightness = {
-        name: sum(map(int, found[name].strip("rgba()").split(",")[:3])) for name in ("paper", "ink")
-    }
-    assert (brightness["paper"] < brightness["ink"]) is dark
-
-
 def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
     with browser.page(app.address, DESK) as page:
+        built_in(page)
         wrong_names_are_told_and_never_run(page)
         choose(page, "weapon")
         has(page, "#note", "weapon: 25 words are erased")
@@ -151,8 +107,7 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
         has(page, "#gallery", "strength 0.95")
         assert page.js("document.querySelectorAll('#gallery img')[1].src") != before
 
-        page.click("#attack-name input")
-        page.click("[role=option][aria-label=random_tokens]")
+        pick(page, "#attack-name", "random_tokens")
         page.click("#attack")
         has(page, "#attacks", "random_tokens")
         assert page.js("document.querySelectorAll('#gallery figure').length") == 18
@@ -166,6 +121,8 @@ def test_the_whole_path_by_clicks(app: Running, browser: Browser) -> None:
         page.click("#report")
         has(page, "#link", "without-weapon-report.html")
         assert b"weapon" in fetched(page)
+        has(page, "#scores", "Weakest evidence")
+        assert page.js("document.querySelectorAll('#scores .bar u').length") == 8, "before and after"
 
         for width, dark in ((DESK, False), (DESK, True), (PHONE, True), (PHONE, False)):
             looks_right(page, width, dark=dark)
@@ -185,17 +142,6 @@ def left(app: Running) -> None:
         time.sleep(0.2)
 
 
-def fetched(page: Page) -> bytes:
-    """What the link of the page gives."""
-    read = """fetch(document.querySelector('#link a').href).then(a => a.blob()).then(
-      b => new Promise(done => {
-      const reader = new FileReader();
-      reader.onload = () => done(reader.result.split(',')[1]);
-      reader.readAsDataURL(b);
-    }))"""
-    return base64.b64decode(page.js(read))
-
-
 def wrong_names_are_told_and_never_run(page: Page) -> None:
     """Each name is refused in one sentence, in which it stands as text."""
     choose(page, "waepon")
@@ -209,9 +155,97 @@ def wrong_names_are_told_and_never_run(page: Page) -> None:
     assert "Traceback" not in page.js("document.body.innerText")
 
 
+def test_the_whole_path_by_keyboard_alone(app: Running, browser: Browser, tmp_path: Path) -> None:
+    """With a model that brings no judge, so that prompts and detector are chosen too."""
+    with browser.page(app.address, DESK) as page:
+        page.call("Page.setInterceptFileChooserDialog", enabled=True)
+        page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        page.wait("!!document.querySelector('#erase')")
+        model_and_concept_by_keyboard(page)
+        to(page, "#erase")
+        page.key("Enter")
+        page.wait("document.querySelectorAll('#gallery img').length === 8")
+        has(page, "#status", "Ready")
+        compared_by_keyboard(page)
+        attacked_by_keyboard(page, tmp_path / "prompts.csv")
+        to(page, "#suite input[value=smoke]")
+        page.key(" ")
+        page.wait("document.querySelector('#suite input:checked').value === 'smoke'")
+        to(page, "#report")
+        page.key("Enter")
+        has(page, "#scores", "Weakest evidence")
+        to(page, "#pack")
+        page.key("Enter")
+        has(page, "#link", "without-church-erasure.zip")
+        to(page, "#link a")
+        page.key("Enter")
+        wait_for(tmp_path / "without-church-erasure.zip")
+        packed = zipfile.ZipFile(tmp_path / "without-church-erasure.zip")
+        assert "without-church-erasure/recipe.json" in packed.namelist()
+        for width, dark in ((DESK, False), (PHONE, True)):
+            looks_right(page, width, dark=dark)
+        assert page.faults() == []
+    left(app)
+
+
+def model_and_concept_by_keyboard(page: Page) -> None:
+    to(page, "#model")
+    judge = "document.querySelector('#judge input')?.value"
+    for key, name, brings in (("ArrowDown", "emoji", "!=="), ("ArrowUp", "tiny", "===")):
+        page.key(key)
+        page.key("Enter")
+        page.wait(f"document.querySelector('#model input').value === '{name}'")
+        page.wait(f"{judge} {brings} 'clip_zero_shot'")
+        to(page, "#concept")
+        to(page, "#model", back=True)
+    has(page, "#judge-note", "needs 'microsoft/resnet-50', which is not on this server")
+    to(page, "#concept")
+    page.type("church")
+    page.key("Enter")
+    page.wait("document.querySelector('#note').innerText || document.querySelector('#status [role=alert]')")
+    to(page, "#words button")
+    page.key("Enter")
+    for box, words in (("related", "chapel"), ("protected", "dog\ntree\nboat\nhouse")):
+        to(page, f"#{box} textarea")
+        page.replace(words)
+    to(page, "#more button")
+    page.key(" ")
+    to(page, "#more input[value=harmful]")
+    page.key(" ")
+    page.wait("document.querySelector('#more input:checked').value === 'harmful'")
+
+
+def compared_by_keyboard(page: Page) -> None:
+    to(page, "#gallery .veil")
+    blur = "getComputedStyle(document.querySelector('#gallery img')).filter"
+    assert "blur" in page.js(blur)
+    page.key(" ")
+    assert page.js(blur) == "none"
+    to(page, "#strength input[type=range]", back=True)
+    page.key("ArrowLeft")
+    has(page, "#gallery", "strength 0.95")
+
+
+def attacked_by_keyboard(page: Page, table: Path) -> None:
+    table.write_text("prompt,evaluation_seed\na photo of a church,7\nan old church,8\n")
+    to(page, "#attack-name")
+    page.replace("random_tokens")
+    page.key("Enter")
+    to(page, "#read")
+    page.key("Enter")
+    page.pick(table)
+    page.wait("document.querySelector('#table textarea').value.includes('an old church')")
+    to(page, "#attack")
+    page.key("Enter")
+    has(page, "#attacks", "quick, 2 prompts, judged by clip_zero_shot")
+    assert page.js("document.querySelectorAll('#attacks .bar u').length") == 2, "with intervals"
+    assert "an old church" in page.text("#gallery")
+
+
 def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) -> None:
     with browser.page(app.address, PHONE) as page:
-        page.wait("!!document.querySelector('#erase')")
+        built_in(page)
+        page.js("document.activeElement.blur()")
         to(page, "#concept")
         page.type("church")
         page.key("Enter")
@@ -224,6 +258,7 @@ def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) 
         page.key("Enter")
         page.wait("document.querySelector('#status progress')?.value > 0")
         with browser.page(app.address, DESK) as second:
+            built_in(second)
             choose(second, "cat")
             has(second, "#status", "1 task comes first")
             assert "church:" not in second.js("document.body.innerText"), "nothing of the first is seen"
@@ -236,12 +271,3 @@ def test_by_keyboard_alone_while_somebody_waits(app: Running, browser: Browser) 
         page.wait("!document.querySelector('#erase').disabled")
         assert page.text("#gallery") == ""
         looks_right(page, PHONE, dark=False)
-
-
-def to(page: Page, selector: str) -> None:
-    """Go to an element with the Tab key."""
-    for _ in range(60):
-        if page.js(f"!!document.activeElement.closest({json.dumps(selector)})"):
-            return
-        page.key("Tab")
-    raise AssertionError(f"the keyboard does not reach {selector}")

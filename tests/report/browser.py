@@ -1,33 +1,26 @@
-"""A page in headless Chromium: what stands where, at a width and in a scheme of colours."""
+"""A page in headless Chromium: what stands where, at a width, in a scheme of colours, on paper."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DESK, TABLET, PHONE = 1280, 768, 390
+from ..browser import Browser, Page
 
-#: Runs in the page; it measures, and tells the frame around it.
-PROBE = """
-<script>window.addEventListener("load", async () => {
+#: What a reader sees, with everything folded open: where it stands, and in which colours.
+MEASURE = """(() => {
   const style = getComputedStyle, round = Math.round;
   const name = e => `${e.tagName}.${e.className} ${e.textContent.trim().slice(0, 40)}`;
-  document.querySelectorAll("details").forEach(e => { e.open = true; });
-  const all = [...document.body.querySelectorAll("*")].filter(e => !e.closest(".tip, script"));
   const box = e => e.getBoundingClientRect();
-  // what a reader sees: runs of text and images, with their boxes
+  const drawn = e => e.getClientRects().length > 0 && style(e).clipPath === "none";
+  const all = [...document.body.querySelectorAll("*")].filter(e => !e.closest(".tip, script") && drawn(e));
+  // runs of text and images, with their boxes
   const things = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const e = node.parentElement;
-    if (!node.data.trim() || e.closest(".tip, script, .veil, .scroll")) continue;
+    if (!node.data.trim() || e.closest(".tip, script, .veil") || !drawn(e)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     for (const r of range.getClientRects()) {
@@ -46,78 +39,78 @@ PROBE = """
     // line boxes of small text beside large text share a few pixels of empty line height
     if (w > 2 && h > 6) overlaps.push([a.text.slice(0, 40), b.text.slice(0, 40), round(w), round(h)]);
   }
-  const inside = e => e.closest(".scroll");
-  const past = e => box(e).right > innerWidth + 1 || box(e).left < -1;
-  // a tip takes its place after the page has scrolled to its word
-  const settled = () => new Promise(done => setTimeout(done, 20));
-  const tips = [];
+  // a phone shows more of a page that is too wide, in smaller letters: what counts is its layout
+  const edge = document.documentElement.clientWidth;
+  const past = e => box(e).right > edge + 1 || box(e).left < -1;
+  const label = e => style(e, "::before").content;
+  return {
+    overlaps, width: innerWidth, title: document.title, things: things.length,
+    drawn: [...document.images].filter(i => i.naturalWidth > 0).length, images: document.images.length,
+    wide: document.documentElement.scrollWidth > edge,
+    outside: all.filter(past).filter(e => !e.closest(".frame")).map(name),
+    cut: all.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
+      && !e.matches(".frame, .frame *, .term")).map(name),
+    cells: all.filter(e => e.matches("td")).map(e => [e.dataset.label, label(e), box(e).width]),
+    paper: style(document.body).backgroundColor, ink: style(document.body).color,
+    contrasts: all.filter(e => e.matches(".soft, .tag, .bad, b, figcaption, summary, .evidence"))
+      .map(e => style(e).color),
+    papers: [...new Set(all.filter(e => !e.closest(".bar, .veil")).map(e => style(e).backgroundColor))],
+    folded: [...document.querySelectorAll("details > :not(summary)")].filter(e => !e.checkVisibility({
+      contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true })).map(name),
+    controls: all.filter(e => e.matches("input, .live") || /[▲▼↕]/.test(style(e, "::after").content))
+      .map(name),
+    filters: [...document.querySelectorAll(".veil img")].map(e => style(e).filter),
+  };
+})()"""
+
+#: Each word with an explanation that is on the page: gone to with the keyboard, above or below the fold.
+TIPS = """(async () => {
+  const settled = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const found = [];
   for (const e of document.querySelectorAll(".term")) {
-    e.scrollIntoView({ block: tips.length % 2 ? "start" : "end", behavior: "instant" });
-    await settled();
+    const head = e.closest("th");
+    if (!e.getClientRects().length || (head && getComputedStyle(head).clipPath !== "none")) continue;
+    e.scrollIntoView({ block: found.length % 2 ? "start" : "end", behavior: "instant" });
     e.focus({ preventScroll: true });
     await settled();
-    const tip = e.querySelector(".tip"), r = box(tip);
-    tips.push({
-      word: e.firstChild.data, shown: style(tip).display !== "none" && r.height > 0, text: tip.textContent,
+    const tip = e.querySelector(".tip"), r = tip.getBoundingClientRect();
+    found.push({
+      word: e.firstChild.data, text: tip.textContent,
+      shown: getComputedStyle(tip).display !== "none" && r.height > 0,
       inside: r.left >= -1 && r.top >= -1 && r.right <= innerWidth + 1 && r.bottom <= innerHeight + 1,
     });
   }
   document.activeElement.blur();
-  const veil = document.querySelector(".seen .veil");
-  const found = {
-    overlaps, tips, width: innerWidth, title: document.title, things: things.length,
-    drawn: [...document.images].filter(i => i.naturalWidth > 0).length, images: document.images.length,
-    wide: document.documentElement.scrollWidth > innerWidth,
-    outside: all.filter(e => !inside(e) && past(e)).map(name),
-    cut: all.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
-      && !e.matches(".scroll, .frame, .frame *, .term")).map(name),
-    scrolling: [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1)
-      .map(e => e.getAttribute("aria-label")),
-    paper: style(document.body).backgroundColor, ink: style(document.body).color,
-    contrasts: all.filter(e => e.matches(".soft, .tag, .bad, b, figcaption, summary, .evidence"))
-      .map(e => style(e).color),
-  };
-  if (veil) {
-    const frame = veil.parentElement, image = veil.querySelector("img"), tick = veil.querySelector("input");
-    const filters = [style(image).filter];
-    for (let i = 0; i < 2; i++) { tick.click(); filters.push(style(image).filter); }
-    Object.assign(found, { filters, focusable: tick.tabIndex === 0, frame: style(frame).borderTopColor,
-      frameWidth: parseFloat(style(frame).borderTopWidth), frameFilter: style(frame).filter,
-      clean: style(document.querySelector("figure:not(.seen) .frame")).borderTopColor });
-  }
-  const sorts = [...document.querySelectorAll("th button")];
-  if (sorts.length) {
-    const table = sorts[0].closest("table"), at = sorts[1].parentElement.cellIndex;
-    const column = () => [...table.tBodies[0].rows].map(row => row.cells[at].dataset.value ?? null);
-    found.sorted = [column()];
-    for (let i = 0; i < 2; i++) { sorts[1].click(); found.sorted.push(column()); }
-    found.ariaSort = sorts[1].parentElement.getAttribute("aria-sort");
-  }
-  parent.postMessage(JSON.stringify(found), "*");
-});</script>
-"""
-FRAME = """
-<body><iframe src="probed.html" style="border:0;width:{width}px;height:900px"></iframe>
-<script>addEventListener("message", e => {{
-  document.body.dataset.found = btoa(encodeURIComponent(e.data));
-}});</script></body>
-"""
+  return found;
+})()"""
+UNFOLD = "document.querySelectorAll('details').forEach(e => { e.open = true; })"
 
 
-def look(page: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
-    """Measures of a page in a frame of that width, with everything folded open."""
-    # the page's own policy would keep the probe from running
-    text = re.sub(r"<meta http-equiv=.Content-Security-Policy[^>]*>", "", page.read_text())
-    (page.parent / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
-    (page.parent / "frame.html").write_text(FRAME.format(width=width))
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", scheme, "--window-size=1400,1000"]
-    command += ["--virtual-time-budget=4000", "--dump-dom", (page.parent / "frame.html").as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    told = re.search(r'data-found="([^"]+)"', run.stdout)
-    assert told, run.stdout[:500]
-    found: dict[str, Any] = json.loads(unquote(b64decode(told.group(1)).decode()))
+def shown(page: Page, width: int, *, dark: bool = False, paper: bool = False) -> dict[str, Any]:
+    """Measures of the page in a window of that width, or laid out for paper; screens show it unfolded."""
+    page.resize(width)
+    page.prefer(dark=dark, paper=paper)
+    page.js("document.querySelectorAll('details').forEach(e => { e.open = false; })" if paper else UNFOLD)
+    found: dict[str, Any] = page.js(MEASURE)
     return found
+
+
+def nothing_is_cut(found: dict[str, Any], width: int) -> None:
+    """Everything is in sight, tables too, and nothing stands on something else."""
+    assert found["width"] == width
+    assert found["things"] > 200, "there is something to compare"
+    assert found["drawn"] == found["images"]
+    assert found["overlaps"] == []
+    assert not found["wide"]
+    assert found["outside"] == []
+    assert found["cut"] == [], "no text is wider than its box, no table than the page"
+
+
+def look(browser: Browser, file: Path, width: int) -> dict[str, Any]:
+    """Measures of a file that is opened for this alone."""
+    with browser.page(file.as_uri(), width) as page:
+        page.wait("document.readyState === 'complete'")
+        return shown(page, width)
 
 
 def brightness(colour: str) -> int:

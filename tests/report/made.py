@@ -14,7 +14,16 @@ from sgrace.attacks import AttackSet
 from sgrace.attacks.attack_set import Attempt, Cost, Manifest
 from sgrace.concept import Concept
 from sgrace.detectors import Identity
-from sgrace.evaluation.schema import AttackRow, Evaluation, Rate, Retention
+from sgrace.evaluation.schema import (
+    AttackRow,
+    Drift,
+    Evaluation,
+    Fidelity,
+    Rate,
+    Retention,
+    Scores,
+    SpaceRow,
+)
 from sgrace.metrics import Share
 
 DETECTOR: dict[str, Any] = {
@@ -87,6 +96,46 @@ def evaluation(*rows: AttackRow, **more: Any) -> Evaluation:
         "versions": {"sgrace": "0.1.0"},
     }
     return Evaluation(**facts | more)
+
+
+QUESTIONS = (
+    "target",
+    "synonyms",
+    "neighbours",
+    "withheld neighbours",
+    "unrelated",
+    "withheld unrelated",
+    "rest",
+)
+
+
+def finest() -> Evaluation:
+    """Ten attacks, a retrained model, every measure of what else changed: the widest tables."""
+    names = ("fid", "kid", "cmmd", "lpips", "clip_score_before", "clip_score_after", "precision", "recall")
+    spaces = ("held out", "random", "unlearn_diff_atk", "ring_a_bell_hard", "neighbours")
+    figures = dict.fromkeys(SpaceRow.model_fields.keys() - {"samples", "space", "n"}, 0.1234)
+    return evaluation(
+        *(attack_row(name, 3, gold=1) for name in ACCESS),
+        suite="quick",
+        retention=tuple(kept(question, 90, 60) for question in QUESTIONS),
+        scores=Scores(ua=rate(80, 96), ira=rate(70, 96), cra=rate(60, 96), mace_h=0.789),
+        fidelity=Fidelity(
+            extractor="built-in CLIP image encoder",
+            n=96,
+            intervals={"fid": (12.3456, 23.4567), "cmmd": (0.1234, 0.2345)},
+            **dict.fromkeys(names, 12.3456),
+        ),
+        drift=tuple(
+            Drift(prompts=question, part=part, n=96, cka=0.9876, cosine=0.8765)
+            for question in ("target", "withheld unrelated")
+            for part in ("text_encoder", "text_encoder_2", "pooled")
+        ),
+        concept_space=tuple(
+            SpaceRow(samples=name, space=space, n=100, **figures)
+            for name in spaces
+            for space in ("text", "denoiser")
+        ),
+    )
 
 
 def manifest(row: AttackRow) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from sgrace import InputError
 from sgrace.report import write_comparison
 
+from ..browser import DESK, NEEDS_BROWSER, PAPER, PHONE, TABLET, Browser, Page
 from ..cli.conftest import assert_refused, sgrace
-from .browser import BROWSER, DESK, PHONE, TABLET, look
+from .browser import nothing_is_cut, shown
 from .made import ACCESS, DETECTOR, attack_row, evaluation, kept, made
 
 NAMES = ("none", "p4d_n", "concept_inversion")
@@ -135,18 +137,43 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_refused(sgrace("report", places[0], tmp_path), "is an erasure that was not evaluated")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Page]:
+    """The widest comparison, the weakest erasure first."""
+    home = tmp_path_factory.mktemp("compared")
+    file = write_comparison(folders(home, tuple(ACCESS))[::-1], home / "comparison.html")
+    with browser.page(file.as_uri(), DESK) as found:
+        found.wait("document.readyState === 'complete'")
+        yield found
+
+
+@NEEDS_BROWSER
 @pytest.mark.parametrize(("width", "dark"), [(DESK, False), (TABLET, True), (PHONE, False)])
-def test_nothing_is_cut_or_overlaps_and_tables_sort(tmp_path: Path, width: int, dark: bool) -> None:
-    weakest_first = folders(tmp_path, tuple(ACCESS))[::-1]
-    found = look(write_comparison(weakest_first, tmp_path / "comparison.html"), width, dark=dark)
-    assert found["things"] > 200
-    assert found["overlaps"] == found["outside"] == found["cut"] == []
-    assert not found["wide"]
-    if width != PHONE:
-        assert found["scrolling"] == []
-    before, up, down = found["sorted"]
-    assert [float(value) for value in before] == [1, 3 / 12, 3 / 12]
-    assert up == before[::-1]
-    assert down == before
-    assert found["ariaSort"] == "descending"
+def test_nothing_is_cut_or_overlaps(page: Page, width: int, dark: bool) -> None:
+    found = shown(page, width, dark=dark)
+    nothing_is_cut(found, width)
+    labels = {label for label, before, _ in found["cells"] if before == f'"{label}"'}
+    assert len(labels) == (10 if width == PHONE else 0), "what is counted, and three erasures by name"
+
+
+@NEEDS_BROWSER
+def test_it_can_be_printed(page: Page) -> None:
+    found = shown(page, PAPER, dark=True, paper=True)
+    nothing_is_cut(found, PAPER)
+    assert found["folded"] == found["controls"] == []
+    assert "A click on a head" not in page.js("document.body.innerText")
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_tables_sort_by_click_and_keyboard(page: Page, width: int) -> None:
+    page.resize(width)
+    page.prefer(dark=False)
+    rows = "[...document.querySelector('table').tBodies[0].rows]"
+    column = f"{rows}.map(row => +row.cells[2].dataset.value)"
+    page.click("thead th:nth-child(2) button")  # by the verdict, from another order
+    page.click("thead th:nth-child(3) button")
+    assert page.js(column) == [3 / 12, 3 / 12, 1]
+    page.key("Enter")
+    assert page.js(column) == [1, 3 / 12, 3 / 12]
+    assert page.js("document.activeElement.parentElement.getAttribute('aria-sort')") == "descending"

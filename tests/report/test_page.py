@@ -29,7 +29,7 @@ ROWS = (attack_row("none", 0), attack_row("p4d_n", 3), attack_row("concept_inver
 
 
 def page_of(folder: Path) -> str:
-    return write_report(folder).read_text()
+    return write_report(folder).read_text().replace("\u00a0%", " %")
 
 
 def brightness(plot: str) -> float:

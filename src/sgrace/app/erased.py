@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import api
-from .._util.errors import InputError
 from ..attacks import AttackSet, Prompt
 from ..attacks.attack_set import Attempt
 from ..concept import Concept
+from ..detectors import Detector
 from ..erasure import Erasure, at_strength
 from ..evaluation import Evaluation
 from ..evaluation.before_after import BeforeAfter
@@ -27,6 +28,13 @@ from ..testbeds.loading import Loaded
 N_SHOWN = 6
 #: Images of a model for which nobody has a prompt table: the concept's own prompt with so many seeds.
 N_PLAIN = 4
+
+
+class Judged(NamedTuple):
+    """By what images are judged: None where the model brings its own."""
+
+    prompts: tuple[Prompt, ...] | None = None
+    detector: Detector | None = None
 
 
 class Row(NamedTuple):
@@ -56,6 +64,7 @@ class Erased:
         note: which typed words were left out.
         sets: attack sets by attack; the last is the one whose images are shown.
         efforts: of these attacks.
+        asked: prompts that were attacked last, where somebody gave them or the model brings none.
         evaluation: of the report, once there is one.
     """
 
@@ -71,6 +80,7 @@ class Erased:
     note: str = ""
     sets: dict[str, AttackSet] = field(default_factory=dict)
     efforts: dict[str, str] = field(default_factory=dict)
+    asked: tuple[Prompt, ...] = ()
     evaluation: Evaluation | None = None
     _drawn: dict[tuple[float, Prompt], Tensor] = field(default_factory=dict)
     _rows: tuple[Prompt, ...] = ()  # that all images are there of
@@ -82,12 +92,17 @@ class Erased:
 
     def _wanted(self) -> list[Prompt]:
         """The prompts whose images are shown; those on which an attack succeeds come first."""
-        try:
-            known = self.testbed.prompts(self.concept, N_SHOWN)
-        except InputError:  # nobody gave a table
+        if self.asked:
+            known = list(self.asked)
+        elif "prompts" in self.testbed.missing():
             known = [Prompt(self.concept.prompt, seed) for seed in range(N_PLAIN)]
+        else:
+            known = self.testbed.prompts(self.concept, N_SHOWN)
         attempts = [] if self.last is None else self.last.attempts
         attempted = [Prompt(each.prompt, each.seed) for each in attempts if each.success or each.pre]
+        # a table may give a prompt a guidance of its own
+        own = {(prompt.text, prompt.seed): prompt for prompt in self.asked}
+        attempted = [own.get((prompt.text, prompt.seed), prompt) for prompt in attempted]
         return list(dict.fromkeys((*attempted, *known)))[:N_SHOWN]
 
     @property
@@ -111,11 +126,15 @@ class Erased:
         missing = [prompt for prompt in prompts if (strength, prompt) not in self._drawn]
         if not missing:
             return
+        own = [prompt.guidance_scale for prompt in missing]
+        usual = self.testbed.guidance_scale
         images = model.generate(
             [prompt.text for prompt in missing],
             [prompt.seed for prompt in missing],
             num_inference_steps=self.testbed.num_inference_steps,
-            guidance_scale=self.testbed.guidance_scale,
+            guidance_scale=torch.tensor([usual if scale is None else scale for scale in own])
+            if any(own)
+            else usual,
         )
         self._drawn |= {(strength, prompt): image for prompt, image in zip(missing, images, strict=True)}
 
@@ -133,19 +152,27 @@ class Erased:
             rows.append(row)
         return rows
 
-    def attack(self, name: str, effort: str) -> None:
+    def attack(self, name: str, effort: str, judged: Judged) -> None:
         """Try to bring the concept back, and draw the prompts on which that succeeds.
 
         Raises:
             InputError: there is no such attack or effort, or the model lacks what it needs.
         """
-        found = api.attack(self._loaded, self.concept.name, name, effort=effort, kind=self.concept.kind)
+        found = api.attack(
+            self._loaded,
+            self.concept.name,
+            name,
+            effort=effort,
+            kind=self.concept.kind,
+            **judged._asdict(),
+        )
         self.sets.pop(name, None)
         self.sets[name] = found
         self.efforts[name] = effort
+        self.asked = judged.prompts or ()
         self.draw(self.strength)
 
-    def evaluate(self, suite: str, attacks: Sequence[str]) -> None:
+    def evaluate(self, suite: str, attacks: Sequence[str], judged: Judged) -> None:
         """Measure by a suite, with these attacks in the place of its own where any are given; write a report.
 
         Raises:
@@ -155,7 +182,13 @@ class Erased:
         shutil.rmtree(out, ignore_errors=True)
         self.evaluation = None
         found = api.evaluate(
-            self._loaded, self.concept.name, suite=suite, attacks=attacks, kind=self.concept.kind, out=out
+            self._loaded,
+            self.concept.name,
+            suite=suite,
+            attacks=attacks,
+            kind=self.concept.kind,
+            out=out,
+            **judged._asdict(),
         )
         write_report(out)
         self.evaluation = found

@@ -6,9 +6,6 @@ them, so every address is closed that is not in the list.
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import json
 import re
 import secrets
@@ -16,6 +13,8 @@ from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from .password import Password
 
 Scope = dict[str, Any]
 Receive = Callable[[], Any]
@@ -36,8 +35,6 @@ MAX_BODY = 256 * 1024
 PAGE = re.compile(r"[a-z0-9]{4,40}")
 MAX_PAGES = 10_000
 COOKIE = "sgrace"
-#: After a wrong password, in seconds.
-PAUSE = 1.0
 HEADERS = {
     # the page evaluates its own templates, and has its scripts and styles inside
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -48,6 +45,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+TOO_OFTEN = b"Wrong passwords came from this address; wait up to a minute, and load the page again."
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -62,7 +60,7 @@ class Guard:
 
     def __init__(self, app: App, *, password: str | None = None, loopback: bool = True) -> None:
         self._app = app
-        self._password = password
+        self._password = None if password is None else Password(password)
         self._loopback = loopback
         self._browsers: dict[str, str] = {}  # page -> browser: no other may ask in its name
 
@@ -74,15 +72,13 @@ class Guard:
         if scope["type"] != "http":  # no web sockets
             return
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        browser = browser_of(headers.get("cookie", ""))
         status = self._refused(scope, headers)
-        if not status and not self._knows_password(headers):
-            if "authorization" in headers:
-                await asyncio.sleep(PAUSE)
-            status = 401
+        if not status and self._password is not None:
+            status = self._password.refused(headers, (scope.get("client") or [""])[0], browser)
         if status:
             await _answer(send, status)
             return
-        browser = browser_of(headers.get("cookie", ""))
         if not browser and scope["path"].startswith(("/gradio_api/queue", "/files/")):
             await _answer(send, 403)
             return
@@ -96,7 +92,10 @@ class Guard:
             await _answer(send, 403)
             return
         is_new = not browser and scope["path"] == "/"
-        await self._app(scope, receive, _with_headers(send, is_new=is_new))
+        # known where a proxy on this machine speaks TLS for us
+        secure = "; Secure" if scope.get("scheme") == "https" else ""
+        cookie = f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        await self._app(scope, receive, _with_headers(send, cookie if is_new else ""))
 
     def _refused(self, scope: Scope, headers: Mapping[str, str]) -> int:
         """Status with which a request is refused; 0 if it is not."""
@@ -112,16 +111,6 @@ class Guard:
         if door is None or not door.fullmatch(scope["path"]) or ".." in scope["path"]:
             return 404
         return 0
-
-    def _knows_password(self, headers: Mapping[str, str]) -> bool:
-        if self._password is None:
-            return True
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        try:
-            given = base64.b64decode(value).partition(b":")[2]
-        except binascii.Error:
-            return False
-        return kind.lower() == "basic" and secrets.compare_digest(given, self._password.encode())
 
     def _owns(self, browser: str, page: str) -> bool:
         """Whether a page is this browser's; the first who asks in a page's name has it."""
@@ -199,15 +188,14 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return repeated
 
 
-def _with_headers(send: Send, *, is_new: bool) -> Send:
+def _with_headers(send: Send, cookie: str) -> Send:
     """Send the answer with our own headers, and a secret to a browser that is new."""
 
     async def sent(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-            if is_new:
-                value = f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; SameSite=Strict"
-                ours.append((b"set-cookie", value.encode()))
+            if cookie:
+                ours.append((b"set-cookie", cookie.encode()))
             message = {**message, "headers": [*message.get("headers", ()), *ours]}
         await send(message)
 
@@ -215,8 +203,10 @@ def _with_headers(send: Send, *, is_new: bool) -> Send:
 
 
 async def _answer(send: Send, status: int) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"0")]
+    headers = [(b"content-type", b"text/plain")]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="sgrace", charset="UTF-8"'))
+    body = TOO_OFTEN if status == 429 else b""
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": body})

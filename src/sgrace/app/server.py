@@ -103,7 +103,7 @@ def _with_page(app: Any, sessions: Sessions) -> Any:  # noqa: ANN401  (of FastAP
     import gradio as gr  # noqa: PLC0415  (an extra)
 
     from . import views  # noqa: PLC0415
-    from .layout import page, theme  # noqa: PLC0415
+    from .layout import BY_KEYBOARD, page, theme  # noqa: PLC0415
 
     blocks = page(sessions)
     # pages wait here for the one thread that works, so that many wait at once
@@ -114,6 +114,7 @@ def _with_page(app: Any, sessions: Sessions) -> Any:  # noqa: ANN401  (of FastAP
         "/",
         theme=theme(),
         css=views.style(),
+        js=BY_KEYBOARD,
         footer_links=[],
         show_error=False,
         ssr_mode=False,

@@ -17,8 +17,8 @@ from ..evaluation.before_after import before_after
 from ..evaluation.suites import N_PROMPTS, SUITES
 from ..knowledge import Knowledge
 from ..testbeds.scenes import find_testbed
-from . import files, typed
-from .erased import Erased
+from . import files, prompts, typed
+from .erased import Erased, Judged
 from .shelf import Shelf
 from .words import Words, edited, look_up
 from .work import Desk, Task
@@ -130,7 +130,8 @@ class Session:
                 seed=start,
             )
             target = erasure.recipe.targets[0]
-            testbed = find_testbed(chosen, words=given.words, kind=named.kind)
+            words = given.words if chosen.testbed else target.words
+            testbed = find_testbed(chosen, words=words, kind=named.kind)
             erased = erasure.apply(chosen)
             outcome = before_after(
                 chosen, erased, target.concept, testbed, n=how.n_images, seed=start, only=ASKED
@@ -156,24 +157,36 @@ class Session:
         strength = typed.strength_of(value)
         return self._start(f"Drawing at strength {strength:g}", lambda: erased.draw(strength))
 
-    def attack(self, name: object, effort: object) -> Task:
-        """Try to bring the concept back."""
+    def attack(self, name: object, effort: object, judge: object = "", table: object = "") -> Task:
+        """Try to bring the concept back.
+
+        Args:
+            name: of the attack.
+            effort: how long it searches.
+            judge: label of a detector; empty for the model's own.
+            table: prompts as text; empty for the model's own, or plain ones of the concept's words.
+        """
         erased = self._need()
         chosen = typed.one_of(name, "attack", attacks())
         how = typed.one_of(effort, "effort", N_PROMPTS)
-        return self._start(f"Attacking {erased.label} with {chosen}", lambda: erased.attack(chosen, how))
+        judged = self._judged(erased, judge, table, N_PROMPTS[how])
+        return self._start(
+            f"Attacking {erased.label} with {chosen}", lambda: erased.attack(chosen, how, judged())
+        )
 
-    def report(self, suite: object) -> Task:
+    def report(self, suite: object, judge: object = "", table: object = "") -> Task:
         """Measure and write the report, with the attacks that ran on the page where any did.
 
-        The task returns the secret name under which the report is fetched.
+        The task returns the secret name under which the report is fetched. Arguments are those of
+        :meth:`attack`.
         """
         erased = self._need()
         chosen = typed.one_of(suite, "suite", SUITES)
+        judged = self._judged(erased, judge, table, SUITES[chosen].n_prompts)
         attacked = list(erased.sets)
 
         def work() -> str:
-            erased.evaluate(chosen, attacked)
+            erased.evaluate(chosen, attacked, judged())
             return self._pack(erased, files.REPORT)
 
         return self._start("Measuring for the report", work)
@@ -183,6 +196,24 @@ class Session:
         erased = self._need()
         chosen = typed.one_of(kind, "download", files.kinds())
         return self._start(f"Packing: {files.LABELS.get(chosen, chosen)}", lambda: self._pack(erased, chosen))
+
+    def _judged(self, erased: Erased, judge: object, table: object, n: int) -> Callable[[], Judged]:
+        """Check by what images are judged; the work itself loads the detector.
+
+        Raises:
+            InputError: the model brings no detector and none is chosen, or the table is none.
+        """
+        given = prompts.given(table)
+        label = self.shelf.judges.check(judge, erased.testbed)
+        if given is None and "prompts" in erased.testbed.missing():
+            given = prompts.plain(erased.concept, erased.testbed.words(erased.concept), n)
+
+        def judged() -> Judged:
+            if not label:
+                return Judged(given)
+            return Judged(given, self.shelf.judges.detector(label, erased.concept, erased.testbed))
+
+        return judged
 
     # -- state ---------------------------------------------------------------------------------------------
 

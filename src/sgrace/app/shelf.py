@@ -1,4 +1,4 @@
-"""The models that a server offers: the built-in one, and those that its owner named when starting it."""
+"""What a server offers: the built-in model, and what its owner named when starting it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from .._util.errors import unknown
 from ..models import DiffusionModel
 from ..models.origin import Origin, exists
 from ..testbeds.loading import LoadOptions
+from .judges import Judges
 
 BUILT_IN = "emoji"
 
 
 class Shelf:
-    """Models by the label that pages know them by. No page can name another, and none sees a path."""
+    """Models by the label that pages know them by. No page can name another, and none sees a path.
 
-    def __init__(self, models: Mapping[str, DiffusionModel]) -> None:
+    Args:
+        models: by label.
+        judges: detectors for models that bring none.
+    """
+
+    def __init__(self, models: Mapping[str, DiffusionModel], judges: Judges | None = None) -> None:
         self._models = dict(models)
+        self.judges = judges or Judges()
         for model in self._models.values():
             model.set_progress_bar_config(disable=True)
 
     @classmethod
-    def load(cls, names: Sequence[str] = (), options: LoadOptions | None = None) -> Self:
+    def load(
+        cls, names: Sequence[str] = (), options: LoadOptions | None = None, judges: Judges | None = None
+    ) -> Self:
         """Load all models, so that what cannot be read is told before anybody comes.
 
         Args:
             names: of models for :func:`~sgrace.api.load_model`, beside the built-in one.
             options: how they are loaded; parts from elsewhere are those of the named models.
+            judges: detectors for models that bring none.
 
         Raises:
             InputError: a model cannot be loaded.
@@ -40,7 +50,7 @@ class Shelf:
         for name in dict.fromkeys((*names, BUILT_IN)):
             model = api.load_model(name, **(plain if name == BUILT_IN else how))
             models[_label(name, models)] = model
-        return cls(models)
+        return cls(models, judges)
 
     @property
     def labels(self) -> list[str]:

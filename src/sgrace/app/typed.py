@@ -10,6 +10,8 @@ from .._util.errors import InputError, unknown
 from ..concept import Concept, Kind
 
 MAX_TEXT = 40_000
+#: Of a table of prompts; the rest of a request has room beside it.
+MAX_TABLE = 150_000
 MAX_WORDS = 1000
 #: Seeds that a browser's numbers hold exactly.
 MAX_SEED = 2**53 - 1
@@ -78,7 +80,7 @@ def effort_of(value: object) -> Effort:
     return EFFORTS[one_of(value, "effort", EFFORTS)]
 
 
-def text(value: object, what: str) -> str:
+def text(value: object, what: str, most: int = MAX_TEXT) -> str:
     """A text of bearable length.
 
     Raises:
@@ -86,8 +88,8 @@ def text(value: object, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InputError(f"The {what} must be a text.")
-    if len(value) > MAX_TEXT:
-        raise InputError(f"The {what} is longer than {MAX_TEXT:,} characters.")
+    if len(value) > most:
+        raise InputError(f"The {what} is longer than {most:,} characters.")
     return value
 
 

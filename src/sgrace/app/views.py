@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -11,17 +12,24 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup, escape
 from PIL import Image
 from torch import Tensor
 
 from .._util.images import to_image
 from ..evaluation.caveats import ZERO_AT_QUICK
-from ..evaluation.schema import Rate
+from ..evaluation.schema import Rate, Retention
+from ..report import summary
 from .erased import Erased, Row
 from .files import Packed
 from .work import Task
 
 WEAK = "A quick look trains for seconds and asks few prompts: what it leaves is no safe model."
+UNJUDGED = (
+    "This model brings no judge of its images. Look at them; an attack and the report below say more, with a "
+    "detector."
+)
+JUDGED = "Images that show what was asked for, and the 95\u00a0% interval."
 #: Largest side of an image on the page, in pixels.
 LARGEST = 256
 #: Questions in words, and what is wanted of them. Of the others nobody asked for more than their name.
@@ -65,7 +73,14 @@ class Picture(NamedTuple):
 @cache
 def _macros() -> Any:  # noqa: ANN401  (of jinja)
     text = resources.files(__package__).joinpath("views.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text).module
+    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    pages.filters["told"] = _told
+    return pages.from_string(text).module
+
+
+def _told(sentence: str) -> Markup:
+    """A sentence in which what stands between back quotes is code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  (escaped)
 
 
 def style() -> str:
@@ -101,15 +116,40 @@ def outcome(erased: Erased) -> str:
     """The verdict and the scores."""
     verdict = erased.outcome.verdict
     title, tone = TITLES[verdict.word]
-    rows = []
-    for row in erased.outcome.rows:
+    rows = _scores(erased.outcome.rows)
+    sentence = verdict.sentence.removeprefix(f"{title}: ") if rows else UNJUDGED
+    sentence = sentence[:1].upper() + sentence[1:]
+    caption = f"{JUDGED} Erasing took {erased.erasure.recipe.seconds:.0f}\u00a0s."
+    notes = [WEAK] * erased.weak + [erased.note]
+    return str(_macros().outcome(title, tone, sentence, rows, caption, notes))
+
+
+def scores(erased: Erased | None) -> str:
+    """What the report says in a sentence, and its scores; nothing where there is no report."""
+    found = None if erased is None else erased.evaluation
+    if found is None:
+        return ""
+    said = summary(found)
+    sentence = f"{said.finding}; {said.broke}."
+    plain = Retention(question="target", before=None, after=found.attacks[0].plain)
+    shares = found.verdict.shares if found.verdict is not None else ()
+    rows = _scores(found.retention or shares or [plain])
+    caption = f"{JUDGED} Detector: {found.detector['name']}."
+    return str(
+        _macros().outcome(
+            said.word, said.tone, sentence[:1].upper() + sentence[1:], rows, caption, [said.evidence]
+        )
+    )
+
+
+def _scores(rows: Sequence[Retention]) -> list[Score]:
+    """Those that people without a glossary can read."""
+    found = []
+    for row in rows:
         if row.question in QUESTIONS:
             name, want = QUESTIONS[row.question]
-            rows.append(Score(name, want, row.before, row.after, _tone(row.before, row.after, want)))
-    seconds = f"{erased.erasure.recipe.seconds:.0f}"
-    sentence = verdict.sentence.removeprefix(f"{title}: ")
-    sentence = sentence[:1].upper() + sentence[1:]
-    return str(_macros().outcome(sentence, title, tone, rows, seconds, [WEAK] * erased.weak + [erased.note]))
+            found.append(Score(name, want, row.before, row.after, _tone(row.before, row.after, want)))
+    return found
 
 
 def _tone(before: Rate | None, after: Rate, want: str) -> str:
@@ -166,14 +206,16 @@ def attacks(erased: Erased | None) -> str:
     for name, found in sets.items():
         success = Rate.of(found.success.union)
         unit = "prompts" if found.record.unit == "prompt" else "images of the worst start"
+        how = f"{efforts[name]}, {success.n} {unit}, judged by {found.record.detector.name}"
         tone = "bad" if success.share > LEFT else "good"
-        of = f"{success.n} {unit}"
-        rows.append({"name": name, "effort": efforts[name], "success": success, "of": of, "tone": tone})
+        plain = Rate.of(found.success.pre)
+        rows.append({"name": name, "how": how, "plain": plain, "success": success, "tone": tone})
     zero = any(efforts[name] == "quick" and not found.success.union.hits for name, found in sets.items())
     return str(_macros().attacks(rows, ZERO_AT_QUICK if zero else ""))
 
 
 def link(address: str, packed: Packed, notes: Sequence[str] = ()) -> str:
     """A link to a file that was made."""
-    size = f"{packed.path.stat().st_size / 1e6:.1f} MB"
+    n_bytes = packed.path.stat().st_size
+    size = f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.0f} kB"
     return str(_macros().link(quote(address), packed.name, size, [*packed.notes, *notes]))

@@ -46,7 +46,7 @@ def look_up(model: DiffusionModel, concept: Concept) -> Words:
         found = testbed.words(resolved)
         return Words(resolved, found, found.source)
     words = found_words(model, concept)
-    return Words(concept, Knowledge.of(words.words), f"{words.note}. {told(words.dropped)}".strip())
+    return Words(concept, Knowledge.of(words.words), f"{words.note}. {told(words.dropped)}".strip(" ."))
 
 
 def as_typed(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ _FOREIGN_SHARE = 1 / 3
 _FOREIGN_SUFFIXES = frozenset(
     {".cfg", ".htm", ".html", ".ini", ".py", ".sh", ".toml", ".xml", ".yaml", ".yml"}
 )
+NAME_ONE = "Name one with --prompt-column."
 _WAY_OUT = "give one prompt a line, CSV, TSV, JSON or JSON lines"
 _FOREIGN_START = re.compile(r"""\s*(?:\#[!\s]|//|/\*|<[!?]|\"{3}|'{3}|---\s)""")
 
@@ -71,15 +72,33 @@ def read_prompts(path: Path, *, prompt_column: str | None = None) -> list[Prompt
     if path.suffix.lower() in _FOREIGN_SUFFIXES:
         raise InputError(f"{path.name} is a file of code, settings or markup; {_WAY_OUT}.")
     text = read_text(path, WHAT, MAX_FILE_BYTES)
-    wanted = frozenset([folded(prompt_column)]) if prompt_column else frozenset().union(*PROMPT_COLUMNS)
-    table = read_table(text, path.name, wanted, expected=path.suffix.lower() in {".csv", ".tsv"})
-    if table is None and prompt_column:
-        raise InputError(f"{path.name} has no columns, so none is `{prompt_column}`.")
-    table = table or _one_a_line(text, path.name)
-    prompts = _prompts(table, path.name, prompt_column) if table.columns else []
+    is_table = path.suffix.lower() in {".csv", ".tsv"}
+    prompts = parse_prompts(text, path.name, prompt_column=prompt_column, is_table=is_table)
     if not prompts:
         raise InputError(f"{path} holds no prompt.")
     return prompts
+
+
+def parse_prompts(
+    text: str, name: str, *, prompt_column: str | None = None, is_table: bool = False
+) -> list[Prompt]:
+    """The prompts of a text; see :func:`read_prompts`.
+
+    Args:
+        text: of a table, or one prompt a line.
+        name: what the text is called in errors.
+        prompt_column: name of the column of prompts.
+        is_table: whether it must have columns.
+
+    Raises:
+        InputError: there is no column of prompts, or a row that is none.
+    """
+    wanted = frozenset([folded(prompt_column)]) if prompt_column else frozenset().union(*PROMPT_COLUMNS)
+    table = read_table(text, name, wanted, expected=is_table)
+    if table is None and prompt_column:
+        raise InputError(f"{name} has no columns, so none is `{prompt_column}`.")
+    table = table or _one_a_line(text, name)
+    return _prompts(table, name, prompt_column) if table.columns else []
 
 
 def _one_a_line(text: str, name: str) -> Table:
@@ -116,10 +135,10 @@ def _prompt_column(columns: Sequence[str], name: str, prompt_column: str | None)
     told = ", ".join(f"`{column}`" for column in columns if column)[:400] or "none"
     if not found:
         missing = f"no column `{prompt_column}`" if prompt_column else "no column of prompts"
-        raise InputError(f"{name} has {missing}; its columns are {told}. Name one with --prompt-column.")
+        raise InputError(f"{name} has {missing}; its columns are {told}. {NAME_ONE}")
     if len(found) > 1:
         several = ", ".join(f"`{column}`" for column in found)
-        raise InputError(f"{name} has several columns of prompts: {several}. Name one with --prompt-column.")
+        raise InputError(f"{name} has several columns of prompts: {several}. {NAME_ONE}")
     return folded(found[0])
 
 

@@ -22,6 +22,7 @@ OPEN = "Everybody who reaches this machine can use the app: set a password with 
 EPILOG = examples(
     "sgrace app",
     "sgrace app --model CompVis/stable-diffusion-v1-4 --device cuda --dtype bfloat16",
+    "sgrace app --model some/folder --detector 'clip_zero_shot source=openai/clip-vit-base-patch32'",
     "sgrace app --host 0.0.0.0 --ask-password",
 )
 
@@ -36,6 +37,14 @@ EPILOG = examples(
     "may be repeated. Pages can name no other.",
 )
 @click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    metavar="TEXT",
+    help="A detector that pages may choose, with its options: 'NAME KEY=VALUE KEY=VALUE'; may be repeated. "
+    "Models that bring no judge need one to be attacked and measured. Pages can name no other.",
+)
+@click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one."
 )
 @click.option("--port", default=7860, show_default=True, type=click.IntRange(0, 65535), help="0 for any.")
@@ -45,7 +54,15 @@ EPILOG = examples(
     help=f"Ask for a password that everybody must give. The variable {PASSWORD} sets one too.",
 )
 @model_options
-def app(*, models: tuple[str, ...], host: str, port: int, ask_password: bool, loading: LoadOptions) -> None:
+def app(
+    *,
+    models: tuple[str, ...],
+    detectors: tuple[str, ...],
+    host: str,
+    port: int,
+    ask_password: bool,
+    loading: LoadOptions,
+) -> None:
     """Open a page in the browser: erase a concept, look at it, attack it, take the result away."""
     from ..app import server  # noqa: PLC0415  (imports torch)
 
@@ -58,9 +75,14 @@ def app(*, models: tuple[str, ...], host: str, port: int, ask_password: bool, lo
         warnings.warn(f"{OPEN}.", InputWarning, stacklevel=1)
     found = server.listening(host, port)  # before models are loaded, which may take minutes
 
-    from ..app.shelf import Shelf  # noqa: PLC0415  (torch takes seconds to import)
+    from ..app.judges import Judges  # noqa: PLC0415  (torch takes seconds to import)
+    from ..app.shelf import Shelf  # noqa: PLC0415
 
-    with server.served(Shelf.load(models, loading), found, password=password, loopback=loopback) as served:
+    judges = Judges.parse(detectors)
+    for sentence in judges.lacking:
+        warnings.warn(sentence, InputWarning, stacklevel=1)
+    shelf = Shelf.load(models, loading, judges)
+    with server.served(shelf, found, password=password, loopback=loopback) as served:
         click.echo(f"The app is at {server.address_of(found)}; Ctrl+C ends it.", err=True)
         with suppress(KeyboardInterrupt):  # the way to end it
             served.server.run(sockets=[found])

@@ -60,6 +60,11 @@ class Compared:
         return Markup("<wbr>").join(parts)
 
     @property
+    def head(self) -> str:
+        """The same as plain text, with spaces of no width there."""
+        return re.sub(r"(?<=[_/])", "\u200b", self.name)
+
+    @property
     def order(self) -> int:
         """By the verdict, the safest first."""
         return TONES.index(self.summary.tone)

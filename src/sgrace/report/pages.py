@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def write_page(out: Path, template: str, **values: Any) -> Path:  # noqa: ANN401
         script=Markup(script),  # noqa: S704  (our own file)
         script_sha256=digest,
     )
-    write_text_atomically(out, pages.get_template(template).render(**values))
+    # no line ends between a figure and its sign
+    text = re.sub(r"(?<=\d) %", "\u00a0%", pages.get_template(template).render(**values))
+    write_text_atomically(out, text)
     return out
 
 

@@ -9,7 +9,7 @@ import math
 from typing import Literal, NamedTuple
 
 from ..evaluation.caveats import unreliability
-from ..evaluation.schema import AttackRow, Evaluation, Rate, Retention
+from ..evaluation.schema import Evaluation, Rate, Retention
 from ..evaluation.suites import CONTROLS, SUITES
 from ..testbeds.questions import ERASED
 
@@ -94,16 +94,11 @@ def is_no_evidence(found: Evaluation, rate: Rate) -> bool:
     return rate.hits == 0 and found.suite in TOO_SMALL
 
 
-def costs(row: AttackRow) -> tuple[int, int]:
-    """Rows through the denoiser and through the text encoder."""
-    return row.denoiser_rows, row.text_encoder_rows
-
-
 def context(found: Evaluation) -> str:
     """What every figure depends on: detector, seed, suite, prompts and budget."""
     detector = found.detector
     checks = sum(row.checks for row in found.attacks)
-    denoiser = sum(costs(row)[0] for row in found.attacks)
+    denoiser = sum(row.denoiser_rows for row in found.attacks)
     effort = SUITES[found.suite].effort if found.suite in SUITES else "unknown"
     return (
         f"Detector {detector['name']} {detector['version']}, threshold {detector['threshold']}, "

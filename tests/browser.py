@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NEEDS_BROWSER = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine")
 #: Longest wait for anything on the page, in seconds: machines may be busy.
 PATIENCE = 120.0
 #: The browser reads commands from descriptor 3 and answers on 4.
@@ -24,7 +27,21 @@ free = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
 os.dup2(free[0], 3), os.dup2(free[1], 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-KEYS = {"Enter": 13, "Tab": 9, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36}
+KEYS = {
+    "Enter": 13,
+    "Tab": 9,
+    " ": 32,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "ArrowUp": 38,
+    "ArrowDown": 40,
+    "Home": 36,
+    "End": 35,
+    "Escape": 27,
+}
+DESK, TABLET, PHONE = 1280, 768, 390
+#: Of a page of A4 between margins of 14 mm, in pixels.
+PAPER = 688
 
 
 class Browser:
@@ -61,7 +78,8 @@ class Browser:
         os.close(to_browser[0])
         os.close(from_browser[1])
         self._to = os.fdopen(to_browser[1], "wb", buffering=0)
-        self._from = os.fdopen(from_browser[0], "rb")
+        self._from = from_browser[0]
+        self._unread = b""
         self._number = 0
         self.session = ""
         self.events: list[dict[str, Any]] = []
@@ -70,7 +88,7 @@ class Browser:
         self._to.close()
         self._process.terminate()
         self._process.wait(20)
-        self._from.close()
+        os.close(self._from)
 
     def call(self, method: str, **params: Any) -> Any:
         """One command of the protocol, and its answer."""
@@ -87,11 +105,12 @@ class Browser:
             self.events.append(got)
 
     def _read(self) -> dict[str, Any]:
-        parts = []
-        while (byte := self._from.read(1)) != b"\0":
-            assert byte, "the browser is gone"
-            parts.append(byte)
-        found: dict[str, Any] = json.loads(b"".join(parts))
+        parts = [self._unread]
+        while b"\0" not in parts[-1]:
+            parts.append(os.read(self._from, 1 << 16))
+            assert parts[-1], "the browser is gone"
+        text, _, self._unread = b"".join(parts).partition(b"\0")
+        found: dict[str, Any] = json.loads(text)
         return found
 
     @contextmanager
@@ -109,10 +128,12 @@ class Browser:
         page.resize(width)
         page.prefer(dark=False)
         page.call("Page.navigate", url=address)
-        yield page
-        self.session = ""
-        self.call("Target.disposeBrowserContext", browserContextId=context)
-        self.session = outer
+        try:
+            yield page
+        finally:
+            self.session = ""
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+            self.session = outer
 
 
 class Page:
@@ -136,10 +157,10 @@ class Page:
             mobile=width < 600,
         )
 
-    def prefer(self, *, dark: bool) -> None:
-        """What the reader's system prefers."""
+    def prefer(self, *, dark: bool, paper: bool = False) -> None:
+        """What the reader's system prefers, and whether the page is laid out for paper."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media="print" if paper else "screen", features=[scheme])
 
     def js(self, expression: str) -> Any:
         """Value of an expression in the page."""
@@ -152,7 +173,7 @@ class Page:
         end = time.monotonic() + seconds
         while not (found := self.js(expression)):
             assert time.monotonic() < end, f"not in {seconds} s: {expression}; {self.text('#status')!r}"
-            time.sleep(0.15)
+            time.sleep(0.05)
         return found
 
     def text(self, selector: str) -> str:
@@ -161,16 +182,44 @@ class Page:
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse does."""
         self.wait(f"!!document.querySelector({json.dumps(selector)})")
-        box = self.js(
-            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect();"
-            f" return [r.x + r.width / 2, r.y + r.height / 2]; }})"
+        place = self._middle(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    def tap(self, selector: str) -> None:
+        """Touch the middle of an element with a finger."""
+        place = self._middle(selector)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[place])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
+    def _middle(self, selector: str) -> dict[str, float]:
+        found: dict[str, float] = self.js(
+            "(e => { e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " const r = e.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2}; })"
             f"(document.querySelector({json.dumps(selector)}))"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+        return found
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
+
+    def replace(self, text: str) -> None:
+        """Type in the place of what stands in the focused box: the keys that select all, and the text."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key="a", code="KeyA", modifiers=2, commands=["selectAll"]
+            )
+        self.type(text)
+
+    def pick(self, file: Path) -> None:
+        """Choose a file where the page has just asked for one."""
+        end = time.monotonic() + PATIENCE
+        while not (asked := self._events("Page.fileChooserOpened")):
+            assert time.monotonic() < end, "the page asks for no file"
+            time.sleep(0.05)
+        self.call("DOM.setFileInputFiles", files=[str(file)], backendNodeId=asked[-1]["backendNodeId"])
 
     def key(self, name: str, times: int = 1, *, shift: bool = False) -> None:
         for _ in range(times):
@@ -187,18 +236,34 @@ class Page:
                     **extra,
                 )
 
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        """What the page has told of one kind."""
+        self.js("0")  # takes in what has happened
+        own = [each for each in self._browser.events if each.get("sessionId") == self._session]
+        return [each["params"] for each in own if each["method"] == method]
+
     def requested(self) -> list[str]:
         """Addresses that the page has asked for."""
-        self.js("0")  # takes in what has happened
-        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
-        return [e["params"]["request"]["url"] for e in own if e["method"] == "Network.requestWillBeSent"]
+        return [each["request"]["url"] for each in self._events("Network.requestWillBeSent")]
 
     def faults(self) -> list[str]:
         """What the page's scripts complained of."""
-        self.js("0")
-        own = [e for e in self._browser.events if e.get("sessionId") == self._session]
-        return [str(e["params"])[:300] for e in own if e["method"] == "Runtime.exceptionThrown"]
+        return [str(each)[:300] for each in self._events("Runtime.exceptionThrown")]
+
+    def pdf(self) -> bytes:
+        """The page as it is printed on A4, in the page's own margins, by somebody who reads in the dark."""
+        self.prefer(dark=True, paper=True)
+        found = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
+        return base64.b64decode(found["data"])
 
     def picture(self, file: Path, *, whole: bool = True) -> None:
         found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(found["data"]))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a folder."""
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
