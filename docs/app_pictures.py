@@ -24,7 +24,7 @@ from PIL import Image
 DOCS = Path(__file__).parent
 sys.path.append(str(DOCS.parent))
 
-from tests.app.browser import Browser, Page  # noqa: E402
+from tests.browser import Browser, Page  # noqa: E402
 
 CONCEPT = "weapon"
 ATTACK = "random_tokens"
