@@ -143,13 +143,18 @@ def _choices(field: Mapping[str, Any]) -> list[Any]:
 
 def _range(field: Mapping[str, Any]) -> str:
     """Limits as a mathematician writes them: ``[1, 10]``, ``(0, 1)``, ``> 0``."""
-    low = field.get("minimum", field.get("exclusiveMinimum"))
-    high = field.get("maximum", field.get("exclusiveMaximum"))
+    low = _whole(field.get("minimum", field.get("exclusiveMinimum")))
+    high = _whole(field.get("maximum", field.get("exclusiveMaximum")))
     above = ">" if "exclusiveMinimum" in field else ">="
     below = "<" if "exclusiveMaximum" in field else "<="
     if low is not None and high is not None:
         return f"{'(' if above == '>' else '['}{low:,}, {high:,}{')' if below == '<' else ']'}"
     return f"{above} {low:,}" if low is not None else f"{below} {high:,}" if high is not None else ""
+
+
+def _whole(limit: float | None) -> float | None:
+    """1.0, as some versions of pydantic have it, as 1."""
+    return int(limit) if limit is not None and limit == int(limit) else limit
 
 
 def _text(found: Mapping[str, Any]) -> str:
