@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sgrace
+from sgrace.models.published import PUBLISHED
 
 from ..conftest import tiny_pipeline
 from ..families import original_layout
@@ -44,6 +46,7 @@ for name, request in requests.items():
 FILE = "model.safetensors"
 REQUESTS: dict[str, Any] = {
     "plain": {"model": "owner/tiny"},
+    "short": {"model": "sd15"},
     "tag": {"model": "owner/tiny", "revision": "v1"},
     "half": {"model": "owner/half", "variant": "fp16"},
     "encoder": {"model": "owner/tiny", "text_encoder": "owner/encoders:v1.5"},
@@ -100,6 +103,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     (owner / "tiny" / "model_index.json").write_text(json.dumps(index))
+    shutil.copytree(owner / "tiny", root / PUBLISHED["sd15"])
     tiny_pipeline().to(torch.float16).save_pretrained(owner / "half", variant="fp16")
     changed(tiny_pipeline().text_encoder).save_pretrained(owner / "encoders" / "v1.5")
     save_lora(owner / "lora")
@@ -145,7 +149,7 @@ def wanted(**parts: Any) -> torch.Tensor:
 
 def test_models_and_parts_are_downloaded(answers: Answers) -> None:
     assert answers.errors.keys() == {name for name in REQUESTS if " " in name or name == "pickles"}
-    for name in ("plain", "tag", "checkpoint"):
+    for name in ("plain", "short", "tag", "checkpoint"):
         assert answers.images(name).equal(wanted())
     for name in ("half", "variant"):
         torch.testing.assert_close(answers.images(name), wanted(), atol=0.05, rtol=0)
@@ -157,6 +161,12 @@ def test_models_and_parts_are_downloaded(answers: Answers) -> None:
         if "attn2" in name:
             parameter.data *= 1.05
     assert answers.images("pinned").equal(wanted(unet=unet))
+
+
+def test_a_folder_goes_before_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_pipeline().save_pretrained("sd15")
+    assert sgrace.load_model("sd15", device="cpu").source == "sd15"
 
 
 def test_what_is_not_there_is_told_in_a_sentence(answers: Answers) -> None:

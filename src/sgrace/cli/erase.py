@@ -56,7 +56,9 @@ EPILOG = examples(
 @click.command(epilog=EPILOG)
 @click.argument("concepts", nargs=-1, required=True, type=ConceptName())
 @click.option(
-    "--model", metavar="NAME", help="emoji, a diffusers folder or file, or a hub id.  [default: emoji]"
+    "--model",
+    metavar="NAME",
+    help="emoji, a diffusers folder or file, or a hub id, for which sd15 is short.  [default: emoji]",
 )
 @click.option(
     "--method", default="sgrace", show_default=True, type=PluginName("erasers"), help="Name of an eraser."

@@ -14,6 +14,7 @@ from ..erasure import Erasure
 from ..models import DiffusionModel
 from ..models.loading import load_model_from
 from ..models.origin import Origin, exists
+from ..models.published import PUBLISHED, hub_id_of
 from .base import Testbed
 
 Model = DiffusionModel | str | Path
@@ -61,9 +62,8 @@ def load_model(
     repository. All of them are read as safetensors.
 
     Args:
-        name: ``emoji`` (built in), a diffusers folder, a hub id such as ``CompVis/stable-diffusion-v1-4``, a
-            checkpoint in one safetensors file, or a pipeline of diffusers that is loaded already, which is
-            taken as it is.
+        name: ``emoji`` (built in), a diffusers folder, a checkpoint in one safetensors file, a hub id or its
+            short name (:data:`PUBLISHED`), or a loaded pipeline of diffusers, which is taken as it is.
         device: ``auto`` (the best that is there; a loaded pipeline's own), ``cpu``, ``cuda``, ``cuda:1`` or
             ``mps``.
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``, of the frozen networks.
@@ -93,6 +93,8 @@ def load_model(
         loras=loras,
         embeddings=embeddings,
     )
+    if isinstance(name, str):
+        name = hub_id_of(name)
     own = _testbed(name) if isinstance(name, str | Path) else None
     given = name if own is None else own.path()
     model = load_model_from(given, origin, device=device, dtype=dtype, low_memory=low_memory)
@@ -114,15 +116,13 @@ def _testbed(name: str | Path) -> Testbed | None:
     """
     source = str(name)
     if not source.strip():
-        raise InputError(
-            "The name of the model is empty; give emoji, a diffusers folder or file, or a hub id."
-        )
+        raise InputError("The name of the model is empty; give emoji, a folder, a file or a hub id.")
     known = registry.names("testbeds")
     found: Testbed | None = registry.load("testbeds", source)() if source in known else None
     if found is not None and found.path() is not None:
         return found
     if not exists(source) and not _HUB_ID.fullmatch(source):
-        raise unknown("model", source, [*known, "a diffusers folder or file", "a hub id such as owner/name"])
+        raise unknown("model", source, [*known, *PUBLISHED, "a diffusers folder or file", "a hub id"])
     return None
 
 
