@@ -53,6 +53,10 @@ def lines() -> list[Line]:
     return list({line.text: line for line in sorted(found, key=lambda line: line.runs)}.values())
 
 
+#: Erasers that the log has on `weapon` alone.
+OF_WEAPON_ALONE = {"adv_unlearn", "mace", "salun", "tea"}
+
+
 class Parsed(BaseException):
     """The options of a command line were read."""
 
@@ -106,17 +110,23 @@ def tables_of(text: str) -> list[str]:
     return [row.rstrip() for row in text.splitlines() if row.startswith("|")]
 
 
+def not_in_the_log(command: list[str], **_: object) -> NoReturn:
+    """What the log lacks would be erased and attacked, which takes many minutes."""
+    raise AssertionError(f"not in the log: {command}")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("logs")
 @pytest.mark.parametrize("line", [line for line in lines() if line.runs], ids=lambda line: line.text[:60])
 def test_a_program_prints_the_tables_of_its_page(
     line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start(line.text, monkeypatch)
     if "compare_erasers" in line.text:  # the page says so of two more concepts
-        text = line.text.replace(" adv_unlearn adv_unlearn:", " adv_unlearn:").replace(" mace ", " ")
+        monkeypatch.setattr(subprocess, "run", not_in_the_log)
+        others = shlex.join(word for word in shlex.split(line.text) if word not in OF_WEAPON_ALONE)
         for concept in ("church", "'line art'"):
-            start(text.replace("--concept weapon", f"--concept {concept}"), monkeypatch)
+            start(others.replace("--concept weapon", f"--concept {concept}"), monkeypatch)
+    start(line.text, monkeypatch)
     printed = tables_of(capsys.readouterr().out)
     assert printed
     if any(name in line.text for name in SHOWN):

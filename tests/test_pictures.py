@@ -66,4 +66,5 @@ def test_every_picture_is_shown_and_has_a_command() -> None:
 
 @pytest.mark.parametrize("name", ["space_before", "space_attacked", "space_after", "app", "app-phone"])
 def test_pictures_are_small(name: str) -> None:
-    assert 5_000 < (DOCS / f"{name}.png").stat().st_size < 80_000
+    largest = 80_000 if name == "app" else 60_000  # a page of text and images
+    assert 5_000 < (DOCS / f"{name}.png").stat().st_size < largest
