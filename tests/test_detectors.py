@@ -111,6 +111,13 @@ def test_a_testbed_brings_detectors_of_its_own_beside_the_general_ones(folders: 
     assert (own.name, own.version, own.classes) == ("clip_zero_shot", metadata.version("sgrace"), ("church",))
     other = emoji("church", "clip_zero_shot", source=str(folders / "clip"), others="dog, tree")
     assert other.identity == make("clip_from_hub", folders).identity
+    # against what the concept stands decides the verdicts
+    assert other.identity.as_dict()["others"] == ["dog", "tree"]
+    assert (
+        other.identity
+        != emoji("church", "clip_zero_shot", source=str(folders / "clip"), others="dog").identity
+    )
+    assert "others" not in emoji("church").identity.as_dict()
     assert emoji("church", "always", threshold="0.9").identity.threshold == 0.9
     for arguments, message in (
         (("churhc",), "did you mean 'church'"),

@@ -53,6 +53,7 @@ class Identity:
         version: of the package or model that holds the network.
         weights: SHA-256 of the weights; the hub id if they come from the hub.
         classes: outputs that count as the concept.
+        others: words that stand against it, where whoever made the detector chose them.
         threshold: smallest score that counts as a detection, in 0..1.
         colour_order: channel order of the network's input.
         validation: measured true-positive and true-negative rate (:meth:`Known.record`); empty if nobody
@@ -66,10 +67,13 @@ class Identity:
     threshold: float
     colour_order: str = "RGB"
     validation: dict[str, Any] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON values: an identity read from a file equals a new one."""
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.others:  # most detectors have none
+            del found["others"]
         return found
 
 

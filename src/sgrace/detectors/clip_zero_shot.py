@@ -108,7 +108,7 @@ class ClipZeroShot(Detector):
         self.clip = clip
         self.n_concept = len(concept)
         self.text = clip.texts([TEMPLATE.format(word) for word in (*concept, *alternatives)])
-        self.identity = Identity(self.name, version, weights, concept, 0.5)
+        self.identity = Identity(self.name, version, weights, concept, 0.5, others=alternatives)
 
     @classmethod
     def _made(cls, concept: str, options: ClipZeroShotOptions) -> Self:
