@@ -57,14 +57,30 @@ class RemoteStore(Store):
         """Note that a study is run there.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or its bucket is missing.
         """
         try:
+            self._check_bucket()
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.is_there():
                 self._write(STUDY, {"schema_version": 1})
+        except InputError:
+            raise
         except Exception as error:  # each file system raises its own kinds
             raise InputError(f"Cannot write {self.url[:80]} ({reason(error)}).") from error
+
+    def _check_bucket(self) -> None:
+        """Refuse a bucket that is missing: clients would make one of a name that is mistyped.
+
+        Raises:
+            InputError: it is missing.
+        """
+        import fsspec  # noqa: PLC0415  (only for URLs)
+
+        # "bucket/folder" of object stores; "/folder" of what has folders
+        bucket = fsspec.core.url_to_fs(self.url)[1].partition("/")[0]
+        if bucket and not self.files.exists(bucket):
+            raise InputError(f"Cannot write {self.url[:80]}: there is no bucket {bucket[:80]}.")
 
     def is_there(self) -> bool:
         """Whether a study was run there."""
@@ -121,12 +137,20 @@ class RemoteStore(Store):
             target = self._at(CELLS, cell.kind, cell.id, record[FILES], name)
             self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
             self.files.put_file(str(partial / name), target)
+        if not self.is_finished(
+            cell
+        ):  # a copy on this machine is of one that was removed, perhaps for damage
+            shutil.rmtree(super().path(cell), ignore_errors=True)
         self._write(f"{CELLS}/{cell.kind}/{cell.id}/{MANIFEST}", record)
 
     def changed(self, cell: Cell) -> list[str]:
         """As for any store, of the files that are behind the URL now."""
-        shutil.rmtree(super().path(cell), ignore_errors=True)
-        return super().changed(cell)
+        copy = super().path(cell)
+        shutil.rmtree(copy, ignore_errors=True)
+        found = super().changed(cell)
+        if found:
+            shutil.rmtree(copy, ignore_errors=True)  # nobody is to read it
+        return found
 
     # -- failures ----------------------------------------------------------------------------------
 
