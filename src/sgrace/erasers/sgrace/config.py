@@ -186,6 +186,11 @@ class SGraceConfig(Settings):
         "nearer to the concept than its unrelated words are left out.",
     )
     replacement: str | None = Field(None, description="Replacement concept; chosen automatically, if absent.")
+    replacement_rule: Literal["nearest", "least_alike"] = Field(
+        "nearest",
+        description="An automatic replacement is the candidate that is nearest by its text or, of the six "
+        "nearest, the one whose images the concept's words explain worst.",
+    )
     replacement_ceiling: float = Field(
         0.95, gt=0, le=1, description="Highest cosine of an automatically chosen replacement to the concept."
     )

@@ -22,11 +22,9 @@ from .._shared.prompts import own_words
 from ..base import Job
 from .config import SGraceConfig
 from .features import Features
-from .retain import PLAIN_PHRASINGS, ranked, retain_prompts
-from .subject import Points, Replacement, Subject
-
-#: Candidates for the replacement that the recipe lists.
-LISTED = 20
+from .replacement import replacement_of
+from .retain import PLAIN_PHRASINGS, retain_prompts
+from .subject import Points, Subject
 
 NO_PROJECTION = (
     "This model has no text projection, so pooled text states are compared without one. CLIP's own goes into "
@@ -67,7 +65,7 @@ class Constants:
             warnings.warn(NO_PROJECTION, InputWarning, stacklevel=2)
         words = resolved_words(job.targets) if config.retain_words == "filtered" else raw_words(job.targets)
         self.subjects = [
-            self._subject(concept, own) for concept, own in zip(job.concepts, words, strict=True)
+            self._subject(job, concept, own) for concept, own in zip(job.concepts, words, strict=True)
         ]
         prompts = retain_prompts(config, job, self.subjects)
         self.retain = PromptSource(self.model.text.tokenize(prompts))
@@ -100,7 +98,7 @@ class Constants:
             [Features.cat([read(self.model.encode_source(self.for_losses(piece)))]) for piece in pieces]
         )
 
-    def _subject(self, concept: Concept, words: Knowledge) -> Subject:
+    def _subject(self, job: Job, concept: Concept, words: Knowledge) -> Subject:
         # one call of the encoder for both: losses read the name, partial samples the prompt
         cond = self.model.encode([concept.name, concept.prompt])
         name = cond[:1]
@@ -108,7 +106,7 @@ class Constants:
         pooled = self._pooled(name, shift=0)
         everywhere = self.config.match_positions == "all"
         feature = Features.read(name, self.encoders) if everywhere else Features({"pooled": pooled})
-        replacement = self._replacement(concept, words)
+        replacement = replacement_of(self.config, job, concept, words)
         return Subject(concept, words, feature, pooled[0], replacement, self._points(name, cond[1:]))
 
     def _points(self, name: Conditioning, prompt: Conditioning) -> Points:
@@ -148,24 +146,6 @@ class Constants:
             goals.append(goal)
         # (pairs, ...) again
         return Points(torch.cat(latents), torch.cat(timesteps), torch.cat(goals))
-
-    def _replacement(self, concept: Concept, words: Knowledge) -> Replacement:
-        """The nearest candidate by its text feature that is no word of the concept and not too similar."""
-        config = self.config
-        if config.replacement is not None or config.erase_target == "opposite":
-            return Replacement(config.replacement or "", [])
-        own = {concept.name, *words.related}
-        candidates = [
-            word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own
-        ]
-        ranking = ranked(self.model, concept.name, candidates)
-        chosen = next((word for word, cosine in ranking if cosine <= config.replacement_ceiling), None)
-        if chosen is None:
-            raise InputError(
-                f"No replacement for {concept.name!r} is below the similarity ceiling; set one with --set "
-                "replacement=WORD."
-            )
-        return Replacement(chosen, ranking[:LISTED])
 
     def retain_picks(self) -> Int[Tensor, " n"]:
         """Numbers of the retain prompts of one training step."""

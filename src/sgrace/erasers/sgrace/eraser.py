@@ -97,6 +97,7 @@ class SGrace(Eraser[SGraceConfig]):
                 {
                     "name": subject.replacement.word,
                     "ranking": [list(found) for found in subject.replacement.ranking],
+                    "unlike": dict(subject.replacement.unlike),
                 }
                 for subject in constants.subjects
             ],

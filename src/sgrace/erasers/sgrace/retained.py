@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -13,12 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...models import Conditioning, DiffusionModel
-from .._shared.generated_data import denoising_errors, encoded, noise_for
+from .._shared.generated_data import encoded, noise_for
 from .._shared.paths import Paths
 from ..base import Job
 from .calls import DRAWN, Calls
 from .config import SGraceConfig
 from .constants import Constants
+from .likeness import unlikeness
 from .retain import retain_prompts, unit_features
 from .subject import Subject
 
@@ -29,8 +29,6 @@ EMPTY_SHARE = 0.3
 QUIET_WEIGHT = 6.0
 #: Words of the vocabulary among which the nearest to the concept are sought.
 LOOKED_AT = 2048
-#: Noise level at which an image is asked which word explains it: it still shows what it is of.
-ASKED_AT = 0.45
 #: A word draws something else than the concept if the concept's word, put in its place, raises the denoising
 #: error of its image at least so many times. Another name of the concept leaves the error nearly as it is.
 APART = 1.5
@@ -184,7 +182,6 @@ def draw_else(
 ) -> Bool[Tensor, " rows"]:
     """Whether each prompt draws something else than its concept, by the denoiser's errors at its image.
 
-    As in Diffusion Classifier (arXiv 2303.16203), the prompt explains an image best that has the least error.
     A word that is another name of the concept is explained by the concept's words as well as by itself.
 
     Args:
@@ -193,19 +190,5 @@ def draw_else(
         own: their conditioning.
         images: clean latents that they drew.
     """
-    model = job.model
-    noise = noise_for(model, images, job.generator).noise
-    # the same level for all: errors are compared
-    timesteps = torch.full((len(rows),), model.schedule.timestep_at(ASKED_AT), device=model.device)
-    noisy = model.schedule.add_noise(images, noise, timesteps)
-    wanted = model.schedule.from_clean(images, noisy, timesteps)
-    of_word = denoising_errors(model, noisy, timesteps, own, wanted)
-    of_concept = torch.full_like(of_word, math.inf)
-    for rank in range(COMPARED):
-        at = [i for i, row in enumerate(rows) if len(row.nearest) > rank]
-        if not at:
-            break
-        cond = encoded(model, [rows[i].contexts[0].format(rows[i].nearest[rank]) for i in at])
-        found = denoising_errors(model, noisy[at], timesteps[at], cond, wanted[at])
-        of_concept[at] = torch.minimum(of_concept[at], found)
-    return of_concept >= APART * of_word
+    named = [[row.contexts[0].format(name) for name in row.nearest] for row in rows]
+    return unlikeness(job, images, own, named) >= APART

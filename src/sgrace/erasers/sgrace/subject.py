@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -27,10 +28,12 @@ class Replacement:
     Attributes:
         word: empty where the settings need none.
         ranking: the nearest candidates, where it was chosen automatically.
+        unlike: how badly the concept's words explain the images of some of them, where these were looked at.
     """
 
     word: str
     ranking: list[Ranked]
+    unlike: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
