@@ -65,8 +65,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
     },
     "replacement": {},
-    # an attack of a quarter of the steps, and training on rows that mostly end before their padding
-    "text": {"attack_steps": 5, "padding_every": 4},
+    # an attack of a quarter of the steps, training on rows that mostly end before their padding, and a replacement
+    # that looks least like the concept
+    "text": {"attack_steps": 5, "padding_every": 4, "replacement_rule": "least_alike"},
     # the second stage alone: for weights that are given away
     "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
