@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgrace._util.errors import InputError, InputWarning
-from sgrace.concept import Concept
+from sgrace.concept import Concept, Kind
 from sgrace.erasers.base import Job
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
 from sgrace.erasers.sgrace.constants import Constants, resolved_words
@@ -231,6 +231,8 @@ def test_presets_differ_in_the_named_switches_only() -> None:
         "lr",
     }
     assert SGrace.preset("replacement", "harmful").config == SGraceConfig()
+    rules = {kind: SGrace.preset("text", kind).config.replacement_rule for kind in get_args(Kind)}
+    assert rules == {"object": "least_alike", "harmful": "least_alike", "style": "nearest"}
 
 
 @pytest.mark.parametrize(

@@ -40,4 +40,4 @@ def test_every_word_is_a_dot_and_the_concept_and_its_replacement_are_named(near:
         "related (erased)": 2,
     }
     assert {"church", "tree", "abbey"} <= {text.get_text() for text in axis.texts}
-    assert "replaced by 'tree'" in axis.get_title()
+    assert "nearest candidate for its place 'tree'" in axis.get_title()

@@ -119,6 +119,7 @@ def test_a_damaged_cell_is_made_again_also_where_the_damage_was_read(
 ) -> None:
     url = f"{bucket}/damage"
     store = open_store(url)
+    assert isinstance(store, RemoteStore)
     assert {outcome.status for outcome in inline(every, store, OPTIONS)} == {"made"}
     cell = every[0]
     for read in (store.changed, store.path):  # one looks for damage

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 LISTS = {"related": "erased", "near": "protected", "cooccurring": "protected", "unrelated": "protected"}
 NAMES = {"file": "file", "llm": "language model"}
+LOOKS = "of the six nearest, S-GRACE takes the one whose images look least like the concept"
 NO_PICTURE = "Pictures need matplotlib: `pip install 'sgrace[report]'` adds it."
 EPILOG = examples(
     'sgrace knowledge "van gogh" --model CompVis/stable-diffusion-v1-4 -o van_gogh.yaml',
@@ -126,7 +127,7 @@ def knowledge(
 
 
 class Replacement(NamedTuple):
-    """What would take the concept's place, and why."""
+    """What may take the concept's place, and why."""
 
     word: str
     reason: str
@@ -160,7 +161,7 @@ def _picture_file(picture: Path | None, out: Path | None) -> Path | None:
 
 
 def _replacement(model: DiffusionModel, name: str, words: ConceptWords) -> Replacement | None:
-    """The nearest candidate that is not too similar, as S-GRACE chooses it; None if there is none."""
+    """The nearest candidate that is not too similar; None if there is none."""
     from ..erasers.sgrace.retain import ranked  # noqa: PLC0415  (torch takes seconds to import)
 
     ceiling = registry.load("erasers", "sgrace").preset(None, "object", None).config.replacement_ceiling
@@ -169,8 +170,8 @@ def _replacement(model: DiffusionModel, name: str, words: ConceptWords) -> Repla
     if chosen is None:
         return None
     known = next((one.reason for one in words.replacements if one.word == chosen.word), "")
-    near = f"the nearest candidate in the text encoder with a cosine of at most {ceiling:g}: "
-    return Replacement(chosen.word, "; ".join(filter(None, (known, f"{near}{chosen.cosine:.2f}"))))
+    near = f"the nearest candidate in the text encoder with a cosine of at most {ceiling:g}"
+    return Replacement(chosen.word, "; ".join(filter(None, (known, f"{near}: {chosen.cosine:.2f}", LOOKS))))
 
 
 def _write(

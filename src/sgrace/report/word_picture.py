@@ -38,7 +38,7 @@ def word_picture(
         name: of the concept.
         words: of the concept.
         left_out: words that are neither erased nor protected.
-        replacement: the word that would take the concept's place.
+        replacement: the candidate for the concept's place that is nearest to it.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -64,6 +64,6 @@ def word_picture(
         shown = {name, replacement, *named} if title != "unrelated (protected)" else {replacement, *named[:4]}
         labels = {number: word for number, word in enumerate(known[title]) if word in shown}
         drawn[title] = Dots(plane(group), COLOURS[title], is_cross=title == "left out", names=labels)
-    taken = f", replaced by {replacement!r}" if replacement else ""
+    taken = f", nearest candidate for its place {replacement!r}" if replacement else ""
     title = f"{name}{taken}: words in the text features of {space.encoder.name} ({words.source})"
     return plane_plot(title, drawn)

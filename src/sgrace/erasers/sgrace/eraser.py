@@ -14,7 +14,7 @@ from .config import SGraceConfig
 from .constants import Constants
 from .denoiser_stage import train_denoiser
 from .learned_words import LearnedWords
-from .presets import BY_KIND, DEFAULT_PRESET, PRESETS, PUBLISHED_PRESET_BY_KIND
+from .presets import DEFAULT_PRESET, PRESETS, VALUES_BY_KIND
 from .seconds import Seconds
 from .text_stage import TextStage
 
@@ -63,8 +63,8 @@ class SGrace(Eraser[SGraceConfig]):
 
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
-        """What the published configurations set for a kind of concept."""
-        return PUBLISHED_PRESET_BY_KIND[kind] if preset in BY_KIND else {}
+        """What the published configurations set for a kind of concept; ``text`` has a rule for each."""
+        return VALUES_BY_KIND.get(preset, {}).get(kind, {})
 
     def change(self, job: Job) -> Change:
         """See :meth:`Eraser.change`.

@@ -65,12 +65,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
     },
     "replacement": {},
-    # an attack of a quarter of the steps, training on rows that mostly end before their padding, and a replacement
-    # that looks least like the concept
-    "text": {"attack_steps": 5, "padding_every": 4, "replacement_rule": "least_alike"},
+    # an attack of a quarter of the steps, and training on rows that mostly end before their padding
+    "text": {"attack_steps": 5, "padding_every": 4},
     # the second stage alone: for weights that are given away
     "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
 DEFAULT_PRESET = "text"
-#: Presets that take the values of :data:`PUBLISHED_PRESET_BY_KIND`.
-BY_KIND = ("published", "corrected")
+_LEAST_ALIKE: dict[str, Any] = {"replacement_rule": "least_alike"}
+#: Values by kind of the concept, of presets that have any; for a style the nearest replacement is the better one.
+VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
+    "published": PUBLISHED_PRESET_BY_KIND,
+    "corrected": PUBLISHED_PRESET_BY_KIND,
+    "text": {"object": _LEAST_ALIKE, "harmful": _LEAST_ALIKE},
+}
