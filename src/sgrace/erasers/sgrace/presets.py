@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 DEFAULT_PRESET = "text"
 _LEAST_ALIKE: dict[str, Any] = {"replacement_rule": "least_alike"}
-#: Values by kind of the concept, of presets that have any; for a style the nearest replacement is the better one.
+#: Values by kind of the concept, of presets that have any; a style fares better with the nearest replacement.
 VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "published": PUBLISHED_PRESET_BY_KIND,
     "corrected": PUBLISHED_PRESET_BY_KIND,
