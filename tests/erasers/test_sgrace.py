@@ -232,7 +232,7 @@ def test_presets_differ_in_the_named_switches_only() -> None:
     }
     assert SGrace.preset("replacement", "harmful").config == SGraceConfig()
     rules = {kind: SGrace.preset("text", kind).config.replacement_rule for kind in get_args(Kind)}
-    assert rules == {"object": "least_alike", "harmful": "least_alike", "style": "nearest"}
+    assert rules == {"object": "least_alike", "harmful": "nearest", "style": "nearest"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 LISTS = {"related": "erased", "near": "protected", "cooccurring": "protected", "unrelated": "protected"}
 NAMES = {"file": "file", "llm": "language model"}
-LOOKS = "of the six nearest, S-GRACE takes the one whose images look least like the concept"
+LOOKS = "of an object's six nearest, S-GRACE takes the one whose images look least like it"
 NO_PICTURE = "Pictures need matplotlib: `pip install 'sgrace[report]'` adds it."
 EPILOG = examples(
     'sgrace knowledge "van gogh" --model CompVis/stable-diffusion-v1-4 -o van_gogh.yaml',

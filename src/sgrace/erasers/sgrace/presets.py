@@ -71,10 +71,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
 DEFAULT_PRESET = "text"
-_LEAST_ALIKE: dict[str, Any] = {"replacement_rule": "least_alike"}
-#: Values by kind of the concept, of presets that have any; a style fares better with the nearest replacement.
+#: Values by kind of the concept, of presets that have any.
 VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "published": PUBLISHED_PRESET_BY_KIND,
     "corrected": PUBLISHED_PRESET_BY_KIND,
-    "text": {"object": _LEAST_ALIKE, "harmful": _LEAST_ALIKE},
+    # it helped single objects, made no difference to a family of harmful ones, and was worse for a style
+    "text": {"object": {"replacement_rule": "least_alike"}},
 }
