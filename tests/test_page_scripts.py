@@ -24,7 +24,7 @@ from .test_documents import BLOCK, DOCUMENTS, ROOT, blocks, commands_of
 
 SPAN = re.compile(r"`(python [^`\n]+)`")
 #: Printed tables of these are in their page as they are; the others print more than their page shows.
-SHOWN = ("compare_erasers", "transfer", "study_cost")
+SHOWN = ("compare_erasers.py", "transfer", "study_cost", "claims")
 #: Programs that read no options, and the tests that run them.
 ELSEWHERE = {
     "python -m tests.golden check": "tests/golden/test_golden.py",
@@ -53,8 +53,8 @@ def lines() -> list[Line]:
     return list({line.text: line for line in sorted(found, key=lambda line: line.runs)}.values())
 
 
-#: Erasers that the log has on `weapon` alone.
-OF_WEAPON_ALONE = {"adv_unlearn", "mace", "salun", "tea"}
+#: Rows of the results page that say which other erasers the log has of a concept.
+OTHERS = re.compile(r"^\| (weapon|church|line art) \| `([a-z_:\- ]+)` \|$", re.MULTILINE)
 
 
 class Parsed(BaseException):
@@ -110,6 +110,20 @@ def tables_of(text: str) -> list[str]:
     return [row.rstrip() for row in text.splitlines() if row.startswith("|")]
 
 
+def of_the_other_concepts(line: Line) -> list[str]:
+    """The command of the results page for the other concepts, and for the other erasers of each."""
+    text = line.page.read_text(encoding="utf-8")
+    found = [line.text.replace("--concept weapon", f"--concept {name}") for name in ("church", "'line art'")]
+    own = re.search(r"--eraser (.+?) --columns", line.text)
+    assert own is not None
+    others = OTHERS.findall(text)
+    assert [name for name, _ in others] == ["weapon", "church", "line art"]
+    for name, erasers in others:
+        of_concept = line.text.replace("--concept weapon", f"--concept {shlex.quote(name)}")
+        found.append(of_concept.replace(own[1], erasers))
+    return found
+
+
 def not_in_the_log(command: list[str], **_: object) -> NoReturn:
     """What the log lacks would be erased and attacked, which takes many minutes."""
     raise AssertionError(f"not in the log: {command}")
@@ -121,11 +135,10 @@ def not_in_the_log(command: list[str], **_: object) -> NoReturn:
 def test_a_program_prints_the_tables_of_its_page(
     line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "compare_erasers" in line.text:  # the page says so of two more concepts
+    if "compare_erasers.py" in line.text:
         monkeypatch.setattr(subprocess, "run", not_in_the_log)
-        others = shlex.join(word for word in shlex.split(line.text) if word not in OF_WEAPON_ALONE)
-        for concept in ("church", "'line art'"):
-            start(others.replace("--concept weapon", f"--concept {concept}"), monkeypatch)
+        for more in of_the_other_concepts(line):
+            start(more, monkeypatch)
     start(line.text, monkeypatch)
     printed = tables_of(capsys.readouterr().out)
     assert printed
