@@ -188,7 +188,7 @@ def main() -> None:
             for line in lines
             if line["key"]["concept"] == concept and line["key"]["seed"] == 0
         }
-        if not set(SEVEN) <= {eraser for eraser, _ in by_key}:
+        if not {(name, "emoji") for name in SEVEN} <= by_key.keys():
             continue  # not all of the seven were run on it
         cells = [Cell.of(by_key[key]) for key in wanted if key in by_key]
         for at, rows in enumerate(report(concept, cells)):

@@ -39,10 +39,12 @@ def bucket() -> Iterator[str]:
             patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
             patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            s3fs.S3FileSystem.clear_instance_cache()  # other tests had one without keys
             name = uuid.uuid4().hex  # no cache of this machine knows it
             s3fs.S3FileSystem().mkdir(name)
             yield f"s3://{name}"
         finally:
+            s3fs.S3FileSystem.clear_instance_cache()
             server.stop()
 
 

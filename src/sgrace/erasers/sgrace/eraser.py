@@ -47,7 +47,7 @@ class SGrace(Eraser[SGraceConfig]):
     name = "sgrace"
     paper = "arXiv 2510.27285"
     licence = "none stated"
-    needs = frozenset({Need.GRADIENTS, Need.TEXT_ENCODER})
+    needs = frozenset({Need.GRADIENTS, Need.TEXT_ENCODER, Need.GENERATED_DATA})
     changes = "text"
     config_type = SGraceConfig
     presets = PRESETS
