@@ -25,16 +25,6 @@ from .made import ESD, OPTIONS, cells, results, write_study
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def every(file: Path) -> list[Cell]:
-    return cells(file)
-
-
-@pytest.fixture(scope="module")
 def done(every: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The whole study, undisturbed."""
     store = open_store(tmp_path_factory.mktemp("home") / "out")

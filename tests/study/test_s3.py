@@ -21,7 +21,7 @@ from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
 from sgrace.study.store import MANIFEST
 
-from .made import OPTIONS, cells, results, write_study
+from .made import OPTIONS, results
 
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
@@ -46,16 +46,6 @@ def bucket() -> Iterator[str]:
         finally:
             s3fs.S3FileSystem.clear_instance_cache()
             server.stop()
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def every(file: Path) -> list[Cell]:
-    return cells(file)
 
 
 @pytest.fixture(scope="module")

@@ -137,9 +137,8 @@ class RemoteStore(Store):
             target = self._at(CELLS, cell.kind, cell.id, record[FILES], name)
             self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
             self.files.put_file(str(partial / name), target)
-        if not self.is_finished(
-            cell
-        ):  # a copy on this machine is of one that was removed, perhaps for damage
+        if not self.is_finished(cell):
+            # a copy on this machine is of a cell that was removed, perhaps for damage
             shutil.rmtree(super().path(cell), ignore_errors=True)
         self._write(f"{CELLS}/{cell.kind}/{cell.id}/{MANIFEST}", record)
 

@@ -35,9 +35,10 @@ class SGrace(Eraser[SGraceConfig]):
     The losses are sums: of the distances of each trained encoder's own part of the prompt embeddings, and of
     the pooled feature that the denoiser reads, where there is one. It stands behind ``f`` too.
 
-    Cost: partial samples, one for each concept and pair; then, for each round, a call of all networks for
-    each attack step and a call of the text encoders for each training step. Attacked samples go through the
-    denoiser a few at a time, so the peak memory does not grow with their number.
+    Cost: where images decide the replacement, four of each of six candidates; partial samples, one for each
+    concept and pair; then, for each round, a call of all networks for each attack step and a call of the text
+    encoders for each training step. Attacked samples go through the denoiser a few at a time, so the peak
+    memory does not grow with their number.
 
     Differs from the release:
         - ``corrected`` and ``replacement`` repair it; every repair is one switch of the settings, and
@@ -63,7 +64,7 @@ class SGrace(Eraser[SGraceConfig]):
 
     @classmethod
     def values_for(cls, preset: str, kind: Kind) -> Mapping[str, Any]:
-        """What the published configurations set for a kind of concept; ``text`` has a rule for each."""
+        """What the published configurations set for a kind of concept, and ``text`` for objects."""
         return VALUES_BY_KIND.get(preset, {}).get(kind, {})
 
     def change(self, job: Job) -> Change:
