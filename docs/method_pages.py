@@ -149,16 +149,18 @@ def told(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value) or "''"
 
 
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}={told(value)}`" for key, value in values.items())
+
+
 def settings(info: Mapping[str, Any]) -> str:
     """Presets and settings, from the schema."""
     default = info["default_preset"]
-    presets = [
-        [
-            f"`{name}`" + (" (default)" if name == default else ""),
-            ", ".join(f"`{key}={told(value)}`" for key, value in values.items()) or "the settings' defaults",
-        ]
-        for name, values in info["presets"].items()
-    ]
+    presets = []
+    for name, values in info["presets"].items():
+        own = [_values(values) or "the settings' defaults"]
+        own += [f"{kind}: {_values(more)}" for kind, more in info["presets_by_kind"].get(name, {}).items()]
+        presets.append([f"`{name}`" + (" (default)" if name == default else ""), "; ".join(own)])
     rows = []
     for setting in info["settings"]:
         kinds = ", ".join(f"`{choice}`" for choice in setting["choices"])

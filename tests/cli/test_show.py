@@ -78,6 +78,12 @@ def test_info_explains_every_plug_in(group: str, name: str) -> None:
     assert all(setting["name"] in page for setting in found["settings"])
 
 
+def test_info_tells_what_a_preset_sets_by_the_kind_of_the_concept() -> None:
+    found = json.loads(sgrace("info", "sgrace", "--json").stdout)
+    assert found["presets_by_kind"]["text"] == {"object": {"replacement_rule": "least_alike"}}
+    assert "kind object: replacement_rule=least_alike" in sgrace("info", "sgrace").stdout
+
+
 def test_info_of_unknown_names() -> None:
     assert_refused(sgrace("info", "sgrase"), "did you mean 'sgrace'")
     assert_refused(sgrace("info", "esd", "--group", "attacks"), "Unknown attack")

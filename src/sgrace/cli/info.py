@@ -7,7 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.shell_completion import CompletionItem
@@ -95,8 +95,22 @@ def _describe(group: str, name: str) -> dict[str, Any]:
         "cost": sections.get("Cost", ""),
         **facts,
         "presets": {preset: dict(values) for preset, values in getattr(plugin, "presets", {}).items()},
+        "presets_by_kind": _presets_by_kind(plugin),
         "settings": [_setting(key, field) for key, field in schema.get("properties", {}).items()],
     }
+
+
+def _presets_by_kind(plugin: Any) -> dict[str, dict[str, dict[str, Any]]]:  # noqa: ANN401  (of any group)
+    """What presets set besides, by the kind of the concept, where they set anything."""
+    from ..concept import Kind  # noqa: PLC0415  (takes long to import)
+
+    if not hasattr(plugin, "values_for"):
+        return {}
+    found = {
+        preset: {kind: dict(own) for kind in get_args(Kind) if (own := plugin.values_for(preset, kind))}
+        for preset in plugin.presets
+    }
+    return {preset: kinds for preset, kinds in found.items() if kinds}
 
 
 def _sections(docstring: str) -> dict[str, str]:
@@ -172,8 +186,9 @@ def _text(found: Mapping[str, Any]) -> str:
     if found["presets"]:
         lines += ["", "Presets"]
         for name, values in found["presets"].items():
-            told = ", ".join(f"{key}={_told(value)}" for key, value in values.items()) or "the defaults"
-            lines += _wrapped(f"  {name}: {told}", "      ")
+            lines += _wrapped(f"  {name}: {_values(values) or 'the defaults'}", "      ")
+            for kind, own in found["presets_by_kind"].get(name, {}).items():
+                lines += _wrapped(f"      kind {kind}: {_values(own)}", "          ")
     if found["settings"]:
         lines += ["", f"Settings (--{'detector-' if found['group'] == 'detectors' else ''}set KEY=VALUE)"]
         for setting in found["settings"]:
@@ -181,6 +196,10 @@ def _text(found: Mapping[str, Any]) -> str:
             lines.append(f"  {setting['name']}={_told(setting['default'])}   {kind}")
             lines += _wrapped(f"      {setting['description']}", "      ") if setting["description"] else []
     return "\n".join(lines)
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_told(value)}" for key, value in values.items())
 
 
 def _told(value: object) -> str:
