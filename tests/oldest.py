@@ -13,8 +13,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: Extras of those who work on the project, and one that tests do not install for its licence.
-OWN = {"test", "docs", "train-emoji", "nudenet"}
+#: Extras without tests here, and one that tests do not install for its licence.
+LEFT_OUT = {"docs", "train-emoji", "nudenet"}
 
 
 def install(place: Path) -> None:
@@ -25,12 +25,12 @@ def install(place: Path) -> None:
     uv: list[str | Path] = [python, "-m", "uv", "pip"]
     lowest = place / "lowest.txt"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    chosen = [word for name in extras if name not in OWN for word in ("--extra", name)]
+    chosen = [word for name in extras if name not in LEFT_OUT for word in ("--extra", name)]
     found: list[str | Path] = ["--resolution", "lowest-direct", "--quiet", "--output-file", lowest]
     subprocess.run([*uv, "compile", "pyproject.toml", *chosen, *found], cwd=ROOT, check=True)
     into: list[str | Path] = ["--quiet", "--python", python]
     subprocess.run([*uv, "install", *into, "-r", lowest], check=True)
-    subprocess.run([*uv, "install", *into, "-c", lowest, "-e", f"{ROOT}[test]"], check=True)
+    subprocess.run([*uv, "install", *into, "--no-deps", "-e", ROOT], check=True)
 
 
 def main(place: Path, arguments: list[str]) -> int:

@@ -43,7 +43,7 @@ def test_every_option_is_explained(name: str, command: click.Command) -> None:
 def test_help_in_both_spellings() -> None:
     for name in main.commands:
         short = sgrace(name, "-h")
-        assert short.exit_code == 0
+        assert short.exit_code == 0, short.output
         assert short.stdout == sgrace(name, "--help").stdout
     assert "\n    sgrace erase weapon -o safe\n" in sgrace("erase", "-h").stdout, (
         "lines of examples are not joined"
