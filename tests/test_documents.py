@@ -161,7 +161,8 @@ def parse(line: str, *, whole: bool) -> None:
     if isinstance(command, AttackOrRescore) and command.is_rescore(args):
         args = command.as_rescore(args)
         command = rescore
-        context = click.Context(command, info_name="rescore")
+        # not without a parent: a command keeps its help option with the names of its first context
+        context = click.Context(command, info_name="rescore", parent=context.parent)
     values, _, _ = command.make_parser(context).parse_args(args)
     for param in command.params:
         assert param.name is not None
