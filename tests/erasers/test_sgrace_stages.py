@@ -10,6 +10,7 @@ import torch
 
 from sgrace._util.errors import InputError
 from sgrace.erasers._shared.paths import sampling_paths
+from sgrace.erasers._shared.student import TextStudent
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
 from sgrace.erasers.sgrace.constants import Constants
 from sgrace.erasers.sgrace.denoiser_stage import ConceptImages, warm_cosine
@@ -74,6 +75,7 @@ def learned(model: StableDiffusion, words: Knowledge, **more: str) -> LearnedWor
         {"soft_prompts": "2"},
         {"discriminator_weight": "0.1"},
         {"parameter_weight": "1", "parameter_rule": "opposing"},
+        {"proximal_weight": "0.1"},
         {"random_share": "0.5"},
         {"lr_decay": "cosine"},
     ],
@@ -210,6 +212,33 @@ def test_the_conditional_distance_counts_only_where_it_opposes_erasing(
             expected = expected + 0.5 * 2 / parameter.numel() * (parameter.detach() - before).sign().double()
         own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         assert torch.allclose(own.double(), expected.double(), atol=1e-6)
+
+
+def test_the_proximal_step_is_a_soft_threshold_of_every_change(
+    model: StableDiffusion,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student = TextStudent.of(model)
+    changes = [0.01 * torch.randn(each.shape, generator=generator) for each in student.parameters]
+    with torch.no_grad():
+        for parameter, change in zip(student.parameters, changes, strict=True):
+            parameter.add_(change)
+    student.shrink_changes(0.004)
+    for parameter, original, change in zip(student.parameters, student.originals, changes, strict=True):
+        far = change.abs() > 0.005
+        expected = original.double() + change.double() - 0.004 * change.sign().double()
+        assert torch.allclose(parameter[far].double(), expected[far], atol=1e-7)
+        near = change.abs() < 0.003
+        assert torch.equal(parameter[near], original[near])
+
+
+def test_a_proximal_step_longer_than_the_optimizers_leaves_every_weight(
+    model: StableDiffusion, words: Knowledge
+) -> None:
+    # Adam's steps are at most a few learning rates long
+    own = model.components["text_encoder"].state_dict()
+    changed = erased(model, words, proximal_weight="20").tensors["text_encoder"]
+    assert all(torch.equal(value, own[name]) for name, value in changed.items())
 
 
 def test_a_fooled_discriminator_sees_no_difference(model: StableDiffusion) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...models import DiffusionModel, TextEncoder
@@ -81,12 +82,14 @@ class TextStudent:
         model: the model that is trained; its calls are counted with the teacher's.
         encoders: the trained ones, as the model has them.
         parameters: the trained parameters, in float32; they ask for no gradients yet.
+        originals: the teacher's own, in its precision.
     """
 
     teacher: DiffusionModel
     model: DiffusionModel
     encoders: Sequence[TextEncoder]
     parameters: list[nn.Parameter]
+    originals: list[nn.Parameter]
 
     @classmethod
     def of(
@@ -108,8 +111,10 @@ class TextStudent:
         student = teacher.replace(text={own.component: copy.deepcopy(own.module).float() for own in chosen})
         student.calls = teacher.calls
         encoders = [student.text[own.name] for own in chosen]
-        parameters = [own.module.get_parameter(name) for own in encoders for name in own.trainable(layers)]
-        return cls(teacher, student, encoders, parameters)
+        pairs = [(own, name) for own in encoders for name in own.trainable(layers)]
+        parameters = [own.module.get_parameter(name) for own, name in pairs]
+        originals = [teacher.text[own.name].module.get_parameter(name) for own, name in pairs]
+        return cls(teacher, student, encoders, parameters, originals)
 
     @property
     def size(self) -> int:
@@ -120,6 +125,13 @@ class TextStudent:
         """Whether the trained parameters ask for gradients."""
         for parameter in self.parameters:
             parameter.requires_grad_(on)
+
+    @torch.no_grad()
+    def shrink_changes(self, by: float) -> None:
+        """Move every parameter by at most so much towards its original, and no further: a soft threshold."""
+        for parameter, original in zip(self.parameters, self.originals, strict=True):
+            start = original.to(parameter)
+            parameter.copy_(start + F.softshrink(parameter - start, by))
 
     def changed(self) -> dict[str, dict[str, Tensor]]:
         """The whole state of each trained encoder by component and name: it is saved to be dropped in."""

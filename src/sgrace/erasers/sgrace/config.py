@@ -163,6 +163,12 @@ class SGraceConfig(Settings):
         description="The L1 distance counts always or, with a weight that grows from 0 to parameter_weight, "
         "only where its gradient opposes that of the erase loss.",
     )
+    proximal_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a proximal step of the L1 distance to the original parameters: after each "
+        "training step every change shrinks by so many learning rates, and a smaller one vanishes.",
+    )
     discriminator_weight: float = Field(
         0.0,
         ge=0,

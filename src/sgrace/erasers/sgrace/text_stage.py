@@ -118,6 +118,9 @@ class TextStage:
             self.optimizer.zero_grad(set_to_none=True)
             loss_of.backward(terms, self.steps_done / self.total_steps)
             self.optimizer.step()
+            if self.config.proximal_weight:
+                rate = self.optimizer.param_groups[0]["lr"]
+                self.student.shrink_changes(self.config.proximal_weight * rate)
             self.steps_done += 1
             if self.decay is not None:
                 self.decay.step()
