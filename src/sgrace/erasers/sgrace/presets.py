@@ -65,9 +65,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
     },
     "replacement": {},
-    # an attack of a quarter of the steps, training on rows that mostly end before their padding, and changes
-    # that shrink: what no list names is kept better
-    "text": {"attack_steps": 5, "padding_every": 4, "proximal_weight": 0.1},
+    # an attack of a quarter of the steps, and training on rows that mostly end before their padding
+    "text": {"attack_steps": 5, "padding_every": 4},
     # the second stage alone: for weights that are given away
     "full": {"rounds": 0, "denoiser_steps": 320},
 }  # fmt: skip
