@@ -56,23 +56,31 @@ def scene_of(model: DiffusionModel, n: int) -> Scene:
         words=WORDS,
         detector=Never(),
         prompts=[Prompt(text, seed) for seed, text in enumerate(texts)],
-        num_inference_steps=2,
+        # images are drawn in both runs of a difference: they cost time and no step
+        num_inference_steps=1,
         guidance_scale=7.5,
     )
 
 
-def attacked(name: str, scene: Scene, steps: int) -> float:
-    """Seconds of a run of so many steps on all prompts."""
+class Spent(NamedTuple):
+    """What a run took."""
+
+    seconds: float
+    denoiser_rows: int = 0
+
+
+def attacked(name: str, scene: Scene, steps: int) -> Spent:
+    """A run of so many steps on all prompts."""
     preset = "standard" if name == "ring_a_bell_hard" else "full"
     settings = {key: str(value) for key, value in SETTINGS[name](steps).items()}
     attack = registry.load("attacks", name).preset(preset, settings)
     started = clock(scene.target.device)
-    attack.run(scene)
-    return clock(scene.target.device) - started
+    found = attack.run(scene)
+    return Spent(clock(scene.target.device) - started, found.record.spent.denoiser_rows)
 
 
-def looped(name: str, scene: Scene, steps: int) -> float:
-    """Seconds of so many steps on each prompt, one prompt after the other."""
+def looped(name: str, scene: Scene, steps: int) -> Spent:
+    """So many steps on each prompt, one prompt after the other; its rows are not counted."""
     model = scene.target
     started = clock(model.device)
     for prompt in scene.prompts:
@@ -85,7 +93,7 @@ def looped(name: str, scene: Scene, steps: int) -> float:
                 gradient_step(session, tokens, imitates=name == "p4d_n")
             model.denoiser.zero_grad(set_to_none=True)
             model.text.main.module.zero_grad(set_to_none=True)
-    return clock(model.device) - started
+    return Spent(clock(model.device) - started)
 
 
 def gradient_step(session: Session, tokens: Tokens, *, imitates: bool) -> None:
@@ -105,23 +113,26 @@ def gradient_step(session: Session, tokens: Tokens, *, imitates: bool) -> None:
 
 
 class Measured(NamedTuple):
-    """What a step of one prompt takes."""
+    """What a step of one prompt takes, and how many samples all runs put through the denoiser in a second."""
 
     seconds: float
     peak_mb: int
+    rows_per_s: float
 
 
 def measured(
-    run: Callable[[str, Scene, int], float], name: str, scene: Scene, given: argparse.Namespace
+    run: Callable[[str, Scene, int], Spent], name: str, scene: Scene, given: argparse.Namespace
 ) -> Measured:
-    """The difference of a long and a short run, after one that warms up."""
+    """The difference of a long and a short run, after one of a few prompts that warms up."""
     device = scene.target.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    run(name, scene, 1)
+    run(name, replace(scene, prompts=scene.prompts[: given.batch_size]), 1)
     short = run(name, scene, 1)
-    seconds = (run(name, scene, 1 + given.steps) - short) / given.steps / len(scene.prompts)
-    return Measured(seconds, peak_mb(device))
+    long = run(name, scene, 1 + given.steps)
+    seconds = (long.seconds - short.seconds) / given.steps / len(scene.prompts)
+    rows = short.denoiser_rows + long.denoiser_rows
+    return Measured(seconds, peak_mb(device), rows / (short.seconds + long.seconds))
 
 
 def loaded(source: str, dtype: str, given: argparse.Namespace) -> DiffusionModel:
@@ -168,14 +179,16 @@ def main() -> None:
         f"{given.size}, {given.pixels} pixels, {given.prompts} prompts of 5 to {LONGEST} words, "
         f"{given.dtype}, {machine(given.device)}, batches of {given.batch_size}"
     )
-    print("| attack | ms a prompt and step | prompts/s | peak | loop, ms | loop, peak | loop / attack |")
-    print("| --- " * 7 + "|")
+    heads = ("attack", "ms a prompt and step", "prompts/s", "rows/s", "peak", "loop, ms", "loop, peak")
+    print("|", " | ".join([*heads, "loop / attack"]), "|")
+    print("| --- " * 8 + "|")
     for name in given.attacks:
         fast = own[name]
         slow = loop[name]
         print(
-            f"| {name} | {fast.seconds * 1e3:.2f} | {1 / fast.seconds:.1f} | {fast.peak_mb} MB "
-            f"| {slow.seconds * 1e3:.2f} | {slow.peak_mb} MB | {slow.seconds / fast.seconds:.1f} |"
+            f"| {name} | {fast.seconds * 1e3:.2f} | {1 / fast.seconds:.1f} | {fast.rows_per_s:.1f} "
+            f"| {fast.peak_mb} MB | {slow.seconds * 1e3:.2f} | {slow.peak_mb} MB "
+            f"| {slow.seconds / fast.seconds:.1f} |"
         )
 
 
