@@ -1,7 +1,7 @@
 """Where the processor's time goes in a step of the published procedure and of S-GRACE, by kind of operation.
 
     python benchmarks/step_profile.py --size emoji
-    python benchmarks/step_profile.py --size sd14 --pixels 128 --dtype bfloat16
+    python benchmarks/step_profile.py --size sd14 --pixels 128 --dtype bfloat16 --steps 3
 
 A step is the difference of two short runs under PyTorch's profiler, as in `speed.py`. The published
 procedure stays in float32. Models of full size have random weights.
@@ -58,12 +58,14 @@ def spent(run: Run, settings: Mapping[str, int]) -> Counter[str]:
     return found
 
 
-def steps_of(run: Run, phases: list[Phase], base: Mapping[str, int]) -> dict[str, dict[str, float]]:
+def steps_of(
+    run: Run, phases: list[Phase], base: Mapping[str, int], steps: int
+) -> dict[str, dict[str, float]]:
     """Seconds of a step of each phase, by kind of operation."""
     run(base)
     shortest = spent(run, base)
     found = {}
-    for phase in phases:
+    for phase in (each.longer_by(steps) for each in phases):
         longer = spent(run, phase.settings(base))
         # noise may make a small part of the longer run the shorter one
         found[phase.name] = {
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--size", choices=["emoji", "sd14", "sdxl", "small"], default="emoji")
     parser.add_argument("--what", default="sgrace", help="an eraser; NAME or NAME:PRESET")
     parser.add_argument("--dtype", default="float32", help="of the frozen networks; published: float32")
+    parser.add_argument("--steps", type=int, default=1, help="of a phase, profiled together; published: 1")
     parser.add_argument("--pixels", type=int, default=512, help="of the images of sd14 and sdxl")
     parser.add_argument("--folder", type=Path, default=Path("full_size"), help="for models of full size")
     given = parser.parse_args()
@@ -102,15 +105,16 @@ def main() -> None:
     found = {}
     model = load(dtype="float32")
     model.set_progress_bar_config(disable=True)
+    nothing = dict.fromkeys(WHOLE, 0)
     whole = [Phase(name, {name: 1}, times) for name, times in WHOLE.items()]
-    for name, parts in steps_of(published_runner(model), whole, dict.fromkeys(WHOLE, 0)).items():
+    for name, parts in steps_of(published_runner(model), whole, nothing, 1).items():
         found[f"{PUBLISHED}, {name}"] = parts
     model = load(dtype=given.dtype)
     model.set_progress_bar_config(disable=True)
     phases, base = phases_of(given.what, KIND)
     # preparations of a run are no steps
     phases = [phase for phase in phases if phase.name.endswith("step")]
-    for name, parts in steps_of(eraser_runner(model, given.what), phases, base).items():
+    for name, parts in steps_of(eraser_runner(model, given.what), phases, base, given.steps).items():
         found[f"{given.what}, {name}"] = parts
     print(f"{given.size}, {given.dtype}, {machine('cpu')}, 1 thread\n")
     print("\n".join(table(found)))
