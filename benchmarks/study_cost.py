@@ -176,7 +176,7 @@ def main() -> None:
         print(f"| {kind} | {n:,} | {own.denoiser:,.0f} | {own.text:,.0f} |", flush=True)
     if arguments.models:
         if arguments.device != "cpu" and not torch.cuda.is_available():
-            parser.exit(2, "No CUDA device to time the models on: add --models, or --device cpu.\n")
+            parser.exit(2, "No CUDA device was found: --models without a name prints the rows alone.\n")
         print("\n| model | ms a denoiser row | ms a text row | hours, least | hours, most |")
         print("|---|---|---|---|---|")
     for name in arguments.models:
