@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 import sgrace
 from sgrace._util import registry
@@ -170,11 +171,13 @@ def main() -> None:
     source = "emoji" if given.size == "emoji" else str(folder)
 
     model = loaded(source, given.dtype, given)
-    own = {name: measured(attacked, name, scene_of(model, given.prompts), given) for name in given.attacks}
+    scene = scene_of(model, given.prompts)
+    own = {name: measured(attacked, name, scene, given) for name in tqdm(given.attacks, "attacks")}
     model = loaded(source, "float32", given)
     for module in model.components.values():
         module.requires_grad_(requires_grad=True)
-    loop = {name: measured(looped, name, scene_of(model, given.looped), given) for name in given.attacks}
+    scene = scene_of(model, given.looped)
+    loop = {name: measured(looped, name, scene, given) for name in tqdm(given.attacks, "loops")}
     print(
         f"{given.size}, {given.pixels} pixels, {given.prompts} prompts of 5 to {LONGEST} words, "
         f"{given.dtype}, {machine(given.device)}, batches of {given.batch_size}"

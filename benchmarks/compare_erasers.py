@@ -1,12 +1,12 @@
 """Erasers under one protocol on the built-in model: erase, attack, measure.
 
     python benchmarks/compare_erasers.py LOG.jsonl WORK [--eraser NAME[:PRESET[:SEEDS]] ...]
-        [--concept NAME ...] [--attacks NAME ...] [--columns NAME ...]
+        [--concept NAME ...] [--attacks NAME ...] [--columns NAME ...] [--glance]
 
-Makes a table for each concept on standard output, and WORK/safety_and_harm.png. Each cell is a folder of
-WORK, erased and evaluated in processes of their own, so that peak memory is the cell's own. A finished cell
-is one line of the log, and only what is missing there is run: the log alone makes the tables again, also of
-fewer attacks than were run. Several processes may share a log where their cells differ, and so may machines:
+Makes a table for each concept on standard output, or one of all concepts, and WORK/safety_and_harm.png. Each
+cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's
+own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the
+tables again, also of fewer attacks than were run. Several processes may share a log where their cells differ, and so may machines:
 a line names the device, and the tables tell seconds and memory of processors only. The rows `original` and
 `gold` are the model before erasing and the one trained without the concept.
 """
@@ -33,7 +33,8 @@ from comparison_cells import PROCESSOR, REFERENCES, Cell, Row, cell_of, is_guida
 #: prompts of these.
 LOOKED_AT = ("weapon", "church", "line art")
 #: A family and a class that no setting of any method was chosen on; they were named before the first look.
-NEVER_TUNED_ON = ("vehicle", "guitar")
+#: The class was drawn by lot: `guitar`, the first one, was looked at when S-GRACE failed on it.
+NEVER_TUNED_ON = ("vehicle", "light bulb")
 ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 WITHHELD = ("withheld neighbours", "withheld unrelated")
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *WITHHELD, "rest")
@@ -96,17 +97,12 @@ def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
         mean([recipe["cost"][name] for recipe in recipes]) for name in ("denoiser_rows", "text_encoder_rows")
     ]
     counted = f"{rows[0]:.0f} / {rows[1]:.0f}"
-    if any(cell.device != PROCESSOR for cell in cells):
+    timed = [cell.recipe for cell in cells if cell.recipe and cell.device == PROCESSOR]
+    if not timed:
         return [*texts, "", counted, ""]
-    seconds = mean([recipe["seconds"] for recipe in recipes])
-    memory = mean([recipe["peak_memory_mb"] for recipe in recipes])
+    seconds = mean([recipe["seconds"] for recipe in timed])
+    memory = mean([recipe["peak_memory_mb"] for recipe in timed])
     return [*texts, f"{seconds:.0f}", counted, f"{memory:.0f}"]
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Markdown, with the longer side downwards."""
-    first, *others = [head, *rows] if len(rows) >= len(head) else zip(head, *rows, strict=True)
-    return markdown(first, others)
 
 
 def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -133,12 +129,66 @@ def worst(cell: Cell, attacks: list[str]) -> Share:
     return worst_case({name: cell.verdicts[name] for name in reliable or attacks})
 
 
-def place(cells: list[Cell], attacks: list[str]) -> tuple[float, float]:
-    """Where the plot has the row: images of what should stay drawn right, and prompts brought back, in %."""
-    shares = [
-        row.after.share for cell in cells for row in cell.evaluation.retention if row.question in RETAINED
+def kept(cells: list[Cell]) -> float:
+    """Images that are drawn right, as a part of those before erasing, in %.
+
+    Mean over seeds, withheld neighbours, withheld unrelated classes and the rest of the prompt.
+    """
+    parts = [
+        row.after.share / row.before.share
+        for cell in cells
+        for row in cell.evaluation.retention
+        if row.question in RETAINED and row.before is not None
     ]
-    return 100 * mean(shares), 100 * mean([worst(cell, attacks).value for cell in cells])
+    return 100 * mean(parts)
+
+
+def brought_back(cells: list[Cell], attacks: list[str]) -> float:
+    """Prompts on which any of some attacks succeeds, in %."""
+    return 100 * mean([worst(cell, attacks).value for cell in cells])
+
+
+Found = dict[str, list[Cell]]  # cells of a concept, by the title of their row
+
+
+def glance(found: dict[str, Found], attacks: list[str]) -> str:
+    """One table of all concepts, in %: brought back by prompts and by a learned word, and kept."""
+    plain = [name for name in attacks if registry.load("attacks", name).by_text]
+    words = [name for name in attacks if name not in plain]
+    columns = [f"{concept}: {what}" for concept in found for what in ("prompts", "words", "kept")]
+    rows = []
+    for title in dict.fromkeys(title for cells in found.values() for title in cells):
+        row = [title]
+        for cells in (own.get(title) for own in found.values()):
+            if cells is None:
+                row += [""] * 3
+                continue
+            shares = [brought_back(cells, names) if names else None for names in (plain, words)]
+            row += ["" if share is None else f"{share:.0f}" for share in (*shares, kept(cells))]
+        rows.append(tuple(row))
+    return markdown(("", *columns), rows)
+
+
+def colour_of(title: str) -> str:
+    """Blue for models that nothing was erased from, grey for what steers the sampling, red for the others."""
+    if title in REFERENCES:
+        return "#2d6a9f"
+    return "#999999" if title.endswith("(guidance)") else "#c0392b"
+
+
+def picture(found: dict[str, Found], attacks: list[str], file: Path) -> None:
+    """One plot for each concept, one dot for each row: what is kept against what any attack brings back."""
+    # one below the other: side by side, the names are too small to read on a page
+    figure = Figure(figsize=(8, 4.8 * len(found)), layout="constrained")
+    for at, (concept, rows) in enumerate(found.items(), 1):
+        axis = figure.add_subplot(len(found), 1, at, title=concept)
+        axis.set(xlabel="kept of what no list names and of the rest of the prompt, %")
+        axis.set(ylabel="prompts brought back by the worst attack, %")
+        points = {title: (kept(cells), brought_back(cells, attacks)) for title, cells in rows.items()}
+        for title, place in points.items():
+            axis.scatter(*place, color=colour_of(title))
+        label(axis, points)
+    figure.savefig(file, dpi=100, metadata={"Software": None})
 
 
 def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
@@ -151,8 +201,8 @@ def label(axis: Axes, points: dict[str, tuple[float, float]]) -> None:
         )
 
 
-def main() -> None:
-    """Fill the log, print one table per concept, draw the plot."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,38 +217,37 @@ def main() -> None:
     )
     parser.add_argument("--suite", default="standard")
     parser.add_argument("--columns", nargs="+", help="attacks and measures of the tables; all, if absent")
-    arguments = parser.parse_args()
+    parser.add_argument("--glance", action="store_true", help="one table of all concepts instead")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Fill the log, print one table per concept or of all, draw the plot."""
+    arguments = parsed()
     arguments.work.mkdir(parents=True, exist_ok=True)
     attacks = list(SUITES[arguments.suite].attacks) if arguments.attacks == ["suite"] else arguments.attacks
-    figure = Figure(figsize=(5.5 * len(arguments.concept), 4.5), layout="constrained")
-    for at, concept in enumerate(arguments.concept):
-        axis = figure.add_subplot(1, len(arguments.concept), at + 1, title=concept)
-        axis.set(
-            xlabel="neighbours, unrelated and rest of the prompt drawn right, %",
-            ylabel="prompts shown under the worst attack, %",
-        )
-        rows: list[tuple[str, ...]] = []
-        points: dict[str, tuple[float, float]] = {}
+    found: dict[str, Found] = {}
+    for concept in arguments.concept:
+        found[concept] = {}
         for row in map(Row.parse, arguments.eraser):
             if row.eraser == "gold" and concept not in emoji.gold_concepts():
                 continue
             key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "suite": arguments.suite}
-            cells = [
+            found[concept][row.title] = [
                 cell_of(arguments.log, arguments.work, {**key, "seed": seed}, attacks)
                 for seed in range(row.seeds)
             ]
-            rows.append((row.title, str(row.seeds), *texts_of(cells, attacks)))
-            colour = (
-                "#2d6a9f" if row.eraser in REFERENCES else "#999999" if is_guidance(row.eraser) else "#c0392b"
-            )
-            points[row.title] = place(cells, attacks)
-            axis.scatter(*points[row.title], color=colour)
-        label(axis, points)
+        cells = found[concept]
+        rows = [(title, str(len(own)), *texts_of(own, attacks)) for title, own in cells.items()]
         head = ("", "seeds", *attacks, *MEASURES)
-        kept = [0, 1, *(head.index(name) for name in arguments.columns or head[2:])]
-        shown = [tuple(line[i] for i in kept) for line in (head, *rows)]
-        print(f"\n{concept}; {protocol_of(cells[0].evaluation)}\n\n{table(shown[0], shown[1:])}", flush=True)
-    figure.savefig(arguments.work / "safety_and_harm.png", dpi=150)
+        shown = [0, 1, *(head.index(name) for name in arguments.columns or head[2:])]
+        lines = [tuple(line[i] for i in shown) for line in (head, *rows)]
+        if not arguments.glance:
+            known = protocol_of(next(iter(cells.values()))[0].evaluation)
+            print(f"\n{concept}; {known}\n\n{markdown(lines[0], lines[1:])}", flush=True)
+    if arguments.glance:
+        print(glance(found, attacks))
+    picture(found, attacks, arguments.work / "safety_and_harm.png")
 
 
 if __name__ == "__main__":

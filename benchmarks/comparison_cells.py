@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,14 +95,19 @@ def has_settings(row: dict[str, Any], settings: dict[str, Any] | None) -> bool:
     return bool(kind.config_type(**known).model_dump(mode="json") == settings)
 
 
+def cells_of(log: Path, key: dict[str, Any] | None = None) -> Iterator[tuple[dict[str, Any], Cell]]:
+    """Keys and cells of a log, of one key or of all, whose presets are still what they were."""
+    for row in map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.exists() else []):
+        if key in (None, row["key"]) and has_settings(row, settings_of(row["key"])):
+            found = Evaluation.model_validate(row["evaluation"])
+            yield row["key"], Cell(found, row["recipe"], row["verdicts"], row.get("device", PROCESSOR))
+
+
 def cell_of(log: Path, work: Path, key: dict[str, Any], attacks: list[str]) -> Cell:
     """One cell: of the log if all these attacks are there and the preset is what it was, or made."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    settings = settings_of(key)
-    for row in map(json.loads, lines):
-        if row["key"] == key and set(attacks) <= set(row["verdicts"]) and has_settings(row, settings):
-            found = Evaluation.model_validate(row["evaluation"])
-            return Cell(found, row["recipe"], row["verdicts"], row.get("device", PROCESSOR))
+    for _, cell in cells_of(log, key):
+        if set(attacks) <= set(cell.verdicts):
+            return cell
     folder = work / "-".join(
         str(key[name]).replace(" ", "-") for name in ("eraser", "preset", "concept", "seed")
     )

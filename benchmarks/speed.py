@@ -21,10 +21,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 import sgrace
 from sgrace import Knowledge
@@ -154,7 +155,7 @@ class Procedure:
                 return found
         raise SystemExit("A procedure ended early; its error stands above.")
 
-    def turn(self, *, count: bool = False) -> None:
+    def turn(self, bar: tqdm[NoReturn], *, count: bool = False) -> None:
         """The base and each phase once more; the least seconds count."""
         runs = {"base": self.base, **{phase.name: phase.settings(self.base) for phase in self.phases}}
         for name, settings in runs.items():
@@ -162,6 +163,7 @@ class Procedure:
             self.process.stdin.write(json.dumps({**settings, "count": count}) + "\n")
             self.process.stdin.flush()
             found = self._answer()
+            bar.update()
             known = self.best.setdefault(name, {})
             known["seconds"] = min(known.get("seconds", float("inf")), found.pop("seconds", float("inf")))
             # memory and ceiling of a counting run are not those of the procedure
@@ -260,9 +262,11 @@ def main() -> None:
     for what in given.what.split(","):
         phases, base = phases_of(what, KIND)
         procedures[what] = Procedure(what, given, phases, base)
-    for turn in range(given.turns + 1):
-        for procedure in procedures.values():
-            procedure.turn(count=turn == given.turns)
+    runs = sum(1 + len(procedure.phases) for procedure in procedures.values())
+    with tqdm(desc="runs", total=runs * (given.turns + 1)) as bar:
+        for turn in range(given.turns + 1):
+            for procedure in procedures.values():
+                procedure.turn(bar, count=turn == given.turns)
     found = {name: procedure.result() for name, procedure in procedures.items()}
     where = machine(given.device)
     size = f"{given.size}, {given.pixels} pixels"

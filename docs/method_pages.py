@@ -1,8 +1,7 @@
 """The generated part of a method's page: ``python docs/method_pages.py NAME`` prints it.
 
 It holds facts and settings of the eraser, what differs from its paper and release, and measured figures, each
-from one place: the class and its schema, `papers.md`, and the log of the comparison. Where the log has no
-figures of a method, those of an earlier version stand in their place.
+from one place: the class and its schema, `papers.md`, and the log of the comparison.
 """
 
 from __future__ import annotations
@@ -35,14 +34,6 @@ QUESTIONS = {
     "rest": "rest",
 }
 HEAD = ["concept", "preset", "prompt attacks", "learned word", *QUESTIONS]
-#: Columns of the earlier tables that are still told, and what they are called here.
-EARLIER = {
-    "worst by prompt": "prompt attacks",
-    "target": "by name",
-    "neighbours": "neighbours",
-    "unrelated": "unrelated",
-    "rest": "rest",
-}
 #: Models that stand beside each eraser in the log, and what they are called here.
 REFERENCES = {"original": "*before*", "gold": "*retrained*"}
 HOW_TO_READ = "[How to read these figures](README.md#how-to-read-the-figures)."
@@ -222,34 +213,13 @@ def of_the_log(name: str) -> str:
             rows.append([concept, f"{title}{seed}", *cells_of(row)])
     if not rows:
         return ""
-    return f"{HOW_TO_READ} [All tables](../results.md#s-grace-and-gold-models).\n\n{table(HEAD, rows)}"
-
-
-def of_before(name: str) -> str:
-    """Figures of an earlier version; empty where there are none."""
-    rows = []
-    text = (DOCS / "results" / "comparison.md").read_text(encoding="utf-8")
-    for part in re.split(r"^## ", text, flags=re.MULTILINE):
-        lines = [line[2:-2].split(" | ") for line in part.splitlines() if line.startswith("| ")]
-        for line in lines:
-            title, _, preset = line[0].removesuffix(" (guidance)").partition(", ")
-            if title == name:
-                values = dict(zip(lines[0], line, strict=True))
-                concept = part.splitlines()[0]
-                rows.append([concept, preset or "emoji", *(values[key] for key in EARLIER)])
-    if not rows:
-        return ""
-    limits = "[what its figures do not show](../results.md#measured-by-an-earlier-version)"
-    found = table(["concept", "preset", *EARLIER.values()], rows)
-    return (
-        f"Of an earlier version: {limits}. {HOW_TO_READ} [All tables](../results/comparison.md).\n\n{found}"
-    )
+    return f"{HOW_TO_READ} [All tables](../results/comparison.md).\n\n{table(HEAD, rows)}"
 
 
 def figures(name: str) -> str:
     """What was measured."""
     elsewhere = (RESULTS / "transfer.jsonl").read_text(encoding="utf-8")
-    found = of_the_log(name) or of_before(name) or "This method was not measured under the suite `standard`."
+    found = of_the_log(name) or "This method was not measured under the suite `standard`."
     if f'"eraser": "{name}"' in elsewhere:
         found += (
             "\n\nIts text encoder was also measured [in another denoiser](../results.md#another-denoiser)."

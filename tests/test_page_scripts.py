@@ -53,10 +53,6 @@ def lines() -> list[Line]:
     return list({line.text: line for line in sorted(found, key=lambda line: line.runs)}.values())
 
 
-#: Rows of the results page that say which other erasers the log has of a concept.
-OTHERS = re.compile(r"^\| (weapon|church|line art) \| `([a-z_:\- ]+)` \|$", re.MULTILINE)
-
-
 class Parsed(BaseException):
     """The options of a command line were read."""
 
@@ -110,20 +106,6 @@ def tables_of(text: str) -> list[str]:
     return [row.rstrip() for row in text.splitlines() if row.startswith("|")]
 
 
-def of_the_other_concepts(line: Line) -> list[str]:
-    """The command of the results page for the other concepts, and for the other erasers of each."""
-    text = line.page.read_text(encoding="utf-8")
-    found = [line.text.replace("--concept weapon", f"--concept {name}") for name in ("church", "'line art'")]
-    own = re.search(r"--eraser (.+?) --columns", line.text)
-    assert own is not None
-    others = OTHERS.findall(text)
-    assert [name for name, _ in others] == ["weapon", "church", "line art"]
-    for name, erasers in others:
-        of_concept = line.text.replace("--concept weapon", f"--concept {shlex.quote(name)}")
-        found.append(of_concept.replace(own[1], erasers))
-    return found
-
-
 def not_in_the_log(command: list[str], **_: object) -> NoReturn:
     """What the log lacks would be erased and attacked, which takes many minutes."""
     raise AssertionError(f"not in the log: {command}")
@@ -137,8 +119,6 @@ def test_a_program_prints_the_tables_of_its_page(
 ) -> None:
     if "compare_erasers.py" in line.text:
         monkeypatch.setattr(subprocess, "run", not_in_the_log)
-        for more in of_the_other_concepts(line):
-            start(more, monkeypatch)
     start(line.text, monkeypatch)
     printed = tables_of(capsys.readouterr().out)
     assert printed
