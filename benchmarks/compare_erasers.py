@@ -6,9 +6,9 @@
 Makes a table for each concept on standard output, or one of all concepts, and WORK/safety_and_harm.png. Each
 cell is a folder of WORK, erased and evaluated in processes of their own, so that peak memory is the cell's
 own. A finished cell is one line of the log, and only what is missing there is run: the log alone makes the
-tables again, also of fewer attacks than were run. Several processes may share a log where their cells differ, and so may machines:
-a line names the device, and the tables tell seconds and memory of processors only. The rows `original` and
-`gold` are the model before erasing and the one trained without the concept.
+tables again, also of fewer attacks than were run. Several processes may share a log where their cells differ,
+and so may machines: a line names the device, and the tables tell seconds and memory of processors only. The
+rows `original` and `gold` are the model before erasing and the one trained without the concept.
 """
 
 from __future__ import annotations

@@ -77,5 +77,4 @@ VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "corrected": PUBLISHED_PRESET_BY_KIND,
     # it helped single objects, made no difference to a family of harmful ones, and was worse for a style
     "text": {"object": {"replacement_rule": "least_alike"}},
-    "full": {"object": {"replacement_rule": "least_alike"}},
 }
