@@ -74,7 +74,7 @@ def mean(values: list[float]) -> float:
 def texts_of(cells: list[Cell], attacks: list[str]) -> list[str]:
     """Table cells of one row."""
     found = [cell.evaluation for cell in cells]
-    plain = [name for name in attacks if registry.load("attacks", name).by_text]
+    plain = by_prompt(attacks)
     texts = [
         pooled([row_of(cell, name).success for cell in cells])
         + (" unreliable" if any(row_of(cell, name).unreliable for cell in cells) else "")
@@ -123,6 +123,11 @@ def protocol_of(evaluation: Evaluation) -> str:
     return f"suite {evaluation.suite}, {n} prompts, attacks' seed {evaluation.seed}; detector {known}"
 
 
+def by_prompt(attacks: list[str]) -> list[str]:
+    """The attacks whose result a user could enter as a prompt."""
+    return [name for name in attacks if registry.load("attacks", name).by_text]
+
+
 def worst(cell: Cell, attacks: list[str]) -> Share:
     """Prompts on which any of some attacks succeeds."""
     reliable = [name for name in attacks if not row_of(cell, name).unreliable]
@@ -153,7 +158,7 @@ Found = dict[str, list[Cell]]  # cells of a concept, by the title of their row
 
 def glance(found: dict[str, Found], attacks: list[str]) -> str:
     """One table of all concepts, in %: brought back by prompts and by a learned word, and kept."""
-    plain = [name for name in attacks if registry.load("attacks", name).by_text]
+    plain = by_prompt(attacks)
     words = [name for name in attacks if name not in plain]
     columns = [f"{concept}: {what}" for concept in found for what in ("prompts", "words", "kept")]
     rows = []
@@ -177,14 +182,16 @@ def colour_of(title: str) -> str:
 
 
 def picture(found: dict[str, Found], attacks: list[str], file: Path) -> None:
-    """One plot for each concept, one dot for each row: what is kept against what any attack brings back."""
+    """One plot for each concept, one dot for each row: what is kept, what attacks by prompt bring back."""
     # one below the other: side by side, the names are too small to read on a page
     figure = Figure(figsize=(8, 4.8 * len(found)), layout="constrained")
+    # a learned word brings nearly everything back where the denoiser was not touched: it would hide the rest
+    plain = by_prompt(attacks)
     for at, (concept, rows) in enumerate(found.items(), 1):
         axis = figure.add_subplot(len(found), 1, at, title=concept)
         axis.set(xlabel="kept of what no list names and of the rest of the prompt, %")
-        axis.set(ylabel="prompts brought back by the worst attack, %")
-        points = {title: (kept(cells), brought_back(cells, attacks)) for title, cells in rows.items()}
+        axis.set(ylabel="brought back by any attack by prompt, %")
+        points = {title: (kept(cells), brought_back(cells, plain)) for title, cells in rows.items()}
         for title, place in points.items():
             axis.scatter(*place, color=colour_of(title))
         label(axis, points)

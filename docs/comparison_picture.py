@@ -2,8 +2,8 @@
 
     python docs/comparison_picture.py [--out FOLDER]
 
-One plot for each concept, one dot for each eraser: what is kept, against the share of prompts that the worst
-attack brings back.
+One plot for each concept, one dot for each eraser: what is kept, against the share of prompts that any attack
+by prompt brings back.
 """
 
 from __future__ import annotations
