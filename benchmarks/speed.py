@@ -136,18 +136,20 @@ class Procedure:
     def __init__(
         self, what: str, given: argparse.Namespace, phases: list[Phase], base: Mapping[str, int]
     ) -> None:
-        self.phases = [phase.longer_by(given.steps) for phase in phases]
+        self.phases = phases
+        self.longer = [phase.longer_by(given.steps) for phase in phases]
         self.base = base
-        self.best: dict[str, dict[str, float]] = {}
+        self.timed: dict[str, dict[str, float]] = {}
+        self.counted: dict[str, dict[str, float]] = {}
         arguments = ["--size", given.size, "--dtype", given.dtype, "--threads", str(given.threads)]
         arguments += ["--device", given.device, *["--low-memory"] * given.low_memory]
         arguments += ["--folder", str(given.folder), "--pixels", str(given.pixels), "--alone", what]
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._answer()
 
-    def _answer(self) -> dict[str, float]:
+    def answer(self) -> dict[str, float]:
+        """What the process says next: nothing when its model is loaded, then what each run took."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("@"):
@@ -155,43 +157,52 @@ class Procedure:
                 return found
         raise SystemExit("A procedure ended early; its error stands above.")
 
-    def turn(self, bar: tqdm[NoReturn], *, count: bool = False) -> None:
-        """The base and each phase once more; the least seconds count."""
+    def _ask(self, settings: Mapping[str, int], *, count: bool) -> dict[str, float]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({**settings, "count": count}) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def time(self, bar: tqdm[NoReturn]) -> None:
+        """The base and each longer phase once more; the least seconds and the largest memory stay."""
+        runs = {"base": self.base, **{phase.name: phase.settings(self.base) for phase in self.longer}}
+        for name, settings in runs.items():
+            found = self._ask(settings, count=False)
+            known = self.timed.setdefault(name, found)
+            known["seconds"] = min(known["seconds"], found["seconds"])
+            for key in ("peak_mb", "anonymous_mb", "ceiling"):
+                known[key] = max(known[key], found[key])
+            bar.update()
+
+    def count(self, bar: tqdm[NoReturn]) -> None:
+        """Operations and rows of the base and of one more step of each phase: counting them is slow."""
         runs = {"base": self.base, **{phase.name: phase.settings(self.base) for phase in self.phases}}
         for name, settings in runs.items():
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({**settings, "count": count}) + "\n")
-            self.process.stdin.flush()
-            found = self._answer()
+            self.counted[name] = self._ask(settings, count=True)
             bar.update()
-            known = self.best.setdefault(name, {})
-            known["seconds"] = min(known.get("seconds", float("inf")), found.pop("seconds", float("inf")))
-            # memory and ceiling of a counting run are not those of the procedure
-            for key in ("peak_mb", "anonymous_mb", "ceiling"):
-                value = found.pop(key)
-                known[key] = max(known.get(key, 0.0), 0.0 if count else value)
-            known.update(found)
 
     def result(self) -> dict[str, Any]:
         """By phase and extrapolated to the whole run."""
-        keys = ("seconds", "denoiser_rows", "text_rows", "flop")
-        base = self.best["base"]
-        whole = {key: base[key] for key in keys}
+        counts = ("denoiser_rows", "text_rows", "flop")
+        first = {"seconds": self.timed["base"]["seconds"]}
+        first |= {key: self.counted["base"][key] for key in counts}
+        whole = dict(first)
         rows = {}
-        for phase in self.phases:
-            one = {key: (self.best[phase.name][key] - base[key]) / phase.by for key in keys}
+        for phase, longer in zip(self.phases, self.longer, strict=True):
+            one = {"seconds": (self.timed[phase.name]["seconds"] - first["seconds"]) / longer.by}
+            one |= {key: (self.counted[phase.name][key] - first[key]) / phase.by for key in counts}
             rows[phase.name] = {
                 "times": phase.times,
                 **one,
                 "flop_per_s": one["flop"] / max(one["seconds"], 1e-9),
             }
-            whole = {key: whole[key] + phase.times * one[key] for key in keys}
+            whole = {key: whole[key] + phase.times * one[key] for key in whole}
         return {
-            "base": {key: base[key] for key in keys},
+            "base": first,
             "phases": rows,
             "whole": whole,
             **{
-                key: max(each[key] for each in self.best.values())
+                key: max(each[key] for each in self.timed.values())
                 for key in ("peak_mb", "anonymous_mb", "ceiling")
             },
         }
@@ -262,11 +273,15 @@ def main() -> None:
     for what in given.what.split(","):
         phases, base = phases_of(what, KIND)
         procedures[what] = Procedure(what, given, phases, base)
+    for procedure in procedures.values():
+        procedure.answer()  # all of them load at the same time
     runs = sum(1 + len(procedure.phases) for procedure in procedures.values())
     with tqdm(desc="runs", total=runs * (given.turns + 1)) as bar:
-        for turn in range(given.turns + 1):
+        for _ in range(given.turns):
             for procedure in procedures.values():
-                procedure.turn(bar, count=turn == given.turns)
+                procedure.time(bar)
+        for procedure in procedures.values():
+            procedure.count(bar)
     found = {name: procedure.result() for name, procedure in procedures.items()}
     where = machine(given.device)
     size = f"{given.size}, {given.pixels} pixels"
