@@ -60,7 +60,7 @@ def test_plans_know_what_cells_cost(file: Path, out: Path) -> None:
 def test_tables(file: Path, out: Path) -> None:
     printed = sgrace("study", "table", file, "-o", out, "--against", "original")
     assert printed.exit_code == 0, printed.output
-    assert printed.stdout.startswith("## church on ")
+    assert printed.stdout.startswith("### church on ")
     assert "| uce | 1 | 100% [34%, 100%] |" in printed.stdout
     assert "| beside original | " in printed.stdout
     assert "Missing" not in printed.stdout
@@ -151,6 +151,26 @@ def test_results_are_checked_and_measured_again(file: Path, out: Path, tmp_path:
     text = (tmp_path / "r.json").read_text()
     (tmp_path / "r.json").write_text(text.replace('"uce"', '"mine"'))
     assert_refused(sgrace("study", "submit", tmp_path / "r.json", file, "-o", out), "was changed")
+
+
+def test_results_stand_in_the_place_of_the_cells(file: Path, out: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r.json"
+    assert sgrace("study", "results", file, "-o", out, "--to", results).exit_code == 0
+    known = sgrace("study", "table", file, "-o", out, "--against", "original").stdout
+    assert sgrace("study", "table", results, "--against", "original").stdout == known
+    assert sgrace("study", "report", results, "--page", tmp_path / "page.html").exit_code == 0
+    assert "100% [34%, 100%]" in (tmp_path / "page.html").read_text()
+    assert sgrace("study", "submit", results, results).exit_code == 0
+    assert_refused(sgrace("study", "table", results, "-o", out), "has results, which need no -o")
+    assert_refused(sgrace("study", "table", file), "needs -o with the folder of its cells")
+
+
+def test_columns_are_chosen(file: Path, out: Path) -> None:
+    done = sgrace("study", "table", file, "-o", out, "--columns", "target, none")
+    (head,) = {line for line in done.stdout.splitlines() if line.startswith("|  |")}
+    assert head == "|  | target | none |"
+    refused = sgrace("study", "table", file, "-o", out, "--columns", "taste")
+    assert_refused(refused, "No column is called 'taste'; there are seeds, none, ")
 
 
 def test_a_page(file: Path, out: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from sgrace.study.lines import Line
 from sgrace.study.pace import pace_rows
 from sgrace.study.page import write_page
 from sgrace.study.plots import BOTTOM, LABEL, kept_plot, plots_of, time_plot
-from sgrace.study.results import ReportedLine
 from sgrace.study.table import table_of
 
 from ..report.made import attack_row, evaluation, kept
@@ -49,13 +48,14 @@ def line(title: str, hits: str, right: int) -> Line:
     """A row with one verdict a prompt, and so many of 96 images of withheld classes that are right."""
     found = evaluation(attack_row("none", hits.count("1"), len(hits)))
     found = found.model_copy(update={"retention": (kept("withheld unrelated", 90, right),)})
-    return Line(title, [], [found], [{"none": [mark == "1" for mark in hits]}])
+    return Line(title, {}, [0], [found], [{"none": [mark == "1" for mark in hits]}])
 
 
-def reported(title: str, hits: str, right: int) -> ReportedLine:
+def reported(title: str, hits: str, right: int) -> Line:
     """The like, as somebody else reports it."""
-    verdicts = [{"none": [mark == "1" for mark in hits]}]
-    return ReportedLine(title, verdicts=verdicts, rates={"withheld unrelated": (right, 96)})
+    found = line(title, hits, right)
+    found.is_reported = True
+    return found
 
 
 LINES = [

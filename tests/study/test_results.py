@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace.study.cells import Cell
+from sgrace.evaluation.schema import Evaluation, Rate
+from sgrace.evaluation.training_samples import SpaceCurve
 from sgrace.study.lines import Line
 from sgrace.study.results import (
     Results,
     RowResult,
     compared,
     read_results,
-    results_of,
     with_reported,
     write_results,
 )
+from sgrace.study.space import space_rows
 from sgrace.study.table import table_of
 
-from ..report.made import attack_row, evaluation
+from ..report.made import attack_row, evaluation, kept
 
-PROTOCOL = {"suite": "quick", "seed": 0, "detector": {"name": "judge", "weights": "ab", "threshold": 0.5}}
+TABLE = "weapon on emoji, quick"
+CURVE = SpaceCurve("erasure", 2.0, (8,), ((0.5,) * 3,), ((1.0,) * 3,), ((0.1,) * 3,))
 
 
-def row(name: str, *verdicts: str, **more: Any) -> RowResult:
-    """A row with the verdicts of each seed."""
-    fields: dict[str, Any] = {
-        "table": "weapon on emoji, quick",
-        "row": name,
-        "seeds": range(len(verdicts)),
-        "protocol": PROTOCOL,
-        "verdicts": {"none": [[mark == "1" for mark in seed] for seed in verdicts]},
-        "retained": {"rest": (90, 96)},
-    }
-    return RowResult(**{**fields, **more})
+def line(title: str, *verdicts: str, right: int = 90, **more: Any) -> Line:
+    """A row that was measured here, with the verdicts of each seed, and right images of 96."""
+    found = Line(title, {"suite": "quick", "seed": 0})
+    for seed, marks in enumerate(verdicts):
+        rows = (attack_row("none", marks.count("1"), len(marks)),)
+        cost = {"seconds": 3.0, "cost": {"denoiser_rows": 7}}
+        found.seeds.append(seed)
+        found.evaluations.append(
+            evaluation(*rows, retention=(kept("rest", 90, right),), **{"cost": cost, **more})
+        )
+        found.verdicts.append({"none": [mark == "1" for mark in marks]})
+        found.curves.append([CURVE])
+    return found
+
+
+def row(title: str, *verdicts: str, table: str = TABLE, **more: Any) -> RowResult:
+    """The like, as it stands in a file."""
+    return RowResult.of(table, line(title, *verdicts, **more))
 
 
 def results(*rows: RowResult) -> Results:
@@ -48,7 +58,11 @@ def results(*rows: RowResult) -> Results:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     made = results(row("uce", "0110", "0000"))
     write_results(made, tmp_path / "r.json")
-    assert read_results(tmp_path / "r.json") == made
+    found = read_results(tmp_path / "r.json")
+    assert found.digest() == made.digest()
+    (lines,) = found.tables().values()
+    assert table_of(TABLE, lines) == table_of(TABLE, [line("uce", "0110", "0000")])
+    assert space_rows(lines) == space_rows([line("uce", "0110", "0000")])
 
 
 def test_reported_rows_stand_beside_measured_ones() -> None:
@@ -63,29 +77,24 @@ def test_reported_rows_stand_beside_measured_ones() -> None:
     ("change", "message"),
     [
         ({"seed": 1}, "seed differ"),
-        ({"detector": {"name": "judge", "weights": "cd", "threshold": 0.5}}, "detector differ"),
+        (
+            {"detector": {"name": "eye", "version": "2.1", "weights": "cd", "threshold": 0.5}},
+            "detector differ",
+        ),
         ({"suite": "full"}, "suite differ"),
         ({"detector": None}, "detector differ"),
     ],
 )
 def test_what_was_measured_otherwise_is_refused(change: dict[str, Any], message: str) -> None:
-    other = results(row("uce", "0000", protocol={**PROTOCOL, **change}))
+    told = row("uce", "0000")
+    other = results(told.model_copy(update={"protocol": {**told.protocol, **change}}))
     with pytest.raises(InputError, match=message):
         compared(other, results(row("uce", "1111")))
 
 
-def line_of(title: str, hits: str) -> Line:
-    """A row that was measured here, with one verdict a prompt."""
-    found = evaluation(attack_row("none", hits.count("1"), len(hits)))
-    score = Cell("score", title, {"erasing_seed": 0, "suite": "quick"})
-    return Line(title, [score], [found], [{"none": [mark == "1" for mark in hits]}])
-
-
 def test_reported_rows_stand_below_those_measured_here() -> None:
-    tables = {"weapon on emoji, quick": [line_of("uce", "0110"), line_of("esd", "0000")]}
-    own = results_of("x", tables)
-    protocol = own.rows[0].protocol
-    told = results(row("uce", "0000", protocol=protocol), row("mace", "1000", "0000", protocol=protocol))
+    tables = {TABLE: [line("uce", "0110"), line("esd", "0000")]}
+    told = results(row("uce", "0000"), row("mace", "1000", "0000"))
     (lines,) = with_reported(tables, [told]).values()
     assert [line.title for line in lines] == [
         "uce",
@@ -95,13 +104,13 @@ def test_reported_rows_stand_below_those_measured_here() -> None:
     ]
     assert [line.is_reported for line in lines] == [False, True, False, True]
     assert [line.shown(["none"]).sum().item() for line in lines] == [2, 0, 0, 1]
-    assert lines[1].retained("rest") == pytest.approx(90 / 96)
+    assert lines[1].kept == pytest.approx(90 / 96)
     found = table_of("x", lines)
     assert found.reported == ("uce (reported)", "mace (reported, not measured here)")
     seeds = [entries[1].value for entries in found.rows]
     assert seeds == [1, 1, 1, 2]
     with pytest.raises(InputError, match="attacks or their prompts differ"):
-        with_reported(tables, [results(row("uce", "00000", protocol=protocol))])
+        with_reported(tables, [results(row("uce", "00000"))])
 
 
 def test_another_table_is_refused() -> None:
@@ -115,7 +124,7 @@ def test_another_table_is_refused() -> None:
         (["study"], "y", "was changed after it was written"),
         (["rows", 0, "verdicts", "none", 0, 0], True, "was changed after it was written"),
         (["sha256"], "0" * 64, "was changed after it was written"),
-        (["schema_version"], 2, "holds no results of a study: schema_version"),
+        (["schema_version"], 1, "holds no results of a study: schema_version"),
         (["rows", 0, "verdicts"], "all", "holds no results of a study: rows.0.verdicts"),
         (["more"], 1, "holds no results of a study: more"),
         (["rows", 0, "seeds"], [], "holds no results of a study: rows.0.seeds"),
@@ -136,16 +145,52 @@ def test_files_that_were_changed_are_refused(
         read_results(tmp_path / "r.json")
 
 
+def attacks_of(found: Evaluation) -> dict[str, Any]:
+    return {"attacks": (*found.attacks, attack_row("p4d_n", 1, 4))}
+
+
+def rates_of(found: Evaluation) -> dict[str, Any]:
+    return {"retention": (found.retention[0].model_copy(update={"after": rate_of(found, 97)}),)}
+
+
+def rate_of(found: Evaluation, hits: int) -> Rate:
+    return found.retention[0].after.model_copy(update={"hits": hits})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"seeds": [0, 1]},
-        {"verdicts": {"none": [[True]], "p4d_n": [[True, False]]}},
-        {"retained": {"rest": (97, 96)}},
+        {"seeds": (0, 1)},
+        {"verdicts": {"none": ((True,),), "p4d_n": ((True, False),)}},
         {"verdicts": {}},
+        {"evaluations": ()},
+        {"curves": ((CURVE,), (CURVE,))},
+        {"protocol": {"suite": "quick"}},
     ],
 )
 def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    write_results(results(row("uce", "0110", **wrong)), tmp_path / "r.json")
+    write_results(results(row("uce", "0110").model_copy(update=wrong)), tmp_path / "r.json")
+    with pytest.raises(InputError, match="contradicts itself"):
+        read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        attacks_of,
+        rates_of,
+        lambda _: {"detector": {}},
+        lambda _: {"cost": {"seconds": "3"}},
+        lambda _: {"cost": {"cost": []}},
+        lambda _: {"cost": {"seconds": 3.0, "cost": {"denoiser_rows": "7"}}},
+    ],
+)
+def test_evaluations_that_do_not_belong_to_their_row_are_refused(
+    tmp_path: Path, wrong: Callable[[Evaluation], dict[str, Any]]
+) -> None:
+    told = row("uce", "0110")
+    (found,) = told.evaluations
+    other = told.model_copy(update={"evaluations": (found.model_copy(update=wrong(found)),)})
+    write_results(results(other), tmp_path / "r.json")
     with pytest.raises(InputError, match="contradicts itself"):
         read_results(tmp_path / "r.json")

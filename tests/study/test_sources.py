@@ -1,16 +1,13 @@
-"""The study of word sources that ships: what its files hold, and that its table is what was measured."""
+"""The study of word sources that ships: what its files hold."""
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import pytest
 
 from sgrace.knowledge import Knowledge, read_words
 from sgrace.knowledge.spelling import holds
-from sgrace.study.results import read_results
-from sgrace.study.table import markdown
 from sgrace.testbeds.emoji.concepts import knowledge, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +28,3 @@ def test_words_hold_nothing_that_the_evaluation_withholds(file: Path) -> None:
         assert not set(words.related[1:]) & set(own.related)
         assert len(words.related) == len(own.related)
         assert abs(len(words.protected) - len(own.unrelated)) <= 1
-
-
-def test_the_table_is_that_of_the_log() -> None:
-    script = runpy.run_path(str(ROOT / "benchmarks" / "knowledge_table.py"))
-    rows = read_results(ROOT / "benchmarks" / "results" / "knowledge.json").rows
-    table = markdown(script["HEAD"], [script["entries"](row) for row in rows])
-    assert table in (ROOT / "docs" / "knowledge.md").read_text(encoding="utf-8")

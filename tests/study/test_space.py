@@ -10,7 +10,7 @@ import pytest
 from sgrace._util.errors import InputError
 from sgrace._util.text import read_json
 from sgrace.evaluation.training_samples import SpaceCurve
-from sgrace.study import Cell, Store, read_study
+from sgrace.study import Store, read_study
 from sgrace.study.cells import scores_of
 from sgrace.study.engine import inline
 from sgrace.study.lines import Line, lines_of
@@ -95,9 +95,8 @@ def row(coverage: float, back: int, spill_over: float, right: int) -> Line:
     """An erasure whose samples cover so much, after which so many of 8 prompts show the concept."""
     found = evaluation(attack_row("none", back, 8), retention=(kept("withheld neighbours", 90, right),))
     curve = SpaceCurve(TRAINED, 2.0, (8,), ((coverage,) * 3,), ((1.0,) * 3,), ((spill_over,) * 3,))
-    cell = Cell("score", "", {"erasing_seed": 0})
     verdicts = {"none": [i < back for i in range(8)]}
-    return Line(f"{coverage}", [cell], [found], [verdicts], [[curve]])
+    return Line(f"{coverage}", {}, [0], [found], [verdicts], [[curve]])
 
 
 def test_coverage_is_compared_with_robustness_and_spill_over_with_damage() -> None:

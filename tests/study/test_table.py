@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgrace.metrics.repeated import Counts, mean_share_difference
-from sgrace.study import Cell, read_study
+from sgrace.study import read_study
 from sgrace.study.cells import scores_of
 from sgrace.study.lines import Line, tables_of
 from sgrace.study.table import table_of
@@ -69,7 +69,7 @@ def row(title: str, verdicts: list[str], right: list[int], seconds: float) -> Li
             evaluation(attack_row("none", marks.count("1"), 8), retention=questions, cost=cost)
         )
         found.verdicts.append({"none": [mark == "1" for mark in marks]})
-        found.cells.append(Cell("score", title, {"erasing_seed": len(found.cells)}))
+        found.seeds.append(len(found.seeds))
     return found
 
 

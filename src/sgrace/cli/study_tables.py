@@ -3,51 +3,92 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from .._util.errors import InputError
 from .._util.files import new_file
+from .._util.text import shown
 from .options import FILE
 
 if TYPE_CHECKING:
-    from ..study import Store
     from ..study.lines import Line
 
 STUDY_FILE = click.argument("file", type=FILE)
 OUT = click.option(
     "-o", "--out", required=True, help="Folder or URL (s3://...) of the study's cells; studies may share it."
 )
+OUT_OF_STUDY = click.option(
+    "-o", "--out", help="Folder or URL (s3://...) of the study's cells; not where FILE has results."
+)
+
+
+class Finished(NamedTuple):
+    """What is known of a study: its name, finished rows by table, and titles of rows that are missing."""
+
+    name: str
+    tables: dict[str, list[Line]]
+    missing: list[str]
+
+
+def finished(file: Path, out: str | None) -> Finished:
+    """The finished rows of a study file, from its cells, or of a file that ``sgrace study results`` wrote.
+
+    Raises:
+        InputError: a study came without the folder of its cells, or results with one.
+    """
+    from ..study import read_study  # noqa: PLC0415  (torch takes seconds to import)
+    from ..study.cells import scores_of  # noqa: PLC0415
+    from ..study.lines import lines_of  # noqa: PLC0415
+    from ..study.place import find_store  # noqa: PLC0415
+    from ..study.results import read_results  # noqa: PLC0415
+
+    if file.suffix == ".json":
+        if out is not None:
+            raise InputError(f"{shown(file)} has results, which need no -o.")
+        found = read_results(file)
+        return Finished(found.study, found.tables(), [])
+    if out is None:
+        raise InputError(f"The study {shown(file)} needs -o with the folder of its cells.")
+    study, store = read_study(file), find_store(out)
+    scores = scores_of(study)
+    missing = [cell.title for cell in scores if not store.is_finished(cell)]
+    return Finished(study.name, lines_of(scores, store), missing)
 
 
 @click.command()
 @STUDY_FILE
-@OUT
+@OUT_OF_STUDY
 @click.option("--against", metavar="ROW", help="Compare every row with this one on the same prompts.")
-def table(file: Path, out: str, against: str | None) -> None:
-    """Print the finished rows of FILE as Markdown tables, and which are missing."""
-    from ..study import pace, read_study, space  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.lines import lines_of  # noqa: PLC0415
-    from ..study.place import find_store  # noqa: PLC0415
+@click.option(
+    "--columns", metavar="NAME,NAME", default="", help="Columns to print, and nothing else beside the rows."
+)
+def table(file: Path, out: str | None, against: str | None, columns: str) -> None:
+    """Print the finished rows of FILE as Markdown tables, and which are missing.
+
+    FILE is a study, or its results as `sgrace study results` wrote them.
+    """
+    from ..study import pace, space  # noqa: PLC0415
     from ..study.table import markdown, table_of  # noqa: PLC0415
 
-    store, scores = find_store(out), scores_of(read_study(file))
-    tables = lines_of(scores, store)
+    _, tables, missing = finished(file, out)
     titles = {line.title for lines in tables.values() for line in lines}
     if against is not None and titles and against not in titles:
         raise InputError(
             f"No finished row is called {against[:60]!r}; there are {', '.join(sorted(titles))}."
         )
+    names = [name.strip() for name in columns.split(",") if name.strip()]
     for name, lines in tables.items():
-        click.echo(f"{table_of(name, lines, against).markdown()}\n")
+        click.echo(f"{table_of(name, lines, against, names).markdown()}\n")
+        if names:
+            continue
         for head, rows in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):
             if rows:
                 click.echo(f"{markdown(head, [[entry.text for entry in row] for row in rows])}\n")
-    for sentence in space.predictions(line for lines in tables.values() for line in lines):
-        click.echo(f"{sentence}\n")
-    missing = [cell.title for cell in scores if not store.is_finished(cell)]
+    if not names:
+        for sentence in space.predictions(line for lines in tables.values() for line in lines):
+            click.echo(f"{sentence}\n")
     if missing:
         click.echo(f"Missing: {'; '.join(missing)}.")
 
@@ -70,7 +111,7 @@ def best(file: Path, out: str) -> None:
 
 @click.command()
 @STUDY_FILE
-@OUT
+@OUT_OF_STUDY
 @click.option("--page", required=True, type=FILE, help="New HTML file, which needs no other file.")
 @click.option(
     "--with",
@@ -79,24 +120,18 @@ def best(file: Path, out: str) -> None:
     type=FILE,
     help="Results of others, which stand beside those measured here, marked. May be given again.",
 )
-def report(file: Path, out: str, page: Path, others: tuple[Path, ...]) -> None:
+def report(file: Path, out: str | None, page: Path, others: tuple[Path, ...]) -> None:
     """Write the finished rows of FILE as a page with sortable tables and a plot.
 
-    Results of others are checked as `submit` checks them.
+    FILE is a study, or its results. Results of others are checked as `submit` checks them.
     """
-    from ..study import read_study  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.lines import lines_of  # noqa: PLC0415
     from ..study.page import write_page  # noqa: PLC0415
-    from ..study.place import find_store  # noqa: PLC0415
     from ..study.results import read_results, with_reported  # noqa: PLC0415
 
-    study_file = read_study(file)
-    store, scores = find_store(out), scores_of(study_file)
-    missing = [cell.title for cell in scores if not store.is_finished(cell)]
-    tables = with_reported(lines_of(scores, store), [read_results(other) for other in others])
+    name, measured, missing = finished(file, out)
+    tables = with_reported(measured, [read_results(other) for other in others])
     with new_file(page) as partial:
-        write_page(study_file.name, tables, missing, partial)
+        write_page(name, tables, missing, partial)
     click.echo(f"Report: {page}")
 
 
@@ -105,37 +140,30 @@ def report(file: Path, out: str, page: Path, others: tuple[Path, ...]) -> None:
 @OUT
 @click.option("--to", "target", required=True, type=FILE, help="New JSON file.")
 def results(file: Path, out: str, target: Path) -> None:
-    """Write the finished rows of FILE as one file for others, with verdicts, protocol and a digest."""
-    from ..study.place import find_store  # noqa: PLC0415
+    """Write the finished rows of FILE as one file: evaluations, verdicts, protocol and a digest.
+
+    `table`, `report` and `submit` read it in the place of the study and its cells.
+    """
     from ..study.results import results_of, write_results  # noqa: PLC0415
 
+    name, tables, _ = finished(file, out)
     with new_file(target) as partial:
-        write_results(results_of(*_finished(file, find_store(out))), partial)
+        write_results(results_of(name, tables), partial)
     click.echo(f"Results: {target}")
 
 
 @click.command()
 @click.argument("reported", type=FILE)
 @STUDY_FILE
-@OUT
-def submit(reported: Path, file: Path, out: str) -> None:
-    """Check the results REPORTED by somebody else, and print them beside those measured here by FILE.
+@OUT_OF_STUDY
+def submit(reported: Path, file: Path, out: str | None) -> None:
+    """Check the results REPORTED by somebody else, and print them beside those measured here.
 
-    Results with another schema, digest, model, detector or protocol are refused.
+    FILE is a study, or its results. REPORTED with another schema, digest, model, detector or protocol is
+    refused.
     """
-    from ..study.place import find_store  # noqa: PLC0415
     from ..study.results import as_markdown, compared, read_results, results_of  # noqa: PLC0415
 
     theirs = read_results(reported)
-    own = results_of(*_finished(file, find_store(out)))
-    click.echo(as_markdown(compared(theirs, own)))
-
-
-def _finished(file: Path, store: Store) -> tuple[str, dict[str, list[Line]]]:
-    """Name of a study, and its finished rows by table."""
-    from ..study import read_study  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.lines import lines_of  # noqa: PLC0415
-
-    found = read_study(file)
-    return found.name, lines_of(scores_of(found), store)
+    name, tables, _ = finished(file, out)
+    click.echo(as_markdown(compared(theirs, results_of(name, tables))))

@@ -45,16 +45,19 @@ class Difference(NamedTuple):
 def share_of(verdicts: Bool[Tensor, "seeds prompts"], seed: int = 0) -> Estimated:
     """Share of verdicts that are true.
 
-    The interval is of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): seeds are drawn with
-    replacement, and prompts with replacement. Verdicts on one prompt are alike, and so are those of one seed:
-    as if all were independent, the interval would be too narrow. A bootstrap of equal verdicts has no width
-    and would call a zero of few prompts a proof; the interval is then Wilson's of so many prompts.
+    The interval of several seeds is of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8):
+    seeds are drawn with replacement, and prompts with replacement. Verdicts on one prompt are alike, and so
+    are those of one seed: as if all were independent, the interval would be too narrow. The interval of one
+    seed is Wilson's; so is that of equal verdicts, of so many prompts: a bootstrap of them has no width and
+    would call a zero of few prompts a proof.
     """
-    found = _estimated(verdicts.double(), seed)
-    if found.low < found.high:
-        return found
+    if len(verdicts) > 1:
+        found = _estimated(verdicts.double(), seed)
+        if found.low < found.high:
+            return found
+    mean = verdicts.double().mean().item()
     n = verdicts.shape[1]
-    return Estimated(found.mean, *wilson(found.mean * n, n))
+    return Estimated(mean, *wilson(mean * n, n))
 
 
 def difference(
@@ -81,6 +84,20 @@ def difference(
     # the difference that was seen counts as one of the draws, so that no probability is zero
     as_large = ((signs * by_prompt).mean(1).abs() >= by_prompt.mean().abs() - 1e-12).sum()
     return Difference(by_prompt.mean().item(), low, high, (1 + as_large.item()) / (1 + DRAWS))
+
+
+def mean_share(counts: Counts, seed: int = 0) -> Estimated:
+    """Mean share over questions and seeds.
+
+    The interval is Wilson's where there is one seed and one question, else that of
+    :func:`mean_share_difference`.
+    """
+    mean = (counts.hits / counts.n).mean().item()
+    if counts.n.numel() == 1:
+        return Estimated(mean, *wilson(counts.hits.item(), int(counts.n.item())))
+    drawn = _mean_shares(counts, torch.Generator().manual_seed(seed))
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    return Estimated(mean, low, high)
 
 
 def mean_share_difference(mine: Counts, theirs: Counts, seed: int = 0) -> Estimated:

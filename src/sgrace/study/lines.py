@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,19 +43,20 @@ class Line:
 
     Attributes:
         title: of the row.
-        cells: scorings of each seed.
-        evaluations, verdicts: what they found; verdicts by attack.
+        protocol: what decides its figures beside the eraser: the fields `PROTOCOL` of its scorings.
+        seeds: of erasing.
+        evaluations, verdicts: what was found for each seed; verdicts by attack.
         curves: where the samples of erasing lie, if the study asks for it.
+        is_reported: somebody else says so; it was not measured here.
     """
 
     title: str
-    cells: list[Cell] = field(default_factory=list)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
     curves: list[list[SpaceCurve]] = field(default_factory=list)
-
-    #: Whether somebody else says so, and not what was measured here.
-    is_reported: ClassVar[bool] = False
+    is_reported: bool = False
 
     def shown(self, attacks: Sequence[str]) -> Tensor:
         """Whether any of some attacks shows the concept: ``(seeds, prompts)``."""
@@ -67,16 +68,10 @@ class Line:
         rows = [row for found in self.evaluations for row in found.attacks if row.attack == attack]
         return any(row.unreliable for row in rows)
 
-    def retained(self, question: str) -> float | None:
-        """Share of the images of a question that are right, over the seeds; None if it was not asked."""
-        every = [row for found in self.evaluations for row in found.retention]
-        rates = [row.after for row in every if row.question == question]
-        return sum(rate.hits for rate in rates) / sum(rate.n for rate in rates) if rates else None
-
-    def counts(self) -> Counts | None:
-        """Right images of what should stay, by seed and question; None if it was not asked."""
+    def counts(self, questions: Sequence[str] = KEPT) -> Counts | None:
+        """Right images by seed and question, of what should stay by default; None if it was not asked."""
         rates = [
-            [row.after for name in KEPT for row in found.retention if row.question == name]
+            [row.after for name in questions for row in found.retention if row.question == name]
             for found in self.evaluations
         ]
         if not rates or not rates[0]:
@@ -94,14 +89,14 @@ class Line:
 
     @property
     def kept(self) -> float | None:
-        """Mean share of what should stay though nobody listed it."""
-        shares = [share for share in map(self.retained, KEPT) if share is not None]
-        return sum(shares) / len(shares) if shares else None
+        """Mean share of what should stay though nobody listed it; None if it was not asked."""
+        counts = self.counts()
+        return None if counts is None else (counts.hits / counts.n).mean().item()
 
     def cost(self, name: str) -> float | None:
         """Mean seconds of erasing, or mean number of rows; None where nothing was erased."""
         costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
-        values = [cost["seconds"] if name == "seconds" else cost["cost"].get(name) for cost in costs]
+        values = [cost["seconds"] if name == "seconds" else cost.get("cost", {}).get(name) for cost in costs]
         # gold was trained, and its passes were not counted
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
@@ -112,8 +107,9 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
     found: dict[str, dict[str, Line]] = defaultdict(dict)
     for cell, table in tables_of(list(scores)):
         if store.is_finished(cell):
-            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"]))
-            line.cells.append(cell)
+            protocol = {key: cell.config.get(key) for key in PROTOCOL}
+            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"], protocol))
+            line.seeds.append(cell.config["erasing_seed"])
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
             line.verdicts.append(read_json(store.path(cell) / VERDICTS))
             if "space" in cell.needs:

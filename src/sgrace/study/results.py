@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import torch
 from pydantic import Field, ValidationError
-from torch import Tensor
 
 from .._util.errors import InputError
 from .._util.files import write_json
@@ -17,14 +14,18 @@ from .._util.hashing import sha256_of_json
 from .._util.provenance import versions
 from .._util.settings import Settings
 from .._util.text import read_json, shown
-from ..evaluation.schema import Rate
+from ..evaluation import Evaluation
+from ..evaluation.training_samples import SpaceCurve
 from ..metrics.repeated import share_of
-from .lines import KEPT, PROTOCOL, Line
+from .lines import Line
 from .table import by_prompt, markdown
+
+#: What a file says of the detector.
+IDENTITY = ("name", "version", "weights", "threshold")
 
 
 class RowResult(Settings):
-    """What was measured of one eraser on one concept."""
+    """What was measured of one eraser on one concept: a :class:`Line` as it stands in a file."""
 
     table: str = Field(description="concept, model and suite", max_length=500)
     row: str = Field(description="eraser, preset and settings", max_length=500)
@@ -33,17 +34,66 @@ class RowResult(Settings):
     verdicts: dict[str, tuple[tuple[bool, ...], ...]] = Field(
         description="of each attack: whether each prompt shows the concept, for each seed"
     )
-    retained: dict[str, tuple[int, int]] = Field(description="right images and all, by retention question")
+    evaluations: tuple[Evaluation, ...] = Field(
+        description="of each seed, without drift and concept space, which no table shows"
+    )
+    curves: tuple[tuple[SpaceCurve, ...], ...] = Field(
+        (), description="where the samples of erasing lie, of each seed"
+    )
 
-    def shown(self, attacks: Sequence[str]) -> Tensor:
-        """Whether any of some attacks shows the concept: ``(seeds, prompts)``."""
-        return torch.stack([torch.tensor(self.verdicts[name]) for name in attacks]).any(0)
+    @classmethod
+    def of(cls, table: str, line: Line) -> RowResult:
+        """A row that was measured here."""
+        verdicts = {name: tuple(tuple(found[name]) for found in line.verdicts) for name in line.verdicts[0]}
+        return cls(
+            table=table,
+            row=line.title,
+            seeds=tuple(line.seeds),
+            protocol={**line.protocol, "detector": _identity(line.evaluations[0])},
+            verdicts=verdicts,
+            evaluations=tuple(
+                found.model_copy(update={"drift": (), "concept_space": ()}) for found in line.evaluations
+            ),
+            curves=tuple(map(tuple, line.curves)),
+        )
+
+    def line(self) -> Line:
+        """As a row of a table."""
+        verdicts = [
+            {name: list(seeds[i]) for name, seeds in self.verdicts.items()} for i in range(len(self.seeds))
+        ]
+        curves = [list(each) for each in self.curves]
+        return Line(self.row, self.protocol, list(self.seeds), list(self.evaluations), verdicts, curves)
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether its parts are not of the same seeds, prompts and attacks, or count more than there is."""
+        prompts = {tuple(map(len, seeds)) for seeds in self.verdicts.values()}
+        return (
+            len(prompts) != 1
+            or len(prompts.pop()) != len(self.seeds)
+            or len(self.evaluations) != len(self.seeds)
+            or len(self.curves) not in {0, len(self.seeds)}
+            or not all(map(self._is_told_by, self.evaluations))
+        )
+
+    def _is_told_by(self, found: Evaluation) -> bool:
+        """Whether an evaluation has the attacks and the detector of this row, and figures that can be."""
+        rates = [row.after for row in found.retention]
+        seconds, rows = found.cost.get("seconds", 0), found.cost.get("cost", {})
+        return (
+            {row.attack for row in found.attacks} == set(self.verdicts)
+            and _identity(found) == self.protocol.get("detector")
+            and all(0 <= rate.hits <= rate.n and rate.n > 0 for rate in rates)
+            and isinstance(rows, dict)
+            and all(isinstance(value, int | float | None) for value in (seconds, *rows.values()))
+        )
 
 
 class Results(Settings):
     """Rows of a study, with the digest of all of it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     study: str = Field(description="name of the study")
     rows: tuple[RowResult, ...] = Field(description="finished rows")
     versions: dict[str, str] = Field(description="of the packages")
@@ -52,6 +102,13 @@ class Results(Settings):
     def digest(self) -> str:
         """SHA-256 of everything but itself."""
         return sha256_of_json(self.model_dump(mode="json", exclude={"sha256"}))
+
+    def tables(self) -> dict[str, list[Line]]:
+        """Rows by the name of their table."""
+        found: dict[str, list[Line]] = {}
+        for row in self.rows:
+            found.setdefault(row.table, []).append(row.line())
+        return found
 
 
 class Compared(NamedTuple):
@@ -63,17 +120,8 @@ class Compared(NamedTuple):
     measured: str
 
 
-@dataclass
-class ReportedLine(Line):
-    """A row of a table that somebody else measured."""
-
-    is_reported: ClassVar[bool] = True
-    rates: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    def retained(self, question: str) -> float | None:
-        """Share of the images of a question that are right, as reported."""
-        hits, n = self.rates.get(question, (0, 0))
-        return hits / n if n else None
+def _identity(found: Evaluation) -> dict[str, Any]:
+    return {key: found.detector.get(key) for key in IDENTITY}
 
 
 def results_of(name: str, tables: Mapping[str, Sequence[Line]]) -> Results:
@@ -83,30 +131,9 @@ def results_of(name: str, tables: Mapping[str, Sequence[Line]]) -> Results:
         name: of the study.
         tables: rows by the name of their table.
     """
-    rows = tuple(_row(table, line) for table, lines in tables.items() for line in lines)
+    rows = tuple(RowResult.of(table, line) for table, lines in tables.items() for line in lines)
     found = Results(study=name, rows=rows, versions=versions())
     return found.model_copy(update={"sha256": found.digest()})
-
-
-def _row(table: str, line: Line) -> RowResult:
-    config = line.cells[0].config
-    identity = {key: line.evaluations[0].detector[key] for key in ("name", "version", "weights", "threshold")}
-    rates: dict[str, list[Rate]] = {}
-    for kept in (row for found in line.evaluations for row in found.retention):
-        rates.setdefault(kept.question, []).append(kept.after)
-    return RowResult(
-        table=table,
-        row=line.title,
-        seeds=tuple(cell.config["erasing_seed"] for cell in line.cells),
-        protocol={**{key: config.get(key) for key in PROTOCOL}, "detector": identity},
-        verdicts={
-            attack: tuple(tuple(found[attack]) for found in line.verdicts) for attack in line.verdicts[0]
-        },
-        retained={
-            question: (sum(rate.hits for rate in own), sum(rate.n for rate in own))
-            for question, own in rates.items()
-        },
-    )
 
 
 def write_results(results: Results, file: Path) -> None:
@@ -129,9 +156,7 @@ def read_results(file: Path) -> Results:
     if found.digest() != found.sha256:
         raise InputError(f"{shown(file)} was changed after it was written: its digest is another.")
     for row in found.rows:
-        shapes = {tuple(len(seed) for seed in each) for each in row.verdicts.values()}
-        right = all(0 <= hits <= n and n > 0 for hits, n in row.retained.values())
-        if len(shapes) != 1 or len(shapes.pop()) != len(row.seeds) or not right:
+        if row.contradicts_itself:
             raise InputError(
                 f"{shown(file)}: the row {row.row[:60]!r} of {row.table[:60]} contradicts itself."
             )
@@ -197,19 +222,18 @@ def with_reported(tables: Mapping[str, Sequence[Line]], reported: Sequence[Resul
     return found
 
 
-def _line(row: RowResult, measured: Sequence[Line]) -> ReportedLine:
+def _line(row: RowResult, measured: Sequence[Line]) -> Line:
     again = any(line.title == row.row for line in measured)
-    verdicts = [
-        {attack: list(seeds[i]) for attack, seeds in row.verdicts.items()} for i in range(len(row.seeds))
-    ]
-    title = f"{row.row} (reported)" if again else f"{row.row} (reported, not measured here)"
-    return ReportedLine(title, verdicts=verdicts, rates=row.retained)
+    line = row.line()
+    line.title += " (reported)" if again else " (reported, not measured here)"
+    line.is_reported = True
+    return line
 
 
 def _in_words(row: RowResult) -> str:
-    back = share_of(row.shown(by_prompt(list(row.verdicts))))
-    kept = [hits / n for name, (hits, n) in row.retained.items() if name in KEPT]
-    return f"{back}" + (f", kept {sum(kept) / len(kept):.0%}" if kept else "")
+    line = row.line()
+    back = share_of(line.shown(by_prompt(list(row.verdicts))))
+    return f"{back}" + ("" if line.kept is None else f", kept {line.kept:.0%}")
 
 
 def as_markdown(rows: Sequence[Compared]) -> str:

@@ -34,10 +34,10 @@ def curves_of(lines: Sequence[Line]) -> list[tuple[str, SpaceCurve]]:
     """The curve of each eraser and seed, by title; first prompts of the concept and random tokens."""
     found = []
     for line in lines:
-        for cell, curves in zip(line.cells, line.curves, strict=False):
-            seed = f", seed {cell.config['erasing_seed']}" if len(line.cells) > 1 else ""
+        for seed, curves in zip(line.seeds, line.curves, strict=False):
+            told = f", seed {seed}" if len(line.seeds) > 1 else ""
             for curve in curves:
-                title = f"{line.title}{seed}" if curve.samples == TRAINED else curve.samples
+                title = f"{line.title}{told}" if curve.samples == TRAINED else curve.samples
                 found.append((title, curve))
     return found
 

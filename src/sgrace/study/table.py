@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .._util import registry
+from .._util.errors import InputError
 from ..metrics.repeated import (
     Difference,
     Estimated,
     difference,
     holm,
+    mean_share,
     mean_share_difference,
     pareto,
     share_of,
@@ -62,7 +64,7 @@ class Table:
             [f"{row[0].text} *" if row[0].text in self.best else row[0].text, *(e.text for e in row[1:])]
             for row in self.rows
         ]
-        text = f"## {self.name}\n\n{self.protocol}\n\n{markdown(self.head, rows)}"
+        text = f"### {self.name}\n\n{self.protocol}\n\n{markdown(self.head, rows)}"
         if self.best:
             text += f"\n\n\\* no other row beats it in both `{WORST}` and what is kept (withheld and rest)."
         if self.compared:
@@ -77,13 +79,19 @@ class Table:
         return text
 
 
-def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Table:
+def table_of(
+    name: str, lines: Sequence[Line], against: str | None = None, columns: Sequence[str] = ()
+) -> Table:
     """One concept: attacks, worst cases, what is kept, and the cost of erasing.
 
     Args:
         name: of the table.
         lines: its rows, the first of which was measured here.
         against: title of a row with which all others are compared; none, if absent.
+        columns: titles of those to show beside that of the row; all, if empty.
+
+    Raises:
+        InputError: a column is unknown.
     """
     attacks = list(dict.fromkeys(attack for line in lines for attack in line.verdicts[0]))
     by_text = by_prompt(attacks)
@@ -92,16 +100,25 @@ def table_of(name: str, lines: Sequence[Line], against: str | None = None) -> Ta
         for line in lines
         if line.title not in REFERENCES and line.kept is not None and not line.is_reported
     }
+    head = ("", "seeds", *attacks, WORST, *QUESTIONS, "FID", *COSTS.values())
+    shown = [0, *(_place(column, head) for column in columns)] if columns else range(len(head))
+    rows = [_row(line, attacks, by_text) for line in lines]
     return Table(
         name=name,
         protocol=_protocol(lines),
-        head=("", "seeds", *attacks, WORST, *QUESTIONS, "FID", *COSTS.values()),
-        rows=tuple(_row(line, attacks, by_text) for line in lines),
+        head=tuple(head[i] for i in shown),
+        rows=tuple(tuple(row[i] for i in shown) for row in rows),
         best=tuple(pareto(points)),
         compared=tuple(_compared(lines, by_text, against)),
         against=against,
         reported=tuple(line.title for line in lines if line.is_reported),
     )
+
+
+def _place(column: str, head: Sequence[str]) -> int:
+    if column not in head[1:]:
+        raise InputError(f"No column is called {column[:60]!r}; there are {', '.join(head[1:])}.")
+    return head.index(column)
 
 
 def by_prompt(attacks: Sequence[str]) -> list[str]:
@@ -115,7 +132,10 @@ def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[En
         doubt = " unreliable" if any(line.unreliable(name) for name in names) else ""
         share = share_of(line.shown(names))
         entries.append(Entry(f"{share}{doubt}", share.mean))
-    entries += [_entry(line.retained(question), ".0%") for question in QUESTIONS]
+    for question in QUESTIONS:
+        counts = line.counts([question])
+        kept = None if counts is None else mean_share(counts)
+        entries.append(Entry("") if kept is None else Entry(str(kept), kept.mean))
     entries.append(_entry(line.fid, ".4f"))
     return (*entries, *(_entry(line.cost(name), ".0f") for name in COSTS))
 
@@ -131,7 +151,8 @@ def _protocol(lines: Sequence[Line]) -> str:
     weights = str(detector["weights"])[:8]
     return (
         f"{n} prompts; attacks' seed {one.seed}; detector {detector['name']}, weights {weights}, threshold "
-        f"{detector['threshold']}; 95 % intervals over seeds and prompts."
+        f"{detector['threshold']}; 95 % intervals over seeds, and over prompts or "
+        f"images."
     )
 
 
