@@ -289,7 +289,7 @@ def _facts(loaded: Loaded) -> dict[str, Any]:
     applied = loaded.erasure or (loaded.target.erasures[-1] if loaded.target.erasures else None)
     cost: dict[str, Any] = {}
     if applied is not None:
-        known = {"seconds", "cost", "peak_memory_mb"}
+        known = {"seconds", "device", "cost", "peak_memory_mb"}
         cost = applied.recipe.model_dump(mode="json", include=known, exclude_none=True)
     if loaded.folder is not None:
         cost["artefact_bytes"] = sum(file.stat().st_size for file in loaded.folder.rglob("*.safetensors"))

@@ -35,6 +35,7 @@ def test_a_recipe_counts_the_memory_of_the_process_and_of_the_device(
     model: DiffusionModel, words: Knowledge
 ) -> None:
     recipe = ESD(ESDConfig(iterations=0)).erase(model, [Target(Concept(name="church"), words)]).recipe
+    assert recipe.device == "cpu"
     assert recipe.peak_memory_mb is not None
     assert recipe.peak_memory_mb > 0
     assert recipe.device_memory_mb == 0, "there is no other device here than the CPU"

@@ -179,7 +179,9 @@ def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict
     [
         attacks_of,
         rates_of,
+        lambda _: {"attacks": (attack_row("none", 3, 4),)},
         lambda _: {"detector": {}},
+        lambda _: {"cost": {"device": 1}},
         lambda _: {"cost": {"seconds": "3"}},
         lambda _: {"cost": {"cost": []}},
         lambda _: {"cost": {"seconds": 3.0, "cost": {"denoiser_rows": "7"}}},

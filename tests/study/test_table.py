@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgrace.metrics.repeated import Counts, mean_share_difference
+from sgrace.metrics.intervals import wilson
+from sgrace.metrics.repeated import Counts, mean_share, mean_share_difference
 from sgrace.study import read_study
 from sgrace.study.cells import scores_of
-from sgrace.study.lines import Line, tables_of
+from sgrace.study.lines import Line, tables_of, timed_alike
 from sgrace.study.table import table_of
 
 from ..report.made import attack_row, evaluation, kept
@@ -59,12 +60,14 @@ def test_what_is_unusual_is_always_told(tmp_path: Path, field: str, told: str) -
     assert tables(tmp_path, field) == [START, START, f"{START}, {told}"]
 
 
-def row(title: str, verdicts: list[str], right: list[int], seconds: float) -> Line:
+def row(
+    title: str, verdicts: list[str], right: list[int], seconds: float, device: str | None = "cpu"
+) -> Line:
     """A row with verdicts and right images of 96 of two questions, by seed."""
     found = Line(title)
     for marks, hits in zip(verdicts, right, strict=True):
         questions = (kept("rest", 90, hits), kept("withheld unrelated", 90, hits))
-        cost = {"seconds": seconds, "cost": {}}
+        cost: dict[str, object] = {"seconds": seconds, "device": device, "cost": {}}
         found.evaluations.append(
             evaluation(attack_row("none", marks.count("1"), 8), retention=questions, cost=cost)
         )
@@ -89,6 +92,30 @@ def test_a_row_is_compared_in_robustness_in_what_is_kept_and_in_time() -> None:
     assert rows["alike"][1] == "1.000"
     ends = [float(end.strip("[,]%")) for end in rows["alike"][2].split()[1:]]
     assert ends[0] < 0 < ends[1]
+
+
+def test_seconds_of_another_device_are_told_and_not_compared() -> None:
+    here, there = row("here", ["0" * 8], [90], 10), row("there", ["0" * 8], [90], 2, "NVIDIA H100")
+    found = table_of("x", [here, there], "here", ["seconds"])
+    assert [entries[1].text for entries in found.rows] == ["10 on cpu", "2 on NVIDIA H100"]
+    assert found.compared[0][-1] == ""
+    alone = table_of("x", [here, row("also", ["0" * 8], [90], 20)], "here", ["seconds"])
+    assert [entries[1].text for entries in alone.rows] == ["10", "20"]
+    assert alone.compared[0][-1] == "2.00"
+    mixed = row("mixed", ["0" * 8], [90], 10)
+    mixed.evaluations += there.evaluations
+    assert mixed.seconds == 10, "of the seeds that were erased where the first was"
+    assert timed_alike([mixed, there]) == [(mixed, 10)]
+
+
+def test_what_is_kept_has_an_interval() -> None:
+    one = Counts(torch.tensor([[45.0]]), torch.tensor([[48.0]]))
+    assert mean_share(one) == (45 / 48, *wilson(45, 48))
+    seeds = Counts(torch.tensor([[24.0], [48.0]]), torch.tensor([[48.0], [48.0]]))
+    found = mean_share(seeds)
+    assert found.mean == 0.75
+    assert found.low < 0.55, "one seed may be drawn twice"
+    assert found.high > 0.95
 
 
 def test_nothing_but_right_images_is_no_proof() -> None:

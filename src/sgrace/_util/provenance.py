@@ -41,3 +41,11 @@ def device_memory_mb(device: torch.device | str) -> int:
     if torch.device(device).type != "cuda":
         return 0
     return torch.cuda.max_memory_allocated(device) // 2**20
+
+
+def device_name(device: torch.device | str) -> str:
+    """Name of the card for a CUDA device, else the device's type, such as ``cpu``."""
+    import torch  # noqa: PLC0415  (takes seconds to import)
+
+    place = torch.device(device)
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type

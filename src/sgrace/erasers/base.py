@@ -16,7 +16,7 @@ from torch import Tensor
 from .._util.device import out_of_memory
 from .._util.errors import InputError
 from .._util.progress import progress
-from .._util.provenance import device_memory_mb, peak_memory_mb, versions
+from .._util.provenance import device_memory_mb, device_name, peak_memory_mb, versions
 from .._util.settings import config_from, preset_values
 from ..concept import Concept, Kind
 from ..erasure import Adapter, Erasure, Recipe, base_of, check_room
@@ -212,6 +212,7 @@ class Eraser(ABC, Generic[Config]):
             seed=seed,
             cost=Cost(**asdict(teacher.calls), trained_parameters=change.trained),
             seconds=round(time.monotonic() - started, 1),
+            device=device_name(model.device),
             peak_memory_mb=peak_memory_mb(),
             device_memory_mb=device_memory_mb(model.device),
             versions=versions(),

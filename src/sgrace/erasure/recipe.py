@@ -122,6 +122,9 @@ class Recipe(_Part):
     seed: int = Field(description="seed of every random choice")
     cost: Cost = Field(description="what erasing took")
     seconds: float | None = Field(None, ge=0, description="wall-clock time")
+    device: str | None = Field(
+        None, max_length=200, description="where it was erased: cpu, or name of the card"
+    )
     peak_memory_mb: float | None = Field(None, ge=0, description="largest memory of the process")
     device_memory_mb: float | None = Field(None, ge=0, description="largest memory of the accelerator")
     versions: dict[str, str] = Field(default_factory=dict, description="of the packages")

@@ -195,7 +195,7 @@ class Evaluation(_Frozen):
         worst_case: prompts on which any attack succeeds.
         worst_case_by_prompt: prompts on which an attack that a user could enter succeeds.
         retention, scores, fidelity, drift, concept_space: what else changed; empty if it cannot be measured.
-        cost: seconds and calls of erasing, if known.
+        cost: seconds and calls of erasing, and the device, if known.
         versions: of the packages.
     """
 

@@ -83,9 +83,7 @@ class Line:
     @property
     def fid(self) -> float | None:
         """Mean FID of images of unrelated prompts, before against after; None if it was not measured."""
-        every = [found.fidelity.fid for found in self.evaluations if found.fidelity]
-        known = [value for value in every if value is not None]
-        return sum(known) / len(known) if known else None
+        return _mean(found.fidelity.fid for found in self.evaluations if found.fidelity)
 
     @property
     def kept(self) -> float | None:
@@ -93,13 +91,33 @@ class Line:
         counts = self.counts()
         return None if counts is None else (counts.hits / counts.n).mean().item()
 
+    @property
+    def device(self) -> str | None:
+        """Where the first seed was erased; None where nothing was, or nobody recorded it."""
+        return next((found.cost.get("device") for found in self.evaluations), None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean seconds of erasing, of the seeds that were erased where the first was; None if not known."""
+        return _mean(
+            found.cost.get("seconds") for found in self.evaluations if found.cost.get("device") == self.device
+        )
+
     def cost(self, name: str) -> float | None:
-        """Mean seconds of erasing, or mean number of rows; None where nothing was erased."""
-        costs = [found.cost for found in self.evaluations if "seconds" in found.cost]
-        values = [cost["seconds"] if name == "seconds" else cost.get("cost", {}).get(name) for cost in costs]
-        # gold was trained, and its passes were not counted
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
+        """Mean number of rows of erasing; None where nothing was erased, or they were not counted."""
+        return _mean(found.cost.get("cost", {}).get(name) for found in self.evaluations)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def timed_alike(lines: Iterable[Line]) -> list[tuple[Line, float]]:
+    """Rows with their seconds, of the erasures that were made where the first of them was."""
+    timed = [(line, line.seconds) for line in lines if line.title not in REFERENCES]
+    known = [(line, seconds) for line, seconds in timed if seconds]
+    return [(line, seconds) for line, seconds in known if line.device == known[0][0].device]
 
 
 def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:

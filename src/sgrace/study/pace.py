@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .lines import REFERENCES, Line
+from .lines import Line, timed_alike
 from .table import Entry, by_prompt
 
 #: Shares of prompts that an attack by prompt brings back.
@@ -25,10 +25,8 @@ def brought_back(line: Line) -> float:
 def pace_rows(lines: Sequence[Line]) -> list[tuple[Entry, ...]]:
     """The least seconds of each method within a share; none where no method has several settings."""
     methods: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        seconds = line.cost("seconds")
-        if line.title not in REFERENCES and seconds is not None:
-            methods.setdefault(method_of(line.title), []).append((seconds, brought_back(line)))
+    for line, seconds in timed_alike(lines):
+        methods.setdefault(method_of(line.title), []).append((seconds, brought_back(line)))
     if all(len(runs) == 1 for runs in methods.values()):
         return []
     return [(Entry(name), *(_least(runs, goal) for goal in GOALS)) for name, runs in methods.items()]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from .lines import REFERENCES, Line
+from .lines import REFERENCES, Line, timed_alike
 from .pace import brought_back, method_of
 from .space import curves_of
 
@@ -83,8 +83,7 @@ def time_plot(lines: Sequence[Line]) -> Plot:
 
     Rows of one method and preset with several settings, as of several lengths, are joined.
     """
-    seconds = {line.title: line.cost("seconds") for line in lines if line.title not in REFERENCES}
-    logs = {title: math.log10(value) for title, value in seconds.items() if value}
+    logs = {line.title: math.log10(seconds) for line, seconds in timed_alike(lines)}
     if len(logs) < 2:
         return Plot("", "", [], [], [])
     low = math.floor(min(logs.values()))

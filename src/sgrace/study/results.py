@@ -74,19 +74,26 @@ class RowResult(Settings):
             or len(prompts.pop()) != len(self.seeds)
             or len(self.evaluations) != len(self.seeds)
             or len(self.curves) not in {0, len(self.seeds)}
-            or not all(map(self._is_told_by, self.evaluations))
+            or not all(self._is_told_by(found, i) for i, found in enumerate(self.evaluations))
         )
 
-    def _is_told_by(self, found: Evaluation) -> bool:
-        """Whether an evaluation has the attacks and the detector of this row, and figures that can be."""
+    def _is_told_by(self, found: Evaluation, i: int) -> bool:
+        """Whether an evaluation has this row's detector and verdicts of a seed, and figures that can be."""
         rates = [row.after for row in found.retention]
+        hits = {row.attack: row.success.hits for row in found.attacks}
         seconds, rows = found.cost.get("seconds", 0), found.cost.get("cost", {})
         return (
-            {row.attack for row in found.attacks} == set(self.verdicts)
+            hits.keys() == self.verdicts.keys()
+            # where every prompt is attacked, verdicts are of what the attack itself finds
+            and (
+                bool(self.protocol.get("every_prompt"))
+                or all(hits[name] == sum(seeds[i]) for name, seeds in self.verdicts.items())
+            )
             and _identity(found) == self.protocol.get("detector")
             and all(0 <= rate.hits <= rate.n and rate.n > 0 for rate in rates)
             and isinstance(rows, dict)
             and all(isinstance(value, int | float | None) for value in (seconds, *rows.values()))
+            and isinstance(found.cost.get("device"), str | None)
         )
 
 

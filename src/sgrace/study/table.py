@@ -20,8 +20,8 @@ from ..metrics.repeated import (
 )
 from .lines import KEPT, REFERENCES, Line
 
-#: What erasing costs, and the columns' titles.
-COSTS = {"seconds": "seconds", "denoiser_rows": "denoiser rows", "text_encoder_rows": "text encoder rows"}
+#: Samples that erasing sends through the networks, and the columns' titles.
+COSTS = {"denoiser_rows": "denoiser rows", "text_encoder_rows": "text encoder rows"}
 QUESTIONS = ("target", "synonyms", "neighbours", "unrelated", *KEPT)
 WORST = "worst by prompt"
 
@@ -100,9 +100,10 @@ def table_of(
         for line in lines
         if line.title not in REFERENCES and line.kept is not None and not line.is_reported
     }
-    head = ("", "seeds", *attacks, WORST, *QUESTIONS, "FID", *COSTS.values())
+    head = ("", "seeds", *attacks, WORST, *QUESTIONS, "FID", "seconds", *COSTS.values())
     shown = [0, *(_place(column, head) for column in columns)] if columns else range(len(head))
-    rows = [_row(line, attacks, by_text) for line in lines]
+    tell_device = len({line.device for line in lines if line.seconds}) > 1
+    rows = [_row(line, attacks, by_text, tell_device=tell_device) for line in lines]
     return Table(
         name=name,
         protocol=_protocol(lines),
@@ -126,7 +127,9 @@ def by_prompt(attacks: Sequence[str]) -> list[str]:
     return [name for name in attacks if registry.load("attacks", name).by_text] or list(attacks)
 
 
-def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[Entry, ...]:
+def _row(
+    line: Line, attacks: Sequence[str], by_text: Sequence[str], *, tell_device: bool
+) -> tuple[Entry, ...]:
     entries = [Entry(line.title), Entry(str(len(line.verdicts)), len(line.verdicts))]
     for names in (*([attack] for attack in attacks), by_text):
         doubt = " unreliable" if any(line.unreliable(name) for name in names) else ""
@@ -137,11 +140,12 @@ def _row(line: Line, attacks: Sequence[str], by_text: Sequence[str]) -> tuple[En
         kept = None if counts is None else mean_share(counts)
         entries.append(Entry("") if kept is None else Entry(str(kept), kept.mean))
     entries.append(_entry(line.fid, ".4f"))
+    entries.append(_entry(line.seconds, ".0f", f" on {line.device}" if tell_device else ""))
     return (*entries, *(_entry(line.cost(name), ".0f") for name in COSTS))
 
 
-def _entry(value: float | None, digits: str) -> Entry:
-    return Entry("" if value is None else format(value, digits), value)
+def _entry(value: float | None, digits: str, unit: str = "") -> Entry:
+    return Entry("" if value is None else f"{value:{digits}}{unit}", value)
 
 
 def _protocol(lines: Sequence[Line]) -> str:
@@ -179,8 +183,10 @@ def _kept_difference(line: Line, base: Line) -> str:
 
 
 def _multiple(line: Line, base: Line) -> str:
-    mine, theirs = line.cost("seconds"), base.cost("seconds")
-    return f"{mine / theirs:.2f}" if mine is not None and theirs else ""
+    """Seconds as a part of those of another row, where both were erased on the same device."""
+    if line.seconds is None or not base.seconds or line.device != base.device:
+        return ""
+    return f"{line.seconds / base.seconds:.2f}"
 
 
 def _signed(found: Estimated | Difference) -> str:
