@@ -1,27 +1,27 @@
 """The three claims of S-GRACE's first abstract, on the built-in model.
 
-    python benchmarks/claims.py COMPARE_ERASERS.jsonl
+    python benchmarks/claims.py studies/results/main.json
 
 The abstract (arXiv 2510.27285, version 1) claims 26 % better erasure, 90 % less training time and better
 preservation than seven methods. It names neither the seven nor what the percentages are of. The seven here
-are the most probable ones; both readings of a percentage, points and relative, are given. Reads the log of
-`compare_erasers.py` (seed 0) and prints one table for each claim.
-Intervals are 95 % of a bootstrap over prompts, the same prompts for both methods; those of preservation are
-over images. Seconds are compared between cells that were erased on a processor.
+are the most probable ones; both readings of a percentage, points and relative, are given. Reads results of a
+study (seed 0 of erasing) and prints one table for each claim. Intervals are 95 % of a bootstrap over prompts,
+the same prompts for both methods; those of preservation are over images. Seconds are compared between cells
+that were erased on a processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from comparison_cells import PROCESSOR  # isort: skip
+from sgrace.study.lines import Line
+from sgrace.study.results import read_results
 
 SEVEN = ("esd", "uce", "spm", "salun", "rece", "race", "adv_unlearn")
 OURS = ("published", "text", "replacement", "full")
@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What a log says of one eraser on one concept."""
+    """What was measured of one eraser on one concept."""
 
     eraser: str
     brought_back: Tensor  # of each prompt, by any attack by prompt: (prompts,)
@@ -58,22 +58,25 @@ class Cell(NamedTuple):
     denoiser_rows: int
 
     @classmethod
-    def of(cls, line: dict[str, Any]) -> Cell:
-        """From a line of the log of `compare_erasers.py`."""
-        rows = {row["question"]: row for row in line["evaluation"]["retention"]}
-        shown = torch.tensor([line["verdicts"][name] for name in BY_PROMPT])  # (attacks, prompts)
+    def of(cls, line: Line) -> Cell:
+        """The first seed of a row."""
+        found = line.evaluations[0]
+        rows = {row.question: row for row in found.retention}
+        shown = torch.tensor([line.verdicts[0][name] for name in BY_PROMPT])  # (attacks, prompts)
         images = {}
+        before = {}
         for name in PRESERVED:
-            after = rows[name]["after"]
-            images[name] = (torch.arange(after["n"]) < after["hits"]).double()
-        key = line["key"]
+            images[name] = (torch.arange(rows[name].after.n) < rows[name].after.hits).double()
+            known = rows[name].before
+            assert known is not None, "a study draws the images before erasing too"
+            before[name] = known.share
         return cls(
-            f"{key['eraser']}, {key['preset']}" if key["eraser"] == "sgrace" else key["eraser"],
+            line.title,
             shown.any(0).double(),
             images,
-            {name: rows[name]["before"]["share"] for name in PRESERVED},
-            line["recipe"]["seconds"] if line.get("device", PROCESSOR) == PROCESSOR else None,
-            line["recipe"]["cost"]["denoiser_rows"],
+            before,
+            found.cost["seconds"] if found.cost["device"] == "cpu" else None,
+            found.cost["cost"]["denoiser_rows"],
         )
 
     @property
@@ -173,24 +176,20 @@ def report(concept: str, cells: Sequence[Cell]) -> list[list[list[str]]]:
 
 
 def main() -> None:
-    """Read the logs and print."""
+    """Read the results and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path)
     arguments = parser.parse_args()
-    lines = [json.loads(line) for line in arguments.results.read_text().splitlines()]
-    wanted = [("sgrace", preset) for preset in OURS] + [(name, "emoji") for name in SEVEN]
+    wanted = [*(f"sgrace, {preset}" for preset in OURS), *SEVEN]
     tables: list[list[list[str]]] = [[], [], []]
-    for concept in dict.fromkeys(line["key"]["concept"] for line in lines):
-        by_key = {
-            (line["key"]["eraser"], line["key"]["preset"]): line
-            for line in lines
-            if line["key"]["concept"] == concept and line["key"]["seed"] == 0
-        }
-        if not {(name, "emoji") for name in SEVEN} <= by_key.keys():
+    for lines in read_results(arguments.results).tables().values():
+        known = {line.title: line for line in lines}
+        if not set(SEVEN) <= known.keys():
             continue  # not all of the seven were run on it
-        cells = [Cell.of(by_key[key]) for key in wanted if key in by_key]
+        cells = [Cell.of(known[title]) for title in wanted if title in known]
+        concept = lines[0].protocol["concept"]["name"]
         for at, rows in enumerate(report(concept, cells)):
             tables[at] += rows
     heads = [

@@ -1,10 +1,10 @@
 """What a study would cost on models of full size: rows that like cells took, times seconds that a row takes.
 
-    python benchmarks/study_cost.py studies/main.yaml benchmarks/results/compare_erasers.jsonl
+    python benchmarks/study_cost.py studies/main.yaml studies/results/main.json
         [--models sd14 sdxl] [--device cuda] [--dtype bfloat16] [--batch 8]
 
-A row is one sample through a network. Erasures and attacks are counted as the log of `compare_erasers.py` has
-them on the built-in model: the mean of the same eraser and preset, else of all. Images are counted by their
+A row is one sample through a network. Erasures and attacks are counted as results of a study have them on the
+built-in model: the mean of the same eraser and preset, else of all. Images are counted by their
 steps, with guidance. The networks have random weights and the models' own resolution; a row's seconds are the
 median of five batches, forward alone and with the backward pass. Of erasing and attacks, which have both
 kinds of rows, the least counts every row as forward alone, the most as one with gradients; attacks count a
@@ -15,7 +15,6 @@ more rows. `--models` without a name measures nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,6 +29,9 @@ from sgrace.models.families.stable_diffusion import VERSION_1
 from sgrace.models.families.stable_diffusion_xl import BASE
 from sgrace.study import Cell, cells_of, read_study
 from sgrace.study.cells import testbed_of
+from sgrace.study.lines import Line
+from sgrace.study.pace import method_of
+from sgrace.study.results import read_results
 from sgrace.testbeds.base import Testbed
 
 MODELS = {"sd14": VERSION_1, "sdxl": BASE}
@@ -51,23 +53,26 @@ class Seconds(NamedTuple):
     both: float
 
 
-def rows_of(cells: Iterable[Cell], lines: list[dict[str, Any]]) -> dict[str, Rows]:
+def rows_of(cells: Iterable[Cell], lines: Iterable[Line]) -> dict[str, Rows]:
     """Rows of all cells of a kind; of scorings, which draw little, none."""
-    erasures: dict[tuple[str, str], list[Rows]] = {}
+    erasures: dict[str, list[Rows]] = {}
     attacks: dict[str, list[Rows]] = {}
     for line in lines:
-        cost = (line["recipe"] or {}).get("cost", {})
-        if cost.get("denoiser_rows") is not None:
-            key = (line["key"]["eraser"], line["key"]["preset"])
-            erasures.setdefault(key, []).append(Rows(cost["denoiser_rows"], cost["text_encoder_rows"]))
-        for row in line["evaluation"]["attacks"]:
-            own = Rows(row["denoiser_rows"], row["text_encoder_rows"])
-            attacks.setdefault(row["attack"], []).append(own)
+        for found_of_seed in line.evaluations:
+            cost = found_of_seed.cost.get("cost", {})
+            if cost.get("denoiser_rows") is not None:
+                own = Rows(cost["denoiser_rows"], cost["text_encoder_rows"])
+                erasures.setdefault(method_of(line.title), []).append(own)
+            for row in found_of_seed.attacks:
+                own = Rows(row.denoiser_rows, row.text_encoder_rows)
+                attacks.setdefault(row.attack, []).append(own)
     found: dict[str, list[Rows]] = {"erasure": [], "attack": [], "images": []}
     for cell in cells:
         config = cell.config
         if cell.kind == "erasure":
-            known = erasures.get((config["eraser"], config["preset"]))
+            preset = config["preset"]
+            title = config["eraser"] if preset == "emoji" else f"{config['eraser']}, {preset}"
+            known = erasures.get(title)
             found["erasure"] += [_mean(known or [row for rows in erasures.values() for row in rows])]
         elif cell.kind == "attack":
             known = attacks.get(config["attack"])
@@ -161,15 +166,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path)
-    parser.add_argument("log", type=Path)
+    parser.add_argument("results", type=Path)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="none prints the rows alone")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--batch", type=int, default=8)
     arguments = parser.parse_args()
     cells = cells_of(read_study(arguments.study))
-    lines = [json.loads(line) for line in arguments.log.read_text().splitlines()]
-    rows = rows_of(cells, lines)
+    rows = rows_of(cells, [row.line() for row in read_results(arguments.results).rows])
     print("| cells | number | denoiser rows | text encoder rows |\n|---|---|---|---|")
     for kind, own in rows.items():
         n = sum(cell.kind == kind for cell in cells)

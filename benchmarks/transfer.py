@@ -16,15 +16,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compare_erasers import ATTACKS, markdown
-from comparison_cells import ORIGINAL, Row
-
 from sgrace import api
 from sgrace._util import registry
 from sgrace.evaluation import Evaluation
+from sgrace.study.schema import EraserRow
+from sgrace.study.table import markdown
 from sgrace.testbeds.loading import load_target
 
 BASE = "emoji"
+ORIGINAL = "original"
+ATTACKS = ("none", "unlearn_diff_atk", "p4d_n", "ring_a_bell_hard", "concept_inversion")
 QUESTIONS = ("target", "synonyms", "withheld neighbours", "withheld unrelated", "rest")
 
 
@@ -36,9 +37,15 @@ def text_erasers() -> list[str]:
     return [ORIGINAL, *ours, "adv_unlearn:emoji-contexts", *names]
 
 
-def erased(row: Row, concept: str, seed: int, work: Path) -> Path:
+def row_of(text: str) -> EraserRow:
+    """``NAME[:PRESET]``; by default the built-in model's preset."""
+    eraser, _, preset = text.partition(":")
+    return EraserRow(eraser=eraser, preset=preset or (None if eraser == ORIGINAL else "emoji"))
+
+
+def erased(row: EraserRow, concept: str, seed: int, work: Path) -> Path:
     """Folder of the erasure, which is made if it is missing."""
-    folder = work / "-".join([row.eraser, row.preset, concept.replace(" ", "-"), str(seed)])
+    folder = work / "-".join([row.eraser, row.preset or "", concept.replace(" ", "-"), str(seed)])
     if not folder.exists():
         api.erase(BASE, concept, method=row.eraser, preset=row.preset, seed=seed).save_pretrained(folder)
     return folder
@@ -46,7 +53,7 @@ def erased(row: Row, concept: str, seed: int, work: Path) -> Path:
 
 def measured(key: dict[str, Any], work: Path) -> dict[str, Any]:
     """A line of the log: the evaluation of one text encoder in one model."""
-    row = Row(key["eraser"], key["preset"], 1)
+    row = EraserRow(eraser=key["eraser"], preset=key["preset"] or None)
     if row.eraser == ORIGINAL:
         loaded = load_target(key["place"], key["place"])
     else:
@@ -88,9 +95,9 @@ def main() -> None:
     head = ("text encoder", "in", *ATTACKS, "worst by prompt", *QUESTIONS)
     for concept in arguments.concept:
         lines = []
-        for row in map(Row.parse, arguments.eraser):
+        for row in map(row_of, arguments.eraser):
             for place in (BASE, arguments.into):
-                key = {"eraser": row.eraser, "preset": row.preset, "concept": concept, "place": place}
+                key = {"eraser": row.eraser, "preset": row.preset or "", "concept": concept, "place": place}
                 key |= {"suite": arguments.suite, "seed": arguments.seed}
                 line = next((line for line in known if line["key"] == key), None)
                 if line is None:

@@ -1,7 +1,7 @@
 """The generated part of a method's page: ``python docs/method_pages.py NAME`` prints it.
 
 It holds facts and settings of the eraser, what differs from its paper and release, and measured figures, each
-from one place: the class and its schema, `papers.md`, and the log of the comparison.
+from one place: the class and its schema, `papers.md`, and the results of `studies/main.yaml`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from click.testing import CliRunner
 
 from sgrace._util import registry
 from sgrace.cli import main
+from sgrace.metrics.repeated import mean_share
+from sgrace.study.lines import Line
+from sgrace.study.results import read_results
+from sgrace.study.table import by_prompt
 
 DOCS = Path(__file__).parent
-RESULTS = DOCS.parent / "benchmarks" / "results"
-sys.path.append(str(DOCS.parent / "benchmarks"))
+MAIN = DOCS.parent / "studies" / "results" / "main.json"
+TRANSFER = DOCS.parent / "benchmarks" / "results" / "transfer.jsonl"
 
-from comparison_cells import has_settings, settings_of  # noqa: E402
-
-#: What a column of figures shows, and the question of the log that it is from.
+#: What a column of figures shows, and the question that it is from.
 QUESTIONS = {
     "by name": "target",
     "withheld neighbours": "withheld neighbours",
@@ -34,7 +36,7 @@ QUESTIONS = {
     "rest": "rest",
 }
 HEAD = ["concept", "preset", "prompt attacks", "learned word", *QUESTIONS]
-#: Models that stand beside each eraser in the log, and what they are called here.
+#: Models that stand beside each eraser, and what they are called here.
 REFERENCES = {"original": "*before*", "gold": "*retrained*"}
 HOW_TO_READ = "[How to read these figures](README.md#how-to-read-the-figures)."
 #: Beginnings of the paragraphs of a docstring that say what was decided here.
@@ -168,49 +170,31 @@ def settings(info: Mapping[str, Any]) -> str:
 
 
 @cache
-def log() -> list[dict[str, Any]]:
-    """Cells of the comparison whose presets are still what they were, one for each key."""
-    lines = (RESULTS / "compare_erasers.jsonl").read_text(encoding="utf-8").splitlines()
-    found: dict[str, dict[str, Any]] = {}
-    for row in map(json.loads, lines):
-        if has_settings(row, settings_of(row["key"])):
-            found.setdefault(json.dumps(row["key"]), row)
-    return list(found.values())
+def measured() -> list[tuple[str, Line]]:
+    """Concepts and rows of the study that compares all erasers."""
+    rows = read_results(MAIN).rows
+    return [(row.protocol["concept"]["name"], row.line()) for row in rows]
 
 
-def share(rate: Mapping[str, Any] | None) -> str:
-    """A share with its interval."""
-    return f"{rate['share']:.0%} [{rate['low']:.0%}, {rate['high']:.0%}]" if rate else " "
+def cells_of(line: Line) -> list[str]:
+    """A row of the study as one of the table."""
+    attacks = list(line.verdicts[0])
+    counts = [line.counts([question]) for question in QUESTIONS.values()]
+    shares = [line.share(by_prompt(attacks)), line.share(["concept_inversion"])]
+    return [*map(str, shares), *("" if each is None else str(mean_share(each)) for each in counts)]
 
 
-def cells_of(row: Mapping[str, Any]) -> list[str]:
-    """A cell of the log as a row of the table."""
-    evaluation = row["evaluation"]
-    learned = [each["success"] for each in evaluation["attacks"] if each["attack"] == "concept_inversion"]
-    kept = {each["question"]: each["after"] for each in evaluation["retention"]}
-    return [
-        share(evaluation["worst_case_by_prompt"]),
-        share(learned[0] if learned else None),
-        *(share(kept.get(question)) for question in QUESTIONS.values()),
-    ]
-
-
-def of_the_log(name: str) -> str:
+def of_the_study(name: str) -> str:
     """Figures of this version, with the models that bound them; empty where there are none."""
-    own = [row for row in log() if row["key"]["eraser"] == name and row["key"]["suite"] == "standard"]
     rows = []
-    for concept in dict.fromkeys(row["key"]["concept"] for row in log()):
-        here = [row for row in own if row["key"]["concept"] == concept]
-        beside = [
-            row
-            for eraser in REFERENCES
-            for row in log()
-            if row["key"]["eraser"] == eraser and row["key"]["concept"] == concept
-        ]
-        for row in [*here, *beside] if here else []:
-            title = row["key"]["preset"] or REFERENCES[row["key"]["eraser"]]
-            seed = f", seed {row['key']['seed']}" if row["key"]["seed"] else ""
-            rows.append([concept, f"{title}{seed}", *cells_of(row)])
+    for concept in dict.fromkeys(concept for concept, _ in measured()):
+        here = [line for each, line in measured() if each == concept]
+        own = [line for line in here if line.evaluations[0].method == name]
+        beside = [line for line in here if line.title in REFERENCES]
+        for line in [*own, *beside] if own else []:
+            preset = line.title.partition(", ")[2] or "emoji"
+            seeds = f", {len(line.seeds)} seeds" if len(line.seeds) > 1 else ""
+            rows.append([concept, f"{REFERENCES.get(line.title, preset)}{seeds}", *cells_of(line)])
     if not rows:
         return ""
     return f"{HOW_TO_READ} [All tables](../results/comparison.md).\n\n{table(HEAD, rows)}"
@@ -218,8 +202,8 @@ def of_the_log(name: str) -> str:
 
 def figures(name: str) -> str:
     """What was measured."""
-    elsewhere = (RESULTS / "transfer.jsonl").read_text(encoding="utf-8")
-    found = of_the_log(name) or "This method was not measured under the suite `standard`."
+    elsewhere = TRANSFER.read_text(encoding="utf-8")
+    found = of_the_study(name) or "This method was not measured under the suite `standard`."
     if f'"eraser": "{name}"' in elsewhere:
         found += (
             "\n\nIts text encoder was also measured [in another denoiser](../results.md#another-denoiser)."

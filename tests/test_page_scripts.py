@@ -24,7 +24,7 @@ from .test_documents import BLOCK, DOCUMENTS, ROOT, blocks, commands_of
 
 SPAN = re.compile(r"`(python [^`\n]+)`")
 #: Printed tables of these are in their page as they are; the others print more than their page shows.
-SHOWN = ("compare_erasers.py", "transfer", "study_cost", "claims")
+SHOWN = ("transfer", "study_cost", "claims")
 #: Programs that read no options, and the tests that run them.
 ELSEWHERE = {
     "python -m tests.golden check": "tests/golden/test_golden.py",
@@ -106,19 +106,12 @@ def tables_of(text: str) -> list[str]:
     return [row.rstrip() for row in text.splitlines() if row.startswith("|")]
 
 
-def not_in_the_log(command: list[str], **_: object) -> NoReturn:
-    """What the log lacks would be erased and attacked, which takes many minutes."""
-    raise AssertionError(f"not in the log: {command}")
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("logs")
 @pytest.mark.parametrize("line", [line for line in lines() if line.runs], ids=lambda line: line.text[:60])
 def test_a_program_prints_the_tables_of_its_page(
     line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "compare_erasers.py" in line.text:
-        monkeypatch.setattr(subprocess, "run", not_in_the_log)
     start(line.text, monkeypatch)
     printed = tables_of(capsys.readouterr().out)
     assert printed
@@ -131,7 +124,7 @@ def test_a_program_prints_the_tables_of_its_page(
     "wrong",
     [
         "python benchmarks/speed.py --size emoji --turn 1.5",
-        "python benchmarks/compare_erasers.py LOG",
+        "python benchmarks/transfer.py LOG",
         "python examples/red_team.py shipped/erasure --strength 2",
         "python -m tests.study.kills --kill many",
         "python benchmarks/nowhere.py",

@@ -48,7 +48,7 @@ def line(title: str, hits: str, right: int) -> Line:
     """A row with one verdict a prompt, and so many of 96 images of withheld classes that are right."""
     found = evaluation(attack_row("none", hits.count("1"), len(hits)))
     found = found.model_copy(update={"retention": (kept("withheld unrelated", 90, right),)})
-    return Line(title, {}, [0], [found], [{"none": [mark == "1" for mark in hits]}])
+    return Line(title, {}, {}, [0], [found], [{"none": [mark == "1" for mark in hits]}])
 
 
 def reported(title: str, hits: str, right: int) -> Line:

@@ -32,7 +32,7 @@ CURVE = SpaceCurve("erasure", 2.0, (8,), ((0.5,) * 3,), ((1.0,) * 3,), ((0.1,) *
 
 def line(title: str, *verdicts: str, right: int = 90, **more: Any) -> Line:
     """A row that was measured here, with the verdicts of each seed, and right images of 96."""
-    found = Line(title, {"suite": "quick", "seed": 0})
+    found = Line(title, {"suite": "quick", "seed": 0, "concept": {"name": "weapon"}}, {"lr": 1.0})
     for seed, marks in enumerate(verdicts):
         rows = (attack_row("none", marks.count("1"), len(marks)),)
         cost = {"seconds": 3.0, "cost": {"denoiser_rows": 7}}

@@ -96,7 +96,7 @@ def row(coverage: float, back: int, spill_over: float, right: int) -> Line:
     found = evaluation(attack_row("none", back, 8), retention=(kept("withheld neighbours", 90, right),))
     curve = SpaceCurve(TRAINED, 2.0, (8,), ((coverage,) * 3,), ((1.0,) * 3,), ((spill_over,) * 3,))
     verdicts = {"none": [i < back for i in range(8)]}
-    return Line(f"{coverage}", {}, [0], [found], [verdicts], [[curve]])
+    return Line(f"{coverage}", {}, {}, [0], [found], [verdicts], [[curve]])
 
 
 def test_coverage_is_compared_with_robustness_and_spill_over_with_damage() -> None:

@@ -64,15 +64,30 @@ def finished(file: Path, out: str | None) -> Finished:
 @click.option(
     "--columns", metavar="NAME,NAME", default="", help="Columns to print, and nothing else beside the rows."
 )
-def table(file: Path, out: str | None, against: str | None, columns: str) -> None:
+@click.option("--concept", "concepts", multiple=True, help="Tables of this concept only. May be given again.")
+@click.option("--summary", is_flag=True, help="One table of all concepts, in per cent, instead.")
+def table(
+    file: Path,
+    out: str | None,
+    against: str | None,
+    columns: str,
+    concepts: tuple[str, ...],
+    *,
+    summary: bool,
+) -> None:
     """Print the finished rows of FILE as Markdown tables, and which are missing.
 
     FILE is a study, or its results as `sgrace study results` wrote them.
     """
     from ..study import pace, space  # noqa: PLC0415
+    from ..study.summary import summary_of  # noqa: PLC0415
     from ..study.table import markdown, table_of  # noqa: PLC0415
 
     _, tables, missing = finished(file, out)
+    tables = _of_concepts(tables, concepts)
+    if summary:
+        click.echo(summary_of(tables))
+        return
     titles = {line.title for lines in tables.values() for line in lines}
     if against is not None and titles and against not in titles:
         raise InputError(
@@ -91,6 +106,16 @@ def table(file: Path, out: str | None, against: str | None, columns: str) -> Non
             click.echo(f"{sentence}\n")
     if missing:
         click.echo(f"Missing: {'; '.join(missing)}.")
+
+
+def _of_concepts(tables: dict[str, list[Line]], concepts: tuple[str, ...]) -> dict[str, list[Line]]:
+    """The tables of some concepts; all, if none is named."""
+    names = {table: lines[0].protocol["concept"]["name"] for table, lines in tables.items()}
+    unknown = [concept for concept in concepts if concept not in names.values()]
+    if unknown:
+        known = ", ".join(dict.fromkeys(names.values()))
+        raise InputError(f"No finished row is of {unknown[0][:60]!r}; there are {known}.")
+    return {table: lines for table, lines in tables.items() if not concepts or names[table] in concepts}
 
 
 @click.command()

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._util import registry
 from .._util.text import read_json
 from ..evaluation import Evaluation
+from ..evaluation.schema import AttackRow
 from ..evaluation.training_samples import SpaceCurve
-from ..metrics.repeated import Counts
+from ..metrics import Share
+from ..metrics.repeated import Counts, Estimated, share_of
 from .cells import Cell
 from .make import CURVES, EVALUATION, VERDICTS
 from .store import Store
@@ -44,6 +47,7 @@ class Line:
     Attributes:
         title: of the row.
         protocol: what decides its figures beside the eraser: the fields `PROTOCOL` of its scorings.
+        settings: all settings of the eraser; none of a reference.
         seeds: of erasing.
         evaluations, verdicts: what was found for each seed; verdicts by attack.
         curves: where the samples of erasing lie, if the study asks for it.
@@ -52,6 +56,7 @@ class Line:
 
     title: str
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     verdicts: list[dict[str, list[bool]]] = field(default_factory=list)
@@ -63,10 +68,36 @@ class Line:
         each = [torch.tensor([found[name] for name in attacks]).any(0) for found in self.verdicts]
         return torch.stack(each)
 
+    def share(self, attacks: Sequence[str]) -> Estimated:
+        """Share of prompts on which any of some attacks shows the concept.
+
+        An attack that searches something for all prompts at once, such as a word, was observed once a start:
+        the interval is then Wilson's of so many observations.
+        """
+        shown = self.shown(attacks)
+        observed = [row.success.observations for name in attacks for row in self.rows(name)]
+        starts = [n for n in observed if n is not None]
+        if len(starts) < len(observed):
+            return share_of(shown)
+        return Estimated(
+            shown.double().mean().item(), *Share(int(shown.sum()), shown.numel(), sum(starts)).interval
+        )
+
+    def rows(self, attack: str) -> list[AttackRow]:
+        """What an attack found, for each seed."""
+        return [row for found in self.evaluations for row in found.attacks if row.attack == attack]
+
     def unreliable(self, attack: str) -> bool:
         """Whether the attack finds the concept where there is none."""
-        rows = [row for found in self.evaluations for row in found.attacks if row.attack == attack]
-        return any(row.unreliable for row in rows)
+        return any(row.unreliable for row in self.rows(attack))
+
+    @property
+    def is_guidance(self) -> bool:
+        """Whether it steers the sampling and changes no weights: who has the model can leave it out."""
+        method = self.evaluations[0].method
+        return (
+            method in registry.names("erasers") and registry.load("erasers", method).guidance_type is not None
+        )
 
     def counts(self, questions: Sequence[str] = KEPT) -> Counts | None:
         """Right images by seed and question, of what should stay by default; None if it was not asked."""
@@ -90,6 +121,16 @@ class Line:
         """Mean share of what should stay though nobody listed it; None if it was not asked."""
         counts = self.counts()
         return None if counts is None else (counts.hits / counts.n).mean().item()
+
+    @property
+    def kept_of_before(self) -> float | None:
+        """What should stay though nobody listed it, as a part of the share before erasing."""
+        return _mean(
+            row.after.share / row.before.share
+            for found in self.evaluations
+            for row in found.retention
+            if row.question in KEPT and row.before and row.before.share
+        )
 
     @property
     def device(self) -> str | None:
@@ -126,7 +167,8 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
     for cell, table in tables_of(list(scores)):
         if store.is_finished(cell):
             protocol = {key: cell.config.get(key) for key in PROTOCOL}
-            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"], protocol))
+            settings = cell.needs["erasure"].config["resolved"] if "erasure" in cell.needs else {}
+            line = found[table].setdefault(cell.config["row"], Line(cell.config["row"], protocol, settings))
             line.seeds.append(cell.config["erasing_seed"])
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
             line.verdicts.append(read_json(store.path(cell) / VERDICTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from .._util.errors import InputError
-from .._util.files import write_json
+from .._util.files import write_text_atomically
 from .._util.hashing import sha256_of_json
 from .._util.provenance import versions
 from .._util.settings import Settings
@@ -31,6 +32,7 @@ class RowResult(Settings):
     row: str = Field(description="eraser, preset and settings", max_length=500)
     seeds: tuple[int, ...] = Field(description="of erasing", min_length=1)
     protocol: dict[str, Any] = Field(description="model, precision, suite, prompts, seed and detector")
+    settings: dict[str, Any] = Field(description="all settings of the eraser; none of a reference")
     verdicts: dict[str, tuple[tuple[bool, ...], ...]] = Field(
         description="of each attack: whether each prompt shows the concept, for each seed"
     )
@@ -50,6 +52,7 @@ class RowResult(Settings):
             row=line.title,
             seeds=tuple(line.seeds),
             protocol={**line.protocol, "detector": _identity(line.evaluations[0])},
+            settings=dict(line.settings),
             verdicts=verdicts,
             evaluations=tuple(
                 found.model_copy(update={"drift": (), "concept_space": ()}) for found in line.evaluations
@@ -63,7 +66,15 @@ class RowResult(Settings):
             {name: list(seeds[i]) for name, seeds in self.verdicts.items()} for i in range(len(self.seeds))
         ]
         curves = [list(each) for each in self.curves]
-        return Line(self.row, self.protocol, list(self.seeds), list(self.evaluations), verdicts, curves)
+        return Line(
+            title=self.row,
+            protocol=self.protocol,
+            settings=self.settings,
+            seeds=list(self.seeds),
+            evaluations=list(self.evaluations),
+            verdicts=verdicts,
+            curves=curves,
+        )
 
     @property
     def contradicts_itself(self) -> bool:
@@ -144,8 +155,10 @@ def results_of(name: str, tables: Mapping[str, Sequence[Line]]) -> Results:
 
 
 def write_results(results: Results, file: Path) -> None:
-    """Write the file."""
-    write_json(file, results.model_dump(mode="json"))
+    """Write the file, with a line for each row."""
+    known = results.model_dump(mode="json")
+    rows = ",\n".join(json.dumps(row) for row in known.pop("rows"))
+    write_text_atomically(file, f'{json.dumps(known)[:-1]}, "rows": [\n{rows}\n]}}\n')
 
 
 def read_results(file: Path) -> Results:

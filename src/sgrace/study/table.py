@@ -16,7 +16,6 @@ from ..metrics.repeated import (
     mean_share,
     mean_share_difference,
     pareto,
-    share_of,
 )
 from .lines import KEPT, REFERENCES, Line
 
@@ -98,11 +97,12 @@ def table_of(
     points = {
         line.title: (1 - line.shown(by_text).double().mean().item(), line.kept)
         for line in lines
-        if line.title not in REFERENCES and line.kept is not None and not line.is_reported
+        if line.title not in REFERENCES and line.kept is not None
+        if not line.is_reported and not line.is_guidance
     }
     head = ("", "seeds", *attacks, WORST, *QUESTIONS, "FID", "seconds", *COSTS.values())
     shown = [0, *(_place(column, head) for column in columns)] if columns else range(len(head))
-    tell_device = len({line.device for line in lines if line.seconds}) > 1
+    tell_device = len({line.device for line in lines if line.seconds and line.device}) > 1
     rows = [_row(line, attacks, by_text, tell_device=tell_device) for line in lines]
     return Table(
         name=name,
@@ -130,17 +130,20 @@ def by_prompt(attacks: Sequence[str]) -> list[str]:
 def _row(
     line: Line, attacks: Sequence[str], by_text: Sequence[str], *, tell_device: bool
 ) -> tuple[Entry, ...]:
-    entries = [Entry(line.title), Entry(str(len(line.verdicts)), len(line.verdicts))]
+    n = len(line.verdicts)
+    title = f"{line.title} (guidance)" if line.is_guidance else line.title
+    entries = [Entry(title), Entry(str(n), n)]
     for names in (*([attack] for attack in attacks), by_text):
         doubt = " unreliable" if any(line.unreliable(name) for name in names) else ""
-        share = share_of(line.shown(names))
-        entries.append(Entry(f"{share}{doubt}", share.mean))
+        hits = ", ".join(str(each) for each in line.shown(names).sum(1).tolist())
+        share = line.share(names)
+        entries.append(Entry(f"{share}{f' ({hits})' if n > 1 else ''}{doubt}", share.mean))
     for question in QUESTIONS:
         counts = line.counts([question])
         kept = None if counts is None else mean_share(counts)
         entries.append(Entry("") if kept is None else Entry(str(kept), kept.mean))
     entries.append(_entry(line.fid, ".4f"))
-    entries.append(_entry(line.seconds, ".0f", f" on {line.device}" if tell_device else ""))
+    entries.append(_entry(line.seconds, ".0f", f" on {line.device}" if tell_device and line.device else ""))
     return (*entries, *(_entry(line.cost(name), ".0f") for name in COSTS))
 
 
@@ -156,7 +159,7 @@ def _protocol(lines: Sequence[Line]) -> str:
     return (
         f"{n} prompts; attacks' seed {one.seed}; detector {detector['name']}, weights {weights}, threshold "
         f"{detector['threshold']}; 95 % intervals over seeds, and over prompts or "
-        f"images."
+        "images; in parentheses the prompts of each seed."
     )
 
 
