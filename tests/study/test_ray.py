@@ -27,9 +27,12 @@ def every() -> list[Cell]:
 
 
 def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
-    every: list[Cell], tmp_path: Path
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two nodes of a cluster on this machine, one of which is killed in the first cells."""
+    """Two nodes of a cluster on this machine, one of which is killed in the first cells.
+
+    The cluster is found as a job within one finds it: by ``auto`` and the variable that Ray sets there.
+    """
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     alone, store = open_store(tmp_path / "alone"), open_store(tmp_path / "out")
@@ -42,7 +45,8 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
     cluster: Any = Cluster(initialize_head=True, head_node_args=node)
     try:
         lost = cluster.add_node(**node)
-        outcomes = on_ray(every, store, OPTIONS, address=cluster.address)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        outcomes = on_ray(every, store, OPTIONS, address="auto")
         found = [next(outcomes)]
         cluster.remove_node(lost, allow_graceful=False)
         found += outcomes
