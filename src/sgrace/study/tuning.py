@@ -12,6 +12,7 @@ from ..testbeds.questions import ERASED
 from .cells import Cell
 from .lines import KEPT
 from .make import EVALUATION
+from .pace import method_of
 from .store import Store
 from .table import markdown
 
@@ -49,14 +50,14 @@ def score_of(rows: Iterable[Retention]) -> float:
 
 
 def trials_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Trial]]:
-    """The trials of each eraser, in the study's order."""
+    """The trials of each eraser, or of one of its presets that rows name, in the study's order."""
     found: dict[str, dict[str, list[Cell]]] = {}
     for cell in scores:
         if "erasure" in cell.needs:
             config = cell.needs["erasure"].config
             point = sha256_of_json([config["preset"], config["settings"]])
-            found.setdefault(config["eraser"], {}).setdefault(point, []).append(cell)
-    return {eraser: [_trial(cells, store) for cells in points.values()] for eraser, points in found.items()}
+            found.setdefault(method_of(cell.config["row"]), {}).setdefault(point, []).append(cell)
+    return {name: [_trial(cells, store) for cells in points.values()] for name, points in found.items()}
 
 
 def _trial(cells: Sequence[Cell], store: Store) -> Trial:
