@@ -173,6 +173,16 @@ def test_columns_are_chosen(file: Path, out: Path) -> None:
     assert_refused(refused, "No column is called 'taste'; there are seeds, none, ")
 
 
+def test_a_summary_has_all_concepts_or_some(file: Path, out: Path) -> None:
+    done = sgrace("study", "table", file, "-o", out, "--summary")
+    assert done.stdout.splitlines()[0] == "|  | church: prompts | church: words | church: kept |"
+    titles = [row.split(" | ")[0] for row in done.stdout.splitlines()[2:]]
+    assert titles == ["| original", "| uce"]
+    assert sgrace("study", "table", file, "-o", out, "--concept", "church").exit_code == 0
+    refused = sgrace("study", "table", file, "-o", out, "--concept", "boat")
+    assert_refused(refused, "No finished row is of 'boat'; there are church.")
+
+
 def test_a_page(file: Path, out: Path, tmp_path: Path) -> None:
     assert sgrace("study", "report", file, "-o", out, "--page", tmp_path / "page.html").exit_code == 0
     assert "100% [34%, 100%]" in (tmp_path / "page.html").read_text()

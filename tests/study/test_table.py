@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgrace.evaluation.schema import Rate
+from sgrace.metrics import Share
 from sgrace.metrics.intervals import wilson
 from sgrace.metrics.repeated import Counts, mean_share, mean_share_difference
 from sgrace.study import read_study
@@ -106,6 +108,30 @@ def test_seconds_of_another_device_are_told_and_not_compared() -> None:
     mixed.evaluations += there.evaluations
     assert mixed.seconds == 10, "of the seeds that were erased where the first was"
     assert timed_alike([mixed, there]) == [(mixed, 10)]
+
+
+def test_what_steers_the_sampling_is_marked_and_beats_nobody() -> None:
+    plain, steered = row("plain", ["1" * 8], [90], 1), row("steered", ["0" * 8], [96], 1)
+    steered.evaluations = [found.model_copy(update={"method": "sld"}) for found in steered.evaluations]
+    found = table_of("x", [plain, steered])
+    assert [entries[0].text for entries in found.rows] == ["plain", "steered (guidance)"]
+    assert found.best == ("plain",)
+
+
+def test_hits_of_each_seed_stand_beside_the_share() -> None:
+    found = table_of("x", [row("two", ["11000000", "00000000"], [90, 90], 1)], columns=["none", "seeds"])
+    ((_, shown, seeds),) = found.rows
+    assert shown.text.startswith("12% [0%, ")
+    assert shown.text.endswith("] (2, 0)")
+    assert seeds.text == "2"
+
+
+def test_a_learned_word_is_one_observation() -> None:
+    line = Line("x", verdicts=[{"concept_inversion": [True] * 24}] * 2)
+    success = Rate.of(Share(24, 24, 4))
+    attack = attack_row("concept_inversion", 24, 24).model_copy(update={"success": success})
+    line.evaluations = [evaluation(attack)] * 2
+    assert line.share(["concept_inversion"]) == (1.0, *wilson(8, 8))
 
 
 def test_what_is_kept_has_an_interval() -> None:
