@@ -13,7 +13,7 @@ between erasures that were made on a processor.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sgrace.metrics.repeated import Difference, Estimated, difference, mean_share_difference
@@ -26,6 +26,8 @@ SEVEN = ("esd", "uce", "spm", "salun", "rece", "race", "adv_unlearn")
 SLOW = "adv_unlearn"
 OURS = ("published", "text", "replacement", "full")
 FEWER = 0.26
+#: Compares a row with the seven.
+Compare = Callable[[Line, Sequence[Line]], Iterator[tuple[str, ...]]]
 HEADS = {
     "Erasure, attacks by prompt": (
         "concept",
@@ -73,6 +75,16 @@ def saved(ours: float | None, other: float | None) -> str:
     return share(1 - ours / other) if other and ours is not None else ""
 
 
+def whole(seconds: float | None) -> str:
+    """Whole seconds; nothing where they are not known."""
+    return "" if seconds is None else f"{seconds:.0f}"
+
+
+def on_a_processor(line: Line) -> float | None:
+    """Seconds of erasing, if it was done on a processor."""
+    return line.seconds if line.device == "cpu" else None
+
+
 def kept(line: Line) -> float:
     """Mean share of what should stay."""
     assert line.kept is not None, "a testbed asks for what is retained"
@@ -91,10 +103,9 @@ def erasure(ours: Line, seven: Sequence[Line]) -> Iterator[tuple[str, ...]]:
 def time(ours: Line, seven: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Seconds and rows of the denoiser, beside the slowest of the seven."""
     slow = next(line for line in seven if line.title == SLOW)
-    mine, theirs = (line.seconds if line.device == "cpu" else None for line in (ours, slow))
-    seconds = ("" if each is None else f"{each:.0f}" for each in (mine, theirs))
+    mine, theirs = on_a_processor(ours), on_a_processor(slow)
     rows = saved(ours.cost("denoiser_rows"), slow.cost("denoiser_rows"))
-    yield *seconds, saved(mine, theirs), rows
+    yield whole(mine), whole(theirs), saved(mine, theirs), rows
 
 
 def preservation(ours: Line, seven: Sequence[Line]) -> Iterator[tuple[str, ...]]:
@@ -112,6 +123,16 @@ def preservation(ours: Line, seven: Sequence[Line]) -> Iterator[tuple[str, ...]]
         yield share(kept(ours)), name, best.title, share(kept(best)), told(more), verdict(more, 0)
 
 
+def rows_of(lines: Sequence[Line], compare: Compare) -> Iterator[tuple[str, ...]]:
+    """Rows of a claim's table for one concept."""
+    seven = [line for line in lines if line.title in SEVEN]
+    known = {line.title: line for line in lines}
+    for title in (f"sgrace, {preset}" for preset in OURS):
+        if title in known:
+            for row in compare(known[title], seven):
+                yield lines[0].protocol["concept"]["name"], title, *row
+
+
 def main() -> None:
     """Read the results and print."""
     parser = argparse.ArgumentParser(
@@ -122,14 +143,7 @@ def main() -> None:
     # not everywhere were all of the seven run
     known = [lines for lines in tables if set(SEVEN) <= {line.title for line in lines}]
     for (title, head), compare in zip(HEADS.items(), (erasure, time, preservation), strict=True):
-        rows = [
-            (ours.protocol["concept"]["name"], ours.title, *row)
-            for lines in known
-            for preset in OURS
-            for ours in lines
-            if ours.title == f"sgrace, {preset}"
-            for row in compare(ours, [line for line in lines if line.title in SEVEN])
-        ]
+        rows = [row for lines in known for row in rows_of(lines, compare)]
         print(f"\n{title}\n\n{markdown(head, rows)}")
 
 
