@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from sgrace.study import read_study
-from sgrace.study.cells import Cell, scores_of
-from sgrace.study.make import EVALUATION
-from sgrace.study.place import open_store
-from sgrace.study.store import Store
+from sgrace.study.cells import scores_of
+from sgrace.study.lines import Line
+from sgrace.study.pace import method_of
 from sgrace.study.tuning import best_of, score_of, trials_of
 
 from ..report.made import attack_row, evaluation, kept
 
 STUDIES = Path(__file__).parents[2] / "studies"
-STUDY = """
-name: search
-suite: quick
-prompt_set: validation
-attacks: [none]
-concepts: [fish, fruit]
-references: [original]
-erasers:
-  - {eraser: uce, settings: {ridge: 1}}
-  - {eraser: uce, settings: {ridge: 2}}
-  - {eraser: uce, settings: {ridge: 3}}
-  - sld
-"""
+PROTOCOL = {"suite": "quick", "prompt_set": "validation"}
 
 
-@pytest.fixture
-def scores(tmp_path: Path) -> list[Cell]:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    return scores_of(read_study(tmp_path / "study.yaml"))
-
-
-def finish(store: Store, cell: Cell, left: int, right: int) -> None:
-    """Let the concept be left in so many of 96 images, and so many images be right that were before."""
-    rows = (kept("target", 96, left), kept("rest", 96, right), kept("neighbours", 96, 0))
-    found = evaluation(attack_row("none", 0), retention=rows, cost={"seconds": 2.5})
-    with store.making(cell) as folder:
-        (folder / EVALUATION).write_text(found.model_dump_json())
+def line(title: str, concept: str, *left: int) -> Line:
+    """A row after which so many of 96 images show the concept, by seed, and 90 are right that were before."""
+    found = Line(title, {**PROTOCOL, "concept": {"name": concept}})
+    for seed, images in enumerate(left):
+        rows = (kept("target", 96, images), kept("rest", 96, 90), kept("neighbours", 96, 0))
+        found.seeds.append(seed)
+        found.evaluations.append(evaluation(attack_row("none", 0), retention=rows, cost={"seconds": 2.5}))
+    return found
 
 
 def test_a_score_is_the_harmonic_mean_of_parts_of_before() -> None:
@@ -53,30 +37,36 @@ def test_a_score_is_the_harmonic_mean_of_parts_of_before() -> None:
     assert score_of([kept("target", 96, 0), kept("synonyms", 0, 3)]) == 1, "it was not there before"
 
 
-def test_the_best_trial_is_that_of_all_concepts_and_its_effort_is_told(
-    scores: list[Cell], tmp_path: Path
-) -> None:
-    store = open_store(tmp_path / "out")
-    uce = [cell for cell in scores if cell.title.startswith("uce")]
-    # good on one concept alone; good on both; not finished
-    for cell, left in zip((uce[0], uce[3], uce[1], uce[4], uce[2]), (0, 90, 20, 20, 0), strict=True):
-        finish(store, cell, left, 90)
-    trials = trials_of(scores, store)
+def test_the_best_trial_is_that_of_all_concepts_and_its_effort_is_told() -> None:
+    # good on one concept alone; good on both; not finished; a preset that rows name is searched by itself
+    lines = [
+        line("original", "fish", 96),
+        line("uce (ridge=1)", "fish", 0),
+        line("uce (ridge=2)", "fish", 20),
+        line("uce (ridge=3)", "fish", 0),
+        line("sgrace, full", "fish", 0),
+        line("uce (ridge=1)", "fruit", 90),
+        line("uce (ridge=2)", "fruit", 20),
+        line("sgrace, full", "fruit", 0),
+    ]
+    trials = trials_of(lines)
+    assert list(trials) == ["uce", "sgrace, full"]
     assert [trial.settings for trial in trials["uce"]] == ["ridge=1", "ridge=2", "ridge=3"]
     assert [trial.score is None for trial in trials["uce"]] == [False, False, True]
-    text = best_of(scores, store)
+    text = best_of(lines)
     assert "fish, fruit; prompt set validation, suite quick, seeds 0" in text
     found = [trial.score or 0 for trial in trials["uce"]]
     assert 0 < found[0] < found[1]
     assert f"| uce | 2 of 3 | 12 | {found[0]:.3f} | {found[1]:.3f} | ridge=2 |" in text
-    assert "| sld | 0 of 1 | 0 |  |  |  |" in text
+    assert "| sgrace, full | 1 | 5 | " in text
+    assert text.endswith("| as in the preset |")
 
 
 def test_the_search_that_ships_gives_every_eraser_as_many_trials() -> None:
     every = scores_of(read_study(STUDIES / "tuning.yaml"))
-    store = Store(Path("nowhere"))
-    counts = {eraser: len(trials) for eraser, trials in trials_of(every, store).items()}
-    assert len(counts) >= 19
+    points = {(method_of(cell.config["row"]), cell.config["row"]) for cell in every}
+    counts = Counter(name for name, _ in points)
+    assert len(counts) >= 20
     assert set(counts.values()) == {4}
     assert {cell.config["prompt_set"] for cell in every} == {"validation"}
     shown = {name for matrix in read_study(STUDIES / "main.yaml").matrices for name in matrix.concepts}

@@ -120,18 +120,20 @@ def _of_concepts(tables: dict[str, list[Line]], concepts: tuple[str, ...]) -> di
 
 @click.command()
 @STUDY_FILE
-@OUT
-def best(file: Path, out: str) -> None:
+@OUT_OF_STUDY
+def best(file: Path, out: str | None) -> None:
     """Print the best settings of each eraser in FILE over all its concepts, and what the search took.
 
     The score is the harmonic mean of what is erased and what is kept, as parts of the shares before.
+    FILE is a study, or its results.
     """
-    from ..study import read_study  # noqa: PLC0415
-    from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.place import find_store  # noqa: PLC0415
     from ..study.tuning import best_of  # noqa: PLC0415
 
-    click.echo(best_of(scores_of(read_study(file)), find_store(out)))
+    _, tables, missing = finished(file, out)
+    if tables:
+        click.echo(best_of([line for lines in tables.values() for line in lines]))
+    if missing:
+        click.echo(f"\nMissing: {'; '.join(missing)}.")
 
 
 @click.command()

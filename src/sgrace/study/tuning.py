@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .._util.hashing import sha256_of_json
-from ..evaluation import Evaluation
 from ..evaluation.schema import Retention
 from ..testbeds.questions import ERASED
-from .cells import Cell
-from .lines import KEPT
-from .make import EVALUATION
+from .lines import KEPT, REFERENCES, Line
 from .pace import method_of
-from .store import Store
 from .table import markdown
 
 
@@ -49,44 +44,51 @@ def score_of(rows: Iterable[Retention]) -> float:
     return len(parts) / sum(1 / part for part in parts) if parts else 0.0
 
 
-def trials_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Trial]]:
-    """The trials of each eraser, or of one of its presets that rows name, in the study's order."""
-    found: dict[str, dict[str, list[Cell]]] = {}
-    for cell in scores:
-        if "erasure" in cell.needs:
-            config = cell.needs["erasure"].config
-            point = sha256_of_json([config["preset"], config["settings"]])
-            found.setdefault(method_of(cell.config["row"]), {}).setdefault(point, []).append(cell)
-    return {name: [_trial(cells, store) for cells in points.values()] for name, points in found.items()}
+def trials_of(lines: Iterable[Line]) -> dict[str, list[Trial]]:
+    """The trials of each eraser, or of each preset that rows name, in the study's order.
+
+    A trial is complete when it has as many erasures as the one that has the most.
+    """
+    points: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.title not in REFERENCES:
+            points.setdefault(line.title, []).append(line)
+    most = max((_n_erasures(own) for own in points.values()), default=0)
+    found: dict[str, list[Trial]] = {}
+    for title, own in points.items():
+        trial = _trial(title, own, is_complete=_n_erasures(own) == most)
+        found.setdefault(method_of(title), []).append(trial)
+    return found
 
 
-def _trial(cells: Sequence[Cell], store: Store) -> Trial:
-    """A point of the search, from its cells."""
-    done = [Evaluation.from_file(store.path(cell) / EVALUATION) for cell in cells if store.is_finished(cell)]
-    config = cells[0].needs["erasure"].config
-    settings = [f"{name}={value}" for name, value in config["settings"].items()]
-    rows = [row for evaluation in done for row in evaluation.retention]
+def _n_erasures(lines: Iterable[Line]) -> int:
+    return sum(len(line.evaluations) for line in lines)
+
+
+def _trial(title: str, lines: Sequence[Line], *, is_complete: bool) -> Trial:
+    """A point of the search, from its rows of all concepts."""
+    every = [found for line in lines for found in line.evaluations]
+    rows = [row for found in every for row in found.retention]
     return Trial(
-        settings=", ".join(settings) or f"preset {config['preset']}",
-        score=score_of(rows) if len(done) == len(cells) else None,
-        seconds=sum(evaluation.cost["seconds"] for evaluation in done),
+        settings=title.removeprefix(method_of(title)).strip(" ()") or "as in the preset",
+        score=score_of(rows) if is_complete else None,
+        seconds=sum(found.cost.get("seconds", 0) for found in every),
     )
 
 
-def best_of(scores: Sequence[Cell], store: Store) -> str:
+def best_of(lines: Sequence[Line]) -> str:
     """Markdown: the best trial of each eraser, and how many were made in which time on what."""
-    erased = [cell.config for cell in scores if "erasure" in cell.needs]
-    on = {name: dict.fromkeys(str(config[name]) for config in erased) for name in ("suite", "prompt_set")}
-    concepts = dict.fromkeys(config["concept"]["name"] for config in erased)
-    seeds = dict.fromkeys(str(config["erasing_seed"]) for config in erased)
+    on = {name: dict.fromkeys(str(line.protocol[name]) for line in lines) for name in ("suite", "prompt_set")}
+    concepts = dict.fromkeys(line.protocol["concept"]["name"] for line in lines)
+    seeds = dict.fromkeys(str(seed) for line in lines for seed in line.seeds)
     rows = []
-    for eraser, trials in trials_of(scores, store).items():
+    for name, trials in trials_of(lines).items():
         scored = [(trial.score, trial) for trial in trials if trial.score is not None]
         best = max(scored, key=lambda pair: pair[0], default=None)
         first = trials[0].score
         rows.append(
             (
-                eraser,
+                name,
                 str(len(trials)) if len(scored) == len(trials) else f"{len(scored)} of {len(trials)}",
                 f"{sum(trial.seconds for trial in trials):.0f}",
                 "" if first is None else f"{first:.3f}",
