@@ -169,7 +169,7 @@ def report(file: Path, out: str | None, page: Path, others: tuple[Path, ...]) ->
 def results(file: Path, out: str, target: Path) -> None:
     """Write the finished rows of FILE as one file: evaluations, verdicts, protocol and a digest.
 
-    `table`, `report` and `submit` read it in the place of the study and its cells.
+    `table`, `report`, `best` and `submit` read it in the place of the study and its cells.
     """
     from ..study.results import results_of, write_results  # noqa: PLC0415
 
