@@ -161,6 +161,9 @@ def test_results_stand_in_the_place_of_the_cells(file: Path, out: Path, tmp_path
     assert sgrace("study", "report", results, "--page", tmp_path / "page.html").exit_code == 0
     assert "100% [34%, 100%]" in (tmp_path / "page.html").read_text()
     assert sgrace("study", "submit", results, results).exit_code == 0
+    both = tmp_path / "both.json"
+    assert sgrace("study", "results", file, "-o", out, "--with", results, "--to", both).exit_code == 0
+    assert both.read_text() == results.read_text(), "nothing is new"
     assert_refused(sgrace("study", "table", results, "-o", out), "has results, which need no -o")
     assert_refused(sgrace("study", "table", file), "needs -o with the folder of its cells")
 

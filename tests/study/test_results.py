@@ -17,6 +17,7 @@ from sgrace.study.results import (
     Results,
     RowResult,
     compared,
+    merged,
     read_results,
     with_reported,
     write_results,
@@ -111,6 +112,31 @@ def test_reported_rows_stand_below_those_measured_here() -> None:
     assert seeds == [1, 1, 1, 2]
     with pytest.raises(InputError, match="attacks or their prompts differ"):
         with_reported(tables, [results(row("uce", "00000"))])
+
+
+def test_results_of_several_machines_are_put_together() -> None:
+    here = results(row("uce", "0000", "0001"), row("esd", "1111"))
+    there = row("uce", "1111", "1110", "0110").model_copy(update={"seeds": (1, 2, 4)})
+    found = merged(here, [results(there, row("mace", "0100"), row("uce", "0", table="other"))])
+    assert found.sha256 == found.digest()
+    assert [(each.table, each.row) for each in found.rows] == [
+        (TABLE, "uce"),
+        (TABLE, "esd"),
+        (TABLE, "mace"),
+        ("other", "uce"),
+    ]
+    joined = found.rows[0]
+    assert joined.seeds == (0, 1, 2, 4)
+    assert [sum(seed) for seed in joined.verdicts["none"]] == [0, 1, 3, 2], "seed 1 is that of here"
+    assert [each.attacks[0].success.hits for each in joined.evaluations] == [0, 1, 3, 2]
+    assert len(joined.curves) == 4
+
+
+@pytest.mark.parametrize("change", [{"settings": {"lr": 2.0}}, {"protocol": {"suite": "full"}}])
+def test_results_of_other_settings_are_not_put_together(change: dict[str, Any]) -> None:
+    other = results(row("uce", "0000").model_copy(update=change))
+    with pytest.raises(InputError, match="in two ways"):
+        merged(results(row("uce", "0000")), [other])
 
 
 def test_another_table_is_refused() -> None:

@@ -166,16 +166,24 @@ def report(file: Path, out: str | None, page: Path, others: tuple[Path, ...]) ->
 @STUDY_FILE
 @OUT
 @click.option("--to", "target", required=True, type=FILE, help="New JSON file.")
-def results(file: Path, out: str, target: Path) -> None:
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    type=FILE,
+    help="Results of the study from other folders or machines, which are put together. May be given again.",
+)
+def results(file: Path, out: str, target: Path, others: tuple[Path, ...]) -> None:
     """Write the finished rows of FILE as one file: evaluations, verdicts, protocol and a digest.
 
     `table`, `report`, `best` and `submit` read it in the place of the study and its cells.
     """
-    from ..study.results import results_of, write_results  # noqa: PLC0415
+    from ..study.results import merged, read_results, results_of, write_results  # noqa: PLC0415
 
     name, tables, _ = finished(file, out)
+    found = merged(results_of(name, tables), [read_results(other) for other in others])
     with new_file(target) as partial:
-        write_results(results_of(name, tables), partial)
+        write_results(found, partial)
     click.echo(f"Results: {target}")
 
 

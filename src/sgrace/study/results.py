@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -211,6 +212,44 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         measured = _in_words(again) if again else "not measured"
         found.append(Compared(row.table, row.row, _in_words(row), measured))
     return found
+
+
+def merged(own: Results, others: Sequence[Results]) -> Results:
+    """Results of several folders or machines as one: rows of all, and in each row the seeds of all.
+
+    Args:
+        own: where they have a row and seed too, theirs is left out.
+        others: of the same study.
+
+    Raises:
+        InputError: a row of one name was measured in two ways, or erased with other settings.
+    """
+    found = {(row.table, row.row): row for row in own.rows}
+    for row in (row for other in others for row in other.rows):
+        known = found.setdefault((row.table, row.row), row)
+        if (known.protocol, known.settings) != (row.protocol, row.settings):
+            raise InputError(
+                f"The row {row.row[:60]!r} of {row.table[:60]} was measured or erased in two ways: such results "
+                "cannot be put together."
+            )
+        found[row.table, row.row] = RowResult.of(row.table, _joined(known.line(), row.line()))
+    tables = dict.fromkeys(table for table, _ in found)
+    rows = tuple(row for table in tables for row in found.values() if row.table == table)
+    every = own.model_copy(update={"rows": rows})
+    return every.model_copy(update={"sha256": every.digest()})
+
+
+def _joined(one: Line, other: Line) -> Line:
+    """A row with the seeds of both, in their order; of a seed that both have, that of the first."""
+    seeds = {seed: (line, i) for line in (other, one) for i, seed in enumerate(line.seeds)}
+    chosen = [seeds[seed] for seed in sorted(seeds)]
+    return replace(
+        one,
+        seeds=sorted(seeds),
+        evaluations=[line.evaluations[i] for line, i in chosen],
+        verdicts=[line.verdicts[i] for line, i in chosen],
+        curves=[line.curves[i] for line, i in chosen if line.curves],
+    )
 
 
 def _sizes(row: RowResult) -> dict[str, int]:
