@@ -229,8 +229,8 @@ def merged(own: Results, others: Sequence[Results]) -> Results:
         known = found.setdefault((row.table, row.row), row)
         if (known.protocol, known.settings) != (row.protocol, row.settings):
             raise InputError(
-                f"The row {row.row[:60]!r} of {row.table[:60]} was measured or erased in two ways: such results "
-                "cannot be put together."
+                f"The row {row.row[:60]!r} of {row.table[:60]} was measured or erased in two ways: such "
+                "results cannot be put together."
             )
         found[row.table, row.row] = RowResult.of(row.table, _joined(known.line(), row.line()))
     tables = dict.fromkeys(table for table, _ in found)
