@@ -120,7 +120,7 @@ def scalars_of(outcome: Outcome, store: Store) -> dict[str, float]:
             found[f"{start}/shown/{name}"] = line.shown(group).double().mean().item()
         for row in line.evaluations[0].retention:
             found[f"{start}/right/{row.question}"] = row.after.share
-        seconds = line.cost("seconds")
+        seconds = line.seconds
         if seconds is not None:
             found[f"{start}/seconds of erasing"] = seconds
     return found
