@@ -13,13 +13,12 @@ from sgrace._util.errors import InputError
 from sgrace.evaluation.schema import Evaluation, Rate
 from sgrace.evaluation.training_samples import SpaceCurve
 from sgrace.study.lines import Line
+from sgrace.study.reported import compared, with_reported
 from sgrace.study.results import (
     Results,
     RowResult,
-    compared,
     merged,
     read_results,
-    with_reported,
     write_results,
 )
 from sgrace.study.space import space_rows
@@ -117,15 +116,16 @@ def test_reported_rows_stand_below_those_measured_here() -> None:
 def test_results_of_several_machines_are_put_together() -> None:
     here = results(row("uce", "0000", "0001"), row("esd", "1111"))
     there = row("uce", "1111", "1110", "0110").model_copy(update={"seeds": (1, 2, 4)})
-    found = merged(here, [results(there, row("mace", "0100"), row("uce", "0", table="other"))])
+    order = [(TABLE, "mace"), (TABLE, "never measured"), (TABLE, "uce"), (TABLE, "esd")]
+    found = merged(here, [results(there, row("mace", "0100"), row("uce", "0", table="other"))], order)
     assert found.sha256 == found.digest()
     assert [(each.table, each.row) for each in found.rows] == [
+        (TABLE, "mace"),
         (TABLE, "uce"),
         (TABLE, "esd"),
-        (TABLE, "mace"),
         ("other", "uce"),
     ]
-    joined = found.rows[0]
+    joined = found.rows[1]
     assert joined.seeds == (0, 1, 2, 4)
     assert [sum(seed) for seed in joined.verdicts["none"]] == [0, 1, 3, 2], "seed 1 is that of here"
     assert [each.attacks[0].success.hits for each in joined.evaluations] == [0, 1, 3, 2]

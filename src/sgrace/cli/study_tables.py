@@ -25,11 +25,19 @@ OUT_OF_STUDY = click.option(
 
 
 class Finished(NamedTuple):
-    """What is known of a study: its name, finished rows by table, and titles of rows that are missing."""
+    """What is known of a study.
+
+    Attributes:
+        name: of the study.
+        tables: finished rows by the name of their table.
+        missing: titles of scorings that are not finished.
+        order: tables and rows as the study names them.
+    """
 
     name: str
     tables: dict[str, list[Line]]
     missing: list[str]
+    order: list[tuple[str, str]]
 
 
 def finished(file: Path, out: str | None) -> Finished:
@@ -40,7 +48,7 @@ def finished(file: Path, out: str | None) -> Finished:
     """
     from ..study import read_study  # noqa: PLC0415  (torch takes seconds to import)
     from ..study.cells import scores_of  # noqa: PLC0415
-    from ..study.lines import lines_of  # noqa: PLC0415
+    from ..study.lines import lines_of, tables_of  # noqa: PLC0415
     from ..study.place import find_store  # noqa: PLC0415
     from ..study.results import read_results  # noqa: PLC0415
 
@@ -48,13 +56,14 @@ def finished(file: Path, out: str | None) -> Finished:
         if out is not None:
             raise InputError(f"{shown(file)} has results, which need no -o.")
         found = read_results(file)
-        return Finished(found.study, found.tables(), [])
+        return Finished(found.study, found.tables(), [], [])
     if out is None:
         raise InputError(f"The study {shown(file)} needs -o with the folder of its cells.")
     study, store = read_study(file), find_store(out)
     scores = scores_of(study)
     missing = [cell.title for cell in scores if not store.is_finished(cell)]
-    return Finished(study.name, lines_of(scores, store), missing)
+    order = [(table, cell.config["row"]) for cell, table in tables_of(scores)]
+    return Finished(study.name, lines_of(scores, store), missing, list(dict.fromkeys(order)))
 
 
 @click.command()
@@ -83,8 +92,8 @@ def table(
     from ..study.summary import summary_of  # noqa: PLC0415
     from ..study.table import markdown, table_of  # noqa: PLC0415
 
-    _, tables, missing = finished(file, out)
-    tables = _of_concepts(tables, concepts)
+    known = finished(file, out)
+    tables = _of_concepts(known.tables, concepts)
     if summary:
         click.echo(summary_of(tables))
         return
@@ -104,8 +113,8 @@ def table(
     if not names:
         for sentence in space.predictions(line for lines in tables.values() for line in lines):
             click.echo(f"{sentence}\n")
-    if missing:
-        click.echo(f"Missing: {'; '.join(missing)}.")
+    if known.missing:
+        click.echo(f"Missing: {'; '.join(known.missing)}.")
 
 
 def _of_concepts(tables: dict[str, list[Line]], concepts: tuple[str, ...]) -> dict[str, list[Line]]:
@@ -129,11 +138,11 @@ def best(file: Path, out: str | None) -> None:
     """
     from ..study.tuning import best_of  # noqa: PLC0415
 
-    _, tables, missing = finished(file, out)
-    if tables:
-        click.echo(best_of([line for lines in tables.values() for line in lines]))
-    if missing:
-        click.echo(f"\nMissing: {'; '.join(missing)}.")
+    known = finished(file, out)
+    if known.tables:
+        click.echo(best_of([line for lines in known.tables.values() for line in lines]))
+    if known.missing:
+        click.echo(f"\nMissing: {'; '.join(known.missing)}.")
 
 
 @click.command()
@@ -153,12 +162,13 @@ def report(file: Path, out: str | None, page: Path, others: tuple[Path, ...]) ->
     FILE is a study, or its results. Results of others are checked as `submit` checks them.
     """
     from ..study.page import write_page  # noqa: PLC0415
-    from ..study.results import read_results, with_reported  # noqa: PLC0415
+    from ..study.reported import with_reported  # noqa: PLC0415
+    from ..study.results import read_results  # noqa: PLC0415
 
-    name, measured, missing = finished(file, out)
-    tables = with_reported(measured, [read_results(other) for other in others])
+    known = finished(file, out)
+    tables = with_reported(known.tables, [read_results(other) for other in others])
     with new_file(page) as partial:
-        write_page(name, tables, missing, partial)
+        write_page(known.name, tables, known.missing, partial)
     click.echo(f"Report: {page}")
 
 
@@ -180,8 +190,9 @@ def results(file: Path, out: str, target: Path, others: tuple[Path, ...]) -> Non
     """
     from ..study.results import merged, read_results, results_of, write_results  # noqa: PLC0415
 
-    name, tables, _ = finished(file, out)
-    found = merged(results_of(name, tables), [read_results(other) for other in others])
+    known = finished(file, out)
+    own = results_of(known.name, known.tables)
+    found = merged(own, [read_results(other) for other in others], known.order)
     with new_file(target) as partial:
         write_results(found, partial)
     click.echo(f"Results: {target}")
@@ -197,8 +208,9 @@ def submit(reported: Path, file: Path, out: str | None) -> None:
     FILE is a study, or its results. REPORTED with another schema, digest, model, detector or protocol is
     refused.
     """
-    from ..study.results import as_markdown, compared, read_results, results_of  # noqa: PLC0415
+    from ..study.reported import as_markdown, compared  # noqa: PLC0415
+    from ..study.results import read_results, results_of  # noqa: PLC0415
 
     theirs = read_results(reported)
-    name, tables, _ = finished(file, out)
-    click.echo(as_markdown(compared(theirs, results_of(name, tables))))
+    known = finished(file, out)
+    click.echo(as_markdown(compared(theirs, results_of(known.name, known.tables))))

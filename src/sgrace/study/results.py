@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -18,9 +18,7 @@ from .._util.settings import Settings
 from .._util.text import read_json, shown
 from ..evaluation import Evaluation
 from ..evaluation.training_samples import SpaceCurve
-from ..metrics.repeated import share_of
 from .lines import Line
-from .table import by_prompt, markdown
 
 #: What a file says of the detector.
 IDENTITY = ("name", "version", "weights", "threshold")
@@ -130,15 +128,6 @@ class Results(Settings):
         return found
 
 
-class Compared(NamedTuple):
-    """A reported row beside the same row measured here."""
-
-    table: str
-    row: str
-    reported: str
-    measured: str
-
-
 def _identity(found: Evaluation) -> dict[str, Any]:
     return {key: found.detector.get(key) for key in IDENTITY}
 
@@ -184,42 +173,13 @@ def read_results(file: Path) -> Results:
     return found
 
 
-def compared(reported: Results, own: Results) -> list[Compared]:
-    """Reported rows beside those that were measured here.
-
-    Args:
-        reported: of somebody else.
-        own: of the same study here; rows that are not finished are told.
-
-    Raises:
-        InputError: a row cannot be compared: it was measured in another way.
-    """
-    tables = {row.table: row for row in own.rows}
-    mine = {(row.table, row.row): row for row in own.rows}
-    found = []
-    for row in reported.rows:
-        like = tables.get(row.table)
-        if like is None:
-            raise InputError(f"This study has no finished row of {row.table[:80]!r} to compare with.")
-        differs = [key for key in sorted(like.protocol) if row.protocol.get(key) != like.protocol[key]]
-        differs += [] if _sizes(row) == _sizes(like) else ["attacks or their prompts"]
-        if differs:
-            raise InputError(
-                f"The row {row.row[:60]!r} of {row.table[:60]} cannot be compared: "
-                f"{', '.join(differs)} differ."
-            )
-        again = mine.get((row.table, row.row))
-        measured = _in_words(again) if again else "not measured"
-        found.append(Compared(row.table, row.row, _in_words(row), measured))
-    return found
-
-
-def merged(own: Results, others: Sequence[Results]) -> Results:
+def merged(own: Results, others: Sequence[Results], order: Sequence[tuple[str, str]] = ()) -> Results:
     """Results of several folders or machines as one: rows of all, and in each row the seeds of all.
 
     Args:
-        own: where they have a row and seed too, theirs is left out.
+        own: where others have a row and seed too, this one's counts.
         others: of the same study.
+        order: tables and rows as the study names them; what it does not name comes last.
 
     Raises:
         InputError: a row of one name was measured in two ways, or erased with other settings.
@@ -233,8 +193,9 @@ def merged(own: Results, others: Sequence[Results]) -> Results:
                 "results cannot be put together."
             )
         found[row.table, row.row] = RowResult.of(row.table, _joined(known.line(), row.line()))
-    tables = dict.fromkeys(table for table, _ in found)
-    rows = tuple(row for table in tables for row in found.values() if row.table == table)
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    tables = dict.fromkeys(table for table, _ in names)
+    rows = tuple(found[name] for table in tables for name in names if name[0] == table)
     every = own.model_copy(update={"rows": rows})
     return every.model_copy(update={"sha256": every.digest()})
 
@@ -250,51 +211,3 @@ def _joined(one: Line, other: Line) -> Line:
         verdicts=[line.verdicts[i] for line, i in chosen],
         curves=[line.curves[i] for line, i in chosen if line.curves],
     )
-
-
-def _sizes(row: RowResult) -> dict[str, int]:
-    """Number of prompts of each attack."""
-    return {attack: len(seeds[0]) for attack, seeds in row.verdicts.items()}
-
-
-def with_reported(tables: Mapping[str, Sequence[Line]], reported: Sequence[Results]) -> dict[str, list[Line]]:
-    """Rows of a study, each followed by what others report of it; what was not measured here comes last.
-
-    Args:
-        tables: rows that were measured here, by the name of their table.
-        reported: of others.
-
-    Raises:
-        InputError: a row cannot be compared: see :func:`compared`.
-    """
-    own = results_of("", tables)
-    told: dict[tuple[str, str], list[Line]] = {}
-    for each in reported:
-        compared(each, own)
-        for row in each.rows:
-            told.setdefault((row.table, row.row), []).append(_line(row, tables[row.table]))
-    found: dict[str, list[Line]] = {}
-    for table, lines in tables.items():
-        beside = [[line, *told.pop((table, line.title), [])] for line in lines]
-        alone = [each for (of, _), rows in told.items() if of == table for each in rows]
-        found[table] = [*(line for rows in beside for line in rows), *alone]
-    return found
-
-
-def _line(row: RowResult, measured: Sequence[Line]) -> Line:
-    again = any(line.title == row.row for line in measured)
-    line = row.line()
-    line.title += " (reported)" if again else " (reported, not measured here)"
-    line.is_reported = True
-    return line
-
-
-def _in_words(row: RowResult) -> str:
-    line = row.line()
-    back = share_of(line.shown(by_prompt(list(row.verdicts))))
-    return f"{back}" + ("" if line.kept is None else f", kept {line.kept:.0%}")
-
-
-def as_markdown(rows: Sequence[Compared]) -> str:
-    """The comparison as a table."""
-    return markdown(("", "", "reported: worst by prompt", "measured here"), rows)
