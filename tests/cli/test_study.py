@@ -73,6 +73,14 @@ def test_the_best_settings_are_told(file: Path, out: Path) -> None:
     assert printed.startswith("On church; prompt set test, suite quick, seeds 0.\n")
     assert "| uce | 1 | " in printed
     assert "preset " in printed
+    assert "Missing" not in printed
+
+
+def test_what_a_search_lacks_is_told(out: Path, tmp_path: Path) -> None:
+    more = write_study(tmp_path, erasers=["uce", "esd"])
+    printed = sgrace("study", "best", more, "-o", out).stdout
+    assert "| uce | 1 | " in printed
+    assert printed.endswith("\nMissing: esd, church, seed 0.\n")
 
 
 def test_what_is_changed_by_hand_is_named(file: Path, out: Path) -> None:
@@ -181,6 +189,8 @@ def test_a_summary_has_all_concepts_or_some(file: Path, out: Path) -> None:
     assert done.stdout.splitlines()[0] == "|  | church: prompts | church: words | church: kept |"
     titles = [row.split(" | ")[0] for row in done.stdout.splitlines()[2:]]
     assert titles == ["| original", "| uce"]
+    both = sgrace("study", "table", file, "-o", out, "--summary", "--columns", "rest")
+    assert_refused(both, "--summary takes neither --columns nor --against")
     assert sgrace("study", "table", file, "-o", out, "--concept", "church").exit_code == 0
     refused = sgrace("study", "table", file, "-o", out, "--concept", "boat")
     assert_refused(refused, "No finished row is of 'boat'; there are church.")

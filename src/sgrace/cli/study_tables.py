@@ -71,7 +71,7 @@ def finished(file: Path, out: str | None) -> Finished:
 @OUT_OF_STUDY
 @click.option("--against", metavar="ROW", help="Compare every row with this one on the same prompts.")
 @click.option(
-    "--columns", metavar="NAME,NAME", default="", help="Columns to print, and nothing else beside the rows."
+    "--columns", metavar="NAME,NAME", default="", help="Columns to print, and no other table; all, if absent."
 )
 @click.option("--concept", "concepts", multiple=True, help="Tables of this concept only. May be given again.")
 @click.option("--summary", is_flag=True, help="One table of all concepts, in per cent, instead.")
@@ -95,6 +95,8 @@ def table(
     known = finished(file, out)
     tables = _of_concepts(known.tables, concepts)
     if summary:
+        if columns or against is not None:
+            raise InputError("--summary takes neither --columns nor --against.")
         click.echo(summary_of(tables))
         return
     titles = {line.title for lines in tables.values() for line in lines}
