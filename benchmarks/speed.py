@@ -8,8 +8,9 @@ process of its own, so that its peak memory is its own; they take turns. Models 
 weights. Seconds are those of the processor, or of the clock with ``--device cuda``, where memory is the peak
 of what tensors took there; anonymous memory is the part of the peak that no file on the disk backs. Steps are
 measured and whole runs extrapolated: a step of a phase is the difference of two short runs, and the preset
-says how many there are. FLOP/s count matrix products, convolutions and attention; the ceiling is that of a
-product of two matrices (2048 x 2048, or 8192 x 8192 on CUDA) in the same precision and process.
+says how many there are. ``--whole`` times whole runs instead, where they take seconds. FLOP/s count matrix
+products, convolutions and attention; the ceiling is that of a product of two matrices (2048 x 2048, or 8192 x
+8192 on CUDA) in the same precision and process.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from sgrace.knowledge import Target
 from full_size_models import MODELS, build, with_unet  # isort: skip
 from machines import OF_CPU, SIDES, ceiling, clock, machine, peak_mb, watched  # isort: skip
 from published_procedure import WHOLE, Published  # isort: skip
-from speed_phases import Phase, phases_of  # isort: skip
+from speed_phases import Phase, Phases, phases_of  # isort: skip
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 PUBLISHED = "published procedure"
@@ -182,10 +183,11 @@ class Procedure:
             bar.update()
 
     def result(self) -> dict[str, Any]:
-        """By phase and extrapolated to the whole run."""
-        counts = ("denoiser_rows", "text_rows", "flop")
-        first = {"seconds": self.timed["base"]["seconds"]}
-        first |= {key: self.counted["base"][key] for key in counts}
+        """By phase and extrapolated to the whole run; of a whole run, no operations."""
+        first = {key: self.timed["base"][key] for key in ("seconds", "denoiser_rows", "text_rows")}
+        if self.counted:
+            first["flop"] = self.counted["base"]["flop"]
+        counts = [key for key in first if key != "seconds"]
         whole = dict(first)
         rows = {}
         for phase, longer in zip(self.phases, self.longer, strict=True):
@@ -229,11 +231,14 @@ def lines_of(name: str, found: Mapping[str, Any], published: Mapping[str, Any]) 
     whole = found["whole"]
     ratio = whole["seconds"] / published["whole"]["seconds"]
     rows = f"{whole['denoiser_rows']:,.0f}, {whole['text_rows']:,.0f}"
-    rate = whole["flop"] / whole["seconds"]
+    told, rate = "whole run", " | "
+    if "flop" in whole:
+        told += ", extrapolated"
+        per_s = whole["flop"] / whole["seconds"]
+        rate = f"{per_s / 1e9:.0f} | {per_s / found['ceiling']:.0%}"
     lines.append(
-        f"| {name} | **whole run, extrapolated** | 1 | {rows} | {whole['seconds']:,.0f} s | {rate / 1e9:.0f} "
-        f"| {rate / found['ceiling']:.0%} | {found['peak_mb']:.0f} MB | {found['anonymous_mb']:.0f} MB "
-        f"| {ratio:.2f} |"
+        f"| {name} | **{told}** | 1 | {rows} | {whole['seconds']:,.0f} s | {rate} "
+        f"| {found['peak_mb']:.0f} MB | {found['anonymous_mb']:.0f} MB | {ratio:.2f} |"
     )
     return lines
 
@@ -253,6 +258,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=1, help="further steps of a phase that are timed together"
     )
+    parser.add_argument("--whole", action="store_true", help="time whole runs; no steps, no FLOP/s")
     parser.add_argument("--pixels", type=int, default=512, help="of the images of sd14 and sdxl")
     parser.add_argument("--folder", type=Path, default=Path("full_size"), help="for models of full size")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -269,18 +275,19 @@ def main() -> None:
     if given.size != "emoji" and not folder_of(given).exists():
         build(with_unet(MODELS[given.size], {"sample_size": given.pixels // 8}), folder_of(given))
     steps = [Phase(name, {name: 1}, times) for name, times in WHOLE.items()]
-    procedures = {PUBLISHED: Procedure(PUBLISHED, given, steps, dict.fromkeys(WHOLE, 0))}
-    for what in given.what.split(","):
-        phases, base = phases_of(what, KIND)
-        procedures[what] = Procedure(what, given, phases, base)
+    asked = {PUBLISHED: Phases(steps, dict.fromkeys(WHOLE, 0))}
+    asked |= {what: phases_of(what, KIND) for what in given.what.split(",")}
+    if given.whole:
+        asked = {what: Phases([], WHOLE if what == PUBLISHED else {}) for what in asked}
+    procedures = {what: Procedure(what, given, *phases) for what, phases in asked.items()}
     for procedure in procedures.values():
         procedure.answer()  # all of them load at the same time
     runs = sum(1 + len(procedure.phases) for procedure in procedures.values())
-    with tqdm(desc="runs", total=runs * (given.turns + 1)) as bar:
+    with tqdm(desc="runs", total=runs * (given.turns + (not given.whole))) as bar:
         for _ in range(given.turns):
             for procedure in procedures.values():
                 procedure.time(bar)
-        for procedure in procedures.values():
+        for procedure in procedures.values() if not given.whole else ():
             procedure.count(bar)
     found = {name: procedure.result() for name, procedure in procedures.items()}
     where = machine(given.device)

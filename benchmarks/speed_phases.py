@@ -37,7 +37,7 @@ class Phases(NamedTuple):
     """Phases, and the settings of the shortest run."""
 
     phases: list[Phase]
-    base: dict[str, int]
+    base: Mapping[str, int]
 
 
 def sgrace_phases(config: Any) -> Phases:  # noqa: ANN401  (settings of any eraser)
