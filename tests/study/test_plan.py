@@ -206,6 +206,10 @@ def test_defaults_stand_above_every_matrix(tmp_path: Path) -> None:
             "name: x\nconcepts: [church]\nerasers: [uce]\nprompts: p.csv\nprompt_set: validation\n",
             "name another table",
         ),
+        (
+            "name: x\nconcepts: [church]\nerasers: [uce]\nerased_on: emoji\n",
+            "names another model than 'emoji'",
+        ),
         ("name: x\nconcepts: [church]\nerasers: [uce]\nprompt_set: train\n", "'validation' or 'test'"),
         ("name: x\nconcepts: [church]\nerasers: [uce]\ninclude: study\n", "must be lists"),
         ("name: x\ninclude: [bad.yaml]\n", "includes itself"),

@@ -138,19 +138,20 @@ class _Maker:
         self,
         code: tuple[str, ...],
         files: tuple[Literal["prompts", "words"], ...] = (),
+        *,
+        model: str | None = None,
         **more: Any,  # noqa: ANN401  (JSON)
     ) -> dict[str, Any]:
         """What every cell's configuration has."""
+        model = model or self.matrix.model
         return {
-            "model": self.matrix.model,
-            "weights": model_sha256(self.matrix.model),
+            "model": model,
+            "weights": model_sha256(model),
             "dtype": self.matrix.dtype,
             "concept": self.concept.model_dump(),
-            "code": code_sha256(*COMMON, *_module_of("testbeds", self.matrix.model), *code),
+            "code": code_sha256(*COMMON, *_module_of("testbeds", model), *code),
             **self._files(*files),
-            **(
-                {"gold": gold_sha256(self.matrix.model, self.concept)} if more.get("target") == "gold" else {}
-            ),
+            **({"gold": gold_sha256(model, self.concept)} if more.get("target") == "gold" else {}),
             **more,
         }
 
@@ -176,6 +177,7 @@ class _Maker:
             _module_of("erasers", self.row.eraser),
             ("words",),
             **own,
+            model=self.matrix.erased_on,
             eraser=self.row.eraser,
             preset=preset,
             settings=self.row.settings,
@@ -255,6 +257,7 @@ class _Maker:
             every_prompt=self.matrix.every_prompt,
             seed=self.matrix.attack_seed,
             row=self.target if self.row is None else self.row.title,
+            erased_on=self.matrix.erased_on,
             erasing_seed=self.seed,
         )
         return Cell("score", self.title, config, needs)

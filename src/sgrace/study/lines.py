@@ -198,7 +198,9 @@ def tables_of(scores: Sequence[Cell]) -> list[tuple[Cell, str]]:
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    parts = [f"{config['concept']['name']} on {config['model']}", config["suite"]]
+    parts = [f"{config['concept']['name']} on {config['model']}"]
+    parts += [f"erased on {config['erased_on']}"] if config["erased_on"] else []
+    parts += [config["suite"]]
     parts += [config["prompt_set"]] if config["prompt_set"] != "test" else []
     parts += ["every prompt attacked"] if config["every_prompt"] else []
     return ", ".join(parts)

@@ -189,7 +189,10 @@ def _target(cell: Cell, folder_of: Folders, options: LoadOptions) -> Loaded:
     gold = testbed.gold(_concept(cell)) if testbed else None
     folder = gold if target == "gold" else folder_of(cell.needs["erasure"]) / ERASURE
     assert folder is not None, "the plan has gold only where there is one"
-    return load_target(Erasure.from_pretrained(folder), base)._replace(folder=folder)
+    erasure = Erasure.from_pretrained(folder)
+    if target == "erased" and cell.needs["erasure"].config["model"] != cell.config["model"]:
+        return load_target(erasure, into=base)._replace(folder=folder)
+    return load_target(erasure, base)._replace(folder=folder)
 
 
 def _base(cell: Cell, options: LoadOptions) -> Any:  # noqa: ANN401  (cached)

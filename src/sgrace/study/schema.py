@@ -71,6 +71,10 @@ class Matrix(Settings):
     """Every eraser on every concept with every seed, and what is measured of it."""
 
     model: str = Field("emoji", description="name of the model, as `--model` takes it")
+    erased_on: str | None = Field(
+        None,
+        description="another model, from which the erasers erase; `model` gets their text encoders alone",
+    )
     dtype: str = Field("auto", description="precision of the frozen networks")
     concepts: tuple[str, ...] = Field(min_length=1, description="names of concepts that the model knows")
     erasers: tuple[Row, ...] = Field((), description="NAME[:PRESET], or a mapping with settings")
@@ -117,6 +121,8 @@ class Matrix(Settings):
             raise InputError(
                 f"The model {self.model[:60]!r} brings no prompts and no detector; a study of it names both."
             )
+        if self.erased_on == self.model:
+            raise InputError(f"erased_on names another model than {self.model[:60]!r}, or none.")
         if self.training_samples and self.model not in registry.names("testbeds") and not self.words:
             raise InputError(
                 f"The model {self.model[:60]!r} brings no words, which mark the concept's space for "
