@@ -33,7 +33,7 @@ from .made import OPTIONS, cells, results, write_study
 Victim = Literal["worker", "raylet", "driver"]
 VICTIMS: tuple[Victim, ...] = get_args(Victim)
 #: What Ray calls its workers, in a cell and between two.
-WORKERS = ("ray::_attempt", "ray::IDLE")
+WORKERS = ("ray::_Maker", "ray::IDLE")
 #: Seconds until a driver must have ended that lost its raylet, or has no more to do.
 PATIENCE = 600
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import pytest
 
 from sgrace._util.errors import InputError
-from sgrace.study import Cell
-from sgrace.study.engine import inline
+from sgrace.study import Cell, Store, ray_engine
+from sgrace.study.engine import Outcome, blocked, inline
 from sgrace.study.place import open_store
-from sgrace.study.ray_engine import _outcome, on_ray
+from sgrace.study.ray_engine import on_ray
 
+from .kills import _descendants
 from .made import OPTIONS, SMOKE, cells, results
 
 ray = pytest.importorskip("ray")
@@ -46,6 +49,7 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
     try:
         lost = cluster.add_node(**node)
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        monkeypatch.setattr(ray_engine, "GRACE", 2)
         outcomes = on_ray(every, store, OPTIONS, address="auto")
         found = [next(outcomes)]
         cluster.remove_node(lost, allow_graceful=False)
@@ -57,29 +61,47 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
     assert results(store, every) == results(alone, every)
 
 
-@pytest.mark.parametrize(
-    ("error", "lost", "needs_it"),
-    [
-        ("WorkerCrashedError", "its process was lost 4 times", "it needs: uce, church, seed 0"),
-        ("LocalRayletDiedError", "Ray's own process on this machine", "the same command again goes on"),
-    ],
-)
-def test_a_cell_that_is_lost_is_told_and_so_is_what_needs_it(
-    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, lost: str, needs_it: str
-) -> None:
-    def get(_: object) -> None:
-        raise getattr(ray.exceptions, error)
-
-    monkeypatch.setattr(ray, "get", get)
+def test_cells_on_gpus_share_processes_that_keep_the_model(every: list[Cell], tmp_path: Path) -> None:
+    """As many as the machine has room for; the GPU is in Ray's books only."""
     store = open_store(tmp_path / "out")
-    erasure = next(cell for cell in every if cell.kind == "erasure")
-    attack = next(cell for cell in every if erasure in cell.needs.values())
-    for cell, why in ((erasure, lost), (attack, needs_it)):
-        try:
-            found = _outcome(None, cell, store).why
-        except InputError as refused:
-            found = str(refused)
-        assert why in found
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    seen: set[int] = set()
+    try:
+        for outcome in on_ray(every, store, OPTIONS, num_cpus=0.5, num_gpus=0.5):
+            assert outcome.status == "made", outcome.why
+            seen |= {each.pid for each in _descendants(os.getpid()) if each.command.startswith("ray::_Maker")}
+    finally:
+        ray.shutdown()
+    assert len(seen) == 2
+
+
+def test_a_machine_without_room_for_a_cell_is_told(every: list[Cell], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no room for a cell with --cpus 1 --gpus 99"):
+        list(on_ray(every, open_store(tmp_path / "out"), OPTIONS, num_gpus=99))
+
+
+def test_a_cell_that_ends_every_process_fails_and_blocks_what_needs_it(
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Maker:  # within the test: Ray sends its code along
+        def make(self, cell: Cell, store: Store, *_: object) -> Outcome:
+            if cell.kind == "erasure":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return blocked(cell, store) or Outcome(cell, "made")
+
+    monkeypatch.setattr(ray_engine, "_Maker", Maker)
+    outcomes = list(on_ray(every, open_store(tmp_path / "out"), OPTIONS))
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert [outcome.cell.kind for outcome in failed] == ["erasure"]
+    assert failed[0].why == "ActorDiedError: its process was lost 4 times"
+    stopped = [outcome for outcome in outcomes if outcome.cell.needs.get("erasure") == failed[0].cell]
+    assert stopped
+    assert {outcome.why for outcome in stopped} == {f"it needs: {failed[0].cell.title}"}
+
+
+def test_nothing_goes_on_without_ray_itself(every: list[Cell]) -> None:
+    with pytest.raises(InputError, match=r"raylet.* was lost, .* the same command again goes on"):
+        ray_engine._lost(ray.exceptions.LocalRayletDiedError(), every[0])
 
 
 def test_a_cluster_that_is_not_there_is_told(every: list[Cell], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from .._util.errors import InputError
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
-from .engine import Outcome, attempt, blocked
+from .engine import Outcome, attempt
 from .store import Store
 
-#: How often Ray starts a cell again whose process or machine was lost.
+#: How often Ray starts an actor again whose process or machine was lost, and with it the cell that it made.
 RETRIES = 3
+#: Seconds after which actors that have nothing to do leave their room to others.
+GRACE = 60
 
 
 def on_ray(
@@ -30,10 +33,11 @@ def on_ray(
     num_cpus: float = 1,
     num_gpus: float = 0,
 ) -> Iterator[Outcome]:
-    """Cells as Ray tasks, each after those that it needs; their outcomes in the order in which they end.
+    """Cells in Ray actors, each after those that it needs; their outcomes in the order in which they end.
 
-    A process makes many cells and keeps the model that they share. A cell that is made twice, by a retry or
-    by another driver, is the same cell: the store keeps the first.
+    An actor makes many cells and keeps the base model that they share: a task on a GPU would get a process of
+    its own for each cell, and load the model again. A cell that is made twice, by a retry or by another
+    driver, is the same cell: the store keeps the first.
 
     Args:
         cells: each behind those that it needs.
@@ -45,7 +49,8 @@ def on_ray(
         num_gpus: that a cell needs; a fraction lets several share one.
 
     Raises:
-        InputError: Ray is not installed, there is no cluster at the address, or Ray was lost on this machine.
+        InputError: Ray is not installed, there is no cluster at the address, this machine has no room for a
+            cell, or Ray was lost on it.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("The engine ray needs Ray: pip install 'sgrace[ray]'.")
@@ -58,20 +63,100 @@ def on_ray(
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise InputError(f"There is no Ray cluster at {str(address)[:80]!r}.") from error
-    run: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=RETRIES)(_attempt)
+    crew = _Crew(num_cpus, num_gpus)
     try:
-        outcomes: dict[str, Any] = {}
-        for cell in cells:
-            needed = [outcomes[each.id] for each in cell.needs.values() if each.id in outcomes]
-            outcomes[cell.id] = run.remote(cell, store, options, retry_failed, *needed)
-        by_reference = {outcomes[cell.id]: cell for cell in cells}
-        waiting = list(by_reference)
-        while waiting:
-            ready, waiting = ray.wait(waiting)
-            yield _outcome(ready[0], by_reference[ready[0]], store)
+        if address is None and started and not crew.room():
+            needed = f"--cpus {num_cpus:g} --gpus {num_gpus:g}"
+            raise InputError(f"This machine has no room for a cell with {needed}.")
+        yield from _made(cells, crew, (store, options, retry_failed))
     finally:
         if started:
             ray.shutdown()
+
+
+def _made(cells: Sequence[Cell], crew: _Crew, given: tuple[Any, ...]) -> Iterator[Outcome]:
+    """The cells' outcomes. Each goes to an actor when what it needs has ended."""
+    waiting = {cell.id: cell for cell in cells}
+    undone = set(waiting)
+    while undone:
+        for cell in list(waiting.values()):
+            if undone.isdisjoint(need.id for need in cell.needs.values()):
+                if not crew.start(cell, *given):
+                    break
+                del waiting[cell.id]
+        for outcome in crew.ended():
+            undone.remove(outcome.cell.id)
+            yield outcome
+
+
+class _Crew:
+    """Actors that hold a base model each, as many as the machines have room for.
+
+    Attributes:
+        busy: cells that are being made and the actors that make them, by Ray's reference to the outcome.
+        idle: actors without a cell, by the base model that they hold.
+    """
+
+    def __init__(self, num_cpus: float, num_gpus: float) -> None:
+        import ray  # noqa: PLC0415  (an extra)
+
+        self.needs = {"CPU": num_cpus, "GPU": num_gpus}
+        # cells are retried as long as their actor is: while it waits for room they fail again and again
+        self.maker: Any = ray.remote(
+            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RETRIES, max_task_retries=-1
+        )(_Maker)
+        self.busy: dict[Any, tuple[Cell, Any]] = {}
+        self.idle: dict[str, list[Any]] = defaultdict(list)
+
+    def room(self) -> int:
+        """How many actors all machines hold."""
+        import ray  # noqa: PLC0415  (an extra)
+
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        shares = [there.get(name, 0) / need for name, need in self.needs.items() if need]
+        return int(min(shares, default=1) + 1e-6)
+
+    def start(self, cell: Cell, *given: object) -> bool:
+        """Let an actor make a cell; False where all have one."""
+        actors = self.idle[cell.config["model"]]
+        if not actors:
+            there = len(self.busy) + sum(map(len, self.idle.values()))
+            if there >= max(1, self.room()) and not self._dismiss(1):
+                return False
+            actors.append(self.maker.remote())
+        actor = actors.pop()
+        self.busy[actor.make.remote(cell, *given)] = cell, actor
+        return True
+
+    def ended(self) -> Iterator[Outcome]:
+        """What became of a cell that has ended; none where nothing ends for a while.
+
+        Actors that have nothing to do then leave: one whose machine was lost may wait for their room.
+        """
+        import ray  # noqa: PLC0415  (an extra)
+
+        resting = any(self.idle.values())
+        ready, _ = ray.wait(list(self.busy), timeout=GRACE if resting else None)
+        if not ready:
+            self._dismiss(len(self.busy))
+        for reference in ready:
+            cell, actor = self.busy.pop(reference)
+            try:
+                outcome: Outcome = ray.get(reference)
+                self.idle[cell.config["model"]].append(actor)
+            except ray.exceptions.RayError as error:  # the actor is of no more use
+                outcome = _lost(error, cell)
+            yield outcome
+
+    def _dismiss(self, n: int) -> int:
+        """End up to so many actors that have nothing to do; how many there were."""
+        import ray  # noqa: PLC0415  (an extra)
+
+        leaving = [(actors, actor) for actors in self.idle.values() for actor in actors][:n]
+        for actors, actor in leaving:
+            actors.remove(actor)
+            ray.kill(actor)
+        return len(leaving)
 
 
 def _check_reachable(address: str | None) -> None:
@@ -89,25 +174,25 @@ def _check_reachable(address: str | None) -> None:
         raise InputError(f"There is no Ray cluster at {address[:80]!r} ({reason(error)}).") from error
 
 
-def _attempt(cell: Cell, store: Store, options: LoadOptions, retry_failed: bool, *needed: Outcome) -> Outcome:
-    """What a worker does. ``needed`` is not read: Ray starts a task when what it is given is there."""
-    del needed
-    return attempt(cell, store, options, retry_failed=retry_failed)
+class _Maker:
+    """An actor: its process makes one cell after another, and keeps the model that they share."""
+
+    def make(self, cell: Cell, store: Store, options: LoadOptions, retry_failed: bool) -> Outcome:
+        return attempt(cell, store, options, retry_failed=retry_failed)
 
 
-def _outcome(reference: Any, cell: Cell, store: Store) -> Outcome:  # noqa: ANN401  (an extra without types)
+def _lost(error: Exception, cell: Cell) -> Outcome:
+    """What became of a cell whose actor was lost more often than Ray tries.
+
+    Raises:
+        InputError: Ray itself was lost on this machine: every cell that is left would end in the same way.
+    """
     import ray  # noqa: PLC0415  (an extra)
 
-    try:
-        found: Outcome = ray.get(reference)
-    except ray.exceptions.LocalRayletDiedError as error:
-        # every cell that is left would end in the same way
+    if isinstance(error, ray.exceptions.LocalRayletDiedError):
         raise InputError(
             "Ray's own process on this machine (raylet) was lost, as when memory runs out. Finished cells "
             "are kept; the same command again goes on."
         ) from error
-    except ray.exceptions.RayError as error:  # the process was lost more often than Ray tries
-        # the same error comes for all cells that need this one
-        why = f"{type(error).__name__}: its process was lost {RETRIES + 1} times"
-        return blocked(cell, store) or Outcome(cell, "failed", why)
-    return found
+    why = f"{type(error).__name__}: its process was lost {RETRIES + 1} times"
+    return Outcome(cell, "failed", why)
