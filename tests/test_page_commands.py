@@ -45,6 +45,13 @@ PROMPTS = 'prompt,seed\n"a photo of church",1\n'
 #: What is left of studies that take hours: one concept, and rows of the study that its page names.
 STUDIES: dict[str, dict[str, Any]] = {
     "tuning.yaml": {"concepts": ["fish"], "erasers": slice(4, 6)},
+    "concept_space.yaml": {
+        "concepts": ["weapon"],
+        "suite": "smoke",
+        "attacks": ["none"],
+        "erasers": slice(7, 8),
+    },
+    "robustness_over_time.yaml": {"suite": "smoke", "attacks": ["none"], "erasers": slice(-1, None)},
     "knowledge.yaml": {"concepts": ["church"], "attacks": ["none"], "erasers": slice(2)},
     "ablation.yaml": {"concepts": ["church"], "references": [], "attacks": ["none"], "erasers": slice(9, 11)},
 }
@@ -164,6 +171,8 @@ BEFORE: dict[str, Callable[[dict[str, str]], None]] = {
     "docs/evaluation": safe_and_evaluations,
     "docs/export": safe_of_a_folder,
     "docs/loading": files_to_load,
+    "docs/results/concept_space": studies,
+    "docs/results/robustness_over_time": studies,
     "docs/results/search": studies,
     "docs/sgrace": studies,
     "docs/studies": studies,

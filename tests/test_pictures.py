@@ -29,7 +29,7 @@ PROGRAMS = {
     "concept_pictures": Program(
         ("--prompts", "12", "--set", *SETTINGS), ("space_before", "space_attacked", "space_after")
     ),
-    "comparison_picture": Program((), ("safety_and_harm",)),
+    "study_pictures": Program((), ("safety_and_harm", "robustness_over_time", "coverage")),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sgrace.metrics.ranks import rank_correlation
+from sgrace.metrics.ranks import rank_correlation, ranks_within
 
 
 def test_order_alone_counts_and_ties_share_their_rank() -> None:
@@ -28,3 +28,9 @@ def test_the_interval_is_wide_where_pairs_are_few() -> None:
     assert many.low < many.value < many.high
     assert (few.n, many.n) == (10, 100)
     assert str(many).endswith("], 100 pairs")
+
+
+def test_ranks_within_groups_leave_out_what_groups_differ_in() -> None:
+    values = torch.tensor([3.0, 1.0, 2.0, 30.0, 10.0])
+    found = ranks_within(values, ["a", "a", "a", "b", "b"])
+    assert found.tolist() == pytest.approx([1 / 3, -1 / 3, 0.0, 0.25, -0.25])

@@ -101,11 +101,19 @@ def row(coverage: float, back: int, spill_over: float, right: int) -> Line:
 
 def test_coverage_is_compared_with_robustness_and_spill_over_with_damage() -> None:
     lines = [row(0.1 * i, 8 - i, 0.1 * i, 90 - 10 * i) for i in range(LEAST + 1)]
-    first, second = predictions(lines)
+    first, second = predictions({"church": lines})
     assert "prompts brought back: -1.00 [" in first
     assert "neighbours lost: 1.00 [" in second
     assert first.endswith("6 pairs.")
-    assert predictions(lines[: LEAST - 1]) == [], "too few"
+    assert predictions({"church": lines[: LEAST - 1]}) == [], "too few"
+
+
+def test_a_hard_concept_does_not_hide_what_coverage_does_within_each() -> None:
+    easy = [row(0.1 * i, 3 - i, 0, 90) for i in range(3)]
+    hard = [row(0.5 + 0.1 * i, 8 - i, 0, 90) for i in range(3)]
+    first, _ = predictions({"church": easy, "weapon": hard})
+    assert "brought back: 0.54 [" in first
+    assert "within each table: -1.00 [" in first
 
 
 def test_a_model_without_words_is_refused(tmp_path: Path) -> None:

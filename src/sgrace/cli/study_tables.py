@@ -113,7 +113,7 @@ def table(
             if rows:
                 click.echo(f"{markdown(head, [[entry.text for entry in row] for row in rows])}\n")
     if not names:
-        for sentence in space.predictions(line for lines in tables.values() for line in lines):
+        for sentence in space.predictions(tables):
             click.echo(f"{sentence}\n")
     if known.missing:
         click.echo(f"Missing: {'; '.join(known.missing)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,18 @@ def rank_correlation(x: Tensor, y: Tensor) -> RankCorrelation:
     drawn = _spearman(x[picks], y[picks])
     low, high = torch.nanquantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return RankCorrelation(_spearman(x[None], y[None]).item(), low, high, n)
+
+
+def ranks_within(values: Float[Tensor, " n"], groups: Sequence[object]) -> Float[Tensor, " n"]:
+    """The rank of each value among those of its group, over their number; equal values share their mean rank.
+
+    What differs between groups as a whole is no part of it.
+    """
+    found = torch.empty(len(values), dtype=torch.float64)
+    for group in dict.fromkeys(groups):
+        own = torch.tensor([each == group for each in groups])
+        found[own] = _ranks(values[own][None])[0] / own.sum()
+    return found
 
 
 def _spearman(x: Float[Tensor, "draws n"], y: Float[Tensor, "draws n"]) -> Float[Tensor, " draws"]:

@@ -37,7 +37,7 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         tables=[table_of(table, lines) for table, lines in tables.items()],
         plots=[plots_of(lines) for lines in tables.values()],
         more=[_more(lines) for lines in tables.values()],
-        notes=space.predictions(line for lines in tables.values() for line in lines),
+        notes=space.predictions(tables),
         missing=missing,
         sort=Markup(resource(SORT)),  # noqa: S704  (our own file)
         versions=f"Made with {known}.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from ..evaluation.training_samples import SpaceCurve
-from ..metrics.ranks import rank_correlation
+from ..metrics.ranks import rank_correlation, ranks_within
 from .lines import Line
 from .make import TRAINED
 from .table import Entry, by_prompt
@@ -60,21 +60,36 @@ def _spread(values: Sequence[float]) -> Entry:
     return Entry(f"{mean:.2f}" if low == high else f"{mean:.2f} [{low:.2f}, {high:.2f}]", mean)
 
 
-def predictions(lines: Iterable[Line]) -> list[str]:
+def predictions(tables: Mapping[str, Iterable[Line]]) -> list[str]:
     """Whether more coverage goes with fewer prompts brought back, and more spill-over with more damage.
 
     A pair is one erasure: its samples, and what was measured of it. Nothing where fewer than five are known.
+    Some concepts are harder to erase than others, whatever the samples; of several tables the correlation of
+    ranks within each is told too.
+
+    Args:
+        tables: rows by the name of their table.
     """
-    pairs = [pair for line in lines for pair in _pairs(line)]
+    names: list[str] = []
+    pairs: list[tuple[float, ...]] = []
+    for name, lines in tables.items():
+        own = [pair for line in lines for pair in _pairs(line)]
+        names += [name] * len(own)
+        pairs += own
     if len(pairs) < LEAST:
         return []
-    values = torch.tensor(pairs, dtype=torch.float64)
-    robust = rank_correlation(values[:, 0], values[:, 1])
-    damage = rank_correlation(values[:, 2], values[:, 3])
-    return [
-        f"Rank correlation of coverage with prompts brought back: {robust}.",
-        f"Rank correlation of spill-over with withheld neighbours lost: {damage}.",
-    ]
+    coverage, back, spill_over, lost = torch.tensor(pairs, dtype=torch.float64).T
+    told = []
+    for what, x, y in (
+        ("coverage with prompts brought back", coverage, back),
+        ("spill-over with withheld neighbours lost", spill_over, lost),
+    ):
+        sentence = f"Rank correlation of {what}: {rank_correlation(x, y)}"
+        if len(set(names)) > 1:
+            within = rank_correlation(ranks_within(x, names), ranks_within(y, names))
+            sentence += f"; of ranks within each table: {within}"
+        told.append(f"{sentence}.")
+    return told
 
 
 def _pairs(line: Line) -> list[tuple[float, float, float, float]]:
