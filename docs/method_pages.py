@@ -26,7 +26,7 @@ from sgrace.study.table import by_prompt
 
 DOCS = Path(__file__).parent
 MAIN = DOCS.parent / "studies" / "results" / "main.json"
-TRANSFER = DOCS.parent / "benchmarks" / "results" / "transfer.jsonl"
+TRANSFER = MAIN.with_name("transfer.json")
 
 #: What a column of figures shows, and the question that it is from.
 QUESTIONS = {
@@ -202,9 +202,9 @@ def of_the_study(name: str) -> str:
 
 def figures(name: str) -> str:
     """What was measured."""
-    elsewhere = TRANSFER.read_text(encoding="utf-8")
+    elsewhere = {row.evaluations[0].method for row in read_results(TRANSFER).rows}
     found = of_the_study(name) or "This method was not measured under the suite `standard`."
-    if f'"eraser": "{name}"' in elsewhere:
+    if name in elsewhere:
         found += (
             "\n\nIts text encoder was also measured [in another denoiser](../results.md#another-denoiser)."
         )

@@ -24,7 +24,7 @@ from .test_documents import BLOCK, DOCUMENTS, ROOT, blocks, commands_of
 
 SPAN = re.compile(r"`(python [^`\n]+)`")
 #: Printed tables of these are in their page as they are; the others print more than their page shows.
-SHOWN = ("transfer", "study_cost", "claims")
+SHOWN = ("study_cost", "claims")
 #: Programs that read no options, and the tests that run them.
 ELSEWHERE = {
     "python -m tests.golden check": "tests/golden/test_golden.py",
@@ -124,7 +124,7 @@ def test_a_program_prints_the_tables_of_its_page(
     "wrong",
     [
         "python benchmarks/speed.py --size emoji --turn 1.5",
-        "python benchmarks/transfer.py LOG",
+        "python benchmarks/study_cost.py studies/main.yaml",
         "python examples/red_team.py shipped/erasure --strength 2",
         "python -m tests.study.kills --kill many",
         "python benchmarks/nowhere.py",
