@@ -17,7 +17,7 @@ from sgrace.study.place import open_store
 from sgrace.study.ray_engine import on_ray
 
 from .kills import _descendants
-from .made import OPTIONS, SMOKE, cells, results
+from .made import OPTIONS, SMOKE, cells, results, write_study
 
 ray = pytest.importorskip("ray")
 
@@ -61,8 +61,9 @@ def test_ray_makes_the_same_as_one_process_though_a_machine_is_lost(
     assert results(store, every) == results(alone, every)
 
 
-def test_cells_on_gpus_share_processes_that_keep_the_model(every: list[Cell], tmp_path: Path) -> None:
+def test_cells_on_gpus_share_processes_that_keep_the_model(tmp_path: Path) -> None:
     """As many as the machine has room for; the GPU is in Ray's books only."""
+    every = cells(write_study(tmp_path, erasers=["uce"], seeds=[0, 1]))
     store = open_store(tmp_path / "out")
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     seen: set[int] = set()
@@ -90,10 +91,11 @@ def test_a_cell_that_ends_every_process_fails_and_blocks_what_needs_it(
             return blocked(cell, store) or Outcome(cell, "made")
 
     monkeypatch.setattr(ray_engine, "_Maker", Maker)
+    monkeypatch.setattr(ray_engine, "RETRIES", 1)
     outcomes = list(on_ray(every, open_store(tmp_path / "out"), OPTIONS))
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     assert [outcome.cell.kind for outcome in failed] == ["erasure"]
-    assert failed[0].why == "ActorDiedError: its process was lost 4 times"
+    assert failed[0].why == "ActorDiedError: its process was lost 2 times"
     stopped = [outcome for outcome in outcomes if outcome.cell.needs.get("erasure") == failed[0].cell]
     assert stopped
     assert {outcome.why for outcome in stopped} == {f"it needs: {failed[0].cell.title}"}
