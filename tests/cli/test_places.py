@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sgrace._util import places
+
 from ..study.made import digests
 from .commands import COMMANDS, LONG, ends_with, in_background
 from .conftest import Home, assert_refused, sgrace
@@ -84,3 +86,21 @@ def test_two_processes_in_one_place_end_in_the_files_of_one(name: str, home: Hom
         assert "Another process is writing" in sentence or "is not empty" in sentence, sentence
     assert sgrace(*LONG[name](home, tmp_path / "alone" / "out")).exit_code == 0
     assert digests(tmp_path / "both") == digests(tmp_path / "alone")
+
+
+def test_parents_that_another_process_takes_away_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = places._probe
+    gone: list[Path] = []
+
+    def taken_away(file: Path) -> None:
+        if not gone:
+            gone.append(file.parent)
+            file.parent.rmdir()
+        probe(file)
+
+    monkeypatch.setattr(places, "_probe", taken_away)
+    assert places.check_writable(tmp_path / "both" / "out") == tmp_path / "both" / "out"
+    assert gone == [tmp_path / "both"]
+    assert not (tmp_path / "both").exists()

@@ -21,14 +21,22 @@ def hidden(path: Path, use: str) -> Path:
 def check_writable(path: Path) -> Path:
     """Write and remove a small file beside the path: permissions do not tell of a full disk."""
     try:
-        made = make_parents(path)
         try:
-            _probe(hidden(path, "probe"))
-        finally:
-            remove_empty(made)
+            _check(path)
+        except FileNotFoundError:
+            # another process that checks the same place has taken away the parents that it had made for it
+            _check(path)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise cannot_write(path, error) from error
     return path
+
+
+def _check(path: Path) -> None:
+    made = make_parents(path)
+    try:
+        _probe(hidden(path, "probe"))
+    finally:
+        remove_empty(made)
 
 
 def _probe(file: Path) -> None:
