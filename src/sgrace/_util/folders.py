@@ -75,7 +75,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         with held_alone(partial, path):
             shutil.rmtree(partial)
     try:
-        partial.mkdir()
+        # another process may have taken away the parents that it had made for its check
+        partial.mkdir(parents=True)
         with held_alone(partial, path):
             yield partial
     except BaseException as error:
@@ -122,7 +123,7 @@ def resumable_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     check_resumable_folder(path)
     note = path / REQUEST
     made = make_parents(path)
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     with held_alone(path, path):
         if is_file(note):
             _check_same(path, read_json(note), json.loads(json_text(request)))
