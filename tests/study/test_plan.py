@@ -251,6 +251,14 @@ def test_costs_are_those_of_like_cells(folder: Path) -> None:
     assert estimate([esd], [record]).known == 1, "an erasure, if of another method"
     own = {"kind": "erasure", "config": dict(esd.config), "seconds": 40.0, "bytes": 100}
     assert estimate([esd], [record, own]).seconds == 40.0
+    assert estimate([esd], [record, own]).memory_mb == 0, "older manifests have none"
+    known = [
+        {**own, "peak_memory_mb": 700},
+        {**own, "peak_memory_mb": 900},
+        {**record, "peak_memory_mb": 800},
+    ]
+    assert estimate([uce, esd, *attacks], known).memory_mb == 900, "the largest: it has to be there"
+    assert estimate([uce], known).memory_mb == 800, "cells that are less alike do not count"
 
 
 @pytest.mark.parametrize("file", sorted(SMOKE.parent.glob("*.yaml")), ids=lambda file: file.stem)

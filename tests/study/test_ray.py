@@ -13,6 +13,7 @@ import pytest
 from sgrace._util.errors import InputError
 from sgrace.study import Cell, Store, ray_engine
 from sgrace.study.engine import Outcome, blocked, inline
+from sgrace.study.estimate import estimate
 from sgrace.study.place import open_store
 from sgrace.study.ray_engine import on_ray
 
@@ -22,6 +23,11 @@ from .made import OPTIONS, SMOKE, cells, results, write_study
 ray = pytest.importorskip("ray")
 
 pytestmark = pytest.mark.slow
+
+
+def makers() -> set[int]:
+    """Processes of this machine that make cells."""
+    return {each.pid for each in _descendants(os.getpid()) if each.command.startswith("ray::_Maker")}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def test_cells_on_gpus_share_processes_that_keep_the_model(tmp_path: Path) -> No
     try:
         for outcome in on_ray(every, store, OPTIONS, num_cpus=0.5, num_gpus=0.5):
             assert outcome.status == "made", outcome.why
-            seen |= {each.pid for each in _descendants(os.getpid()) if each.command.startswith("ray::_Maker")}
+            seen |= makers()
     finally:
         ray.shutdown()
     assert len(seen) == 2
@@ -79,6 +85,29 @@ def test_cells_on_gpus_share_processes_that_keep_the_model(tmp_path: Path) -> No
 def test_a_machine_without_room_for_a_cell_is_told(every: list[Cell], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no room for a cell with --cpus 1 --gpus 99"):
         list(on_ray(every, open_store(tmp_path / "out"), OPTIONS, num_gpus=99))
+
+
+def test_a_process_gets_the_memory_that_earlier_cells_took(tmp_path: Path) -> None:
+    """Two fit on the processors; of the memory that the first run needed there is enough for one."""
+    every = cells(write_study(tmp_path, erasers=["uce"], seeds=[0, 1, 2]))
+    store = open_store(tmp_path / "out")
+    assert all(outcome.status == "made" for outcome in inline(every[:4], store, OPTIONS))
+    peak = max(store.manifest(cell)["peak_memory_mb"] for cell in every[:4])
+    assert estimate(every[4:], store.manifests()).memory_mb == peak
+    ray.init(num_cpus=2, _memory=int(1.5 * peak * 2**20), include_dashboard=False, log_to_driver=False)
+    seen: set[int] = set()
+    least = ray.available_resources()["memory"]
+    try:
+        for outcome in on_ray(every, store, OPTIONS):
+            assert outcome.status in {"made", "finished"}, outcome.why
+            seen |= makers()
+            least = min(least, ray.available_resources().get("memory", 0))
+    finally:
+        ray.shutdown()
+    assert len(seen) == 1
+    assert least <= 0.5 * peak * 2**20, "Ray itself counts the memory, machine by machine"
+    with pytest.raises(InputError, match="no room for a cell with --cpus 1 --gpus 0 --memory 99999999"):
+        list(on_ray(every, store, OPTIONS, memory_mb=99999999))
 
 
 def test_a_cell_that_ends_every_process_fails_and_blocks_what_needs_it(

@@ -88,6 +88,12 @@ def plan(file: Path, out: str, *, as_json: bool) -> None:
     "--gpus", type=click.FloatRange(min=0), default=0, show_default=True, help="A cell's GPUs, for ray."
 )
 @click.option(
+    "--memory",
+    type=click.IntRange(min=0),
+    metavar="MIB",
+    help="Memory of a process, for ray; that of earlier cells that are like these, if absent.",
+)
+@click.option(
     "--shard", metavar="I/N", help="Make the I-th of N parts only, in a folder that all of them share."
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
@@ -108,6 +114,7 @@ def run(
     address: str | None,
     cpus: float,
     gpus: float,
+    memory: int | None,
     shard: str | None,
     report_to: str | None,
     device: str,
@@ -139,7 +146,14 @@ def run(
         from ..study.ray_engine import on_ray  # noqa: PLC0415
 
         made = on_ray(
-            cells, store, options, retry_failed=retry_failed, address=address, num_cpus=cpus, num_gpus=gpus
+            cells,
+            store,
+            options,
+            retry_failed=retry_failed,
+            address=address,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            memory_mb=memory,
         )
     else:
         made = inline(cells, store, options, retry_failed=retry_failed)
@@ -236,6 +250,8 @@ def _cost_in_words(cost: Any) -> str:  # noqa: ANN401  (an Estimate)
         told.append(
             f"about {cost.seconds / 60:,.1f} minutes of one process and {size} for {cost.known} of them"
         )
+    if cost.memory_mb:
+        told.append(f"up to {cost.memory_mb:,} MiB of memory for a process")
     if cost.unknown:
         told.append(f"of {cost.unknown} the like was never made, so that their cost is unknown")
     return "; ".join(told) + "."

@@ -15,6 +15,7 @@ from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
 from .engine import Outcome, attempt
+from .estimate import estimate
 from .store import Store
 
 #: How often Ray starts an actor again whose process or machine was lost, and with it the cell that it made.
@@ -32,6 +33,7 @@ def on_ray(
     address: str | None = None,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    memory_mb: int | None = None,
 ) -> Iterator[Outcome]:
     """Cells in Ray actors, each after those that it needs; their outcomes in the order in which they end.
 
@@ -47,6 +49,7 @@ def on_ray(
         address: of a cluster; Ray is started on this machine, and ended, if absent.
         num_cpus: that a cell needs.
         num_gpus: that a cell needs; a fraction lets several share one.
+        memory_mb: that a process needs, in MiB; of earlier cells that are like those, if absent.
 
     Raises:
         InputError: Ray is not installed, there is no cluster at the address, this machine has no room for a
@@ -63,10 +66,13 @@ def on_ray(
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise InputError(f"There is no Ray cluster at {str(address)[:80]!r}.") from error
-    crew = _Crew(num_cpus, num_gpus)
+    if memory_mb is None:
+        missing = [cell for cell in cells if not store.is_finished(cell)]
+        memory_mb = estimate(missing, store.manifests()).memory_mb
+    crew = _Crew(num_cpus, num_gpus, memory_mb)
     try:
         if address is None and started and not crew.room():
-            needed = f"--cpus {num_cpus:g} --gpus {num_gpus:g}"
+            needed = f"--cpus {num_cpus:g} --gpus {num_gpus:g} --memory {memory_mb}"
             raise InputError(f"This machine has no room for a cell with {needed}.")
         yield from _made(cells, crew, (store, options, retry_failed))
     finally:
@@ -97,13 +103,18 @@ class _Crew:
         idle: actors without a cell, by the base model that they hold.
     """
 
-    def __init__(self, num_cpus: float, num_gpus: float) -> None:
+    def __init__(self, num_cpus: float, num_gpus: float, memory_mb: int) -> None:
         import ray  # noqa: PLC0415  (an extra)
 
-        self.needs = {"CPU": num_cpus, "GPU": num_gpus}
+        memory = memory_mb * 2**20
+        self.needs = {"CPU": num_cpus, "GPU": num_gpus, "memory": memory}
         # cells are retried as long as their actor is: while it waits for room they fail again and again
         self.maker: Any = ray.remote(
-            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RETRIES, max_task_retries=-1
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            memory=memory,
+            max_restarts=RETRIES,
+            max_task_retries=-1,
         )(_Maker)
         self.busy: dict[Any, tuple[Cell, Any]] = {}
         self.idle: dict[str, list[Any]] = defaultdict(list)

@@ -17,7 +17,7 @@ from .._util.errors import InputError
 from .._util.files import write_json
 from .._util.folders import check_new_folder
 from .._util.hashing import sha256
-from .._util.provenance import versions
+from .._util.provenance import peak_memory_mb, versions
 from .._util.text import read_json, reason, shown
 from .cells import Cell, id_of
 
@@ -113,6 +113,8 @@ class Store:
             "sha256": {str(file.relative_to(folder)): sha256(file) for file in files},
             "bytes": sum(file.stat().st_size for file in files),
             "seconds": round(seconds, 1),
+            # of the process so far: it may have made larger cells before
+            "peak_memory_mb": peak_memory_mb(),
             "machine": socket.gethostname(),
             "versions": versions(),
         }
