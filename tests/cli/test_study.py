@@ -176,10 +176,18 @@ def test_results_stand_in_the_place_of_the_cells(file: Path, out: Path, tmp_path
     assert_refused(sgrace("study", "table", file), "needs -o with the folder of its cells")
 
 
+def table_in(text: str) -> list[list[str]]:
+    """The entries of the table's lines, without the line below its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    return [[entry.strip() for entry in line.split("|")[1:-1]] for line in lines]
+
+
 def test_columns_are_chosen(file: Path, out: Path) -> None:
     done = sgrace("study", "table", file, "-o", out, "--columns", "target, none")
     (head,) = {line for line in done.stdout.splitlines() if line.startswith("|  |")}
     assert head == "|  | target | none |"
+    turned = sgrace("study", "table", file, "-o", out, "--columns", "target, none", "--transpose")
+    assert table_in(turned.stdout) == list(map(list, zip(*table_in(done.stdout), strict=True)))
     refused = sgrace("study", "table", file, "-o", out, "--columns", "taste")
     assert_refused(refused, "No column is called 'taste'; there are seeds, none, ")
 
@@ -190,7 +198,7 @@ def test_a_summary_has_all_concepts_or_some(file: Path, out: Path) -> None:
     titles = [row.split(" | ")[0] for row in done.stdout.splitlines()[2:]]
     assert titles == ["| original", "| uce"]
     both = sgrace("study", "table", file, "-o", out, "--summary", "--columns", "rest")
-    assert_refused(both, "--summary takes neither --columns nor --against")
+    assert_refused(both, "--summary takes none of --columns, --against and --transpose")
     assert sgrace("study", "table", file, "-o", out, "--concept", "church").exit_code == 0
     refused = sgrace("study", "table", file, "-o", out, "--concept", "boat")
     assert_refused(refused, "No finished row is of 'boat'; there are church.")

@@ -75,6 +75,7 @@ def finished(file: Path, out: str | None) -> Finished:
 )
 @click.option("--concept", "concepts", multiple=True, help="Tables of this concept only. May be given again.")
 @click.option("--summary", is_flag=True, help="One table of all concepts, in per cent, instead.")
+@click.option("--transpose", is_flag=True, help="Print columns as rows, as for many attacks on few models.")
 def table(
     file: Path,
     out: str | None,
@@ -83,6 +84,7 @@ def table(
     concepts: tuple[str, ...],
     *,
     summary: bool,
+    transpose: bool,
 ) -> None:
     """Print the finished rows of FILE as Markdown tables, and which are missing.
 
@@ -95,8 +97,8 @@ def table(
     known = finished(file, out)
     tables = _of_concepts(known.tables, concepts)
     if summary:
-        if columns or against is not None:
-            raise InputError("--summary takes neither --columns nor --against.")
+        if columns or against is not None or transpose:
+            raise InputError("--summary takes none of --columns, --against and --transpose.")
         click.echo(summary_of(tables))
         return
     titles = {line.title for lines in tables.values() for line in lines}
@@ -106,7 +108,7 @@ def table(
         )
     names = [name.strip() for name in columns.split(",") if name.strip()]
     for name, lines in tables.items():
-        click.echo(f"{table_of(name, lines, against, names).markdown()}\n")
+        click.echo(f"{table_of(name, lines, against, names).markdown(transposed=transpose)}\n")
         if names:
             continue
         for head, rows in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):

@@ -57,13 +57,15 @@ class Table:
     against: str | None = None
     reported: tuple[str, ...] = ()
 
-    def markdown(self) -> str:
-        """As Markdown."""
-        rows = [
-            [f"{row[0].text} *" if row[0].text in self.best else row[0].text, *(e.text for e in row[1:])]
-            for row in self.rows
-        ]
-        text = f"### {self.name}\n\n{self.protocol}\n\n{markdown(self.head, rows)}"
+    def markdown(self, *, transposed: bool = False) -> str:
+        """As Markdown; transposed, its columns are rows."""
+        lines: list[Sequence[str]] = [self.head]
+        for row in self.rows:
+            star = " *" if row[0].text in self.best else ""
+            lines.append([row[0].text + star, *(entry.text for entry in row[1:])])
+        if transposed:
+            lines = list(zip(*lines, strict=True))
+        text = f"### {self.name}\n\n{self.protocol}\n\n{markdown(lines[0], lines[1:])}"
         if self.best:
             text += f"\n\n\\* no other row beats it in both `{WORST}` and what is kept (withheld and rest)."
         if self.compared:
