@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,29 @@ def test_a_cluster_that_is_not_there_is_told(every: list[Cell], tmp_path: Path) 
         port = server.getsockname()[1]
     with pytest.raises(InputError, match=rf"no Ray cluster at '127.0.0.1:{port}'"):
         list(on_ray(every, store, OPTIONS, address=f"127.0.0.1:{port}"))
+
+
+def test_a_cluster_that_asks_for_a_token_is_told(
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--block"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    head = subprocess.Popen(
+        [*command, "--num-cpus=1", "--include-dashboard=false"],
+        env={**os.environ, **token},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    monkeypatch.setattr("ray._private.ray_constants.NUM_REDIS_GET_RETRIES", 1)
+    try:
+        assert head.stdout is not None
+        assert any("Ray runtime started" in line for line in head.stdout)
+        with pytest.raises(InputError, match="asks for its token: set RAY_AUTH_MODE=token"):
+            list(on_ray(every, open_store(tmp_path / "out"), OPTIONS, address=f"127.0.0.1:{port}"))
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait()

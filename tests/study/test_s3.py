@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -153,3 +154,18 @@ def test_a_bucket_that_is_missing_is_told_and_not_made(bucket: str) -> None:
     assert not s3fs.S3FileSystem().exists("nobodys")
     with pytest.raises(InputError, match="holds no study"):
         find_store(f"{bucket}/nothing")
+
+
+def test_a_server_that_does_not_answer_is_no_missing_bucket(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(InputError, match=r"Cannot write .*Could not connect"):
+            open_store(f"{bucket}/study")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -52,8 +52,8 @@ def on_ray(
         memory_mb: that a process needs, in MiB; of earlier cells that are like those, if absent.
 
     Raises:
-        InputError: Ray is not installed, there is no cluster at the address, this machine has no room for a
-            cell, or Ray was lost on it.
+        InputError: Ray is not installed, there is no cluster at the address or it asks for a token, this
+            machine has no room for a cell, or Ray was lost on it.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("The engine ray needs Ray: pip install 'sgrace[ray]'.")
@@ -65,7 +65,13 @@ def on_ray(
         try:
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
-            raise InputError(f"There is no Ray cluster at {str(address)[:80]!r}.") from error
+            where = repr(str(address)[:80])
+            if "AuthenticationError" in str(error.__cause__):
+                raise InputError(
+                    f"The Ray cluster at {where} asks for its token: set RAY_AUTH_MODE=token, and "
+                    "RAY_AUTH_TOKEN to the token unless ~/.ray/auth_token has it."
+                ) from error
+            raise InputError(f"There is no Ray cluster at {where}.") from error
     if memory_mb is None:
         missing = [cell for cell in cells if not store.is_finished(cell)]
         memory_mb = estimate(missing, store.manifests()).memory_mb

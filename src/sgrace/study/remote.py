@@ -80,6 +80,8 @@ class RemoteStore(Store):
         # "bucket/folder" of object stores; "/folder" of what has folders
         bucket = fsspec.core.url_to_fs(self.url)[1].partition("/")[0]
         if bucket and not self.files.exists(bucket):
+            with suppress(FileNotFoundError):
+                self.files.ls(bucket)  # tells of a server that does not answer, which looks the same above
             raise InputError(f"Cannot write {self.url[:80]}: there is no bucket {bucket[:80]}.")
 
     def is_there(self) -> bool:
