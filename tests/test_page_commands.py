@@ -42,7 +42,7 @@ FILE = re.compile(r"^<!-- file: (\S+) -->\n```text\n(.*?)^```$", re.DOTALL | re.
 #: Files that a page names and does not show.
 WORDS = "church\nchapel\n\nhouse\ndog\ntree\nboat\n"
 PROMPTS = 'prompt,seed\n"a photo of church",1\n'
-#: What is left of studies that take hours: one concept, and rows of the study that its page names.
+#: What is left of studies that take hours: one concept, and rows of the first matrix that its page names.
 STUDIES: dict[str, dict[str, Any]] = {
     "tuning.yaml": {"concepts": ["fish"], "erasers": slice(4, 6)},
     "concept_space.yaml": {
@@ -159,6 +159,7 @@ def studies(_stand_ins: dict[str, str]) -> None:
     for name, less in STUDIES.items():
         file = Path("studies", name)
         study = yaml.safe_load(file.read_text("utf-8"))
+        study |= study.pop("matrices", [{}])[0]
         rows = study["erasers"][less["erasers"]]
         file.write_text(yaml.safe_dump({**study, **less, "erasers": rows}), encoding="utf-8")
 
