@@ -137,12 +137,17 @@ def test_nothing_goes_on_without_ray_itself(every: list[Cell]) -> None:
         ray_engine._lost(ray.exceptions.LocalRayletDiedError(), every[0])
 
 
-def test_a_cluster_that_is_not_there_is_told(every: list[Cell], tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_told(
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(tmp_path / "out")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(InputError, match=rf"no Ray cluster at '127.0.0.1:{port}'"):
         list(on_ray(every, store, OPTIONS, address=f"127.0.0.1:{port}"))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with pytest.raises(InputError, match=rf"no Ray cluster at '127.0.0.1:{port}'"):
+        list(on_ray(every, store, OPTIONS))
 
 
 def test_a_cluster_that_asks_for_a_token_is_told(

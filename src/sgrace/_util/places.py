@@ -22,16 +22,16 @@ def check_writable(path: Path) -> Path:
     """Write and remove a small file beside the path: permissions do not tell of a full disk."""
     try:
         try:
-            _check(path)
+            _check_once(path)
         except FileNotFoundError:
             # another process that checks the same place has taken away the parents that it had made for it
-            _check(path)
+            _check_once(path)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise cannot_write(path, error) from error
     return path
 
 
-def _check(path: Path) -> None:
+def _check_once(path: Path) -> None:
     made = make_parents(path)
     try:
         _probe(hidden(path, "probe"))

@@ -79,7 +79,8 @@ def plan(file: Path, out: str, *, as_json: bool) -> None:
     help="inline makes one cell after the other; ray as many at once as there is room for.",
 )
 @click.option(
-    "--address", help="Of a Ray cluster: auto, or HOST:PORT. Without it Ray starts on this machine."
+    "--address",
+    help="Of a Ray cluster: auto, or HOST:PORT. Without it and RAY_ADDRESS, Ray starts on this machine.",
 )
 @click.option(
     "--cpus", type=click.FloatRange(min=0.01), default=1, show_default=True, help="A cell's CPUs, for ray."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import socket
 from collections import defaultdict
@@ -46,7 +47,7 @@ def on_ray(
         store: in a folder that all machines see under the same path.
         options: how models are loaded.
         retry_failed: try again what failed before.
-        address: of a cluster; Ray is started on this machine, and ended, if absent.
+        address: of a cluster; `RAY_ADDRESS`, if absent. Without either, Ray is started on this machine.
         num_cpus: that a cell needs.
         num_gpus: that a cell needs; a fraction lets several share one.
         memory_mb: that a process needs, in MiB; of earlier cells that are like those, if absent.
@@ -60,6 +61,7 @@ def on_ray(
     import ray  # noqa: PLC0415  (an extra)
 
     started = not ray.is_initialized()
+    address = address or os.environ.get("RAY_ADDRESS")
     if started:
         _check_reachable(address)
         try:
