@@ -25,6 +25,7 @@ class Rows:
         without_gradient: rows of the largest call without gradients.
         with_gradient: rows of the largest call with gradients.
         differentiable: names of the parameters that asked for a gradient in any call.
+        kept: names of the parameters beside which a gradient of an earlier step lay in any call.
     """
 
     times: Counter[tuple[Any, ...]] = field(default_factory=Counter)
@@ -32,6 +33,7 @@ class Rows:
     without_gradient: int = 0
     with_gradient: int = 0
     differentiable: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
 
     def add(self, network: nn.Module, parts: list[Tensor]) -> None:
         """Rows of one call: ``(batch, ...)`` each; what was read comes last."""
@@ -40,6 +42,7 @@ class Rows:
             (weights, *(part.detach().numpy().tobytes() for part in row)) for row in zip(*parts, strict=True)
         ]
         self.times.update(rows)
+        self.kept |= {name for name, value in network.named_parameters() if value.grad is not None}
         if not torch.is_grad_enabled():
             self.without_gradient = max(self.without_gradient, len(rows))
             return

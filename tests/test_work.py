@@ -31,6 +31,7 @@ def test_an_eraser_does_no_needless_work(words: Knowledge, name: str) -> None:
         own = dict(model.components[component].named_parameters()).keys()
         changed = erasure.tensors.get(component, {}).keys()
         assert rows.differentiable & own <= changed, "weights that stay as they are get no gradient"
+        assert not rows.kept, "gradients of a step are gone before the next one needs memory"
     assert model.denoised.without_gradient <= PROMPTS, "what is only sampled goes through in batches"
     assert max(model.encoded.attacked.values(), default=1) == 1, "what an attack may not move is left out"
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -101,14 +100,7 @@ class EraseDiff(Eraser[EraseDiffConfig]):
                 self._forget_alone(student, data, optimizer)
                 # every second pass of two starts where the first one did: that is what the release does
                 student.restore(start)
-            losses = relabel_losses(student.model, data.batch())
-            check_finite(losses.forget.detach() + losses.retain.detach(), "The loss", job.model.dtype)
-            found = constrained_gradients(losses, student.parameters, config.constraint_weight, config.margin)
-            # Adam sees the combined gradient, not the two losses
-            for parameter, gradient in zip(student.parameters, found.gradients, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-            weights.append(found.weight)
+            weights.append(self._step(student, relabel_losses(student.model, data.batch()), optimizer))
         prompts = [list(pair) for pair in data.prompts[:20]]
         details = {"prompts": prompts, "mean_constraint_weight": sum(weights) / max(len(weights), 1)}
         return Change(student.changed(), trained=student.size, details=details)
@@ -117,9 +109,21 @@ class EraseDiff(Eraser[EraseDiffConfig]):
         for _ in range(self.config.batches_a_pass):
             losses = relabel_losses(student.model, data.batch(retain=False))
             # the same Adam as outside: its momentum is all that the inner steps leave behind
-            optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.forget)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def _step(self, student: Student, losses: RelabelLosses, optimizer: torch.optim.Optimizer) -> float:
+        """Of training, and its weight of forgetting; the gradients are gone before the next one."""
+        config = self.config
+        check_finite(losses.forget.detach() + losses.retain.detach(), "The loss", student.model.dtype)
+        found = constrained_gradients(losses, student.parameters, config.constraint_weight, config.margin)
+        # Adam sees the combined gradient, not the two losses
+        for parameter, gradient in zip(student.parameters, found.gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return found.weight
 
 
 class ConstrainedGradients(NamedTuple):
@@ -144,9 +148,17 @@ def constrained_gradients(
     # both losses come from one graph, which the second gradient still needs
     retain = torch.autograd.grad(losses.retain, parameters, retain_graph=True)
     forget = torch.autograd.grad(losses.forget, parameters)
-    # all parameters as one vector: the cosine is between whole gradients, not layer by layer
-    flat_retain = torch.cat([gradient.flatten() for gradient in retain])
-    flat_forget = torch.cat([gradient.flatten() for gradient in forget])
     # gradients that agree need no constraint: the retain step forgets as well
-    weight = max(margin - F.cosine_similarity(flat_retain, flat_forget, dim=0).item(), 0.0)
+    weight = max(margin - _cosine(retain, forget), 0.0)
     return ConstrainedGradients([a + weight * b for a, b in zip(retain, forget, strict=True)], weight)
+
+
+def _cosine(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """Cosine between whole gradients, not layer by layer; no vector of all parameters is made for it."""
+
+    def product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+
+    lengths = (product(left, left) * product(right, right)).sqrt()
+    # gradients of nothing are taken as unlike, as PyTorch's cosine does
+    return (product(left, right) / lengths.clamp_min(1e-8)).item()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._util.device import check_finite
 from ..models import Conditioning, DiffusionModel
-from ._shared.relabel import RelabelBatch, RelabelConfig, RelabelData, relabel_losses
+from ._shared.relabel import RelabelBatch, RelabelConfig, RelabelData, RelabelLosses, relabel_losses
 from ._shared.student import Student
 from .base import Change, Eraser, Job, Need
 
@@ -82,20 +82,26 @@ class SalUn(Eraser[SalUnConfig]):
         masks = saliency_masks(self.gradients(student, data), config.mask_share) if config.iterations else []
         optimizer = torch.optim.Adam(student.parameters, lr=config.lr)
         for _ in job.progress(config.iterations):
-            losses = relabel_losses(student.model, data.batch())
-            loss = losses.forget + config.retain_weight * losses.retain
-            check_finite(loss.detach(), "The loss", job.model.dtype)
-            gradients = torch.autograd.grad(loss, student.parameters)
-            # masked before Adam sees it: weights outside of the mask have no moments and never move
-            for parameter, gradient, mask in zip(student.parameters, gradients, masks, strict=True):
-                parameter.grad = gradient * mask
-            optimizer.step()
+            self._step(student, relabel_losses(student.model, data.batch()), masks, optimizer)
         trained = sum(int(mask.sum()) for mask in masks)
         return Change(
             student.changed(),
             trained=trained,
             details={"prompts": [list(pair) for pair in data.prompts[:20]]},
         )
+
+    def _step(
+        self, student: Student, losses: RelabelLosses, masks: list[Tensor], optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Of training; the gradients are gone before the next one."""
+        loss = losses.forget + self.config.retain_weight * losses.retain
+        check_finite(loss.detach(), "The loss", student.model.dtype)
+        gradients = torch.autograd.grad(loss, student.parameters)
+        # masked before Adam sees it: weights outside of the mask have no moments and never move
+        for parameter, gradient, mask in zip(student.parameters, gradients, masks, strict=True):
+            parameter.grad = gradient * mask
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def gradients(self, student: Student, data: RelabelData) -> list[Tensor]:
         """Gradient of the guided denoising loss over one pass through the concept's images.

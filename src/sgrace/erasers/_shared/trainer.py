@@ -38,13 +38,13 @@ def train(
     for step in job.progress(iterations):
         loss = loss_at(step)
         check_finite(loss.detach(), "The loss", job.model.dtype)
-        # set to None rather than zero: parameters that a step does not reach stay out of the optimizer's
-        # moments
-        optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if max_norm is not None:
             # one norm over all parameters together, so that their proportions stay
             torch.nn.utils.clip_grad_norm_(parameters, max_norm)
         optimizer.step()
+        # to None rather than zero: parameters that a step does not reach stay out of the optimizer's moments.
+        # here and not before the next step: gradients would lie beside the activations of its loss
+        optimizer.zero_grad(set_to_none=True)
         if after_step is not None:
             after_step()

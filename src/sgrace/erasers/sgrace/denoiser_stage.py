@@ -140,12 +140,12 @@ def train_denoiser(
         optimizer, lambda step: warm_cosine(step, config.denoiser_steps)
     )
     for _ in range(config.denoiser_steps):
-        optimizer.zero_grad(set_to_none=True)
         erased = [concept.calls(config, job, retained.erased) for concept in concepts]
         torch.autograd.backward(
             _loss(config, job, student.model, Calls.cat(erased), retained.calls(config, job))
         )
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         decay.step()
         next(bar, None)
     for parameter in student.parameters:

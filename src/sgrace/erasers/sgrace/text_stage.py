@@ -115,9 +115,10 @@ class TextStage:
             check_finite(loss, "The loss", self.job.model.dtype)
             if step == 0:
                 self._log_angle(terms.features.detach()[: len(loss_of.goals)], loss_of.goals)
-            self.optimizer.zero_grad(set_to_none=True)
             loss_of.backward(terms, self.steps_done / self.total_steps)
             self.optimizer.step()
+            # not before the next step only: gradients would lie beside its activations, and the next attack's
+            self.optimizer.zero_grad(set_to_none=True)
             if self.config.proximal_weight:
                 rate = self.optimizer.param_groups[0]["lr"]
                 self.student.shrink_changes(self.config.proximal_weight * rate)
