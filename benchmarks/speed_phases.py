@@ -43,13 +43,15 @@ class Phases(NamedTuple):
 def sgrace_phases(config: Any) -> Phases:  # noqa: ANN401  (settings of any eraser)
     """Attack and training steps of the text stage, and of the second stage where there is one."""
     phases: list[Phase] = []
-    base = {"rounds": min(1, config.rounds), "attack_steps": 0, "edit_steps": 1, "denoiser_steps": 0}
-    if config.rounds:
-        phases.append(Phase("attack step", {"attack_steps": 1}, config.rounds * config.attack_steps))
+    # two rounds: from the second on, the optimizer's moments lie beside an attack
+    rounds = min(2, config.rounds)
+    base = {"rounds": rounds, "attack_steps": 0, "edit_steps": 1, "denoiser_steps": 0}
+    if rounds:
+        n_attacks, n_edits = config.rounds * config.attack_steps, config.rounds * config.edit_steps
+        phases.append(Phase("attack step", {"attack_steps": 1}, n_attacks, by=rounds))
         # one of so many reads the padding
         every = config.padding_every
-        n_edits = config.rounds * config.edit_steps
-        phases.append(Phase("edit step", {"edit_steps": every}, n_edits - 1, by=every))
+        phases.append(Phase("edit step", {"edit_steps": every}, n_edits - rounds, by=rounds * every))
         if config.retain_draw == "pool":
             base["retain_pool"] = 8
             phases.append(Phase("retain prompt", {"retain_pool": 16}, config.retain_pool - 8, by=16))
