@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from sgrace._util.errors import InputError
+from sgrace.attacks.prompt_files import read_prompts
+from sgrace.evaluation.suites import SUITES
 from sgrace.study import code, read_study
-from sgrace.study.cells import Cell, scores_of
+from sgrace.study.cells import Cell, scores_of, testbed_of
 from sgrace.study.estimate import estimate
 from sgrace.study.schema import json_schema
 
@@ -288,3 +290,14 @@ def test_where_files_lie_decides_nothing(tmp_path: Path) -> None:
     there = cells(write_study(tmp_path / "there"))
     assert [cell.id for cell in here] == [cell.id for cell in there]
     assert [cell.config["model"] for cell in here] != [cell.config["model"] for cell in there]
+
+
+def test_full_effort_meets_the_first_prompts_of_the_set_test() -> None:
+    (matrix,) = read_study(SMOKE.with_name("full_effort.yaml")).matrices
+    testbed = testbed_of(matrix.model)
+    assert testbed is not None
+    for name in matrix.concepts:
+        file = matrix.file("prompts", name)
+        assert file is not None
+        first = testbed.prompts(testbed.resolve(name, None), SUITES["standard"].n_prompts, "test")[:8]
+        assert list(read_prompts(file)) == list(first)
