@@ -11,13 +11,15 @@ import jsonschema
 import pytest
 import yaml
 
+from sgrace._util import registry
 from sgrace._util.errors import InputError
 from sgrace.attacks.prompt_files import read_prompts
 from sgrace.evaluation.suites import SUITES
 from sgrace.study import code, read_study
-from sgrace.study.cells import Cell, scores_of, testbed_of
+from sgrace.study.cells import Cell, scores_of
 from sgrace.study.estimate import estimate
 from sgrace.study.schema import json_schema
+from sgrace.testbeds.base import Testbed
 
 from .made import SMOKE, cells, write_study
 
@@ -294,8 +296,7 @@ def test_where_files_lie_decides_nothing(tmp_path: Path) -> None:
 
 def test_full_effort_meets_the_first_prompts_of_the_set_test() -> None:
     (matrix,) = read_study(SMOKE.with_name("full_effort.yaml")).matrices
-    testbed = testbed_of(matrix.model)
-    assert testbed is not None
+    testbed: Testbed = registry.load("testbeds", matrix.model)()
     for name in matrix.concepts:
         file = matrix.file("prompts", name)
         assert file is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgrace._util.errors import InputError
 from sgrace.evaluation.schema import Rate
 from sgrace.metrics import Share
 from sgrace.metrics.intervals import wilson
@@ -124,6 +125,13 @@ def test_hits_of_each_seed_stand_beside_the_share() -> None:
     assert shown.text.startswith("12% [0%, ")
     assert shown.text.endswith("] (2, 0)")
     assert seeds.text == "2"
+
+
+def test_attacks_of_other_tables_are_no_columns_of_this_one() -> None:
+    found = table_of("x", [row("two", ["11000000"], [90], 1)], columns=["none", "p4d_n", "seeds"])
+    assert found.head == ("", "none", "seeds")
+    with pytest.raises(InputError, match="No column is called 'taste'"):
+        table_of("x", [row("two", ["11000000"], [90], 1)], columns=["none", "taste"])
 
 
 def test_a_learned_word_is_one_observation() -> None:

@@ -89,7 +89,8 @@ def table_of(
         name: of the table.
         lines: its rows, the first of which was measured here.
         against: title of a row with which all others are compared; none, if absent.
-        columns: titles of those to show beside that of the row; all, if empty.
+        columns: titles of those to show beside that of the row; all, if empty. Attacks that only other tables
+            have are left out.
 
     Raises:
         InputError: a column is unknown.
@@ -103,7 +104,8 @@ def table_of(
         if not line.is_reported and not line.is_guidance
     }
     head = ("", "seeds", *attacks, WORST, *QUESTIONS, "FID", "seconds", *COSTS.values())
-    shown = [0, *(_place(column, head) for column in columns)] if columns else range(len(head))
+    here = [column for column in columns if column in head or column not in registry.names("attacks")]
+    shown = [0, *(_place(column, head) for column in here)] if columns else range(len(head))
     tell_device = len({line.device for line in lines if line.seconds and line.device}) > 1
     rows = [_row(line, attacks, by_text, tell_device=tell_device) for line in lines]
     return Table(
