@@ -91,7 +91,7 @@ def main() -> None:
     cells = cells_of_images(arguments.cells + 1)
     print(f"| inline | {measured(inline, cells, 1)} |", flush=True)
     for workers in arguments.workers:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
         cells = cells_of_images(arguments.cells + workers)
         row = measured(partial(on_ray, num_cpus=1), cells, workers)
         print(f"| ray, workers: {workers} | {row} |", flush=True)

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgrace._util.errors import InputError
+from sgrace._util.errors import InputError, InputWarning
 from sgrace.study import Cell, Store, ray_engine
 from sgrace.study.engine import Outcome, blocked, inline
 from sgrace.study.estimate import estimate
@@ -73,7 +75,7 @@ def test_cells_on_gpus_share_processes_that_keep_the_model(tmp_path: Path) -> No
     """As many as the machine has room for; the GPU is in Ray's books only."""
     every = cells(write_study(tmp_path, erasers=["uce"], seeds=[0, 1]))
     store = open_store(tmp_path / "out")
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     seen: set[int] = set()
     try:
         for outcome in on_ray(every, store, OPTIONS, num_cpus=0.5, num_gpus=0.5):
@@ -84,9 +86,38 @@ def test_cells_on_gpus_share_processes_that_keep_the_model(tmp_path: Path) -> No
     assert len(seen) == 2
 
 
-def test_a_machine_without_room_for_a_cell_is_told(every: list[Cell], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no room for a cell with --cpus 1 --gpus 99"):
-        list(on_ray(every, open_store(tmp_path / "out"), OPTIONS, num_gpus=99))
+def test_a_machine_without_room_for_a_cell_is_told(
+    every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a cluster was killed too, whose address Ray would wait for."""
+    # the path of a socket in it has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="ray") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        (Path(short) / "ray").mkdir()
+        (Path(short) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        with pytest.raises(InputError, match="no room for a cell with --cpus 1 --gpus 99"):
+            list(on_ray(every, open_store(tmp_path / "out"), OPTIONS, num_gpus=99))
+
+
+def test_a_cluster_that_waits_for_a_larger_machine_says_so(every: list[Cell], tmp_path: Path) -> None:
+    """Two machines of one processor have room for no cell that needs two."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster: Any = Cluster(
+        initialize_head=True, head_node_args={**node, "include_dashboard": False}, shutdown_at_exit=False
+    )
+    try:
+        cluster.add_node(**node)
+        cluster.wait_for_nodes()
+        outcomes = on_ray(every, open_store(tmp_path / "out"), OPTIONS, address=cluster.address, num_cpus=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InputWarning)
+            with pytest.raises(InputWarning, match=r"No machine .* room for a cell with --cpus 2 --gpus 0"):
+                next(outcomes)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_a_process_gets_the_memory_that_earlier_cells_took(tmp_path: Path) -> None:
@@ -96,7 +127,9 @@ def test_a_process_gets_the_memory_that_earlier_cells_took(tmp_path: Path) -> No
     assert all(outcome.status == "made" for outcome in inline(every[:4], store, OPTIONS))
     peak = max(store.manifest(cell)["peak_memory_mb"] for cell in every[:4])
     assert estimate(every[4:], store.manifests()).memory_mb == peak
-    ray.init(num_cpus=2, _memory=int(1.5 * peak * 2**20), include_dashboard=False, log_to_driver=False)
+    ray.init(
+        "local", num_cpus=2, _memory=int(1.5 * peak * 2**20), include_dashboard=False, log_to_driver=False
+    )
     seen: set[int] = set()
     least = ray.available_resources()["memory"]
     try:

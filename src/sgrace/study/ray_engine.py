@@ -7,11 +7,12 @@ import logging
 import os
 import re
 import socket
+import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
 from .cells import Cell
@@ -63,25 +64,18 @@ def on_ray(
     started = not ray.is_initialized()
     address = address or os.environ.get("RAY_ADDRESS")
     if started:
-        _check_reachable(address)
-        try:
-            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            where = repr(str(address)[:80])
-            if "AuthenticationError" in str(error.__cause__):
-                raise InputError(
-                    f"The Ray cluster at {where} asks for its token: set RAY_AUTH_MODE=token, and "
-                    "RAY_AUTH_TOKEN to the token unless ~/.ray/auth_token has it."
-                ) from error
-            raise InputError(f"There is no Ray cluster at {where}.") from error
+        _connect(address)
     if memory_mb is None:
         missing = [cell for cell in cells if not store.is_finished(cell)]
         memory_mb = estimate(missing, store.manifests()).memory_mb
     crew = _Crew(num_cpus, num_gpus, memory_mb)
     try:
-        if address is None and started and not crew.room():
+        if started and not crew.room():
             needed = f"--cpus {num_cpus:g} --gpus {num_gpus:g} --memory {memory_mb}"
-            raise InputError(f"This machine has no room for a cell with {needed}.")
+            if address is None:
+                raise InputError(f"This machine has no room for a cell with {needed}.")
+            told = f"No machine of the Ray cluster has room for a cell with {needed}: waiting for one."
+            warnings.warn(told, InputWarning, stacklevel=2)
         yield from _made(cells, crew, (store, options, retry_failed))
     finally:
         if started:
@@ -131,8 +125,11 @@ class _Crew:
         """How many actors all machines hold."""
         import ray  # noqa: PLC0415  (an extra)
 
-        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        shares = [there.get(name, 0) / need for name, need in self.needs.items() if need]
+        machines: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+        return sum(self._room_of(machine["Resources"]) for machine in machines if machine["Alive"])
+
+    def _room_of(self, machine: Mapping[str, float]) -> int:
+        shares = [machine.get(name, 0) / need for name, need in self.needs.items() if need]
         return int(min(shares, default=1) + 1e-6)
 
     def start(self, cell: Cell, *given: object) -> bool:
@@ -176,6 +173,30 @@ class _Crew:
             actors.remove(actor)
             ray.kill(actor)
         return len(leaving)
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a cluster; without an address, start Ray on this machine.
+
+    Raises:
+        InputError: there is no cluster at the address, or it asks for a token.
+    """
+    import ray  # noqa: PLC0415  (an extra)
+
+    _check_reachable(address)
+    try:
+        # without an address Ray would join this machine's last cluster, or wait for it where it is gone
+        ray.init(
+            address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except ConnectionError as error:
+        where = repr(str(address)[:80])
+        if "AuthenticationError" in str(error.__cause__):
+            raise InputError(
+                f"The Ray cluster at {where} asks for its token: set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN to the token unless ~/.ray/auth_token has it."
+            ) from error
+        raise InputError(f"There is no Ray cluster at {where}.") from error
 
 
 def _check_reachable(address: str | None) -> None:
