@@ -291,7 +291,7 @@ def test_every_term_of_the_loss_and_the_parameters_after_three_updates(both: Bot
     start = both.encoder
     reference = ReferenceEncoder(run.job.model.text.main.module)
     adam = ReferenceAdam(lr=1e-5)
-    loss_of = TrainingLoss.of(both.config, run.constants, run.student, run.original, [samples])
+    loss_of = TrainingLoss.of(both.config, run.constants, run.student, [samples])
     run.student.requires_grad_(True)
     weights = (1.0, both.config.similarity_weight, both.config.parameter_weight, both.config.retain_weight)
     assert weights == (1.0, 1.0, 0.2, 1.0)

@@ -190,7 +190,7 @@ def test_the_conditional_distance_counts_only_where_it_opposes_erasing(
     stage = TextStage(config, job, Constants(config, job), [], Seconds())
     stage.student.requires_grad_(True)
     samples = [stage.adversary.fresh(stage.constants.subjects[0], None)]
-    loss_of = TrainingLoss.of(config, stage.constants, stage.student, stage.original, samples)
+    loss_of = TrainingLoss.of(config, stage.constants, stage.student, samples)
     picks = stage.constants.retain_picks()
     erase = torch.autograd.grad(loss_of.terms(picks).erase, stage.student.parameters, allow_unused=True)
     # a step with or against the erasing gradient: the way back then helps the erasing, or opposes it
@@ -206,7 +206,9 @@ def test_the_conditional_distance_counts_only_where_it_opposes_erasing(
         allow_unused=True,
     )
     loss_of.backward(loss_of.terms(picks), progress=0.5)
-    for parameter, before, gradient in zip(stage.student.parameters, stage.original, plain, strict=True):
+    for parameter, before, gradient in zip(
+        stage.student.parameters, stage.student.originals, plain, strict=True
+    ):
         expected = torch.zeros_like(parameter) if gradient is None else gradient.double()
         if sign == 1:
             expected = expected + 0.5 * 2 / parameter.numel() * (parameter.detach() - before).sign().double()

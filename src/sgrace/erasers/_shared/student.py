@@ -6,7 +6,7 @@ Its denoiser is trained, or its text encoders.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -125,6 +125,11 @@ class TextStudent:
         """Whether the trained parameters ask for gradients."""
         for parameter in self.parameters:
             parameter.requires_grad_(on)
+
+    def changes(self) -> Iterator[Tensor]:
+        """How far each parameter is from its original, in float32."""
+        for parameter, original in zip(self.parameters, self.originals, strict=True):
+            yield parameter - original.to(parameter)
 
     @torch.no_grad()
     def shrink_changes(self, by: float) -> None:

@@ -51,8 +51,6 @@ class TextStage:
         self.words = words
         self.seconds = seconds
         self.student = TextStudent.of(job.model, config.encoders, pooled=True)
-        compared = self.student.parameters if config.parameter_weight else []
-        self.original = [parameter.detach().clone() for parameter in compared]
         self.optimizer = torch.optim.Adam(self.student.parameters, lr=config.lr)
         self.steps_done = 0
         self.total_steps = config.rounds * config.edit_steps
@@ -103,9 +101,7 @@ class TextStage:
         return [self.adversary.soft(subject) for subject in self.constants.subjects]
 
     def _edit(self, samples: Sequence[Samples], bar: Iterator[Any]) -> None:
-        loss_of = TrainingLoss.of(
-            self.config, self.constants, self.student, self.original, samples, self.discriminator
-        )
+        loss_of = TrainingLoss.of(self.config, self.constants, self.student, samples, self.discriminator)
         self.student.requires_grad_(True)
         for step in range(self.config.edit_steps):
             drawn = [words.samples(self.config.learned_rows) for words in self.words if len(words)]

@@ -70,7 +70,6 @@ class TrainingLoss:
         config: settings.
         constants: of the run.
         student: the text encoders in training.
-        original: their parameters before the first round.
         source, goals: of the samples of all concepts, one after the other.
         before: features of the samples before the round; None where nothing is compared with them.
         discriminator: of the samples and their goals; None where there is none.
@@ -79,7 +78,6 @@ class TrainingLoss:
     config: SGraceConfig
     constants: Constants
     student: TextStudent
-    original: Sequence[Tensor]
     source: PromptSource
     goals: Features
     before: Features | None
@@ -92,7 +90,6 @@ class TrainingLoss:
         config: SGraceConfig,
         constants: Constants,
         student: TextStudent,
-        original: Sequence[Tensor],
         samples: Sequence[Samples],
         discriminator: Discriminator | None = None,
     ) -> TrainingLoss:
@@ -103,7 +100,7 @@ class TrainingLoss:
         before = None
         if config.similarity_weight:
             before = constants.features(student.model.encode_source(constants.for_losses(source)))
-        return cls(config, constants, student, original, source, goals, before, discriminator)
+        return cls(config, constants, student, source, goals, before, discriminator)
 
     def terms(
         self, picks: Int[Tensor, " retained"], drawn: Sequence[Samples] = (), *, padded: bool = True
@@ -156,20 +153,19 @@ class TrainingLoss:
             return
         torch.autograd.backward(terms.erased(config), retain_graph=True)
         weight = progress * config.parameter_weight
-        pairs = list(zip(self.student.parameters, self.original, strict=True))
-        # of the sum of means: the sign, divided by the size
-        away = [weight / now.numel() * (now.detach() - before).sign() for now, before in pairs]
-        erasing = [torch.zeros_like(now) if now.grad is None else now.grad for now, _ in pairs]
+        parameters = self.student.parameters
+        with torch.no_grad():  # of the sum of means: the sign, divided by the size
+            away = [weight / change.numel() * change.sign() for change in self.student.changes()]
+        erasing = [torch.zeros_like(now) if now.grad is None else now.grad for now in parameters]
         products = torch.stack([(a * b).sum() for a, b in zip(away, erasing, strict=True)])
         torch.autograd.backward(terms.kept(config))
         if products.sum() < 0:
-            for (now, _), gradient in zip(pairs, away, strict=True):
+            for now, gradient in zip(parameters, away, strict=True):
                 now.grad = gradient if now.grad is None else now.grad + gradient
 
     def _parameter_distance(self) -> Tensor:
         """L1 distance to the original: the mean of each parameter, summed."""
-        pairs = zip(self.student.parameters, self.original, strict=True)
-        return torch.stack([(now - before).abs().mean() for now, before in pairs]).sum()
+        return torch.stack([change.abs().mean() for change in self.student.changes()]).sum()
 
     def _erase(self, features: Features, goals: Features) -> Tensor:
         if self.config.erase_target == "replacement":
