@@ -65,7 +65,13 @@ def test_tables(file: Path, out: Path) -> None:
     assert "| beside original | " in printed.stdout
     assert "Missing" not in printed.stdout
     refused = sgrace("study", "table", file, "-o", out, "--against", "esd")
-    assert_refused(refused, "No finished row is called 'esd'; there are original, uce.")
+    assert_refused(refused, "No finished row is called 'esd'; there are original; uce.")
+    one = sgrace("study", "table", file, "-o", out, "--row", "uce", "--columns", "seeds,none").stdout
+    assert [line for line in one.splitlines() if line.startswith("| ")][2:] == [
+        "| uce | 1 | 100% [34%, 100%] |"
+    ]
+    refused = sgrace("study", "table", file, "-o", out, "--row", "uce", "--row", "esd")
+    assert_refused(refused, "No finished row is called 'esd'; there are original; uce.")
 
 
 def test_the_best_settings_are_told(file: Path, out: Path) -> None:
@@ -197,6 +203,8 @@ def test_a_summary_has_all_concepts_or_some(file: Path, out: Path) -> None:
     assert done.stdout.splitlines()[0] == "|  | church: prompts | church: words | church: kept |"
     titles = [row.split(" | ")[0] for row in done.stdout.splitlines()[2:]]
     assert titles == ["| original", "| uce"]
+    one = sgrace("study", "table", file, "-o", out, "--summary", "--row", "uce")
+    assert one.stdout.splitlines() == [each for each in done.stdout.splitlines() if "original" not in each]
     both = sgrace("study", "table", file, "-o", out, "--summary", "--columns", "rest")
     assert_refused(both, "--summary takes none of --columns, --against and --transpose")
     assert sgrace("study", "table", file, "-o", out, "--concept", "church").exit_code == 0

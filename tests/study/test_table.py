@@ -127,6 +127,14 @@ def test_hits_of_each_seed_stand_beside_the_share() -> None:
     assert seeds.text == "2"
 
 
+def test_a_row_that_is_shown_alone_is_compared_with_all() -> None:
+    good, bad = row("good", ["00000000"], [90], 1), row("bad", ["11111111"], [60], 1)
+    found = table_of("x", [good, bad], "good", titles=["bad"])
+    assert [entries[0].text for entries in found.rows] == ["bad"]
+    assert found.best == (), "the other row beats it"
+    assert [entries[0] for entries in found.compared] == ["bad"]
+
+
 def test_attacks_of_other_tables_are_no_columns_of_this_one() -> None:
     found = table_of("x", [row("two", ["11000000"], [90], 1)], columns=["none", "p4d_n", "seeds"])
     assert found.head == ("", "none", "seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,6 +75,7 @@ def finished(file: Path, out: str | None) -> Finished:
     "--columns", metavar="NAME,NAME", default="", help="Columns to print, and no other table; all, if absent."
 )
 @click.option("--concept", "concepts", multiple=True, help="Tables of this concept only. May be given again.")
+@click.option("--row", "rows", multiple=True, help="This row only, by its title. May be given again.")
 @click.option("--summary", is_flag=True, help="One table of all concepts, in per cent, instead.")
 @click.option("--transpose", is_flag=True, help="Print columns as rows, as for many attacks on few models.")
 def table(
@@ -82,6 +84,7 @@ def table(
     against: str | None,
     columns: str,
     concepts: tuple[str, ...],
+    rows: tuple[str, ...],
     *,
     summary: bool,
     transpose: bool,
@@ -96,29 +99,38 @@ def table(
 
     known = finished(file, out)
     tables = _of_concepts(known.tables, concepts)
+    _check_titles(tables, [*rows, *([] if against is None else [against])])
     if summary:
         if columns or against is not None or transpose:
             raise InputError("--summary takes none of --columns, --against and --transpose.")
-        click.echo(summary_of(tables))
+        click.echo(summary_of(tables, rows))
         return
-    titles = {line.title for lines in tables.values() for line in lines}
-    if against is not None and titles and against not in titles:
-        raise InputError(
-            f"No finished row is called {against[:60]!r}; there are {', '.join(sorted(titles))}."
-        )
     names = [name.strip() for name in columns.split(",") if name.strip()]
     for name, lines in tables.items():
-        click.echo(f"{table_of(name, lines, against, names).markdown(transposed=transpose)}\n")
+        click.echo(f"{table_of(name, lines, against, names, rows).markdown(transposed=transpose)}\n")
         if names:
             continue
-        for head, rows in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):
-            if rows:
-                click.echo(f"{markdown(head, [[entry.text for entry in row] for row in rows])}\n")
+        for head, found in ((pace.HEAD, pace.pace_rows(lines)), (space.HEAD, space.space_rows(lines))):
+            if found:
+                click.echo(f"{markdown(head, [[entry.text for entry in row] for row in found])}\n")
     if not names:
         for sentence in space.predictions(tables):
             click.echo(f"{sentence}\n")
     if known.missing:
         click.echo(f"Missing: {'; '.join(known.missing)}.")
+
+
+def _check_titles(tables: dict[str, list[Line]], titles: Sequence[str]) -> None:
+    """Check that there are finished rows of these titles.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = {line.title for lines in tables.values() for line in lines}
+    unknown = [title for title in titles if known and title not in known]
+    if unknown:
+        there = "; ".join(sorted(known))  # titles have commas
+        raise InputError(f"No finished row is called {unknown[0][:60]!r}; there are {there}.")
 
 
 def _of_concepts(tables: dict[str, list[Line]], concepts: tuple[str, ...]) -> dict[str, list[Line]]:

@@ -8,7 +8,7 @@ from .lines import Line
 from .table import by_prompt, markdown
 
 
-def summary_of(tables: Mapping[str, Sequence[Line]]) -> str:
+def summary_of(tables: Mapping[str, Sequence[Line]], titles: Sequence[str] = ()) -> str:
     """Markdown: what is brought back, and what is kept, in per cent and without intervals.
 
     A table has three columns: prompts that any attack by prompt brings back; images that show the concept
@@ -17,6 +17,7 @@ def summary_of(tables: Mapping[str, Sequence[Line]]) -> str:
 
     Args:
         tables: rows by the name of their table.
+        titles: of the rows to show; all, if empty.
     """
     concepts = [lines[0].protocol["concept"]["name"] for lines in tables.values()]
     names = concepts if len(set(concepts)) == len(concepts) else list(tables)
@@ -24,6 +25,8 @@ def summary_of(tables: Mapping[str, Sequence[Line]]) -> str:
     known = [{line.title: line for line in lines} for lines in tables.values()]
     rows = []
     for title in dict.fromkeys(title for lines in known for title in lines):
+        if titles and title not in titles:
+            continue
         lines = [own.get(title) for own in known]
         is_guidance = any(line.is_guidance for line in lines if line)
         entries = [entry for line in lines for entry in _entries(line)]

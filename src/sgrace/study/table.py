@@ -81,7 +81,11 @@ class Table:
 
 
 def table_of(
-    name: str, lines: Sequence[Line], against: str | None = None, columns: Sequence[str] = ()
+    name: str,
+    lines: Sequence[Line],
+    against: str | None = None,
+    columns: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> Table:
     """One concept: attacks, worst cases, what is kept, and the cost of erasing.
 
@@ -91,6 +95,7 @@ def table_of(
         against: title of a row with which all others are compared; none, if absent.
         columns: titles of those to show beside that of the row; all, if empty. Attacks that only other tables
             have are left out.
+        titles: of the rows to show; all, if empty. Stars stand for a comparison with all.
 
     Raises:
         InputError: a column is unknown.
@@ -107,13 +112,14 @@ def table_of(
     here = [column for column in columns if column in head or column not in registry.names("attacks")]
     shown = [0, *(_place(column, head) for column in here)] if columns else range(len(head))
     tell_device = len({line.device for line in lines if line.seconds and line.device}) > 1
-    rows = [_row(line, attacks, by_text, tell_device=tell_device) for line in lines]
+    wanted = [line for line in lines if not titles or line.title in titles]
+    rows = [_row(line, attacks, by_text, tell_device=tell_device) for line in wanted]
     return Table(
         name=name,
         protocol=_protocol(lines),
         head=tuple(head[i] for i in shown),
         rows=tuple(tuple(row[i] for i in shown) for row in rows),
-        best=tuple(pareto(points)),
+        best=tuple(title for title in pareto(points) if not titles or title in titles),
         compared=tuple(_compared(lines, by_text, against)),
         against=against,
         reported=tuple(line.title for line in lines if line.is_reported),
