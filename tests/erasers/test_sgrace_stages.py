@@ -17,7 +17,7 @@ from sgrace.erasers.sgrace.denoiser_stage import ConceptImages, warm_cosine
 from sgrace.erasers.sgrace.discriminator import Discriminator
 from sgrace.erasers.sgrace.features import Features
 from sgrace.erasers.sgrace.learned_words import LearnedWords
-from sgrace.erasers.sgrace.retain import vocabulary_words
+from sgrace.erasers.sgrace.retain import retain_prompts, vocabulary_words
 from sgrace.erasers.sgrace.retained import Retained
 from sgrace.erasers.sgrace.samples import Adversary
 from sgrace.erasers.sgrace.seconds import Seconds
@@ -176,9 +176,29 @@ def test_no_random_word_is_nearer_to_the_concept_than_unrelated_words(
         own = model.text_features(model.encode([CHURCH.name, *subject.related]))
         return torch.cosine_similarity(features[:, None], own[None], dim=-1).amax(1)
 
-    assert found
+    assert len(set(found)) == 5
     assert nearness(found).max() <= nearness(list(subject.words.unrelated)).max()
     assert not set(found) & {CHURCH.name, *subject.related}
+
+
+@pytest.mark.parametrize("share", ["0.25", "0.75"])
+def test_words_of_the_vocabulary_have_their_share_or_listed_words_take_their_places(
+    model: StableDiffusion, words: Knowledge, share: str
+) -> None:
+    contexts = tuple(f"picture {number} of {{}}" for number in range(20))
+    words = words.model_copy(update={"unrelated_contexts": contexts})
+    config = config_of(retain_pool="40", random_share=share)
+    job = job_of(model, target(words))
+    subjects = Constants(config, job).subjects
+    every = vocabulary_words(model, subjects[0], 1000, torch.Generator().manual_seed(0))
+    assert 10 < len(every) < 30  # a share of 0.25 has enough of them, one of 0.75 has not
+    n_drawn = min(round(40 * float(share)), len(every))
+
+    prompts = retain_prompts(config, job, subjects)[:40]
+    listed, drawn = prompts[:-n_drawn], prompts[-n_drawn:]
+    assert set(listed) <= {context.format(word) for context in contexts for word in words.unrelated}
+    assert set(drawn) <= {context.format(word) for context in contexts for word in every}
+    assert len(listed) == 40 - n_drawn
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -184,6 +184,11 @@ class TextEncoder:
         ids: list[int] = ordinary[torch.randint(len(ordinary), (n,), generator=generator)].tolist()
         return ids
 
+    def shuffled_tokens(self, generator: torch.Generator) -> Int[Tensor, " tokens"]:
+        """All ordinary token ids in random order, on the CPU."""
+        ordinary = self.ordinary_tokens().cpu()
+        return ordinary[torch.randperm(len(ordinary), generator=generator)]
+
     @property
     def table(self) -> nn.Embedding:
         """The token embeddings."""

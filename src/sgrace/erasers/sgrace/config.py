@@ -189,7 +189,8 @@ class SGraceConfig(Settings):
         ge=0,
         lt=1,
         description="Share of the retain prompts whose word is drawn from the vocabulary; words that are "
-        "nearer to the concept than its unrelated words are left out.",
+        "nearer to the concept than three quarters of its unrelated words are not drawn. Where too few are "
+        "left, listed words take their places.",
     )
     replacement: str | None = Field(None, description="Replacement concept; chosen automatically, if absent.")
     replacement_rule: Literal["nearest", "least_alike"] = Field(

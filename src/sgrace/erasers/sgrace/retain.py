@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -21,8 +22,6 @@ from .subject import Ranked, Subject
 REPLACEMENT_CONTEXTS = 32
 #: Phrasings of the published code, "a image" among them.
 PLAIN_PHRASINGS = ("a photo of {}", "a picture of {}", "a image of {}")
-#: Words of the vocabulary that are looked at for each one that is needed: some are too near to the concept.
-LOOKED_AT = 3
 
 
 def retain_prompts(config: SGraceConfig, job: Job, subjects: Sequence[Subject]) -> list[str]:
@@ -42,8 +41,9 @@ def retain_prompts(config: SGraceConfig, job: Job, subjects: Sequence[Subject]) 
         n_near = round((n - n_random) * config.near_share)
         near = nearest(job.model, subject.concept.name, words.unrelated) if n_near else []
         anywhere = vocabulary_words(job.model, subject, n_random, job.generator) if n_random else []
+        n_listed = n - n_near - len(anywhere)
         prompts += prompts_of(near, words.unrelated_contexts, n_near, job.rng)
-        prompts += prompts_of(words.unrelated, words.unrelated_contexts, n - n_random - n_near, job.rng)
+        prompts += prompts_of(words.unrelated, words.unrelated_contexts, n_listed, job.rng)
         # a word comes once, in one context: there are more words than contexts
         prompts += [job.rng.choice(words.unrelated_contexts).format(word) for word in anywhere]
     if config.erase_target == "replacement":
@@ -77,20 +77,25 @@ def ranked(model: DiffusionModel, name: str, words: list[str]) -> list[Ranked]:
 def vocabulary_words(
     model: DiffusionModel, subject: Subject, n: int, generator: torch.Generator
 ) -> list[str]:
-    """At most ``n`` words of one random token each that are not too near to the concept.
+    """``n`` words of one random token each that are not too near to the concept; fewer if there are no more.
 
     A word's nearness is the highest cosine of its text feature to one of the concept's words. Words that are
     nearer than three quarters of the unrelated words are left out: they may be the concept's other names.
     """
     main = model.text.main
-    tokens = dict.fromkeys(main.random_tokens(LOOKED_AT * n, generator))
-    words = [text for text in dict.fromkeys(main.decode([token]).strip() for token in tokens) if text]
     own = unit_features(model, [subject.concept.name, *subject.related])
     # (words, features) x (features, own) -> the highest of each word
-    unrelated = (unit_features(model, subject.words.unrelated) @ own.T).amax(1)
-    found = (unit_features(model, words) @ own.T).amax(1)
-    ceiling = unrelated.quantile(0.75)
-    return [word for word, near in zip(words, found.tolist(), strict=True) if near <= ceiling][:n]
+    ceiling = (unit_features(model, subject.words.unrelated) @ own.T).amax(1).quantile(0.75)
+    tokens = main.shuffled_tokens(generator).tolist()
+    words = [word for word in dict.fromkeys(main.decode([token]).strip() for token in tokens) if word]
+    found: list[str] = []
+    for start in range(0, len(words), n):
+        looked_at = words[start : start + n]
+        near = (unit_features(model, looked_at) @ own.T).amax(1)
+        found += itertools.compress(looked_at, (near <= ceiling).tolist())
+        if len(found) >= n:
+            break
+    return found[:n]
 
 
 def unit_features(model: DiffusionModel, words: Sequence[str]) -> Float[Tensor, "words features"]:
