@@ -119,6 +119,10 @@ def test_several_concepts_at_once(model: StableDiffusion, words: Knowledge) -> N
     assert [target.concept.name for target in erasure.recipe.targets] == ["church", "boat"]
     assert [found["name"] for found in erasure.recipe.details["replacements"]] == ["house", "tree"]
     assert [own.unrelated for own in resolved_words(targets)] == [("dog", "tree", "house"), ("dog", "tree")]
+    # what is erased beside it takes no concept's place
+    houses = boats.model_copy(update={"related": ("House",), "replacements": ("church", "tree")})
+    erasure = sgrace().erase(model, [Target(CHURCH, words), Target(Concept(name="House"), houses)])
+    assert [found["name"] for found in erasure.recipe.details["replacements"]] == ["boat", "tree"]
     dogs = Knowledge(source="test", related=(), unrelated=("church",))
     with pytest.raises(InputError, match="words of other concepts"):
         sgrace().erase(model, [Target(CHURCH, words), Target(Concept(name="dog"), dogs)])

@@ -10,7 +10,7 @@ import torch
 from sgrace import load_model
 from sgrace.erasers.base import Job
 from sgrace.erasers.sgrace import SGrace
-from sgrace.erasers.sgrace.replacement import LOOKED_AT, replacement_of
+from sgrace.erasers.sgrace.replacement import PICTURED, replacement_of
 from sgrace.erasers.sgrace.subject import Replacement
 from sgrace.knowledge import Target
 from sgrace.testbeds.emoji import EmojiTestbed
@@ -33,7 +33,7 @@ def test_of_near_candidates_the_one_whose_images_look_least_like_the_concept() -
     assert nearest.unlike == {}
     least = chosen("dog", replacement_rule="least_alike")
     assert least.ranking == nearest.ranking
-    assert list(least.unlike) == [word for word, _ in least.ranking[:LOOKED_AT]]
+    assert list(least.unlike) == [word for word, _ in least.ranking[:PICTURED]]
     assert min(least.unlike, key=least.unlike.__getitem__) == "cat"
     assert max(least.unlike, key=least.unlike.__getitem__) == least.word
     assert least.unlike[least.word] > 1.4 * least.unlike["cat"]

@@ -48,7 +48,7 @@ def test_other_names_of_the_concept_are_told_from_words_that_look_like_it(job: J
 def test_half_of_the_words_are_the_nearest_of_the_vocabulary(job: Job) -> None:
     config = SGrace.preset("full", "object", {"path_prompts": "40", "path_random_share": "0.5"}).config
     subject = Constants(config, job).subjects[0]
-    rows = words_around(config, job, subject)
+    rows = words_around(config, job, [subject], subject)
     assert len(rows) == 20
     words = unit_features(job.model, [row.word for row in rows])
     names = unit_features(job.model, ["church", *subject.related])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sgrace._util.errors import InputError
+from sgrace.concept import Concept
 from sgrace.erasers._shared.paths import sampling_paths
 from sgrace.erasers._shared.student import TextStudent
 from sgrace.erasers.sgrace import SGrace, SGraceConfig
@@ -96,6 +97,26 @@ def test_every_switch_changes_the_text_encoder_and_nothing_else(
 def test_what_needs_a_replacement_is_refused_without_one(switch: str) -> None:
     with pytest.raises(InputError, match="erase_target=replacement"):
         SGrace.preset("corrected", "object", {switch: "1"})
+    with pytest.raises(InputError, match="rounds above 0"):
+        SGrace.preset("full", "object", {switch: "1"})
+
+
+def test_settings_that_nothing_would_read_are_refused() -> None:
+    with pytest.raises(InputError, match="needs a replacement"):
+        SGrace.preset("published", "object", {"denoiser_steps": "1"})
+    with pytest.raises(InputError, match="retain_draw=pool"):
+        SGrace.preset("published", "object", {"random_share": "0.5"})
+
+
+def test_a_replacement_is_chosen_where_something_reads_it(model: StableDiffusion, words: Knowledge) -> None:
+    for preset, steps, chosen in [
+        ("corrected", "0", ""),
+        ("corrected", "1", "house"),
+        ("text", "0", "house"),
+    ]:
+        more = {**SHORT, "rounds": "1", "denoiser_steps": steps, "retain_pool": "8"}
+        erasure = SGrace.preset(preset, "object", more).erase(model, [target(words)])
+        assert erasure.recipe.details["replacements"][0]["name"] == chosen
 
 
 def test_learned_words_are_never_discarded(model: StableDiffusion, words: Knowledge) -> None:
@@ -169,7 +190,7 @@ def test_no_random_word_is_nearer_to_the_concept_than_unrelated_words(
 ) -> None:
     constants = Constants(config_of(), job_of(model, target(words)))
     subject = constants.subjects[0]
-    found = vocabulary_words(model, subject, 5, torch.Generator().manual_seed(0))
+    found = vocabulary_words(model, [subject], subject, 5, torch.Generator().manual_seed(0))
 
     def nearness(texts: list[str]) -> torch.Tensor:
         features = model.text_features(model.encode(texts))
@@ -179,6 +200,12 @@ def test_no_random_word_is_nearer_to_the_concept_than_unrelated_words(
     assert len(set(found)) == 5
     assert nearness(found).max() <= nearness(list(subject.words.unrelated)).max()
     assert not set(found) & {CHURCH.name, *subject.related}
+    # nor is a word of what is erased beside it
+    name = found[0]
+    other = replace(subject, concept=Concept(name=name), words=words.model_copy(update={"related": (name,)}))
+    found = vocabulary_words(model, [subject, other], subject, 1000, torch.Generator().manual_seed(0))
+    assert found
+    assert name not in found
 
 
 @pytest.mark.parametrize("share", ["0.25", "0.75"])
@@ -190,7 +217,7 @@ def test_words_of_the_vocabulary_have_their_share_or_listed_words_take_their_pla
     config = config_of(retain_pool="40", random_share=share)
     job = job_of(model, target(words))
     subjects = Constants(config, job).subjects
-    every = vocabulary_words(model, subjects[0], 1000, torch.Generator().manual_seed(0))
+    every = vocabulary_words(model, subjects, subjects[0], 1000, torch.Generator().manual_seed(0))
     assert 10 < len(every) < 30  # a share of 0.25 has enough of them, one of 0.75 has not
     n_drawn = min(round(40 * float(share)), len(every))
 

@@ -182,7 +182,8 @@ class SGraceConfig(Settings):
         0.25,
         ge=0,
         le=1,
-        description="Share of the retain prompts whose words come from the quarter nearest to the concept.",
+        description="Share of the retain prompts with listed words whose words come from the quarter nearest "
+        "to the concept.",
     )
     random_share: float = Field(
         0.0,
@@ -230,13 +231,16 @@ class SGraceConfig(Settings):
         "as near_share.",
     )
     path_steps: int = Field(
-        8, ge=1, le=1000, description="Steps of a sampling path, and of each image of the concept."
+        8,
+        ge=1,
+        le=1000,
+        description="Steps of a sampling path, and of each image of a concept or a possible replacement.",
     )
     denoiser_strength: float = Field(
         1.0, gt=0, le=1, description="Part of the denoiser's change that is applied, in a straight line."
     )
 
-    # -- partial samples that give the latents --
+    # -- partial samples that give the latents; images are guided as much --
     num_inference_steps: PartialSteps = 50
     guidance_scale: PartialGuidance = 3.0
     timestep_low: float = Field(
@@ -252,6 +256,14 @@ class SGraceConfig(Settings):
             raise InputError(
                 "words_min must not exceed words_max, and timestep_low must be below timestep_high."
             )
+        if self.denoiser_steps and self.erase_target == "opposite":
+            raise InputError(
+                "denoiser_steps needs a replacement for the concept, and erase_target=opposite has none."
+            )
+        if self.random_share and self.retain_draw == "distinct_words":
+            raise InputError("random_share needs retain_draw=pool: distinct_words draws listed words only.")
+        if not self.rounds and (self.learned_words or self.soft_prompts or self.discriminator_weight):
+            raise InputError("learned_words, soft_prompts and discriminator_weight need rounds above 0.")
         states = self.erase_target == "replacement" and self.match_positions == "all"
         if not states and (self.learned_words or self.soft_prompts or self.discriminator_weight):
             raise InputError(

@@ -207,7 +207,7 @@ def raw_words(targets: Sequence[Target]) -> list[Knowledge]:
 
 
 def resolved_words(targets: Sequence[Target]) -> list[Knowledge]:
-    """Words of each concept without repeats; no word of any concept is retained.
+    """Words of each concept without repeats; no word of any concept is retained or takes another's place.
 
     Raises:
         InputError: no unrelated word of a concept is left.
@@ -217,10 +217,11 @@ def resolved_words(targets: Sequence[Target]) -> list[Knowledge]:
     for target in targets:
         words = target.words.resolved(target.concept.name)
         left = tuple(word for word in words.unrelated if folded(word) not in taken)
+        replacements = tuple(word for word in words.replacements if folded(word) not in taken)
         if not left:
             raise InputError(
                 f"All unrelated words of {target.concept.name!r} are words of other concepts: "
                 "nothing would protect the rest of the model. Give more unrelated words."
             )
-        found.append(words.model_copy(update={"unrelated": left}))
+        found.append(words.model_copy(update={"unrelated": left, "replacements": replacements}))
     return found

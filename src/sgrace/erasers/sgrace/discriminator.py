@@ -1,4 +1,4 @@
-"""A discriminator of text positions instead of a distance to each goal (arXiv 2608.15341)."""
+"""A discriminator of text positions, beside the distance to each goal (after arXiv 2608.15341)."""
 
 from __future__ import annotations
 

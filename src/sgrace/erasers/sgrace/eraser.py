@@ -28,7 +28,8 @@ class SGrace(Eraser[SGraceConfig]):
     Training: ``w_e |h(prompt) - h*(prompt with the replacement)|^2 + w_r |h(r) - h*(r)|^2`` over the prompt
     embeddings ``h`` of the attacked prompts and of retain prompts ``r``. The presets ``published`` and
     ``corrected`` push the feature away instead, and add a similarity and a parameter term. Only transformer
-    layers of text encoders change; with ``denoiser_steps`` a second stage changes the denoiser.
+    layers of text encoders change; with ``denoiser_steps`` a second stage changes the denoiser, and ``full``
+    has this stage alone.
 
     Several encoders are trained together. A sample is one prompt that all of them read, and the attack moves
     the input embeddings of each trained one at once, each in its own table; the others read the tokens.
@@ -38,7 +39,9 @@ class SGrace(Eraser[SGraceConfig]):
     Cost: where images decide the replacement, four of each of six candidates; partial samples, one for each
     concept and pair; then, for each round, a call of all networks for each attack step and a call of the text
     encoders for each training step. Attacked samples go through the denoiser a few at a time, so the peak
-    memory does not grow with their number.
+    memory does not grow with their number. The words of a round are learned in one batch, with
+    ``inversion_steps`` such calls, soft prompts with ``attack_steps``. The second stage draws its images and
+    sampling paths first; each of its steps takes two calls of the denoiser.
 
     Differs from the release:
         - ``corrected`` and ``replacement`` repair it; every repair is one switch of the settings, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._util.errors import InputError
-from ...concept import Concept
+from ...concept import Concept, folded
 from ...knowledge import Knowledge
 from .._shared.generated_data import Texts, generate_latents
 from ..base import Job
@@ -17,23 +17,27 @@ from .subject import Replacement
 #: Candidates that the recipe lists.
 LISTED = 20
 #: Candidates, nearest first, whose images are looked at.
-LOOKED_AT = 6
+PICTURED = 6
 #: Images of each.
 IMAGES = 4
 #: Words of the concept that are to explain them: its name, and the first that are listed.
-COMPARED = 3
+EXPLAINING = 3
 
 
 def replacement_of(config: SGraceConfig, job: Job, concept: Concept, words: Knowledge) -> Replacement:
     """The one that the settings name or, by their rule, a candidate that is no word of the concept.
 
+    None where neither a loss nor the second stage reads it.
+
     Raises:
         InputError: there is no candidate, or all are too similar.
     """
-    if config.replacement is not None or config.erase_target == "opposite":
+    read = config.erase_target == "replacement" or config.denoiser_steps
+    if config.replacement is not None or not read:
         return Replacement(config.replacement or "", [])
-    own = {concept.name, *words.related}
-    candidates = [word for word in dict.fromkeys(words.replacements or words.unrelated) if word not in own]
+    own = {folded(word) for word in (concept.name, *words.related)}
+    every = dict.fromkeys(words.replacements or words.unrelated)
+    candidates = [word for word in every if folded(word) not in own]
     ranking = ranked(job.model, concept.name, candidates)
     fitting = [found.word for found in ranking if found.cosine <= config.replacement_ceiling]
     if not fitting:
@@ -43,7 +47,7 @@ def replacement_of(config: SGraceConfig, job: Job, concept: Concept, words: Know
         )
     if config.replacement_rule == "nearest":
         return Replacement(fitting[0], ranking[:LISTED])
-    looks = unlike(config, job, concept, words, fitting[:LOOKED_AT])
+    looks = unlike(config, job, concept, words, fitting[:PICTURED])
     return Replacement(max(looks, key=looks.__getitem__), ranking[:LISTED], looks)
 
 
@@ -56,7 +60,7 @@ def unlike(
     The geometric mean over its images of :func:`.likeness.unlikeness`.
     """
     contexts = job.rng.sample(words.contexts, min(IMAGES, len(words.contexts)))
-    names = list(dict.fromkeys([concept.name, *words.related]))[:COMPARED]
+    names = list(dict.fromkeys([concept.name, *words.related]))[:EXPLAINING]
     prompts = [context.format(word) for word in candidates for context in contexts]
     texts = Texts(job.model, [*prompts, ""])
     images = generate_latents(

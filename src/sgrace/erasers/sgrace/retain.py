@@ -40,7 +40,7 @@ def retain_prompts(config: SGraceConfig, job: Job, subjects: Sequence[Subject]) 
         n_random = round(n * config.random_share)
         n_near = round((n - n_random) * config.near_share)
         near = nearest(job.model, subject.concept.name, words.unrelated) if n_near else []
-        anywhere = vocabulary_words(job.model, subject, n_random, job.generator) if n_random else []
+        anywhere = vocabulary_words(job.model, subjects, subject, n_random, job.generator) if n_random else []
         n_listed = n - n_near - len(anywhere)
         prompts += prompts_of(near, words.unrelated_contexts, n_near, job.rng)
         prompts += prompts_of(words.unrelated, words.unrelated_contexts, n_listed, job.rng)
@@ -75,15 +75,19 @@ def ranked(model: DiffusionModel, name: str, words: list[str]) -> list[Ranked]:
 
 @torch.no_grad()
 def vocabulary_words(
-    model: DiffusionModel, subject: Subject, n: int, generator: torch.Generator
+    model: DiffusionModel,
+    subjects: Sequence[Subject],
+    subject: Subject,
+    n: int,
+    generator: torch.Generator,
 ) -> list[str]:
-    """``n`` words of one random token each that are not too near to the concept; fewer if there are no more.
+    """``n`` words of one random token each that are not too near to a concept; fewer if there are no more.
 
-    A word's nearness is the highest cosine of its text feature to one of the concept's words. Words that are
-    nearer than three quarters of the unrelated words are left out: they may be the concept's other names.
+    A word's nearness is the highest cosine of its text feature to a word of any concept. Words that are
+    nearer than three quarters of the subject's unrelated words are left out: they may be a concept's names.
     """
     main = model.text.main
-    own = unit_features(model, [subject.concept.name, *subject.related])
+    own = unit_features(model, [name for each in subjects for name in each.names])
     # (words, features) x (features, own) -> the highest of each word
     ceiling = (unit_features(model, subject.words.unrelated) @ own.T).amax(1).quantile(0.75)
     tokens = main.shuffled_tokens(generator).tolist()

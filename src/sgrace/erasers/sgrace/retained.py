@@ -27,19 +27,19 @@ EMPTY_SHARE = 0.3
 #: Weight of retained calls at levels at which nothing is erased, where others have 1: keeping costs nothing
 #: there. An error at such a level stays in the image, for no later step repairs it.
 QUIET_WEIGHT = 6.0
-#: Words of the vocabulary among which the nearest to the concept are sought.
-LOOKED_AT = 2048
+#: Tokens of the vocabulary, drawn by chance, among which the nearest to the concept are sought.
+SEARCHED = 2048
 #: A word draws something else than the concept if the concept's word, put in its place, raises the denoising
 #: error of its image at least so many times. Another name of the concept leaves the error nearly as it is.
 APART = 1.5
-#: Words of the concept with which each is compared: those nearest to it.
+#: Words of the concepts with which each is compared: those nearest to it.
 COMPARED = 3
 #: Contexts of each such word. Without them most retain prompts would have a listed word.
 CONTEXTS = 3
 
 
 class Unlisted(NamedTuple):
-    """A word of the vocabulary in some contexts, and the concept's words that are nearest to it."""
+    """A word of the vocabulary in some contexts, and the concepts' words that are nearest to it."""
 
     word: str
     contexts: tuple[str, ...]
@@ -82,7 +82,8 @@ class Retained:
             constants.subjects,
         )[:-1]
         job.rng.shuffle(listed)
-        unlisted = [row for subject in constants.subjects for row in words_around(config, job, subject)]
+        subjects = constants.subjects
+        unlisted = [row for subject in subjects for row in words_around(config, job, subjects, subject)]
         prompts = [*(row.prompts[0] for row in unlisted), *listed]
         frozen = encoded(job.model, prompts)
         n = min(config.path_prompts, len(prompts))
@@ -149,7 +150,9 @@ class Retained:
         return torch.randint(max(1, size), (n,), generator=job.generator).to(job.model.device)
 
 
-def words_around(config: SGraceConfig, job: Job, subject: Subject) -> list[Unlisted]:
+def words_around(
+    config: SGraceConfig, job: Job, subjects: Sequence[Subject], subject: Subject
+) -> list[Unlisted]:
     """Words of the vocabulary in contexts: those whose text is nearest to the concept's, and any others.
 
     Words that nobody listed are lost first where they look like the concept.
@@ -158,13 +161,14 @@ def words_around(config: SGraceConfig, job: Job, subject: Subject) -> list[Unlis
     if n == 0:
         return []
     main = job.model.text.main
-    tokens = dict.fromkeys(main.random_tokens(LOOKED_AT, job.generator))
+    tokens = dict.fromkeys(main.random_tokens(SEARCHED, job.generator))
     words = [word for word in dict.fromkeys(main.decode([token]).strip() for token in tokens) if word]
-    names = list(dict.fromkeys([subject.concept.name, *subject.related]))
+    others = [name for each in subjects if each is not subject for name in each.names]
+    names = [*subject.names, *others]
     # (words, features) x (features, names)
     cosines = unit_features(job.model, words) @ unit_features(job.model, names).T
     nearest = cosines.topk(min(COMPARED, len(names)), dim=1).indices.tolist()
-    order = cosines.amax(1).argsort(descending=True).tolist()
+    order = cosines[:, : len(subject.names)].amax(1).argsort(descending=True).tolist()
     n_near = round(config.path_near_share * n)
     others = order[n_near:]
     chosen = [*order[:n_near], *job.rng.sample(others, min(n - n_near, len(others)))]

@@ -65,6 +65,11 @@ class Subject:
     points: Points
 
     @property
+    def names(self) -> list[str]:
+        """The concept's name, then its words, each once."""
+        return list(dict.fromkeys([self.concept.name, *self.words.related]))
+
+    @property
     def related(self) -> tuple[str, ...]:
         """Words that samples are made of; at least the concept's name."""
         return self.words.related or (self.concept.name,)

@@ -68,7 +68,7 @@ class TextStage:
 
     @property
     def n_steps(self) -> int:
-        """Steps of all phases."""
+        """Attack and training steps of all rounds; words and soft prompts are learned beside them."""
         attack_steps = self.config.attack_steps * len(self.constants.subjects)
         return self.config.rounds * (attack_steps + self.config.edit_steps)
 
@@ -88,7 +88,8 @@ class TextStage:
         fresh = []
         for subject, previous in zip(self.constants.subjects, samples, strict=True):
             fresh.append(self.adversary.attacked(subject, self.adversary.fresh(subject, previous)))
-            next(itertools.islice(bar, self.config.attack_steps, None), None)
+            steps = self.config.attack_steps
+            next(itertools.islice(bar, steps, steps), None)
         return fresh
 
     def _without_words(self) -> list[Samples]:
