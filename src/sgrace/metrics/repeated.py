@@ -86,6 +86,26 @@ def difference(
     return Difference(by_prompt.mean().item(), low, high, (1 + as_large.item()) / (1 + DRAWS))
 
 
+def relative_reduction(
+    mine: Bool[Tensor, "seeds prompts"], theirs: Bool[Tensor, "others same_prompts"], seed: int = 0
+) -> Estimated:
+    """``1 - mine / theirs`` of the shares, on the same prompts; the interval is that of :func:`difference`.
+
+    Raises:
+        ValueError: none of theirs is true, so that nothing can be less.
+    """
+    if not theirs.any():
+        raise ValueError("A share of 0 cannot be reduced.")
+    generator = torch.Generator().manual_seed(seed)
+    n = mine.shape[1]
+    prompts = torch.randint(n, (DRAWS, n), generator=generator)
+    own, other = (_means(each.double(), prompts, generator) for each in (mine, theirs))
+    some = other > 0
+    drawn = 1 - own[some] / other[some]
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    return Estimated(1 - (mine.double().mean() / theirs.double().mean()).item(), low, high)
+
+
 def mean_share(counts: Counts, seed: int = 0) -> Estimated:
     """Mean share over questions and seeds.
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ...models import DiffusionModel
-from .._shared.generated_data import encoded
+from ..._util.device import batches
+from ...models import DiffusionModel, PromptSource
+from .._shared.generated_data import ENCODE_BATCH, encoded
 from ..base import Job
 from .config import SGraceConfig
 from .subject import Ranked, Subject
@@ -104,4 +105,9 @@ def vocabulary_words(
 
 def unit_features(model: DiffusionModel, words: Sequence[str]) -> Float[Tensor, "words features"]:
     """Text features of words, of length 1."""
-    return F.normalize(model.text_features(encoded(model, words)), dim=-1)
+    source = PromptSource(model.text.tokenize(words))
+    if model.text.ignores_padding:
+        source = source.until_end()  # most of a row is padding
+    pieces = [source[rows] for rows in batches(len(words), ENCODE_BATCH)]
+    features = torch.cat([model.text_features(model.encode_source(piece)) for piece in pieces])
+    return F.normalize(features, dim=-1)
