@@ -75,6 +75,6 @@ DEFAULT_PRESET = "text"
 VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "published": PUBLISHED_PRESET_BY_KIND,
     "corrected": PUBLISHED_PRESET_BY_KIND,
-    # it helped single objects, made no difference to a family of harmful ones, and was worse for a style
+    # it helped single objects; it gained nothing on a family of harmful ones, and nothing for a style
     "text": {"object": {"replacement_rule": "least_alike"}},
 }
