@@ -54,7 +54,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "robustness_over_time.yaml": {"suite": "smoke", "attacks": ["none"], "erasers": slice(-1, None)},
     "knowledge.yaml": {"concepts": ["church"], "attacks": ["none"], "erasers": slice(2)},
     "full_effort.yaml": {"concepts": ["weapon"], "suite": "smoke", "attacks": ["none"], "erasers": slice(1)},
-    "ablation.yaml": {"concepts": ["church"], "references": [], "attacks": ["none"], "erasers": slice(1, 3)},
+    "ablation.yaml": {"concepts": ["church"], "references": [], "attacks": ["none"], "erasers": slice(9, 11)},
 }
 
 
