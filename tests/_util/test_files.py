@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sgrace._util import places
 from sgrace._util.errors import InputError
 from sgrace._util.files import atomic_file, check_new_file, new_file, write_json
 from sgrace._util.folders import check_new_folder, check_room, new_folder, resumable_folder
@@ -19,6 +20,7 @@ BAD_PATHS = {
     "300 characters": "x" * 300,
     "300 characters in a parent": f"a/{'x' * 300}/out",
     "5,000 characters": "x/" * 2500,
+    "no room for the hidden name": f"{'x' * 232}.safetensors",
     "dangling link": "dangling",
     "under a dangling link": "dangling/out",
     "under /proc": "/proc/sgrace/out",
@@ -50,6 +52,18 @@ def test_a_path_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path, n
             worked = True
     assert not worked
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_check_writes_through_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".out.probe").symlink_to("victim")
+    check_new_folder(tmp_path / "out")
+    # even one at the very place that is tried
+    (tmp_path / ".out.taken").symlink_to("victim")
+    monkeypatch.setattr(places, "passing", lambda path: places.hidden(path, "taken"))
+    with pytest.raises(InputError, match="File exists"):
+        check_new_file(tmp_path / "out")
+    assert (tmp_path / "victim").read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

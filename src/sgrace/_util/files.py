@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,15 @@ from typing import Any
 
 from .errors import InputError
 from .locks import held
-from .places import cannot_write, check_writable, hidden, make_parents, remove_empty, tell_disk_fault
+from .places import (
+    cannot_write,
+    check_writable,
+    hidden,
+    make_parents,
+    passing,
+    remove_empty,
+    tell_disk_fault,
+)
 from .text import json_text, shown
 
 
@@ -58,7 +65,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full.
     """
-    partial = hidden(path, f"{uuid.uuid4().hex[:8]}.partial")
+    partial = passing(path)
     try:
         _remove_leftovers(path)
         partial.touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,11 @@ _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 def hidden(path: Path, use: str) -> Path:
     return path.with_name(f".{path.name}.{use}")
+
+
+def passing(path: Path) -> Path:
+    """A hidden name beside the path that nothing else has and nobody can foresee."""
+    return hidden(path, f"{uuid.uuid4().hex[:8]}.partial")
 
 
 def check_writable(path: Path) -> Path:
@@ -34,14 +40,17 @@ def check_writable(path: Path) -> Path:
 def _check_once(path: Path) -> None:
     made = make_parents(path)
     try:
-        _probe(hidden(path, "probe"))
+        # no name beside a file is longer than this one
+        _probe(passing(path))
     finally:
         remove_empty(made)
 
 
 def _probe(file: Path) -> None:
     try:
-        file.write_bytes(bytes(4096))
+        # never through a link to something else
+        with file.open("xb") as made:
+            made.write(bytes(4096))
     finally:
         with suppress(OSError, ValueError):
             file.unlink()
