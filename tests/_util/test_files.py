@@ -139,12 +139,38 @@ def test_finished_work_is_kept_if_only_its_name_is_taken(tmp_path: Path) -> None
         (out / "other").write_text("somebody else's")
 
     with (
-        pytest.raises(InputError, match=r"finished result is in .*\.out\.partial"),
+        pytest.raises(InputError, match=r"finished result is in .*\.out\.partial/out"),
         new_folder(out) as partial,
     ):
         finish_too_late(partial)
-    assert (tmp_path / ".out.partial" / "weights").read_text() == "x"
+    assert (tmp_path / ".out.partial" / "out" / "weights").read_text() == "x"
     assert [p.name for p in out.iterdir()] == ["other"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".out.partial" / "out").mkdir(parents=True)
+    (tmp_path / ".out.partial" / "out" / "half").write_text("x")
+    with new_folder(tmp_path / "out") as partial:
+        fill(partial)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "weights"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link", "folder"])
+def test_what_somebody_else_has_at_the_hidden_name_stays(tmp_path: Path, kind: str) -> None:
+    theirs = tmp_path / ".out.partial"
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "mine").write_text("mine")
+    make: dict[str, Callable[[], object]] = {
+        "file": lambda: theirs.write_text("mine"),
+        "link": lambda: theirs.symlink_to("else"),
+        "folder": lambda: (tmp_path / "else").rename(theirs),
+        "dangling link": lambda: theirs.symlink_to("nowhere"),
+    }
+    make[kind]()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"\.out\.partial is in the way"), new_folder(tmp_path / "out"):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 REQUEST = {

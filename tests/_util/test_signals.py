@@ -32,7 +32,7 @@ def test_a_signal_leaves_no_partial_folder(tmp_path: Path, number: signal.Signal
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
-        assert (tmp_path / "a" / ".out.partial" / "weights").exists()
+        assert (tmp_path / "a" / ".out.partial" / "out" / "weights").exists()
         process.send_signal(number)
         process.communicate(timeout=30)
     assert process.returncode == 128 + number

@@ -67,22 +67,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     renaming fails, because something has taken the name, the finished folder stays; the error names it.
 
     Raises:
-        InputError: as :func:`check_new_folder`, another process is filling it, or the disk is full.
+        InputError: as :func:`check_new_folder` and :func:`unfinished`.
     """
     check_new_folder(path)
-    partial, made = hidden(path, "partial"), make_parents(path)
-    if partial.exists():  # a process was killed, or is at work
-        with held_alone(partial, path):
-            shutil.rmtree(partial)
+    made = make_parents(path)
     try:
-        # another process may have taken away the parents that it had made for its check
-        partial.mkdir(parents=True)
-        with held_alone(partial, path):
+        with unfinished(path) as partial:
             yield partial
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
         remove_empty(made)
-        tell_disk_fault(path, error)
         raise
     try:
         if path.is_dir():
@@ -91,6 +84,44 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         message = f"Cannot write {shown(path)} ({reason(error)}); the finished result is in {partial}."
         raise InputError(message) from error
+    remove_empty([partial.parent])
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A folder to fill, of the same name as ``path`` and in a hidden folder beside it.
+
+    If the block fails, both are removed; if it ends well, they are the caller's. What a process left that was
+    killed is removed before.
+
+    Raises:
+        InputError: another process is filling it, something else has the hidden name, or the disk is full.
+    """
+    home = hidden(path, "partial")
+    _remove_leftover(home, path)
+    # another process may have taken away the parents that it had made for its check
+    home.mkdir(parents=True)
+    try:
+        with held_alone(home, path):
+            partial = home / path.name
+            partial.mkdir()
+            yield partial
+    except BaseException as error:
+        shutil.rmtree(home, ignore_errors=True)
+        tell_disk_fault(path, error)
+        raise
+
+
+def _remove_leftover(home: Path, path: Path) -> None:
+    """Remove a hidden folder of a process that was killed; nobody else's holds just a folder of that name."""
+    if not home.is_symlink() and not home.exists():
+        return
+    if home.is_symlink() or not home.is_dir() or any(each.name != path.name for each in home.iterdir()):
+        raise InputError(
+            f"{shown(home)} is in the way, and sgrace has not made it: take it away, or name another place."
+        )
+    with held_alone(home, path):  # a process may be at work
+        shutil.rmtree(home)
 
 
 def check_resumable_folder(path: Path) -> Path:
