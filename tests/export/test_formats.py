@@ -150,3 +150,13 @@ def test_the_file_attacked_again(safe: Maker, tmp_path: Path) -> None:
         manifest = json.loads((tmp_path / f"sets-{name}" / "request.json").read_text())
         found[name] = manifest["target"]
     assert all(each == found["erasure"] for each in found.values()), found
+
+
+def test_what_a_killed_export_of_a_file_left_is_removed(safe: Maker, tmp_path: Path) -> None:
+    own = safe("stable_diffusion", "unet")
+    out = tmp_path / "killed.safetensors"
+    left = tmp_path / f".{out.name}.partial" / out.name
+    left.mkdir(parents=True)
+    (left / "diffusion_pytorch_model.safetensors").write_text("half")
+    own.erasure.export(out, "unet", base=loaded(own.base))
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .._util.errors import InputError
 from .._util.files import new_file
-from .._util.folders import new_folder
+from .._util.folders import new_folder, unfinished
 from .._util.hashing import sha256
 from .._util.hub import check_hub_id, push
 from .._util.text import shown
@@ -124,11 +125,13 @@ class Format(ABC):
 
     def _export_file(self, job: Job, out: Path) -> Exported:
         """Write the one file of a format in the place of a folder."""
-        with new_file(out) as partial, TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as home:
-            notes = self.write(job, Path(home))
-            if not (Path(home) / self.file_name).is_file():
+        with new_file(out) as partial, unfinished(out) as folder:
+            notes = self.write(job, folder)
+            if not (folder / self.file_name).is_file():
                 raise InputError(f"{shown(out)} must be a folder: the erasure changes several networks.")
-            (Path(home) / self.file_name).replace(partial)
+            (folder / self.file_name).replace(partial)
+            # settings and tokenizers have no place in one file
+            shutil.rmtree(folder.parent)
         return Exported(out, (out.name,), tuple(notes))
 
     def _check(self, job: Job, out: Path) -> None:
