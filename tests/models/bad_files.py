@@ -257,6 +257,10 @@ def lora(width: int, rank: int = 2, value: float = 0.1) -> dict[str, torch.Tenso
     }
 
 
+def half_a_lora(half: str) -> Callable[[], dict[str, torch.Tensor]]:
+    return lambda: {name: value for name, value in lora(width=24).items() if half in name}
+
+
 def lora_of_another_family() -> dict[str, torch.Tensor]:
     layer = "transformer.transformer_blocks.0.attn.to_q"
     return {f"{layer}.lora_A.weight": torch.ones(2, 16), f"{layer}.lora_B.weight": torch.ones(16, 2)}

@@ -113,6 +113,8 @@ SECTIONS: dict[str, dict[str, Tamper]] = {
         "`--lora` of another base": part("loras", lambda: bad.lora(width=40)),
         "`--lora` of another family": part("loras", bad.lora_of_another_family),
         "`--lora` of NaN": part("loras", lambda: bad.lora(width=24, value=torch.nan)),
+        "`--lora` that lacks the first matrix of a layer": part("loras", bad.half_a_lora("lora_B")),
+        "`--lora` that lacks the second one": part("loras", bad.half_a_lora("lora_A")),
         "`--lora` that is a pickle": bad.pickled_lora,
         "`--embedding` of another base": part("embeddings", lambda: {"<cat>": torch.zeros(1, 768)}),
         "`--embedding` of whole numbers": part("embeddings", lambda: {"<cat>": torch.zeros(1, 24).int()}),

@@ -159,6 +159,23 @@ def test_a_lora_with_layers_that_have_no_place_is_refused(plain: Path, tmp_path:
         load(plain, loras=[tmp_path / "other.safetensors"])
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize(
+    "names", [("lora_down", "lora_up"), ("lora_A.default", "lora_B.default"), ("down", "up")]
+)
+def test_a_layer_with_one_of_its_two_matrices_is_refused(
+    plain: Path, tmp_path: Path, lost: int, names: tuple[str, str]
+) -> None:
+    layers = [f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_{way}" for way in "qv"]
+    width = {"q": 8, "v": 24}
+    state = {f"{layer}.{names[0]}.weight": torch.ones(RANK, width[layer[-1]]) for layer in layers}
+    state |= {f"{layer}.{names[1]}.weight": torch.ones(8, RANK) for layer in layers}
+    del state[f"{layers[1]}.{names[lost]}.weight"]
+    save_file(state, tmp_path / "half.safetensors")
+    with pytest.raises(InputError, match=rf"is damaged: it holds .* without .*{names[lost]}.weight"):
+        load(plain, loras=[tmp_path / "half.safetensors"])
+
+
 def test_weights_that_are_no_lora_are_refused(plain: Path) -> None:
     with pytest.raises(InputError, match="is no LoRA for this model"):
         load(plain, loras=[plain / "unet"])

@@ -13,8 +13,10 @@ from ..._util.errors import InputError
 from ..base import DiffusionModel
 from ._pipelines import reason
 
-#: The first of a layer's two matrices, as peft, diffusers and kohya name it.
-_DOWN = re.compile(r"(lora_A|lora_down|\.down)\.weight$")
+#: The first of a layer's two matrices, as peft, diffusers and kohya name it -> the second.
+_HALVES = {"lora_A": "lora_B", "lora_down": "lora_up", ".down": ".up"}
+_OTHER_HALF = {**_HALVES, **{up: down for down, up in _HALVES.items()}}
+_HALF = re.compile(rf"({'|'.join(map(re.escape, _OTHER_HALF))})((?:\.default)?\.weight)$")
 #: How torch says that a tensor does not fit.
 _OTHER_SIZE = re.compile(r"size mismatch for (\S+):")
 #: Names under which files hold the vectors of a word whose name they do not say.
@@ -53,6 +55,7 @@ def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str,
     if not hasattr(pipeline, "load_lora_weights"):
         raise InputError(f"Pipelines of the family {model.family} take no LoRA.")
     refusal = f"{source} is no LoRA for this model"
+    layers = _whole_layers(tensors, source)
     try:
         pipeline.load_lora_weights(dict(tensors))
     except Exception as error:  # peft and diffusers fail in many ways on what does not fit
@@ -61,10 +64,9 @@ def fuse_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], source: str,
         raise InputError(f"{refusal} ({reason(error)}).") from error
     networks = {name: model.components[name] for name in pipeline.get_list_adapters()}
     # diffusers drops layers that a network does not have without an error
-    wanted = sum(bool(_DOWN.search(name)) for name in tensors)
     placed = sum(len(_adapted(network)) for network in networks.values())
-    if placed < wanted or not placed:
-        raise InputError(f"{refusal}: {wanted - placed} of its {wanted} layers have no place in it.")
+    if placed < layers or not placed:
+        raise InputError(f"{refusal}: {layers - placed} of its {layers} layers have no place in it.")
     pipeline.fuse_lora(components=list(networks), lora_scale=scale)
     pipeline.unload_lora_weights()
     for network in networks.values():
@@ -111,6 +113,22 @@ def add_embedding(
             raise InputError(f"Cannot add {source} ({reason(error)}).") from error
         # resizing has made a new table
         encoder.module.requires_grad_(requires_grad=False)
+
+
+def _whole_layers(tensors: Mapping[str, Tensor], source: str) -> int:
+    """How many layers a LoRA has, all of them with both matrices.
+
+    Raises:
+        InputError: one is missing; peft makes it up, of zeros or of whatever the memory holds.
+    """
+    halves = 0
+    for name in tensors:
+        if found := _HALF.search(name):
+            halves += 1
+            other = f"{name[: found.start()]}{_OTHER_HALF[found[1]]}{found[2]}"
+            if other not in tensors:
+                raise InputError(f"{source} is damaged: it holds {name[-100:]} without {other[-100:]}.")
+    return halves // 2
 
 
 def _adapted(network: nn.Module) -> list[str]:
