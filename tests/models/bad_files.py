@@ -244,6 +244,11 @@ def part(option: str, values: Callable[[], dict[str, torch.Tensor]]) -> Tamper:
     return tamper
 
 
+def half_a_text_encoder() -> dict[str, torch.Tensor]:
+    state = tiny_pipeline().text_encoder.state_dict()
+    return {name: value for name, value in state.items() if "layers.1.mlp" not in name}
+
+
 def conv_in(size: int, value: float) -> dict[str, torch.Tensor]:
     return {"conv_in.weight": torch.full((8, 3, size, size), value)}
 

@@ -107,6 +107,7 @@ SECTIONS: dict[str, dict[str, Tamper]] = {
         "part that is not there": bad.without_folder,
         "tokenizer with more words than the table, and a prompt with one of them": bad.more_words,
         "`--text-encoder` of another width": bad.narrow_text_encoder,
+        "`--text-encoder` in one file that lacks tensors": part("text_encoder", bad.half_a_text_encoder),
         "`--denoiser` that is an autoencoder": lambda folder: {"denoiser": str(folder / "vae")},
         "`--denoiser` of another shape": part("denoiser", lambda: bad.conv_in(5, 0.0)),
         "`--denoiser` of NaN": part("denoiser", lambda: bad.conv_in(3, torch.nan)),

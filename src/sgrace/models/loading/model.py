@@ -187,7 +187,7 @@ def _with_parts(model: DiffusionModel, origin: Origin) -> DiffusionModel:
         if component not in components:
             raise InputError(f"The model has no text encoder {component!r}; {choices(component, components)}")
         texts[component] = load_component(source, model.components[component])
-    denoiser = origin.denoiser and load_component(origin.denoiser, model.denoiser)
+    denoiser = origin.denoiser and load_component(origin.denoiser, model.denoiser, may_lack=True)
     model = model.replace(denoiser=denoiser or None, text=texts)
     for given in origin.loras:
         source, scale = split_setting(given)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._util.errors import InputError
 from ..._util.tensors import POSITIONS
+from ..._util.text import shown
 from ..families._folder import Held, check_part, no_larger_than
 from ..families._pipelines import reason, refuse_pickles_of, whole
 from ..families._quiet import quiet_libraries
@@ -21,20 +22,24 @@ from .sources import Source, read_tensors
 _IN_WHOLE = "model.diffusion_model."
 
 
-def load_component(source: str | Path, like: nn.Module) -> nn.Module:
+def load_component(source: str | Path, like: nn.Module, *, may_lack: bool = False) -> nn.Module:
     """A network of the same class and sizes as a model's own, frozen.
 
     Args:
-        source: folder, hub id with or without a sub-folder, or a safetensors file. A file may hold some of
-            the weights only, as published erasures do: the others are the model's own.
+        source: folder, hub id with or without a sub-folder, or a safetensors file.
         like: the model's own network.
+        may_lack: whether a file may hold some of the weights only, as published erasures of denoisers do: the
+            others are the model's own.
 
     Raises:
-        InputError: there is none, it is a pickle, or it has other sizes.
+        InputError: there is none, it is a pickle, it lacks weights, or it has other sizes.
     """
     place = Source.parse(str(source))
     with quiet_libraries():
-        found = _pretrained(place, like) if place.is_model else _with_file(place.file(), like)
+        if place.is_model:
+            found = _pretrained(place, like)
+        else:
+            found = _with_file(place.file(), like, may_lack=may_lack)
     return found.eval().requires_grad_(requires_grad=False)
 
 
@@ -96,7 +101,7 @@ def _variant_of(names: Iterable[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _with_file(file: Path, like: nn.Module) -> nn.Module:
+def _with_file(file: Path, like: nn.Module, *, may_lack: bool) -> nn.Module:
     """The model's own network with the weights of a file in place."""
     given = {name: value for name, value in read_tensors(file).items() if not name.endswith(POSITIONS)}
     own = dict(like.named_parameters(remove_duplicate=False))
@@ -110,6 +115,9 @@ def _with_file(file: Path, like: nn.Module) -> nn.Module:
         if tensors[name].shape != own[name].shape:
             raise _misfit(str(file), name, tensors[name].shape, own[name].shape)
         changed[first_names[id(own[name])]] = tensors[name].to(own[name])
+    if not may_lack and (lost := sorted(first_names.values() - changed.keys())):
+        kind = type(like).__name__
+        raise InputError(f"{shown(file)} lacks {len(lost)} tensors of a {kind}, such as {lost[0]}.")
     return shared_copy(like, changed)
 
 
