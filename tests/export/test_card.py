@@ -32,6 +32,15 @@ def test_an_erasure_has_a_card(safe: Maker) -> None:
     assert "README.md" not in json.loads((own.folder / "recipe.json").read_text())["sha256"]
 
 
+def test_weights_in_int8_are_for_no_other_program(safe: Maker, tmp_path: Path) -> None:
+    own = safe("stable_diffusion", "text_encoder")
+    own.erasure.save_pretrained(tmp_path / "small", small=True)
+    assert 'CLIPTextModel.from_pretrained("DIR/text_encoder")' in (own.folder / "README.md").read_text()
+    text = (tmp_path / "small" / "README.md").read_text()
+    assert 'Erasure.from_pretrained("DIR")' in text
+    assert "transformers import" not in text
+
+
 def test_a_card_may_be_written_anew(safe: Maker, tmp_path: Path) -> None:
     own = safe("stable_diffusion", "unet")
     own.erasure.save_pretrained(tmp_path / "safe")

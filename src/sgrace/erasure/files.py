@@ -53,12 +53,12 @@ def save(
             _write(parent, partial / name, small=small, dtype=dtype)
         _write(erasure, partial, small=small, dtype=dtype, parents=names)
         recipes = [each.recipe for each in (*parents, erasure)]
-        text = card(recipes, loading(erasure))
+        text = card(recipes, loading(erasure, small=small))
         (partial / CARD).write_text(text, encoding="utf-8")
 
 
-def loading(erasure: Parts) -> list[Loading]:
-    """How programs load an erasure."""
+def loading(erasure: Parts, *, small: bool = False) -> list[Loading]:
+    """How programs load an erasure; weights in int8 (``small``) are read by sgrace alone."""
     base = source_of(erasure.recipe.base)
     lines = ["import sgrace", f'model = sgrace.load_model("{base}")']
     lines.append('safe = sgrace.Erasure.from_pretrained("DIR").apply(model)')
@@ -67,7 +67,7 @@ def loading(erasure: Parts) -> list[Loading]:
         "sgrace export DIR --format diffusers -o safe-model",
     ]
     found = [Loading("sgrace", "\n".join(lines)), Loading("sgrace, in a shell", "\n".join(commands), "sh")]
-    for component, text in erasure.text.items():
+    for component, text in ({} if small else erasure.text).items():
         kind = (text.config.architectures or ["CLIPTextModel"])[0]
         code = f'from transformers import {kind}\nencoder = {kind}.from_pretrained("DIR/{component}")'
         found.append(Loading("transformers and diffusers", f"{code}\n# pipe.{component} = encoder"))
