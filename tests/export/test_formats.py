@@ -81,6 +81,9 @@ def test_precision_is_the_one_of_the_erasure(safe: Maker, tmp_path: Path) -> Non
     sgrace("export", own.folder, "--format", "unet", "-o", tmp_path / "own")
     with safe_open(tmp_path / "own" / "diffusion_pytorch_model.safetensors", "pt") as file:
         assert file.get_slice("conv_in.weight").get_dtype() == "F32"
+    sgrace("export", own.folder, "--format", "erasure", *half, "-o", tmp_path / "erasure")
+    with safe_open(tmp_path / "erasure" / "unet.safetensors", "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
 
 
 def test_what_a_format_cannot_hold_is_refused_with_the_reason(safe: Maker, tmp_path: Path) -> None:

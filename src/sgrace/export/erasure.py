@@ -20,7 +20,7 @@ class Saved(Format):
     def write(self, job: Job, folder: Path) -> list[str]:
         """See :meth:`Format.write`."""
         *parents, last = job.model.erasures
-        replace(last, parents=tuple(parents)).save_pretrained(folder)
+        replace(last, parents=tuple(parents)).save_pretrained(folder, dtype=job.model.dtype)
         return []
 
     def loading(self, job: Job) -> list[Loading]:
