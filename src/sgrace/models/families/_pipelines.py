@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,23 +25,26 @@ def pipeline_class(source: str | Path, revision: str | None) -> str | None:
     """The class that a pipeline's index names.
 
     Raises:
-        InputError: there is no index, or it is not valid JSON.
+        InputError: there is no index, it cannot be read, or it is no JSON object.
     """
     path = Path(source)
-    index = path / "model_index.json"
     # a local folder is never looked up on the hub
-    if path.exists() and not index.is_file():
+    index = path / "model_index.json" if path.exists() else _downloaded_index(str(source), revision)
+    if not index.is_file():
         raise InputError(f"{path} is not a diffusers pipeline folder: it has no model_index.json.")
-    try:
-        if not path.exists():
-            from diffusers import DiffusionPipeline  # noqa: PLC0415  (only for the hub)
+    named = read_json(index)
+    if not isinstance(named, dict):
+        raise InputError(f"{shown(index)} is no index of a pipeline: it must be a JSON object.")
+    return str(named.get("_class_name"))
 
-            return str(DiffusionPipeline.load_config(str(source), revision=revision).get("_class_name"))
-        return str(json.loads(index.read_text()).get("_class_name"))
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{index} is not valid JSON.") from error
-    except Exception as error:
-        raise InputError(f"Cannot load {str(source)!r} as a diffusers pipeline ({reason(error)}).") from error
+
+def _downloaded_index(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  (only for the hub)
+
+    try:
+        return Path(hf_hub_download(hub_id, "model_index.json", revision=revision))
+    except Exception as error:  # the client raises many kinds of its own
+        raise InputError(f"Cannot load {hub_id!r} as a diffusers pipeline ({reason(error)}).") from error
 
 
 def downloaded_settings(hub_id: str) -> Path:
