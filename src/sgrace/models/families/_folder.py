@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from ..._util.errors import InputError
 from ..._util.pickles import refuse_pickle
 from ..._util.tensors import stored
-from ..._util.text import read_json, shown
+from ..._util.text import check_regular_file, read_json, shown
 
 #: Names of a network's and a scheduler's settings.
 CONFIGS = ("config.json", "scheduler_config.json")
@@ -107,8 +107,13 @@ def check_settings(folder: Path) -> None:
     """Check the settings of a network, a tokenizer or a scheduler.
 
     Raises:
-        InputError: they ask for other code, another model, quantised weights or absurd sizes.
+        InputError: they ask for other code, another model, quantised weights or absurd sizes, or beside them
+            is something that is neither file nor folder.
     """
+    for file in folder.iterdir():
+        # the libraries would open a pipe and wait for ever; a link to nothing is as if it were not there
+        if file.exists() and not file.is_dir() and not file.is_file():
+            check_regular_file(file, "a file of a model")
     for name in (*CONFIGS, "tokenizer_config.json"):
         if (folder / name).is_file():
             _check_config(folder / name)
