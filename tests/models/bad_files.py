@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -143,6 +144,10 @@ def cut_off(folder: Path) -> None:
 def link(folder: Path) -> None:
     (folder / UNET).unlink()
     (folder / UNET).symlink_to("/etc/passwd")
+
+
+def named_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "unet" / "x.safetensors")
 
 
 def projection(folder: Path) -> None:

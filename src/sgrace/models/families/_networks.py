@@ -59,17 +59,36 @@ def taken_apart(pipeline: Any, names: Sequence[str], optional: Sequence[str] = (
     """The networks of a pipeline, frozen and in evaluation mode, and its other parts.
 
     Raises:
-        InputError: a network is missing that is not optional.
+        InputError: the scheduler, a network that is not optional or the tokenizer of a text encoder is
+            missing, or a tokenizer fills up no prompts.
     """
-    missing = [name for name in names if getattr(pipeline, name, None) is None]
-    if needed := [name for name in missing if name not in optional]:
-        raise InputError(f"The pipeline has no {needed[0]}; load one that is complete.")
-    networks = {name: getattr(pipeline, name) for name in names if name not in missing}
+    networks = {name: part for name in names if (part := getattr(pipeline, name, None)) is not None}
+    # text_encoder_2 reads what tokenizer_2 gives
+    read = [name.replace("text_encoder", "tokenizer") for name in networks if name.startswith("text_encoder")]
+    needed = [*(name for name in names if name not in optional), *read, "scheduler"]
+    if missing := [name for name in needed if getattr(pipeline, name, None) is None]:
+        raise InputError(f"The pipeline has no {missing[0]}; load one that is complete.")
+    if unpadded := [name for name in read if getattr(pipeline, name).pad_token_id is None]:
+        raise InputError(f"The {unpadded[0]} of the pipeline names no padding token, which fills up prompts.")
     for module in networks.values():
         module.eval().requires_grad_(False)
     # tokenizers, scheduler and the like
     parts = {name: part for name, part in pipeline.components.items() if name not in networks}
     return Taken(networks, parts)
+
+
+def side_of_latents(denoiser: nn.Module) -> int:
+    """Side of the latents that a denoiser was trained on, as its settings name it.
+
+    Raises:
+        InputError: they name none.
+    """
+    config: Any = denoiser.config
+    side = config.sample_size
+    if not isinstance(side, int) or side < 1:
+        kind = type(denoiser).__name__
+        raise InputError(f"The sample_size of the {kind} is {str(side)[:20]}, not a whole number from 1.")
+    return side
 
 
 def side_of(networks: Mapping[str, nn.Module], sample_size: int) -> int:

@@ -17,7 +17,7 @@ from ..single_file import SingleFile
 from ..text import TextEncoder
 from ..text_stack import TextStack
 from ._ldm import clip_layout, denoiser_and_autoencoder, open_clip_layout
-from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, taken_apart
+from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, side_of_latents, taken_apart
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
 
@@ -101,7 +101,8 @@ class StableDiffusion(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
+        side = side_of_latents(self.denoiser)
+        return config.in_channels, *(self.latent_size or (side, side))
 
     def _encode(self, source: PromptSource) -> Conditioning:
         output = self._run(self.text.main, source)

@@ -21,7 +21,7 @@ from ._clip import clip_pair
 from ._flow import SchedulerFlow
 from ._joint import JOINT
 from ._ldm import autoencoder
-from ._networks import decoded, save_memory, taken_apart
+from ._networks import decoded, save_memory, side_of_latents, taken_apart
 
 NETWORKS = ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae")
 #: T5 positions, as the pipeline has them by default; they are zeros where T5 is left out to save memory.
@@ -93,7 +93,9 @@ class StableDiffusion3(DiffusionModel):
             components=components,
             text=TextStack(encoders),
             schedule=SchedulerFlow(
-                pipeline.scheduler, (config.sample_size // config.patch_size) ** 2, even=False
+                pipeline.scheduler,
+                (side_of_latents(pipeline.transformer) // config.patch_size) ** 2,
+                even=False,
             ),
             parts=parts,
             device=pipeline.transformer.device,
@@ -104,7 +106,8 @@ class StableDiffusion3(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
+        side = side_of_latents(self.denoiser)
+        return config.in_channels, *(self.latent_size or (side, side))
 
     @property
     def prompt_embeds_shape(self) -> tuple[int, int]:

@@ -18,7 +18,16 @@ from ..single_file import SingleFile
 from ..text_stack import TextStack
 from ._clip import clip_pair
 from ._ldm import clip_layout, denoiser_and_autoencoder, open_clip_layout
-from ._networks import AUTOENCODER, CLIP_L, NOISE, decoded, save_memory, side_of, taken_apart
+from ._networks import (
+    AUTOENCODER,
+    CLIP_L,
+    NOISE,
+    decoded,
+    save_memory,
+    side_of,
+    side_of_latents,
+    taken_apart,
+)
 from ._scheduler import SchedulerSchedule
 from ._unet import UNET
 
@@ -102,7 +111,8 @@ class StableDiffusionXL(DiffusionModel):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
         config: Any = self.denoiser.config
-        return config.in_channels, *(self.latent_size or (config.sample_size, config.sample_size))
+        side = side_of_latents(self.denoiser)
+        return config.in_channels, *(self.latent_size or (side, side))
 
     @property
     def prompt_embeds_shape(self) -> tuple[int, int]:
