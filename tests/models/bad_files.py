@@ -286,6 +286,23 @@ def narrow_text_encoder(folder: Path) -> dict[str, Any]:
     return {"text_encoder": str(folder.parent / "encoder")}
 
 
+def endless(name: str, option: str) -> Tamper:
+    """A file with a tensor without values, one side of which is longer than torch can count."""
+
+    def tamper(folder: Path) -> dict[str, Any]:
+        entries = {name: {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}}
+        text = json.dumps(entries).encode()
+        (folder.parent / "given.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+        return {option: folder.parent / "given.safetensors"}
+
+    return tamper
+
+
+def flat_checkpoint() -> dict[str, torch.Tensor]:
+    found = original_layout(tiny_pipeline())
+    return {name: value.flatten() if "input_blocks.0" in name else value for name, value in found.items()}
+
+
 def single_file(values: Callable[[], dict[str, torch.Tensor]], *, with_config: bool = False) -> Tamper:
     """A checkpoint in one file, with the folder's configuration or the built-in one."""
 

@@ -119,6 +119,7 @@ SECTIONS: dict[str, dict[str, Tamper]] = {
         "`--text-encoder` in one file that lacks tensors": part("text_encoder", bad.half_a_text_encoder),
         "`--denoiser` that is an autoencoder": lambda folder: {"denoiser": str(folder / "vae")},
         "`--denoiser` of another shape": part("denoiser", lambda: bad.conv_in(5, 0.0)),
+        "`--denoiser` of an endless shape": bad.endless("conv_in.weight", "denoiser"),
         "`--denoiser` of NaN": part("denoiser", lambda: bad.conv_in(3, torch.nan)),
         "`--lora` of another base": part("loras", lambda: bad.lora(width=40)),
         "`--lora` of another family": part("loras", bad.lora_of_another_family),
@@ -127,11 +128,19 @@ SECTIONS: dict[str, dict[str, Tamper]] = {
         "`--lora` that lacks the second one": part("loras", bad.half_a_lora("lora_A")),
         "`--lora` that is a pickle": bad.pickled_lora,
         "`--embedding` of another base": part("embeddings", lambda: {"<cat>": torch.zeros(1, 768)}),
+        "`--embedding` without tensors": part("embeddings", dict),
+        "`--embedding` of one number": part("embeddings", lambda: {"<cat>": torch.zeros(())}),
+        "`--embedding` of no vectors": part("embeddings", lambda: {"<cat>": torch.zeros(0, 24)}),
+        "`--embedding` of a table of vectors": part("embeddings", lambda: {"<cat>": torch.zeros(1, 2, 24)}),
         "`--embedding` of whole numbers": part("embeddings", lambda: {"<cat>": torch.zeros(1, 24).int()}),
         "checkpoint of SDXL with a configuration of SD 1": single_file(
             bad.of_family("stable_diffusion_xl"), with_config=True
         ),
         "checkpoint of FLUX without a configuration": single_file(bad.of_family("flux")),
+        "checkpoint of flat tensors": single_file(bad.flat_checkpoint),
+        "checkpoint of an endless shape": bad.endless(
+            "model.diffusion_model.input_blocks.0.0.weight", "name"
+        ),
         "checkpoint that is a LoRA": single_file(lambda: bad.lora(width=24)),
         "checkpoint with NaN": single_file(bad.checkpoint_with_nan, with_config=True),
         "checkpoint with a configuration that brings code": bad.hostile_config,

@@ -17,7 +17,9 @@ from .files import atomic_file
 from .text import check_regular_file, shown
 
 #: What reading a safetensors file may raise.
-_FAULTS = (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError)
+_FAULTS = (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError, TypeError)
+#: Longest side of a tensor that torch can count.
+MAX_SIDE = 2**63 - 1
 #: Precisions of weights, as safetensors files name them.
 PRECISIONS = ("F64", "F32", "F16", "BF16")
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -43,7 +45,8 @@ def stored(path: Path) -> dict[str, Stored]:
     Counters and positions may be whole numbers; everything else must be floating-point.
 
     Raises:
-        InputError: as :func:`read_tensors`, or a tensor holds whole numbers, complex or quantised ones.
+        InputError: as :func:`read_tensors`, or a tensor holds whole numbers, complex or quantised ones, or
+            has an absurd shape.
     """
     check_regular_file(path, "a safetensors file")
     try:
@@ -53,6 +56,10 @@ def stored(path: Path) -> dict[str, Stored]:
     except _FAULTS as error:
         raise _damaged(path, error) from error
     for name, tensor in found.items():
+        if max(tensor.shape, default=0) > MAX_SIDE:  # one beside a side of 0 needs no values
+            raise InputError(
+                f"{shown(path)} is damaged: tensor {name[:80]!r} has a side of {max(tensor.shape)}."
+            )
         is_count = tensor.dtype[0] in "IUB" and (tensor.elements <= 1 or name.endswith(POSITIONS))
         if tensor.dtype not in PRECISIONS and not is_count:
             raise InputError(

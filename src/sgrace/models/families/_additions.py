@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._util.errors import InputError
 from ..base import DiffusionModel
+from ..text import TextEncoder
 from ._pipelines import reason
 
 #: The first of a layer's two matrices, as peft, diffusers and kohya name it -> the second.
@@ -92,12 +93,14 @@ def add_embedding(
     pipeline = model.pipeline
     if not hasattr(pipeline, "load_textual_inversion"):
         raise InputError(f"Pipelines of the family {model.family} take no textual inversion.")
+    if not tensors:
+        raise InputError(f"{source} is no learned word: it holds no tensors.")
     by_encoder = [(encoder, tensors[encoder.name]) for encoder in model.text if encoder.name in tensors]
     name, vectors = next(iter(tensors.items()))
     if len(tensors) == 1 and not by_encoder:
         token = token or (None if name in NAMELESS else name)
-        by_encoder = [(encoder, vectors) for encoder in model.text if encoder.width == vectors.shape[-1]]
-    if not by_encoder or any(each.shape[-1] != encoder.width for encoder, each in by_encoder):
+        by_encoder = [(encoder, vectors) for encoder in model.text if _are_vectors(vectors, encoder)]
+    if not by_encoder or not all(_are_vectors(each, encoder) for encoder, each in by_encoder):
         widths = ", ".join(f"{encoder.name} {encoder.width}" for encoder in model.text)
         raise InputError(
             f"{source} is no learned word for this model: it holds {name!r} of the shape "
@@ -129,6 +132,11 @@ def _whole_layers(tensors: Mapping[str, Tensor], source: str) -> int:
             if other not in tensors:
                 raise InputError(f"{source} is damaged: it holds {name[-100:]} without {other[-100:]}.")
     return halves // 2
+
+
+def _are_vectors(value: Tensor, encoder: TextEncoder) -> bool:
+    """Whether a tensor is one vector of an encoder's width, or several of them."""
+    return value.ndim in (1, 2) and value.shape[-1] == encoder.width and value.numel() > 0
 
 
 def _adapted(network: nn.Module) -> list[str]:
