@@ -106,9 +106,8 @@ def kind_of(path: Path) -> str:
     try:
         kind = str(infer_diffusers_model_type(shapes))
     except Exception as error:  # it looks at sides that a tensor of another shape does not have
-        raise InputError(
-            f"{shown(path)} is damaged: tensors by which a model is known have other shapes ({reason(error)})."
-        ) from error
+        why = f"tensors by which a model is known have other shapes ({reason(error)})"
+        raise InputError(f"{shown(path)} is damaged: {why}.") from error
     # diffusers takes whatever it does not know for its first kind
     if kind == "v1" and not any(name.startswith(LDM_UNET_KEY) for name in shapes):
         raise InputError(
