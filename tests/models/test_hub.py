@@ -60,6 +60,8 @@ REQUESTS: dict[str, Any] = {
     "no file": {"model": "owner/tiny", "loras": ["owner/unet"]},
     "whole numbers": {"model": "owner/numbers"},
     "encoder of whole numbers": {"model": "owner/tiny", "text_encoder": "owner/numbers:text_encoder"},
+    "encoder that follows another": {"model": "owner/tiny", "text_encoder": "owner/adapter"},
+    "encoder of a kernel": {"model": "owner/tiny", "text_encoder": "owner/kernel"},
     "pickles": {"model": "owner/pickles"},
     "pickled encoder": {"model": "owner/tiny", "text_encoder": "owner/pickles:text_encoder"},
     "pickled file": {"model": "owner/tiny", "denoiser": "owner/unet:esd/church.pt"},
@@ -116,6 +118,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     tiny_pipeline().save_pretrained(owner / "numbers")
     file = owner / "numbers" / "text_encoder" / "model.safetensors"
     save_file({name: value.int() for name, value in load_file(file).items()}, file, {"format": "pt"})
+    tiny_pipeline().text_encoder.save_pretrained(owner / "adapter")
+    (owner / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/evil"}')
+    tiny_pipeline().text_encoder.save_pretrained(owner / "kernel")
+    config = owner / "kernel" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"attn_implementation": "owner/evil"}))
     (owner / "unet" / "esd").mkdir(parents=True)
     attention = {n: v for n, v in changed(tiny_pipeline().unet).state_dict().items() if "attn2" in n}
     save_file(attention, owner / "unet" / "esd" / "church.safetensors")
@@ -192,6 +199,19 @@ def test_settings_of_the_hub_are_looked_at_alike(answers: Answers) -> None:
     assert (
         "text_encoder/config.json asks for code of its own (auto_map)" in answers.errors["settings with code"]
     )
+
+
+def test_settings_of_a_part_are_looked_at_before_they_are_followed(answers: Answers) -> None:
+    assert "holds an adapter beside a network" in answers.errors["encoder that follows another"]
+    assert "asks for code of its own (attn_implementation)" in answers.errors["encoder of a kernel"]
+    # the weights of neither were fetched
+    cache = answers.folder.parent / "hub0" / "cache"
+    found = {
+        path.name
+        for name in ("adapter", "kernel")
+        for path in cache.rglob(f"models--owner--{name}/snapshots/*/*")
+    }
+    assert found == {"adapter_config.json", "config.json"}
 
 
 def test_nothing_is_printed(answers: Answers) -> None:

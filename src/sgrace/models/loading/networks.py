@@ -47,19 +47,22 @@ def _pretrained(place: Source, like: nn.Module) -> nn.Module:
     """A whole network from a folder or the hub."""
     # no pickles: loading one runs code
     options: dict[str, Any] = {"use_safetensors": True, "dtype": next(like.parameters()).dtype}
-    if place.local is None:
-        options |= {"subfolder": place.path, "revision": place.revision}
     kind: Any = type(like)
     # no more than the model's own network: another one would not fit
     sizes = [value.numel() for value in like.state_dict().values()]
     try:
         options["variant"] = _variant_of(_names(place))
-        if place.local is not None:
-            check_part(place.local, options["variant"])
+        folder = place.local
+        if folder is None:
+            snapshot = _with_settings(place)
+            folder = snapshot / place.path
+            # the commit whose settings were looked at, whatever the hub has meanwhile
+            options |= {"subfolder": place.path, "revision": snapshot.name}
+        check_part(folder, options["variant"])
         with no_larger_than(Held(len(sizes), sum(sizes)), place.name):
             found = whole(kind, place.local or place.repo, place.name, options)
         if place.local is None:
-            check_part(_downloaded(place), options["variant"])
+            check_part(folder, options["variant"])  # now with its weights
     except InputError:
         raise
     except Exception as error:  # each library raises its own kinds
@@ -86,12 +89,15 @@ def _names(place: Source) -> list[str]:
     return [path.name for path in paths if path.parent == PurePosixPath(place.path)]
 
 
-def _downloaded(place: Source) -> Path:
-    """The folder with the files of a part of the hub that was just loaded."""
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  (only for the hub)
+def _with_settings(place: Source) -> Path:
+    """The folder of a commit of the hub with the settings of a part, but without its weights.
 
-    config = str(PurePosixPath(place.path) / "config.json")
-    return Path(str(try_to_load_from_cache(place.repo, config, revision=place.revision))).parent
+    The libraries follow settings, which may name code and other models, while they load.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (only for the hub)
+
+    settings = str(PurePosixPath(place.path) / "*.json")
+    return Path(snapshot_download(place.repo, revision=place.revision, allow_patterns=settings))
 
 
 def _variant_of(names: Iterable[str]) -> str | None:
