@@ -43,6 +43,9 @@ def test_what_cannot_be_drawn_is_told() -> None:
         with_size(shared("stable_diffusion"), 16, 30)
     with pytest.raises(InputError, match="multiples of 8 pixels; 20 is none"):
         with_size(shared("stable_diffusion_3"), 20, None)
+    # more than a process can address, so that no machine tries
+    with pytest.raises(InputError, match="Out of memory"):
+        with_size(shared("stable_diffusion"), 4 * 10**7, 4 * 10**7).generate(PROMPTS, [1, 2], **HOW)
     model = shared("stable_diffusion")
     assert with_size(model, None, None) is model
     assert with_size(model, None, 32).latent_shape == (3, 4, 8)

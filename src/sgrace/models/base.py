@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .._util.device import check_finite
+from .._util.device import check_finite, out_of_memory
 from .._util.errors import InputError
 from .._util.progress import checkpoint, progress
 from .conditioning import Conditioning, PromptSource, Tokens
@@ -124,10 +124,16 @@ class DiffusionModel(ModelParts):
         return pooled if projection is None else pooled @ projection.T
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "batch ..."]:
-        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch."""
+        """Unit noise, one CPU generator a seed, so that an image does not depend on its batch.
+
+        Raises:
+            InputError: memory runs out, as it does for images of absurd sizes.
+        """
         # each from a generator of its own: (seeds, *latent_shape)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators]).to(self.device)
+        with out_of_memory():
+            drawn = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
+            return drawn.to(self.device)
 
     def predict(
         self, latents: Float[Tensor, "batch ..."], timesteps: Tensor, cond: Conditioning
