@@ -44,9 +44,12 @@ def test_one_file_for_each_image_and_the_same_command_goes_on(home: Home, tmp_pa
     assert json.loads((out / "images.json").read_text())["images"][3]["seed"] == 10
     kept = (out / "00000-a-photo-of-dog.png").read_bytes()
     (out / "00003-tree.png").unlink()
+    (out / "00001-a-photo-of-dog.png").write_bytes(b"damaged")
+    (out / "00002-tree.png").write_bytes((out / "00002-tree.png").read_bytes()[:-20])
     again = sgrace("generate", *given, "--batch-size", "1")
     assert "4 images and images.json in" in again.stdout
-    assert (out / "00003-tree.png").is_file()
+    for file in out.glob("*.png"):
+        assert Image.open(file).convert("RGB").size == (16, 16), "what was damaged is drawn again"
     assert (out / "00000-a-photo-of-dog.png").read_bytes() == kept
     assert_refused(
         sgrace("generate", *given, "--guidance-scale", "2"), "holds the results of another request"

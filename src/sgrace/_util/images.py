@@ -6,6 +6,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +41,18 @@ def to_arrays(images: Float[Tensor, "*n c h w"]) -> NDArray[np.uint8]:
 def to_image(image: Float[Tensor, "3 h w"]) -> Image.Image:
     """``(3, h, w)`` in -1..1 -> RGB."""
     return Image.fromarray(to_arrays(image))
+
+
+def is_image(file: Path) -> bool:
+    """Whether there is a whole image, not one that was cut off or damaged."""
+    if not file.is_file():
+        return False
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
+        return False
+    return True
 
 
 def data_url(image: Float[Tensor, "3 h w"]) -> str:

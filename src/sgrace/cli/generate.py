@@ -231,10 +231,10 @@ def _read(folder: Path, wanted: list[Wanted]) -> Tensor:
 
 
 def _draw_files(model: DiffusionModel, wanted: list[Wanted], look: Look, out: Path) -> None:
-    """One file for each image; those that are there already are not drawn again."""
+    """One file for each image; those that are there already and whole are not drawn again."""
     from .._util.files import atomic_file, write_json  # noqa: PLC0415
     from .._util.folders import resumable_folder  # noqa: PLC0415
-    from .._util.images import to_image  # noqa: PLC0415
+    from .._util.images import is_image, to_image  # noqa: PLC0415
     from ..evaluation.requests import fingerprint  # noqa: PLC0415
 
     images = [one._asdict() for one in wanted]
@@ -247,7 +247,7 @@ def _draw_files(model: DiffusionModel, wanted: list[Wanted], look: Look, out: Pa
     with goes_on_in(out), resumable_folder(out, request):
         for at in range(0, len(wanted), model.batch_size):
             part = wanted[at : at + model.batch_size]
-            if all((out / one.file).exists() for one in part):
+            if all(is_image(out / one.file) for one in part):
                 continue
             # a batch is drawn whole: in a smaller one, images differ by rounding
             for one, image in zip(part, _draw(model, part, look), strict=True):
