@@ -163,3 +163,11 @@ def test_what_a_killed_export_of_a_file_left_is_removed(safe: Maker, tmp_path: P
     (left / "diffusion_pytorch_model.safetensors").write_text("half")
     own.erasure.export(out, "unet", base=loaded(own.base))
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(safe: Maker, tmp_path: Path) -> None:
+    own = safe("stable_diffusion", "unet")
+    own.erasure.export(tmp_path / "up.SAFETENSORS", "unet", base=loaded(own.base))
+    assert (tmp_path / "up.SAFETENSORS").is_file()
+    with pytest.raises(InputError, match="must be a folder"):
+        own.erasure.export(tmp_path / "all.SAFETENSORS", "diffusers", base=loaded(own.base))

@@ -112,7 +112,7 @@ class Format(ABC):
             InputError: the format cannot hold the model, or the path cannot be written.
         """
         self._check(job, out)
-        if out.suffix == SUFFIX:
+        if out.suffix.lower() == SUFFIX:
             return self._export_file(job, out)
         with new_folder(out) as folder:
             notes = self.write(job, folder)
@@ -140,7 +140,7 @@ class Format(ABC):
         Raises:
             InputError: so it is.
         """
-        if out.suffix == SUFFIX and not self.file_name:
+        if out.suffix.lower() == SUFFIX and not self.file_name:
             raise InputError(f"{shown(out)} must be a folder: this format is more than one file.")
         if self.holds_everything:
             return

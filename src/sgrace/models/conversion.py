@@ -61,7 +61,7 @@ def convert(source: Path, out: Path) -> Converted:
         check_regular_file(source, "a file of weights")
         if not is_pickle(source):
             raise InputError(f"{shown(source)} is no pickle: there is nothing to convert.")
-        if out.suffix != ".safetensors":
+        if out.suffix.lower() != ".safetensors":
             raise InputError(f"{shown(out)} must be a .safetensors file.")
         with new_file(out) as partial:
             return _convert_file(source, partial)
