@@ -165,6 +165,26 @@ def test_what_a_killed_export_of_a_file_left_is_removed(safe: Maker, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+def test_the_place_is_looked_at_before_anything_is_loaded(
+    safe: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = safe("stable_diffusion", "unet")
+    monkeypatch.setattr("sgrace.export.base.Job.of", lambda *_, **__: pytest.fail("the model was loaded"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("kept")
+    (tmp_path / "full.safetensors").write_text("kept")
+    told = {
+        "is not empty": ("-o", tmp_path / "full"),
+        "exists already": ("-o", tmp_path / "full.safetensors"),
+        "Name where to write": (),
+        "is no name of a repository": ("--push-to-hub", "nobody"),
+    }
+    for message, given in told.items():
+        assert_refused(sgrace("export", own.folder, "--format", "unet", *given), message)
+    file = ("-o", tmp_path / "out.safetensors")
+    assert_refused(sgrace("export", own.folder, "--format", "diffusers", *file), "must be a folder")
+
+
 def test_the_ending_of_a_file_may_be_in_capitals(safe: Maker, tmp_path: Path) -> None:
     own = safe("stable_diffusion", "unet")
     own.erasure.export(tmp_path / "up.SAFETENSORS", "unet", base=loaded(own.base))

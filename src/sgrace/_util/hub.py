@@ -30,6 +30,19 @@ def check_hub_id(name: str) -> str:
     return name
 
 
+def hub_key() -> str:
+    """The key that the hub's own client finds.
+
+    Raises:
+        InputError: there is none.
+    """
+    from huggingface_hub import get_token  # noqa: PLC0415  (only for the hub)
+
+    if (key := get_token()) is None:
+        raise InputError("The hub needs your key: set HF_TOKEN in the environment, or use `hf auth login`.")
+    return key
+
+
 def push(folder: Path, repo_id: str, *, private: bool = False, message: str = "Upload") -> str:
     """Upload a folder as one commit; a repository that is not there is made.
 
@@ -45,11 +58,10 @@ def push(folder: Path, repo_id: str, *, private: bool = False, message: str = "U
     Raises:
         InputError: the name is none, there is no key, or the hub refuses.
     """
-    from huggingface_hub import HfApi, get_token  # noqa: PLC0415  (only for the hub)
+    from huggingface_hub import HfApi  # noqa: PLC0415  (only for the hub)
 
     check_hub_id(repo_id)
-    if (key := get_token()) is None:
-        raise InputError("The hub needs your key: set HF_TOKEN in the environment, or use `hf auth login`.")
+    key = hub_key()
     client = HfApi(token=key)
     try:
         with _without_bars():

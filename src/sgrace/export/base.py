@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util.errors import InputError
-from .._util.files import new_file
-from .._util.folders import new_folder, unfinished
+from .._util.files import check_new_file, new_file
+from .._util.folders import check_new_folder, new_folder, unfinished
 from .._util.hashing import sha256
-from .._util.hub import check_hub_id, push
+from .._util.hub import check_hub_id, hub_key, push
 from .._util.text import shown
 from ..erasure import Erasure
 from ..erasure.card import CARD, Loading, card, title
@@ -75,12 +75,15 @@ class Format(ABC):
         **options: Any,  # noqa: ANN401  (of Job.of)
     ) -> Exported:
         """Write the model of erasures, or upload it; the arguments are those of the methods below."""
-        job = Job.of(erasures, base, **options)
         if push_to_hub is not None:
-            return self.push(job, push_to_hub, private=private)
+            # cheap checks first: loading a model takes minutes
+            check_hub_id(push_to_hub)
+            hub_key()
+            return self.push(Job.of(erasures, base, **options), push_to_hub, private=private)
         if out is None:
             raise InputError("Name where to write with --out, or a repository with --push-to-hub.")
-        return self.export(job, out)
+        self._check_place(out)
+        return self.export(Job.of(erasures, base, **options), out)
 
     @final
     def push(self, job: Job, repo_id: str, *, private: bool = False) -> Exported:
@@ -111,7 +114,8 @@ class Format(ABC):
         Raises:
             InputError: the format cannot hold the model, or the path cannot be written.
         """
-        self._check(job, out)
+        self._check_place(out)
+        self._check(job)
         if out.suffix.lower() == SUFFIX:
             return self._export_file(job, out)
         with new_folder(out) as folder:
@@ -134,14 +138,25 @@ class Format(ABC):
             shutil.rmtree(folder.parent)
         return Exported(out, (out.name,), tuple(notes))
 
-    def _check(self, job: Job, out: Path) -> None:
+    def _check_place(self, out: Path) -> None:
+        """Refuse a place where this format cannot be written.
+
+        Raises:
+            InputError: so it is.
+        """
+        if out.suffix.lower() != SUFFIX:
+            check_new_folder(out)
+        elif self.file_name:
+            check_new_file(out)
+        else:
+            raise InputError(f"{shown(out)} must be a folder: this format is more than one file.")
+
+    def _check(self, job: Job) -> None:
         """Refuse what no file can hold, and then what this format cannot.
 
         Raises:
             InputError: so it is.
         """
-        if out.suffix.lower() == SUFFIX and not self.file_name:
-            raise InputError(f"{shown(out)} must be a folder: this format is more than one file.")
         if self.holds_everything:
             return
         if job.model.guidance is not None:
