@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
@@ -51,6 +53,34 @@ def test_clip_is_saved_under_the_published_names(tmp_path: Path, family: str) ->
         config: Any = encoder.module.config
         found = set(load_file(tmp_path / "out" / encoder.component / "model.safetensors"))
         assert found - {"text_projection.weight"} == published(config.num_hidden_layers)
+
+
+def test_shards_and_their_index_are_published_alike(tmp_path: Path) -> None:
+    model = shared("stable_diffusion")
+    model.pipeline.save_pretrained(tmp_path / "out", max_shard_size="5KB")
+    folder = tmp_path / "out" / "text_encoder"
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert set(index) == published(2)
+    shards = {file.name: set(load_file(file)) for file in folder.glob("*.safetensors")}
+    assert len(shards) > 1
+    assert index == {name: file for file, names in shards.items() for name in names}
+    assert sgrace.load_model(tmp_path / "out", device="cpu").text.main.width == model.text.main.width
+
+
+def test_what_goes_to_the_hub_is_published_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = wrapped(PIPELINES["stable_diffusion"]()).pipeline
+    uploaded: list[set[str]] = []
+
+    def upload(_pipeline: Any, folder: str, *_: Any, **__: Any) -> None:
+        uploaded.append(set(load_file(Path(folder) / "text_encoder" / "model.safetensors")))
+
+    monkeypatch.setattr(type(pipeline), "_upload_folder", upload)
+    diffusers = "diffusers.pipelines.pipeline_utils"
+    monkeypatch.setattr(f"{diffusers}.create_repo", lambda name, **_: SimpleNamespace(repo_id=name))
+    monkeypatch.setattr(f"{diffusers}.load_or_create_model_card", lambda *_, **__: ModelCard("---\n---"))
+    for _ in range(2):
+        pipeline.save_pretrained(tmp_path / "out", push_to_hub=True)
+    assert uploaded == [published(2)] * 2
 
 
 @pytest.mark.parametrize("family", PIPELINES)

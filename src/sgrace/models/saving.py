@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,29 @@ def save_whole(
     save = type(pipeline).save_pretrained
     folder = Path(save_directory)
     if push_to_hub or (folder.is_dir() and any(folder.iterdir())):
-        save(pipeline, save_directory, *arguments, push_to_hub=push_to_hub, **options)
+        with _published_before_upload(pipeline):
+            save(pipeline, str(folder), *arguments, push_to_hub=push_to_hub, **options)
         publish_parts(folder)
         return
     with new_folder(folder) as partial:
         save(pipeline, partial, *arguments, **options)
         publish_parts(partial)
+
+
+@contextmanager
+def _published_before_upload(pipeline: Any) -> Iterator[None]:  # noqa: ANN401  (of diffusers)
+    """A block in which diffusers, which saves and uploads in one go, uploads files that are published."""
+    upload = pipeline._upload_folder  # noqa: SLF001  (diffusers has no other door)
+
+    def publish_and_upload(folder: str | Path, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        publish_parts(Path(folder))
+        return upload(folder, *arguments, **options)
+
+    pipeline._upload_folder = publish_and_upload  # noqa: SLF001
+    try:
+        yield
+    finally:
+        del pipeline._upload_folder  # noqa: SLF001
 
 
 def publish_parts(pipeline: Path) -> None:

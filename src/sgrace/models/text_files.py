@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from safetensors.torch import load_file, save_file
 
-from .._util.files import atomic_file
+from .._util.files import atomic_file, write_json
+from .._util.tensors import stored
 
 _Value = TypeVar("_Value")
 
@@ -22,8 +23,7 @@ _SHORT = "embeddings.token_embedding.weight"
 
 def published_names(tensors: Mapping[str, _Value]) -> dict[str, _Value]:
     """Tensors of a text encoder by their published names; those of other encoders than CLIP stay."""
-    start = PREFIX if _SHORT in tensors else ""
-    return {f"{start}{name}": value for name, value in tensors.items()}
+    return _long(tensors) if _SHORT in tensors else dict(tensors)
 
 
 def own_names(tensors: Mapping[str, _Value], known: Mapping[str, object]) -> dict[str, _Value]:
@@ -34,11 +34,20 @@ def own_names(tensors: Mapping[str, _Value], known: Mapping[str, object]) -> dic
 
 def publish_weights(folder: Path) -> None:
     """Rewrite the weights in the folder of a text encoder under their published names."""
+    # of several files only one has the tensor by which a text model of CLIP is known
+    if not any(_SHORT in stored(file) for file in folder.glob("*.safetensors")):
+        return
     for file in folder.glob("*.safetensors"):
-        tensors = load_file(file)
-        if _SHORT in tensors:
-            with atomic_file(file) as partial:
-                save_file(published_names(tensors), partial, {"format": "pt"})
+        with atomic_file(file) as partial:
+            save_file(_long(load_file(file)), partial, {"format": "pt"})
+    for file in folder.glob("*.safetensors.index*.json"):
+        index = json.loads(file.read_text(encoding="utf-8"))
+        index["weight_map"] = _long(index["weight_map"])
+        write_json(file, index)
+
+
+def _long(tensors: Mapping[str, _Value]) -> dict[str, _Value]:
+    return {f"{PREFIX}{name.removeprefix(PREFIX)}": value for name, value in tensors.items()}
 
 
 def publish_tokenizer(folder: Path) -> None:
