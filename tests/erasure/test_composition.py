@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,15 @@ def test_its_name_is_short(model: DiffusionModel) -> None:
     assert len(name) < 200
     for part in ("by hand", "church", "unet", "dog", "pipeline"):
         assert part in name
+
+
+def test_a_recipe_that_names_no_digest_of_its_base_is_refused() -> None:
+    model = tiny_model()
+    made = of_denoiser(model)
+    base = made.recipe.base.model_copy(update={"sha256": {}})
+    bare = replace(made, recipe=made.recipe.model_copy(update={"base": base}))
+    with pytest.raises(InputError, match="has no digest of the unet"):
+        bare.apply(model)
+    assert bare.apply(model, force=True).erasures
+    older = base.model_copy(update={"dtype": None})  # version 1 wrote none
+    assert replace(bare, recipe=bare.recipe.model_copy(update={"base": older})).apply(model).erasures

@@ -136,7 +136,12 @@ def check_base(erasure: Parts, model: DiffusionModel, parents: Sequence[Parts] =
 def _check_digest(erasure: Parts, model: DiffusionModel, component: str, own: Mapping[str, Tensor]) -> None:
     digests = erasure.recipe.base.sha256.get(component)
     if digests is None:
-        return  # version 1 knew no digests
+        if erasure.recipe.is_version_1:  # it knew no digests
+            return
+        raise InputError(
+            f"The recipe has no digest of the {component} that this erasure was made on, so it cannot be "
+            "checked; erase again, or force it (--force)."
+        )
     mine = _narrowest(own.values())
     # a digest of a cast compares only with a cast from the same or a wider precision
     comparable = [name for name in DTYPES if name in digests and mine in ("float32", name)]
