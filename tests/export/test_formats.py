@@ -112,7 +112,7 @@ def test_erasures_that_change_no_weights_are_refused(tmp_path: Path, form: str, 
 def test_a_failure_leaves_nothing(safe: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = safe("stable_diffusion", "unet")
     # a full disk while the file is written
-    monkeypatch.setattr("sgrace.export.base.save_file", _full_disk)
+    monkeypatch.setattr("sgrace.export.base.save_tensors", _full_disk)
     for name in ("out", "out.safetensors"):
         with pytest.raises(InputError, match="No space left"):
             own.erasure.export(tmp_path / name, "unet", base=loaded(own.base))
@@ -191,3 +191,14 @@ def test_the_ending_of_a_file_may_be_in_capitals(safe: Maker, tmp_path: Path) ->
     assert (tmp_path / "up.SAFETENSORS").is_file()
     with pytest.raises(InputError, match="must be a folder"):
         own.erasure.export(tmp_path / "all.SAFETENSORS", "diffusers", base=loaded(own.base))
+
+
+def test_weights_have_the_rights_of_every_new_file(safe: Maker, tmp_path: Path) -> None:
+    own = safe("stable_diffusion")
+    (tmp_path / "plain").touch()
+    own.erasure.save_pretrained(tmp_path / "safe")
+    for form in ("diffusers", "unet", "text-encoder", "single-file"):
+        own.erasure.export(tmp_path / form, form, base=loaded(own.base))
+    files = list(tmp_path.rglob("*.safetensors"))
+    assert len(files) > 6
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "plain").stat().st_mode}

@@ -84,6 +84,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _damaged(path, error) from error
 
 
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file with the rights that every new file gets; safetensors takes them from others."""
+    path.touch()
+    rights = path.stat().st_mode
+    save_file(dict(tensors), path, None if metadata is None else dict(metadata))
+    path.chmod(rights)
+
+
 def save_tensors_atomically(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -94,7 +104,7 @@ def save_tensors_atomically(
     """
     with atomic_file(path) as partial:
         contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
-        save_file(contiguous, partial, metadata=None if metadata is None else dict(metadata))
+        save_tensors(partial, contiguous, metadata)
 
 
 def check_tensors(

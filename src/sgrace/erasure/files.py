@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util import registry
@@ -17,7 +16,7 @@ from .._util.errors import InputError, unknown
 from .._util.folders import new_folder
 from .._util.hashing import sha256
 from .._util.settings import config_from
-from .._util.tensors import check_tensors, read_tensors
+from .._util.tensors import check_tensors, read_tensors, save_tensors
 from .._util.text import shown
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
@@ -83,10 +82,10 @@ def _write(
         if component in erasure.text:
             erasure.text[component].save(folder / component, tensors, small=small)
         else:
-            save_file(packed(tensors) if small else tensors, folder / f"{component}.safetensors")
+            save_tensors(folder / f"{component}.safetensors", packed(tensors) if small else tensors)
     if erasure.adapter is not None:
         header = {"kind": erasure.adapter.kind, "component": erasure.adapter.component}
-        save_file(_cast(erasure.adapter.tensors, precision), folder / ADAPTER, metadata=header)
+        save_tensors(folder / ADAPTER, _cast(erasure.adapter.tensors, precision), header)
     if erasure.guidance is not None:
         erasure.guidance.save(folder / GUIDANCE)
     # the digest of a parent's recipe stands for all of its files

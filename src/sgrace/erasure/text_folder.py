@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .._util.errors import InputError
-from .._util.tensors import check_tensors
+from .._util.tensors import check_tensors, save_tensors
 from .._util.text import read_json
 from ..models.text import TextEncoder
 from ..models.text_files import own_names, publish_tokenizer, published_names
@@ -69,7 +68,7 @@ class TextFolder:
         config.save_pretrained(folder)
         named = published_names(tensors)
         told = {"format": "pt", **(header or {})}
-        save_file(packed(named) if small else named, folder / WEIGHTS, metadata=told)
+        save_tensors(folder / WEIGHTS, packed(named) if small else named, told)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
             publish_tokenizer(folder)

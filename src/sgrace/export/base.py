@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple, final
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util.errors import InputError
@@ -17,6 +16,7 @@ from .._util.files import check_new_file, new_file
 from .._util.folders import check_new_folder, new_folder, unfinished
 from .._util.hashing import sha256
 from .._util.hub import check_hub_id, hub_key, push
+from .._util.tensors import save_tensors
 from .._util.text import shown
 from ..erasure import Erasure
 from ..erasure.card import CARD, Loading, card, title
@@ -178,4 +178,4 @@ def save(tensors: Mapping[str, Tensor], file: Path, job: Job) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # each its own memory: tied weights share theirs, which safetensors refuses
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(own, file, job.facts)
+    save_tensors(file, own, job.facts)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .._util.errors import InputError
 from .._util.files import new_file
 from .._util.folders import new_folder
 from .._util.pickles import is_pickle
+from .._util.tensors import save_tensors
 from .._util.text import check_regular_file, read_json, shown
 
 #: How torch names what a pickle would call.
@@ -121,7 +121,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: A
 def _convert_file(source: Path, out: Path) -> Converted:
     tensors, left_out = read_pickle(source)
     # each its own memory: safetensors refuses tensors that share any
-    save_file({name: each.contiguous().clone() for name, each in tensors.items()}, out, {"format": "pt"})
+    save_tensors(out, {name: each.contiguous().clone() for name, each in tensors.items()}, {"format": "pt"})
     return Converted(1, len(tensors), tuple(left_out))
 
 

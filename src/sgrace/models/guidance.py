@@ -15,9 +15,9 @@ from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .._util.tensors import save_tensors
 from .conditioning import Conditioning, Tokens
 from .text_stack import TextStack
 
@@ -156,4 +156,4 @@ class Guidance(ABC, Generic[Config]):
         """Write everything into one file of tensors."""
         # safetensors writes bytes in memory order
         tensors = {name: value.contiguous() for name, value in self.tensors.items()}
-        save_file(tensors, file, metadata=self.settings)
+        save_tensors(file, tensors, self.settings)

@@ -54,7 +54,11 @@ def _published_before_upload(pipeline: Any) -> Iterator[None]:  # noqa: ANN401  
 
 
 def publish_parts(pipeline: Path) -> None:
-    """Rewrite the text encoders and tokenizers of a pipeline's folder."""
+    """Rewrite the text encoders and tokenizers of a pipeline's folder; weights get the rights of its index."""
+    # safetensors lets nobody else read what it writes
+    rights = (pipeline / "model_index.json").stat().st_mode
+    for file in pipeline.glob("*/*.safetensors"):
+        file.chmod(rights)
     for folder in pipeline.glob("text_encoder*"):
         publish_weights(folder)
     for folder in pipeline.glob("tokenizer*"):

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from .._util.files import atomic_file, write_json
-from .._util.tensors import stored
+from .._util.tensors import save_tensors, stored
 
 _Value = TypeVar("_Value")
 
@@ -39,7 +39,7 @@ def publish_weights(folder: Path) -> None:
         return
     for file in folder.glob("*.safetensors"):
         with atomic_file(file) as partial:
-            save_file(_long(load_file(file)), partial, {"format": "pt"})
+            save_tensors(partial, _long(load_file(file)), {"format": "pt"})
     for file in folder.glob("*.safetensors.index*.json"):
         index = json.loads(file.read_text(encoding="utf-8"))
         index["weight_map"] = _long(index["weight_map"])
