@@ -150,6 +150,40 @@ def test_what_cannot_be_converted_is_told(tmp_path: Path, content: bytes | None,
     assert not (tmp_path / out).exists()
 
 
+def itself() -> dict[str, Any]:
+    state: dict[str, Any] = {"a": torch.ones(2)}
+    state["again"] = state
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (itself(), "more than 50 deep"),
+        ({"a": {"b": torch.ones(2)}, "a.b": torch.zeros(2)}, "two things of the name 'a.b'"),
+        ({"state_dict": {"a": torch.ones(2)}, "state_dict.a": torch.ones(2)}, "two things of the name"),
+        ({"a": torch.zeros(1).expand(10**5, 10**5)}, "far larger than the file"),
+        ({"__metadata__": torch.ones(2)}, "no tensor of the name '__metadata__'"),
+        ({"a": torch.eye(2).to_sparse()}, "'a' is sparse"),
+        ({"a": torch.empty(2, device="meta")}, "'a' is sparse, quantised or without values"),
+    ],
+)
+def test_what_no_safetensors_file_holds_is_told(tmp_path: Path, state: dict[str, Any], told: str) -> None:
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=told):
+        convert(tmp_path / "weights.pt", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_two_pickles_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("model.pt", "pytorch_model.bin"):
+        torch.save({"a": torch.ones(2)}, tmp_path / "old" / name)
+    with pytest.raises(InputError, match=r"two pickles that would both be called model\.safetensors"):
+        convert(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_safetensors_file_that_begins_like_a_pickle_is_none(tmp_path: Path) -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(0x0280)
     file = tmp_path / "weights.safetensors"

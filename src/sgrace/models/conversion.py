@@ -7,7 +7,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from .._util.files import new_file
 from .._util.folders import new_folder
 from .._util.pickles import is_pickle
 from .._util.tensors import save_tensors
-from .._util.text import check_regular_file, read_json, shown
+from .._util.text import check_regular_file, is_torn, read_json, shown
 
 #: How torch names what a pickle would call.
 _CALLED = re.compile(r"GLOBAL (\S+)")
@@ -28,6 +28,12 @@ _CALLED = re.compile(r"GLOBAL (\S+)")
 _WEIGHTS = "state_dict."
 #: The vectors of a learned word as the web UI saves them; it keeps the word elsewhere in the file.
 _LEARNED = "string_to_param.*"
+
+
+#: Deepest nesting of dictionaries.
+MAX_DEPTH = 50
+#: How often a file's size its tensors may have: weights that are tied share their values.
+MOST_TIMES = 4
 
 
 class Converted(NamedTuple):
@@ -98,24 +104,63 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         ) from error
     except Exception as error:  # torch's reader fails in many ways on what is no pickle
         raise InputError(f"{shown(path)} is damaged, or no file that torch has written.") from error
-    leaves = dict(_leaves(value))
+    leaves = _named(_leaves(value), path)
     tensors = {name: each for name, each in leaves.items() if isinstance(each, Tensor)}
     # checkpoints of a training hold more than the weights
     inner = {name: each for name, each in tensors.items() if name.startswith(_WEIGHTS)} or tensors
     if not inner:
         raise InputError(f"{shown(path)} holds no tensors by name.")
     names = {_LEARNED: str(leaves.get("name") or path.stem)}
-    renamed = {names.get(name, name.removeprefix(_WEIGHTS)): each for name, each in inner.items()}
+    pairs = ((names.get(name, name.removeprefix(_WEIGHTS)), each) for name, each in inner.items())
+    renamed = _named(pairs, path)
+    _check_plain(renamed, path)
     return renamed, [name for name in leaves if name not in inner]
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  (whatever torch reads)
-    """What nested dictionaries hold, by the names on the way."""
+def _named(pairs: Iterable[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """What a file holds by name.
+
+    Raises:
+        InputError: two things have one name.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"{shown(path)} holds two things of the name {name[:80]!r}.")
+        found[name] = value
+    return found
+
+
+def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Check that tensors can be written as they are, and that a small file does not ask for all memory.
+
+    Raises:
+        InputError: one of them cannot.
+    """
+    left = MOST_TIMES * path.stat().st_size
+    for name, value in tensors.items():
+        if name == "__metadata__" or is_torn(name):
+            raise InputError(f"{shown(path)}: safetensors files hold no tensor of the name {name[:80]!r}.")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise InputError(f"{shown(path)}: tensor {name[:80]!r} is sparse, quantised or without values.")
+        left -= value.numel() * value.element_size()
+        if left < 0:
+            raise InputError(f"{shown(path)}: its tensors are far larger than the file: it is damaged.")
+
+
+def _leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """What nested dictionaries hold, by the names on the way.
+
+    Raises:
+        InputError: they are nested too deeply, or hold themselves.
+    """
+    if depth > MAX_DEPTH:
+        raise InputError(f"The pickle nests dictionaries more than {MAX_DEPTH} deep.")
     if not isinstance(value, Mapping):
         yield name, value
         return
     for key, each in value.items():
-        yield from _leaves(each, f"{name}.{key}" if name else str(key))
+        yield from _leaves(each, f"{name}.{key}" if name else str(key), depth + 1)
 
 
 def _convert_file(source: Path, out: Path) -> Converted:
@@ -132,6 +177,8 @@ def _convert_into(file: Path, folder: Path) -> Converted | None:
         name = _renamed(file.name)
         # beside a pickle there may be the same weights as safetensors; a pickle of such a name is converted
         is_copied = name != file.name and (file.parent / name).exists()
+        if not is_copied and (folder / name).exists():
+            raise InputError(f"{shown(file.parent)} has two pickles that would both be called {name}.")
         return None if is_copied else _convert_file(file, folder / name)
     if ".bin.index." in file.name:
         index = read_json(file)
