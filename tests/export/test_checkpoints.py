@@ -8,7 +8,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import sgrace
@@ -181,3 +181,12 @@ def test_what_cannot_be_one_file_is_refused(safe: Maker, tmp_path: Path) -> None
         with pytest.raises(InputError, match="AutoencoderTiny has no original layout"):
             made.export(tmp_path / "out", form, base=model)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["single-file", "a1111", "comfyui"])
+def test_a_model_with_a_learned_word_is_no_file_of_weights(safe: Maker, tmp_path: Path, form: str) -> None:
+    base = safe("stable_diffusion", "unet").base
+    save_file({"<cat>": torch.ones(1, 24)}, tmp_path / "word.safetensors")
+    model = loaded(base, embeddings=[tmp_path / "word.safetensors"])
+    with pytest.raises(InputError, match="has learned '<cat>'"):
+        of_denoiser(model).export(tmp_path / "out", form, base=model)

@@ -23,6 +23,8 @@ def checkpoint(job: Job) -> dict[str, Tensor]:
 
 def refusal(job: Job) -> str:
     """Why a model cannot be one file; empty if it can."""
+    if words := learned(job):
+        return words
     layouts = job.model.original_layouts()
     family = job.model.family
     for component, module in job.model.components.items():
@@ -38,6 +40,18 @@ def refusal(job: Job) -> str:
             return (
                 f"One file of a {family} model with its {component} is no layout that is written here: "
                 "--format comfyui or diffusers."
+            )
+    return ""
+
+
+def learned(job: Job) -> str:
+    """Why programs could not load text encoders back that have learned a word; empty if none has."""
+    for encoder in job.model.text:
+        words = encoder.tokenizer.get_added_vocab()
+        if word := next((word for word, i in words.items() if i not in encoder.special_ids), None):
+            return (
+                f"The {encoder.component} has learned {word[:40]!r}, and a file of weights cannot hold the "
+                "tokenizer that knows it: --format diffusers."
             )
     return ""
 

@@ -11,7 +11,7 @@ from ..erasure.card import Loading
 from ..models.original import to_original
 from ..models.text import TextEncoder
 from ..models.text_files import published_names
-from ._checkpoint import checkpoint, refusal
+from ._checkpoint import checkpoint, learned, refusal
 from ._job import Job
 from .base import SUFFIX, Format, save
 
@@ -28,7 +28,7 @@ class ComfyUI(Format):
     def refusal(self, job: Job) -> str:
         """See :meth:`Format.refusal`."""
         needed = {job.model.denoiser_component, "vae"}
-        return "" if needed <= job.model.original_layouts().keys() else refusal(job)
+        return learned(job) if needed <= job.model.original_layouts().keys() else refusal(job)
 
     def write(self, job: Job, folder: Path) -> list[str]:
         """See :meth:`Format.write`."""
