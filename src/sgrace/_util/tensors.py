@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file with the rights that every new file gets; safetensors takes them from others."""
+    """Write a safetensors file with the rights that every new file gets; safetensors keeps others out."""
     path.touch()
     rights = path.stat().st_mode
     save_file(dict(tensors), path, None if metadata is None else dict(metadata))

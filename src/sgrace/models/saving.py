@@ -54,7 +54,7 @@ def _published_before_upload(pipeline: Any) -> Iterator[None]:  # noqa: ANN401  
 
 
 def publish_parts(pipeline: Path) -> None:
-    """Rewrite the text encoders and tokenizers of a pipeline's folder; weights get the rights of its index."""
+    """Rewrite the text encoders and tokenizers of a pipeline; weights get the rights of its index."""
     # safetensors lets nobody else read what it writes
     rights = (pipeline / "model_index.json").stat().st_mode
     for file in pipeline.glob("*/*.safetensors"):
