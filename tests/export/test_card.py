@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from sgrace.concept import Concept
-from sgrace.erasure.card import NO_GUARANTEE, NOT_EVALUATED, card, facts, title
+from sgrace.erasure.card import NO_GUARANTEE, NOT_EVALUATED, Loading, card, facts, title
 from sgrace.evaluation.evaluate import EVALUATION
 from sgrace.evaluation.requests import fingerprint
 from sgrace.export._evaluated import OTHER_WEIGHTS
@@ -39,6 +40,31 @@ def test_weights_in_int8_are_for_no_other_program(safe: Maker, tmp_path: Path) -
     text = (tmp_path / "small" / "README.md").read_text()
     assert 'Erasure.from_pretrained("DIR")' in text
     assert "transformers import" not in text
+
+
+def test_text_of_others_stays_text() -> None:
+    recipe = of_text(tiny_model()).recipe
+    evil = recipe.targets[0].model_copy(update={"concept": Concept(name="it's $(rm -rf x) | a")})
+    base = recipe.base.model_copy(update={"source": 'x";evil()#', "loras": ("/home/me/style.safetensors",)})
+    method = "uce\n\n# A heading\n```"
+    other = recipe.model_copy(
+        update={"targets": (evil,), "base": base, "method": method, "versions": {"a": "1\n# b"}}
+    )
+    code = [Loading("python", 'load("BASE")'), Loading("shell", "sgrace attack BASE --concept CONCEPT", "sh")]
+    text = card([other], code)
+    assert "\n# A heading" not in text
+    assert "\n# b" not in text
+    assert "| method | uce # A heading ```" in text
+    assert r"| concept | it's $(rm -rf x) \| a (" in text
+    assert r'load("x\";evil()#")' in text
+    assert shlex.split(text.split("```sh\n")[1].split("\n```")[0]) == [
+        "sgrace",
+        "attack",
+        'x";evil()#',
+        "--concept",
+        "it's $(rm -rf x) | a",
+    ]
+    assert "| loaded with | LoRA style.safetensors |" in text
 
 
 def test_a_card_may_be_written_anew(safe: Maker, tmp_path: Path) -> None:

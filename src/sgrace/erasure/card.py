@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .._util.provenance import versions
+from .._util.text import visible
 from ..models.origin import exists
 from .recipe import Base, Recipe
 
@@ -66,7 +68,7 @@ def title(recipes: Sequence[Recipe]) -> str:
     """``church and dog erased from OWNER/NAME``."""
     names = [concept.name for recipe in recipes for concept in recipe.concepts]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return f"{listed} erased from {source_of(recipes[0].base)}"
+    return visible(f"{listed} erased from {source_of(recipes[0].base)}")
 
 
 def source_of(base: Base) -> str:
@@ -109,20 +111,45 @@ def _done(recipe: Recipe) -> str:
         "method": recipe.method + (f" ({recipe.paper})" if recipe.paper else ""),
         "settings": f"preset {recipe.preset or 'default'}, seed {recipe.seed}; the recipe has all of them",
         "base": source_of(base) + (f", revision {base.revision}" if base.revision else ""),
+        "loaded with": ", ".join(_beside(base)),
         "licence": f"that of the base model{f', {known}' if known else ''}; it holds for these weights too",
         "changed": ", ".join(sorted(base.sha256)),
     }
     return "\n".join(
-        ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
+        ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items() if value)]
     )
 
 
+def _beside(base: Base) -> list[str]:
+    """What was loaded beside the base model; of files and folders the name alone."""
+    told = [f"variant {base.variant}"] if base.variant else []
+    parts = [("config", base.config), *base.text_encoder.items(), ("denoiser", base.denoiser)]
+    parts += [("LoRA", each) for each in base.loras] + [("embedding", each) for each in base.embeddings]
+    for what, source in parts:
+        if source:
+            told.append(f"{what} {Path(source).name if Path(source).is_absolute() else source}")
+    return told
+
+
+def _cell(text: str) -> str:
+    """A text that somebody else may have written, as one cell of a table."""
+    return visible(text).replace("|", "\\|")
+
+
 def _how(loading: Loading, recipes: Sequence[Recipe]) -> str:
-    """One program's block, in which capitals that stand for base and concept are filled in."""
-    concept = recipes[-1].concepts[0].name
-    quoted = f"'{concept}'" if " " in concept else concept
-    code = loading.code.replace("BASE", source_of(recipes[0].base)).replace("CONCEPT", quoted)
+    """One program's block, in which capitals that stand for base and concept are filled in.
+
+    Both may be of somebody else, and a shell or Python would run what a name like ``$(...)`` holds.
+    """
+    quoted = shlex.quote if loading.language == "sh" else _in_quotes
+    names = {"BASE": source_of(recipes[0].base), "CONCEPT": recipes[-1].concepts[0].name}
+    code = re.sub("|".join(names), lambda found: quoted(visible(names[found[0]])), loading.code)
     return f"{loading.tool}:\n\n```{loading.language}\n{code}\n```"
+
+
+def _in_quotes(text: str) -> str:
+    """A text inside of a string of Python."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _digests(recipes: Sequence[Recipe], files: Mapping[str, str]) -> str:
@@ -134,4 +161,4 @@ def _digests(recipes: Sequence[Recipe], files: Mapping[str, str]) -> str:
         for component, own in recipes[0].base.sha256.items()
         for dtype, digest in own.items()
     ]
-    return "\n".join([*lines, *(f"- {name}: `{digest}`" for name, digest in files.items())])
+    return "\n".join(map(visible, [*lines, *(f"- {name}: `{digest}`" for name, digest in files.items())]))

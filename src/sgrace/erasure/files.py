@@ -21,7 +21,7 @@ from .._util.text import shown
 from ..models.adapters import KINDS
 from ..models.guidance import Guidance
 from .adapter import Adapter
-from .card import CARD, Loading, card, source_of
+from .card import CARD, Loading, card
 from .composition import DTYPES
 from .int8 import packed, read_weights
 from .parts import Parts
@@ -58,8 +58,7 @@ def save(
 
 def loading(erasure: Parts, *, small: bool = False) -> list[Loading]:
     """How programs load an erasure; weights in int8 (``small``) are read by sgrace alone."""
-    base = source_of(erasure.recipe.base)
-    lines = ["import sgrace", f'model = sgrace.load_model("{base}")']
+    lines = ["import sgrace", 'model = sgrace.load_model("BASE")']
     lines.append('safe = sgrace.Erasure.from_pretrained("DIR").apply(model)')
     commands = [
         "sgrace generate PROMPT --erasure DIR -o image.png",
