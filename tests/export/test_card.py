@@ -6,6 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import pytest
+
 from sgrace.concept import Concept
 from sgrace.erasure.card import NO_GUARANTEE, NOT_EVALUATED, Loading, card, facts, title
 from sgrace.evaluation.evaluate import EVALUATION
@@ -65,6 +67,16 @@ def test_text_of_others_stays_text() -> None:
         "it's $(rm -rf x) | a",
     ]
     assert "| loaded with | LoRA style.safetensors |" in text
+
+
+@pytest.mark.parametrize(("config", "told"), [(None, ""), ("owner/name", ', config="owner/name"')])
+def test_a_base_in_one_file_is_loaded_as_one(config: str | None, told: str) -> None:
+    recipe = of_text(tiny_model()).recipe
+    base = recipe.base.model_copy(update={"source": "/home/me/base.safetensors", "config": config})
+    code = ['Pipe.from_pretrained("BASE", unet=unet)', 'Pipe.from_single_file("DIR/x", config="BASE")']
+    text = card([recipe.model_copy(update={"base": base})], [Loading("diffusers", "\n".join(code))])
+    assert f'Pipe.from_single_file("base.safetensors"{told}, unet=unet)' in text
+    assert f'Pipe.from_single_file("DIR/x"{told})' in text
 
 
 def test_a_card_may_be_written_anew(safe: Maker, tmp_path: Path) -> None:

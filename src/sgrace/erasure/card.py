@@ -127,8 +127,12 @@ def _beside(base: Base) -> list[str]:
     parts += [("LoRA", each) for each in base.loras] + [("embedding", each) for each in base.embeddings]
     for what, source in parts:
         if source:
-            told.append(f"{what} {Path(source).name if Path(source).is_absolute() else source}")
+            told.append(f"{what} {_name(source)}")
     return told
+
+
+def _name(source: str) -> str:
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _cell(text: str) -> str:
@@ -143,8 +147,20 @@ def _how(loading: Loading, recipes: Sequence[Recipe]) -> str:
     """
     quoted = shlex.quote if loading.language == "sh" else _in_quotes
     names = {"BASE": source_of(recipes[0].base), "CONCEPT": recipes[-1].concepts[0].name}
-    code = re.sub("|".join(names), lambda found: quoted(visible(names[found[0]])), loading.code)
+    known = _of_one_file(loading.code, recipes[0].base)
+    code = re.sub("|".join(names), lambda found: quoted(visible(names[found[0]])), known)
     return f"{loading.tool}:\n\n```{loading.language}\n{code}\n```"
+
+
+def _of_one_file(code: str, base: Base) -> str:
+    """The code for a base that is a checkpoint in one file, of which diffusers reads no folder."""
+    if not base.source.endswith(".safetensors"):
+        return code
+    settings = f', config="{_in_quotes(_name(base.config))}"' if base.config else ""
+    # the configuration of what was exported is that of its base
+    return code.replace(', config="BASE"', settings).replace(
+        '.from_pretrained("BASE"', f'.from_single_file("BASE"{settings}'
+    )
 
 
 def _in_quotes(text: str) -> str:
