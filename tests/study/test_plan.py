@@ -118,6 +118,19 @@ def test_words_of_a_row_decide_its_erasure_and_no_question(folder: Path) -> None
     assert again.needs["erasure"].id != own.needs["erasure"].id
 
 
+def test_the_preset_of_the_built_in_model_is_its_own(folder: Path) -> None:
+    """On another model a row without a preset is what the method's paper says, as for `sgrace erase`."""
+    file = write_study(folder, erasers=["sld", "sld:emoji"])
+    plain, chosen = scores_of(read_study(file))[1:]
+    assert plain.needs["erasure"].config["preset"] == registry.load("erasers", "sld").default_preset
+    assert chosen.needs["erasure"].config["preset"] == "emoji"
+    assert [cell.config["row"] for cell in (plain, chosen)] == ["sld", "sld, emoji"]
+    (folder / "own.yaml").write_text("name: own\nconcepts: [church]\nerasers: [sld, 'sld:emoji']\n")
+    (own,) = scores_of(read_study(folder / "own.yaml"))
+    assert own.needs["erasure"].config["preset"] == "emoji"
+    assert own.config["row"] == "sld"
+
+
 def test_seeds_keep_what_they_do_not_decide(folder: Path) -> None:
     before = cells(write_study(folder, seeds=[0]))
     after = cells(write_study(folder, seeds=[0, 1]))

@@ -24,6 +24,8 @@ load = functools.cache(registry.load)
 #: What every cell runs.
 COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes", "study.make")
 ID_LENGTH = 20
+#: Preset of settings that were chosen on the models that testbeds bring.
+CHOSEN = "emoji"
 #: Fields of a configuration that say where files lie; their digests stand beside them.
 PLACES = {"model", "prompts_file", "words_file"}
 
@@ -130,9 +132,17 @@ class _Maker:
     seed: int = 0
 
     @property
+    def own_preset(self) -> str | None:
+        """The preset of the model from which is erased; None where no testbed brings it."""
+        return CHOSEN if testbed_of(self.matrix.erased_on or self.matrix.model) else None
+
+    @property
+    def row_title(self) -> str:
+        return self.target if self.row is None else self.row.title(self.own_preset)
+
+    @property
     def title(self) -> str:
-        name = self.target if self.row is None else self.row.title
-        return f"{name}, {self.concept.name}" + (f", seed {self.seed}" if self.row else "")
+        return f"{self.row_title}, {self.concept.name}" + (f", seed {self.seed}" if self.row else "")
 
     def config(
         self,
@@ -170,7 +180,8 @@ class _Maker:
         if self.row is None:
             return {}
         plugin = load("erasers", self.row.eraser)
-        preset = self.row.preset or ("emoji" if "emoji" in plugin.presets else plugin.default_preset)
+        own_preset = self.own_preset if self.own_preset in plugin.presets else None
+        preset = self.row.preset or own_preset or plugin.default_preset
         settings = plugin.preset(preset, self.concept.template_kind, self.row.settings).config
         own = {} if self.row.words is None else _digest("words", file_of(self.row.words, self.concept.name))
         config = self.config(
@@ -256,7 +267,7 @@ class _Maker:
             attacks=list(attacks),
             every_prompt=self.matrix.every_prompt,
             seed=self.matrix.attack_seed,
-            row=self.target if self.row is None else self.row.title,
+            row=self.row_title,
             erased_on=self.matrix.erased_on,
             erasing_seed=self.seed,
         )

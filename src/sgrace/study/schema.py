@@ -44,15 +44,14 @@ class EraserRow(Settings):
         "{concept} stands for the name",
     )
 
-    @property
-    def title(self) -> str:
-        """As a table names it."""
+    def title(self, unnamed: str | None) -> str:
+        """As a table names it; ``unnamed`` is a preset that it leaves out, as rows of the model mean it."""
         pairs = [f"{name}={value}" for name, value in self.settings.items()]
         if self.words is not None:
             # the folder of files that are named after concepts; a whole path would differ between machines
             file = Path(self.words)
             pairs.append(f"words={file.parent.name if CONCEPT in file.stem else file.stem}")
-        name = self.eraser if self.preset in {None, "emoji"} else f"{self.eraser}, {self.preset}"
+        name = self.eraser if self.preset in {None, unnamed} else f"{self.eraser}, {self.preset}"
         return f"{name} ({', '.join(pairs)})" if pairs else name
 
 
