@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -231,6 +232,28 @@ def test_url_stores_hold_the_same(every: list[Cell], done: Store, tmp_path: Path
 def test_urls_that_nobody_knows_are_refused() -> None:
     with pytest.raises(InputError, match=r"nowhere://x"):
         open_store("nowhere://x/y")
+
+
+@pytest.mark.parametrize("url", ["memory://", "s3:///", "://x"])
+def test_urls_without_a_path_are_no_folders(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="names no place"):
+        open_store(url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_from_a_url_is_kept_for_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    open_store(f"memory://{tmp_path.name}/private")
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    with pytest.raises(InputError, match="not this user's alone"):
+        open_store(f"memory://{tmp_path.name}/private")
 
 
 def without(digests: dict[str, str], name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import uuid
@@ -14,7 +15,7 @@ from typing import Any
 
 from .._util.errors import InputError
 from .._util.hashing import sha256_of_json
-from .._util.text import reason
+from .._util.text import reason, shown
 from .cells import Cell
 from .store import CELLS, FAILURES, MANIFEST, STUDY, Store
 
@@ -42,11 +43,14 @@ class RemoteStore(Store):
         """The store at a URL; what was read from it before is kept in the cache of this machine.
 
         Raises:
-            InputError: no package for such URLs is installed.
+            InputError: it has no path, no package for such URLs is installed, or another user of this machine
+                could change what is kept.
         """
+        protocol, _, path = url.partition("://")
+        if not (protocol and path.strip("/")):
+            raise InputError(f"{url[:80]} names no place: write a path behind ://, as in s3://bucket/study.")
         url = url.rstrip("/")
-        cache = Path(tempfile.gettempdir()) / "sgrace-studies" / sha256_of_json(url)[:16]
-        store = cls(cache, url)
+        store = cls(_private_folder() / sha256_of_json(url)[:16], url)
         try:
             store.files  # noqa: B018  (raises where there is none)
         except (ImportError, ValueError) as error:
@@ -181,3 +185,21 @@ class RemoteStore(Store):
         place = self._at(name)
         self.files.makedirs(place.rpartition("/")[0], exist_ok=True)
         self.files.pipe_file(place, json.dumps(value, indent=2).encode())
+
+
+def _private_folder() -> Path:
+    """Folder of temporary files that only this user can read and write.
+
+    Raises:
+        InputError: it cannot be made, or is another user's.
+    """
+    user = str(os.getuid()) if hasattr(os, "getuid") else ""  # systems without it have a folder for each user
+    folder = Path(tempfile.gettempdir()) / f"sgrace-studies-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise InputError(f"Cannot write {shown(folder)}: {reason(error)}.") from error
+    if user and (str(found.st_uid) != user or found.st_mode & 0o077):
+        raise InputError(f"{shown(folder)} is not this user's alone; remove it, or set TMPDIR.")
+    return folder
