@@ -219,7 +219,7 @@ def verify(file: Path, out: str) -> None:
     wrong = {cell: store.changed(cell) for cell in finished}
     for cell, names in wrong.items():
         if names:
-            click.echo(f"changed: {cell.title} ({store.path(cell)}): {', '.join(names)}")
+            click.echo(f"changed: {cell.title} ({store.place(cell)}): {', '.join(names)}")
     n = sum(bool(names) for names in wrong.values())
     click.echo(f"{len(finished) - n} of {len(finished)} finished cells are as they were written.")
     if n:

@@ -71,4 +71,5 @@ def _keys(cell: Cell) -> list[tuple[Any, ...]]:
 
 
 def _key(kind: str, config: Mapping[str, Any], fields: tuple[str, ...]) -> tuple[Any, ...]:
-    return (kind, fields, *(config.get(name) for name in fields))
+    # as text: a manifest that was edited may hold anything
+    return (kind, fields, *(str(config.get(name)) for name in fields))

@@ -17,6 +17,7 @@ from .._util.errors import InputError
 from .._util.hashing import sha256_of_json
 from .._util.text import reason, shown
 from .cells import Cell
+from .manifest import checked, reason_of
 from .store import CELLS, FAILURES, MANIFEST, STUDY, Store
 
 #: Field of a remote manifest: folder of the cell's files.
@@ -99,20 +100,34 @@ class RemoteStore(Store):
 
         return fsspec.core.url_to_fs(self.url)[0]
 
+    def place(self, cell: Cell) -> str:
+        """Where a cell lies, for people."""
+        return self._at(CELLS, cell.kind, cell.id)
+
     def is_finished(self, cell: Cell) -> bool:
         """Whether the cell was made."""
         return bool(self.files.exists(self._at(CELLS, cell.kind, cell.id, MANIFEST)))
 
     def manifest(self, cell: Cell) -> dict[str, Any]:
-        """How a finished cell came about."""
-        found: dict[str, Any] = self._read(CELLS, cell.kind, cell.id, MANIFEST)
+        """How a finished cell came about.
+
+        Raises:
+            InputError: someone has changed it.
+        """
+        return self._manifest(self._at(CELLS, cell.kind, cell.id, MANIFEST))
+
+    def _manifest(self, at: str) -> dict[str, Any]:
+        found = checked(self._read(at), at)
+        # the folder is one name, and part of a path
+        if not str(found.get(FILES)).isalnum():
+            raise InputError(f"{at} does not name the folder of the cell's files.")
         return found
 
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """Of all finished cells, also those of other studies at the same URL."""
+        """Of all finished cells, also those of other studies at the same URL; only what can be read."""
         for path in sorted(self.files.glob(self._at(CELLS, "*", "*", MANIFEST))):
-            with suppress(ValueError, OSError):
-                yield json.loads(self.files.cat_file(path))
+            with suppress(InputError, OSError):
+                yield self._manifest(path)
 
     def path(self, cell: Cell) -> Path:
         """Folder of the cell on this machine; a finished cell is fetched."""
@@ -165,8 +180,13 @@ class RemoteStore(Store):
 
     def failure(self, cell: Cell) -> str | None:
         """Why a cell could not be made; None if it was not tried or is there."""
-        known = self.files.exists(self._at(FAILURES, f"{cell.id}.json")) and not self.is_finished(cell)
-        return str(self._read(FAILURES, f"{cell.id}.json")["reason"]) if known else None
+        at = self._at(FAILURES, f"{cell.id}.json")
+        if not self.files.exists(at) or self.is_finished(cell):
+            return None
+        try:
+            return reason_of(self._read(at))
+        except InputError:
+            return reason_of(None)
 
     def forgive(self, cell: Cell) -> None:
         """Forget why a cell could not be made."""
@@ -178,8 +198,11 @@ class RemoteStore(Store):
     def _at(self, *parts: str) -> str:
         return "/".join((self.url, *parts))
 
-    def _read(self, *parts: str) -> Any:  # noqa: ANN401  (JSON)
-        return json.loads(self.files.cat_file(self._at(*parts)))
+    def _read(self, at: str) -> Any:  # noqa: ANN401  (JSON)
+        try:
+            return json.loads(self.files.cat_file(at))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"Cannot read {at}: it is not JSON.") from error
 
     def _write(self, name: str, value: Any) -> None:  # noqa: ANN401  (JSON)
         place = self._at(name)

@@ -20,6 +20,7 @@ from .._util.hashing import sha256
 from .._util.provenance import peak_memory_mb, versions
 from .._util.text import read_json, reason, shown
 from .cells import Cell, id_of
+from .manifest import checked, reason_of
 
 STUDY, MANIFEST = "study.json", "cell.json"
 CELLS, FAILURES, PARTIAL = "cells", "failures", "partial"
@@ -58,20 +59,28 @@ class Store:
         """Folder of a finished cell."""
         return self.folder / CELLS / cell.kind / cell.id
 
+    def place(self, cell: Cell) -> str:
+        """Where a cell lies, for people."""
+        return str(self.path(cell))
+
     def is_finished(self, cell: Cell) -> bool:
         """Whether the cell was made."""
         return (self.path(cell) / MANIFEST).is_file()
 
     def manifest(self, cell: Cell) -> dict[str, Any]:
-        """How a finished cell came about."""
-        found: dict[str, Any] = read_json(self.path(cell) / MANIFEST)
-        return found
+        """How a finished cell came about.
+
+        Raises:
+            InputError: someone has changed it.
+        """
+        file = self.path(cell) / MANIFEST
+        return checked(read_json(file), shown(file))
 
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """Of all finished cells, also those of other studies in the same folder."""
+        """Of all finished cells, also those of other studies in the same folder; only what can be read."""
         for file in sorted((self.folder / CELLS).glob(f"*/*/{MANIFEST}")):
             with suppress(InputError):
-                yield read_json(file)
+                yield checked(read_json(file), shown(file))
 
     @contextmanager
     def making(self, cell: Cell) -> Iterator[Path]:
@@ -137,7 +146,12 @@ class Store:
     def failure(self, cell: Cell) -> str | None:
         """Why a cell could not be made; None if it was not tried or is there."""
         file = self._failure(cell)
-        return str(read_json(file)["reason"]) if file.is_file() and not self.is_finished(cell) else None
+        if not file.is_file() or self.is_finished(cell):
+            return None
+        try:
+            return reason_of(read_json(file))
+        except InputError:
+            return reason_of(None)
 
     def forgive(self, cell: Cell) -> None:
         """Forget why a cell could not be made."""
@@ -150,16 +164,12 @@ class Store:
 
     def changed(self, cell: Cell) -> list[str]:
         """Names of files of a finished cell that are not those that were written."""
-        folder = self.path(cell)
         try:
-            record = self.manifest(cell)
-            known = dict(record["sha256"])
-        except (InputError, KeyError, TypeError, ValueError):
+            folder, record = self.path(cell), self.manifest(cell)
+        except InputError:
             return [MANIFEST]
-        try:
-            same = id_of(record["kind"], record["config"], record["needs"]) == record["id"] == cell.id
-        except (KeyError, AttributeError):
-            same = False
+        known = record["sha256"]
+        same = id_of(record["kind"], record["config"], record["needs"]) == record["id"] == cell.id
         wrong = [] if same else [MANIFEST]
         there = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} - {MANIFEST}
         wrong += sorted(there ^ set(known))
