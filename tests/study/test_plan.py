@@ -232,6 +232,25 @@ def test_defaults_stand_above_every_matrix(tmp_path: Path) -> None:
         ("name: x\ninclude: [bad.yaml]\n", "includes itself"),
         ("name: x\ninclude: [none.yaml]\n", "none.yaml"),
         ("name: !!python/object/apply:os.system [ls]\n", "is not YAML"),
+        ("name: 2024-13-45\n", "is not YAML (month must be in 1..12"),
+        (f"name: {'7' * 5000}\n", "is not YAML"),
+        ("name: 0x_\n", "is not YAML"),
+        ("name: !!int abc\n", "is not YAML"),
+        ("name: !!float abc\n", "is not YAML"),
+        ("name: !!bool xyz\n", "is not YAML"),
+        ("name: !!timestamp abc\n", "is not YAML"),
+        (f"? 0x{'f' * 5000}\n: x\n", "must be a mapping"),
+        (
+            "name: x\nconcepts: [church]\nerasers: &a [{eraser: uce, erasers: *a}]\n",
+            "a study has no 'erasers'",
+        ),
+        ("name: x\nconcepts: &a [*a]\nerasers: [uce]\n", "concepts.0"),
+        ("name: x\ninclude: &a [*a]\n", "names of files"),
+        ('name: x\nwords: "a\\0b"\n', "names a file that cannot be"),
+        ('name: x\nerasers: [{eraser: uce, words: "a\\0b"}]\n', "names a file that cannot be"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nseeds: [-1]\n", "seeds.0"),
+        (f"name: x\nconcepts: [church]\nerasers: [uce]\nseeds: [{2**63}]\n", "seeds.0"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\nattack_seed: -1\n", "attack_seed"),
     ],
 )
 def test_bad_files_are_refused_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -240,6 +259,13 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path: Path, text: str, message:
         read_study(tmp_path / "bad.yaml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_slip_in_a_file_that_is_included_is_refused(folder: Path) -> None:
+    write_study(folder, seed=[1])
+    (folder / "all.yaml").write_text("name: all\ninclude: [study.yaml]\n")
+    with pytest.raises(InputError, match=r"study\.yaml: a study has no 'seed'; did you mean 'seeds'"):
+        read_study(folder / "all.yaml")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, mo
 from .._util import registry
 from .._util.errors import InputError, choices, unknown
 from .._util.settings import Settings
-from .._util.text import read_text, shown
+from .._util.text import read_text, reason, shown
 from ..concept import Kind
 from ..evaluation.suites import SUITES
 from ..testbeds.base import PromptSet
@@ -22,7 +22,8 @@ MAX_DEPTH = 8
 #: What stands for a concept's name in the names of files.
 CONCEPT = "{concept}"
 Reference = Literal["original", "gold"]
-
+#: As every command takes it.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 #: Settings are texts, as on the command line; YAML makes numbers of some.
 Text = Annotated[
@@ -80,7 +81,7 @@ class Matrix(Settings):
     references: tuple[Reference, ...] = Field(
         (), description="models that stand beside the erasers: the original, and gold where there is one"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of erasing")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="of erasing")
     suite: str = Field("standard", description="how much is measured: smoke, quick, standard or full")
     prompt_set: PromptSet = Field(
         "test", description="of prompts and questions: settings are chosen on `validation`, tables use `test`"
@@ -95,7 +96,7 @@ class Matrix(Settings):
         default=False,
         description="measure too how the adversarial samples that erasers train on cover the concept",
     )
-    attack_seed: int = Field(0, description="of the attacks")
+    attack_seed: Seed = Field(0, description="of the attacks")
     kind: Kind | None = Field(None, description="of the concepts, where the model does not know it")
     prompts: str | None = Field(
         None, description="prompt table in the place of the model's own; {concept} stands for the name"
@@ -168,12 +169,13 @@ def read_study(path: Path) -> Study:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            fields = {*Study.model_fields, *Matrix.model_fields, "include"}
-            name = str(first["loc"][-1])
-            raise InputError(
-                f"{shown(path)}: a study has no {name[:60]!r}; {choices(name, fields)}"
-            ) from error
+            raise _no_field(path, str(first["loc"][-1])) from error
         raise InputError(f"{shown(path)}: {place}: {_message(first)}.") from error
+
+
+def _no_field(path: Path, name: str) -> InputError:
+    fields = {*Study.model_fields, *Matrix.model_fields, "include"}
+    return InputError(f"{shown(path)}: a study has no {name[:60]!r}; {choices(name, fields)}")
 
 
 def _message(error: Any) -> str:  # noqa: ANN401  (of pydantic)
@@ -187,18 +189,24 @@ def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{shown(path)} includes itself, or studies are included too deeply.")
     try:
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{shown(path)} is not YAML ({str(error).splitlines()[0][:80]}).") from error
-    if not isinstance(found, dict):
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # the others are of values that look like a date or a number, or are said to be one, and are none
+        why = str(error).partition("\n")[0][:80]
+        raise InputError(f"{shown(path)} is not YAML ({why}).") from error
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise InputError(f"{shown(path)} is no study: it must be a mapping with a name and matrices.")
-    given = {str(name): value for name, value in found.items()}
+    given = dict(found)
     includes, matrices = given.pop("include", []), given.pop("matrices", [{}])
     shared = {name: given.pop(name) for name in Matrix.model_fields if name in given}
     if not isinstance(includes, list) or not isinstance(matrices, list):
         raise InputError(f"{shown(path)}: include and matrices must be lists.")
+    for name in given.keys() - Study.model_fields:  # also of a file that is included, whose name is not kept
+        raise _no_field(path, name)
     included: list[Any] = []
     for name in includes:
-        included += _raw(path.parent / str(name), (*above, path.resolve()))["matrices"]
+        if not isinstance(name, str):
+            raise InputError(f"{shown(path)}: include must list names of files.")
+        included += _raw(path.parent / name, (*above, path.resolve()))["matrices"]
     own = [_placed({**shared, **each}, path.parent) if isinstance(each, dict) else each for each in matrices]
     # a study that only includes has no matrix of its own
     own = [] if includes and own == [{}] else own
@@ -206,15 +214,22 @@ def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _placed(matrix: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A matrix or a row whose files are found from anywhere: they are named from the study's own folder."""
-    files = {name: matrix[name] for name in ("prompts", "words") if isinstance(matrix.get(name), str)}
+    """A matrix whose files are found from anywhere: it and its rows name them from the study's own folder."""
     rows = matrix.get("erasers")
     if isinstance(rows, list):
         matrix = {
             **matrix,
-            "erasers": [_placed(row, folder) if isinstance(row, dict) else row for row in rows],
+            "erasers": [_resolved(row, folder) if isinstance(row, dict) else row for row in rows],
         }
-    return {**matrix, **{name: str((folder / given).resolve()) for name, given in files.items()}}
+    return _resolved(matrix, folder)
+
+
+def _resolved(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    files = {name: given[name] for name in ("prompts", "words") if isinstance(given.get(name), str)}
+    try:
+        return {**given, **{name: str((folder / file).resolve()) for name, file in files.items()}}
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, or links in a circle
+        raise InputError(f"A study names a file that cannot be ({reason(error)}).") from error
 
 
 def json_schema() -> dict[str, Any]:
