@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,24 +41,31 @@ def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: boo
 
     Any error is noted in the store, so that it never stops the others.
     """
+    started = time.monotonic()
+    try:
+        known = _known(cell, store, retry_failed=retry_failed)
+        if known is not None:
+            return known
+        with store.making(cell) as folder:
+            make(cell, store.path, folder, options)
+    except Exception as error:  # noqa: BLE001  (one cell of many; whatever it is, it is reported)
+        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
+        if not is_disk_fault(error):  # no fault of the cell: the next run tries it again
+            with suppress(Exception):  # the store itself may be what fails; the outcome tells why
+                store.fail(cell, why)
+        return Outcome(cell, "failed", why, time.monotonic() - started)
+    return Outcome(cell, "made", seconds=time.monotonic() - started)
+
+
+def _known(cell: Cell, store: Store, *, retry_failed: bool) -> Outcome | None:
+    """What became of a cell that is not made now; None if it can be made."""
     if store.is_finished(cell):
         return Outcome(cell, "finished")
     waits = blocked(cell, store)
     if waits is not None:
         return waits
     before = None if retry_failed else store.failure(cell)
-    if before is not None:
-        return Outcome(cell, "failed", before)
-    started = time.monotonic()
-    try:
-        with store.making(cell) as folder:
-            make(cell, store.path, folder, options)
-    except Exception as error:  # noqa: BLE001  (one cell of many; whatever it is, it is reported)
-        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
-        if not is_disk_fault(error):  # no fault of the cell: the next run tries it again
-            store.fail(cell, why)
-        return Outcome(cell, "failed", why, time.monotonic() - started)
-    return Outcome(cell, "made", seconds=time.monotonic() - started)
+    return None if before is None else Outcome(cell, "failed", before)
 
 
 def blocked(cell: Cell, store: Store) -> Outcome | None:
