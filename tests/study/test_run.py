@@ -18,7 +18,7 @@ from sgrace.study.lines import lines_of
 from sgrace.study.make import ATTACK_SET, _verdicts
 from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
-from sgrace.study.store import FAILURES, MANIFEST, PARTIAL
+from sgrace.study.store import FAILURES, MANIFEST, PARTIAL, STUDY
 from sgrace.study.table import table_of
 from sgrace.testbeds.loading import LoadOptions
 
@@ -162,6 +162,35 @@ def test_folders_that_are_no_studies_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no study"):
         find_store(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_in_which_a_process_was_killed_as_it_began_is_used(tmp_path: Path) -> None:
+    left = tmp_path / f".{STUDY}.0123abcd.partial"
+    left.touch()
+    open_store(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [STUDY]
+    (tmp_path / STUDY).rename(left)
+    (tmp_path / ".mine.partial").touch()
+    with pytest.raises(InputError, match="not empty"):
+        open_store(tmp_path)
+
+
+def test_a_store_that_cannot_be_read_stops_no_other_cell(
+    every: list[Cell], done: Store, tmp_path: Path
+) -> None:
+    """Files stand where its folders for notes and for what is being made should be."""
+    store = copied(done, tmp_path)
+    bad = next(cell for cell in every if cell.kind == "attack")
+    store.fail(bad, "it was a bad day")
+    shutil.rmtree(store.path(bad))
+    note = store.folder / FAILURES
+    shutil.rmtree(note)
+    note.touch()  # notes cannot be written
+    shutil.rmtree(store.folder / PARTIAL)
+    (store.folder / PARTIAL).touch()  # nothing can be made
+    found = {outcome.cell.id: outcome for outcome in inline(every, store, OPTIONS)}
+    assert found[bad.id].status == "failed"
+    assert Counter(each.status for each in found.values()) == {"finished": len(every) - 1, "failed": 1}
 
 
 def test_an_attack_on_every_prompt_counts_what_is_its_own(tmp_path: Path) -> None:

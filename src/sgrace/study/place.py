@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from .._util.errors import InputError
-from .._util.folders import check_new_folder
 from .._util.text import reason
 from .remote import RemoteStore
 from .store import STUDY, Store
@@ -23,7 +22,7 @@ def store_at(place: str | Path) -> Store:
     store = _store(place)
     if isinstance(store, RemoteStore) or _is_there(store, place):
         return store
-    check_new_folder(store.folder)
+    store.check_free()
     return store
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .._util.errors import InputError
 from .._util.files import write_json
 from .._util.folders import check_new_folder
 from .._util.hashing import sha256
+from .._util.places import hidden
 from .._util.provenance import peak_memory_mb, versions
 from .._util.text import read_json, reason, shown
 from .cells import Cell, id_of
@@ -44,12 +46,24 @@ class Store:
         """
         if self.is_there():
             return
-        check_new_folder(self.folder)
+        self.check_free()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / STUDY, {"schema_version": 1})
         except OSError as error:
             raise InputError(f"Cannot write {shown(self.folder)}: {reason(error)}.") from error
+
+    def check_free(self) -> None:
+        """Check that a study can begin in the folder, or is just beginning there.
+
+        Raises:
+            InputError: it holds something else, or cannot be written.
+        """
+        # what a process leaves that is killed while it begins; another may be about to write the same file
+        partial = hidden(self.folder / STUDY, "*.partial").name
+        names = [file.name for file in self.folder.glob("*")] if self.folder.is_dir() else []
+        if not names or not (STUDY in names or all(fnmatch(name, partial) for name in names)):
+            check_new_folder(self.folder)
 
     def is_there(self) -> bool:
         """Whether a study was run in the folder."""
