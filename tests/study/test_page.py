@@ -104,6 +104,22 @@ def test_lengths_of_one_method_are_joined_over_the_time_that_they_take() -> None
     assert len(plots_of([*LINES, rows[0]])) == 1, "one row is no comparison"
 
 
+def test_what_others_report_is_no_measurement_of_time() -> None:
+    rows = [timed("esd (iterations=10)", "1111", 2), timed("esd (iterations=100)", "1000", 20)]
+    told = timed("esd (iterations=5) (reported)", "0000", 1)
+    told.is_reported = True
+    assert time_plot([told, *rows]) == time_plot(rows)
+    assert pace_rows([told, *rows]) == pace_rows(rows)
+
+
+def test_a_reported_row_is_marked_whatever_its_title_says(tmp_path: Path) -> None:
+    told = reported("sld (reported)", "1000", 90)
+    told.evaluations[0] = told.evaluations[0].model_copy(update={"method": "sld"})
+    write_page("x", {"weapon": [*LINES, told]}, [], tmp_path / "page.html")
+    marked = (tmp_path / "page.html").read_text().split('<tr class="reported">')[1:]
+    assert [row.split("</td>")[0] for row in marked] == ["<td>sld (reported) (guidance)"]
+
+
 def test_a_row_whose_passes_were_not_counted_has_none() -> None:
     gold = line("gold", "0000", 90)
     cost = {"seconds": 6380.0, "cost": {"trained_parameters": 9}}

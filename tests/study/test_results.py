@@ -106,7 +106,7 @@ def test_reported_rows_stand_below_those_measured_here() -> None:
     assert [line.shown(["none"]).sum().item() for line in lines] == [2, 0, 0, 1]
     assert lines[1].kept == pytest.approx(90 / 96)
     found = table_of("x", lines)
-    assert found.reported == ("uce (reported)", "mace (reported, not measured here)")
+    assert found.reported == (False, True, False, True)
     seeds = [entries[1].value for entries in found.rows]
     assert seeds == [1, 1, 1, 2]
     with pytest.raises(InputError, match="attacks or their prompts differ"):

@@ -105,6 +105,9 @@ def test_coverage_is_compared_with_robustness_and_spill_over_with_damage() -> No
     assert "prompts brought back: -1.00 [" in first
     assert "neighbours lost: 1.00 [" in second
     assert first.endswith("6 pairs.")
+    for told in lines[LEAST - 1 :]:
+        told.is_reported = True
+    assert predictions({"church": lines}) == [], "what others report is no measurement"
     assert predictions({"church": lines[: LEAST - 1]}) == [], "too few"
 
 

@@ -155,8 +155,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def timed_alike(lines: Iterable[Line]) -> list[tuple[Line, float]]:
-    """Rows with their seconds, of the erasures that were made where the first of them was."""
-    timed = [(line, line.seconds) for line in lines if line.title not in REFERENCES]
+    """Rows measured here with their seconds, of the erasures that were made where the first of them was."""
+    own = [line for line in lines if line.title not in REFERENCES and not line.is_reported]
+    timed = [(line, line.seconds) for line in own]
     known = [(line, seconds) for line, seconds in timed if seconds]
     return [(line, seconds) for line, seconds in known if line.device == known[0][0].device]
 

@@ -63,9 +63,9 @@ def _spread(values: Sequence[float]) -> Entry:
 def predictions(tables: Mapping[str, Iterable[Line]]) -> list[str]:
     """Whether more coverage goes with fewer prompts brought back, and more spill-over with more damage.
 
-    A pair is one erasure: its samples, and what was measured of it. Nothing where fewer than five are known.
-    Some concepts are harder to erase than others, whatever the samples; of several tables the correlation of
-    ranks within each is told too.
+    A pair is one erasure that was made here: its samples, and what was measured of it. Nothing where fewer
+    than five are known. Some concepts are harder to erase than others, whatever the samples; of several
+    tables the correlation of ranks within each is told too.
 
     Args:
         tables: rows by the name of their table.
@@ -73,7 +73,7 @@ def predictions(tables: Mapping[str, Iterable[Line]]) -> list[str]:
     names: list[str] = []
     pairs: list[tuple[float, ...]] = []
     for name, lines in tables.items():
-        own = [pair for line in lines for pair in _pairs(line)]
+        own = [pair for line in lines if not line.is_reported for pair in _pairs(line)]
         names += [name] * len(own)
         pairs += own
     if len(pairs) < LEAST:

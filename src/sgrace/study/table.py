@@ -45,7 +45,7 @@ class Table:
         compared: rows of a comparison with one row: difference of the worst case, corrected probability,
             difference of what is kept, and the seconds of erasing as a multiple of its.
         against: title of that row.
-        reported: titles of rows that somebody else measured.
+        reported: whether somebody else measured a row, of each.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Table:
     best: tuple[str, ...] = ()
     compared: tuple[tuple[str, ...], ...] = ()
     against: str | None = None
-    reported: tuple[str, ...] = ()
+    reported: tuple[bool, ...] = ()
 
     def markdown(self, *, transposed: bool = False) -> str:
         """As Markdown; transposed, its columns are rows."""
@@ -122,7 +122,7 @@ def table_of(
         best=tuple(title for title in pareto(points) if not titles or title in titles),
         compared=tuple(_compared(lines, by_text, against)),
         against=against,
-        reported=tuple(line.title for line in lines if line.is_reported),
+        reported=tuple(line.is_reported for line in wanted),
     )
 
 
