@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,8 @@ def run(
     cells = cells_of(found)
     if shard is not None:
         cells = sharded(cells, _shard(shard))
+    _check_amount("--cpus", cpus)
+    _check_amount("--gpus", gpus)
     if address is not None and engine != "ray":
         raise InputError("--address needs --engine ray.")
     if report_to is not None:
@@ -228,9 +231,15 @@ def verify(file: Path, out: str) -> None:
 
 def _shard(given: str) -> tuple[int, int]:
     number, _, of = given.partition("/")
-    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise InputError(f"--shard takes I/N with I from 1 to N, not {given[:60]!r}.")
     return int(number), int(of)
+
+
+def _check_amount(option: str, amount: float) -> None:
+    """Check an amount that Ray takes: a part of one, or a whole number, but not one and a part."""
+    if not math.isfinite(amount) or (amount > 1 and amount % 1):
+        raise InputError(f"{option} takes a part of one, or a whole number, not {amount}.")
 
 
 def _as_dict(cell: Cell, store: Store) -> dict[str, Any]:
