@@ -118,6 +118,17 @@ def test_words_of_a_row_decide_its_erasure_and_no_question(folder: Path) -> None
     assert again.needs["erasure"].id != own.needs["erasure"].id
 
 
+def test_two_rows_of_one_title_are_refused(folder: Path) -> None:
+    """They would become seeds of one row, with a narrower interval."""
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "church.txt").write_text(f"church\nminster\n\nfrog, {name}leaf\n")
+    rows = [{"eraser": "uce", "words": f"{name}/church.txt"} for name in ("a", "b")]
+    with pytest.raises(InputError, match=r"both be called 'uce \(words=church\), church, seed 0'"):
+        cells(write_study(folder, erasers=rows))
+    assert cells(write_study(folder, erasers=[rows[0], rows[0]])), "the same row twice is one"
+
+
 def test_the_preset_of_the_built_in_model_is_its_own(folder: Path) -> None:
     """On another model a row without a preset is what the method's paper says, as for `sgrace erase`."""
     file = write_study(folder, erasers=["sld", "sld:emoji"])

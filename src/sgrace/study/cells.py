@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._util import registry
+from .._util.errors import InputError
 from .._util.hashing import sha256, sha256_of_files, sha256_of_json
 from .._util.text import check_regular_file
 from ..concept import Concept
@@ -28,6 +29,8 @@ ID_LENGTH = 20
 CHOSEN = "emoji"
 #: Fields of a configuration that say where files lie; their digests stand beside them.
 PLACES = {"model", "prompts_file", "words_file"}
+#: Fields of a scoring that neither the title of its row nor the name of its table tells.
+UNTOLD = {"code", "words", "words_file", "prompts_file"}
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,22 @@ def cells_of(study: Study) -> list[Cell]:
 
 
 def scores_of(study: Study) -> list[Cell]:
-    """The scoring of each eraser and reference on each concept with each seed: the rows of the tables."""
-    found = [cell for matrix in study.matrices for cell in _of_matrix(matrix)]
-    return list({cell.id: cell for cell in found}.values())
+    """The scoring of each eraser and reference on each concept with each seed: the rows of the tables.
+
+    Raises:
+        InputError: two of them would stand in one row of a table, as if they were alike.
+    """
+    found = {cell.id: cell for matrix in study.matrices for cell in _of_matrix(matrix)}
+    rows: set[str] = set()
+    for cell in found.values():
+        row = sha256_of_json({name: value for name, value in cell.config.items() if name not in UNTOLD})
+        if row in rows:
+            raise InputError(
+                f"Two different rows would both be called {cell.title[:100]!r}; name their files so that the "
+                "titles differ, or write two studies."
+            )
+        rows.add(row)
+    return list(found.values())
 
 
 def inputs_of(cell: Cell) -> Iterator[Cell]:
