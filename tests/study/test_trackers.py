@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgrace._util.errors import InputError
+from sgrace._util.errors import InputError, InputWarning
 from sgrace._util.files import write_json
 from sgrace.study import Cell, Store
 from sgrace.study.engine import inline
@@ -94,6 +95,22 @@ def test_a_failure_is_counted_and_a_run_that_is_stopped_is_closed(every: list[Ce
     outcomes.close()  # type: ignore[attr-defined]
     assert told.closed
     assert [(step, row["cells/failed"]) for step, row in told.rows] == [(1, 1), (2, 2)]
+
+
+def test_a_tracker_that_fails_is_warned_of_once_and_stops_nothing(every: list[Cell], done: Store) -> None:
+    class Gone:
+        """Its server is."""
+
+        def log(self, scalars: Mapping[str, float], step: int) -> None:
+            raise ConnectionError(f"no answer to {step} of {len(scalars)}")
+
+        def close(self) -> None:
+            raise ConnectionError("no answer")
+
+    with pytest.warns(InputWarning, match="no answer to 1") as warned:
+        outcomes = list(reported(inline(every, done, OPTIONS), done, Gone()))
+    assert len(outcomes) == len(every)
+    assert len(warned) == 1
 
 
 def test_wandb_keeps_the_run_in_the_folder(

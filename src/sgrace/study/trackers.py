@@ -6,14 +6,15 @@ import importlib
 import importlib.util
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
-from .._util.errors import InputError
+from .._util.errors import InputError, InputWarning
 from .._util.text import reason
-from .engine import Outcome
+from .engine import Outcome, in_words
 from .lines import lines_of
 from .store import Store
 from .table import WORST, by_prompt
@@ -93,16 +94,34 @@ class _Run:
 
 
 def reported(outcomes: Iterator[Outcome], store: Store, tracker: Tracker) -> Iterator[Outcome]:
-    """The same outcomes, each of which the tracker is told of."""
+    """The same outcomes, each of which the tracker is told of.
+
+    One that fails, as when its server is gone, is warned of once and told nothing more: the study goes on.
+    """
     failed = 0
+    is_heard = True
     try:
         for done, outcome in enumerate(outcomes, 1):
             failed += outcome.status in {"failed", "blocked"}
             counts = {"cells/done": done, "cells/failed": failed, "cells/seconds": outcome.seconds}
-            tracker.log({**counts, **scalars_of(outcome, store)}, done)
+            try:
+                if is_heard:
+                    tracker.log({**counts, **scalars_of(outcome, store)}, done)
+            except Exception as error:  # noqa: BLE001  (each has its own kinds)
+                is_heard = False
+                _warn(error)
             yield outcome
     finally:
-        tracker.close()
+        try:
+            tracker.close()
+        except Exception as error:  # noqa: BLE001
+            if is_heard:
+                _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    told = f"The tracker is told nothing more ({in_words(error)}); the study goes on."
+    warnings.warn(told, InputWarning, stacklevel=3)
 
 
 def scalars_of(outcome: Outcome, store: Store) -> dict[str, float]:
