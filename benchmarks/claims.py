@@ -101,19 +101,15 @@ def erasure(ours: Line, seven: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Prompts that are brought back, beside the best of the seven."""
     attacks = by_prompt(list(ours.verdicts[0]))
     best = min(seven, key=brought_back)
-    shown = best.shown(attacks), ours.shown(attacks)
-    points = difference(*shown)
-    row = (
-        share(brought_back(ours)),
-        best.title,
-        share(brought_back(best)),
-        told(points),
-        verdict(points, FEWER),
-    )
-    if not shown[0].any():  # nothing is fewer than none
+    theirs = best.shown(attacks)
+    mine = ours.shown(attacks)
+    points = difference(theirs, mine)
+    shares = share(brought_back(ours)), best.title, share(brought_back(best))
+    row = *shares, told(points), verdict(points, FEWER)
+    if not theirs.any():  # nothing is fewer than none
         yield *row, "", "does not hold"
         return
-    relative = relative_reduction(*reversed(shown))
+    relative = relative_reduction(mine, theirs)
     yield *row, told(relative), verdict(relative, FEWER)
 
 

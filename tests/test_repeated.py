@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from sgrace.metrics.intervals import wilson
-from sgrace.metrics.repeated import difference, holm, pareto, share_of
+from sgrace.metrics.repeated import difference, holm, pareto, relative_reduction, share_of
 
 VERDICTS = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12)))
 
@@ -90,6 +90,18 @@ def test_the_probability_is_that_of_sign_changes() -> None:
 def test_other_prompts_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="3 prompts cannot be compared with 2"):
         difference(verdicts("101"), verdicts("10"))
+
+
+def test_a_reduction_is_a_part_of_the_other_share() -> None:
+    theirs = verdicts("11111111000000000000")
+    mine = verdicts("11000000000000000000")
+    found = relative_reduction(mine, theirs)
+    assert found.mean == pytest.approx(0.75)
+    # of the prompts of theirs a quarter is mine, whichever are drawn
+    assert 0.3 < found.low < 0.75 < found.high <= 1
+    assert relative_reduction(theirs, theirs).mean == 0
+    with pytest.raises(ValueError, match="cannot be reduced"):
+        relative_reduction(mine, verdicts("0" * 20))
 
 
 def test_holm() -> None:

@@ -88,9 +88,7 @@ def test_a_full_size_model_takes_as_many_calls_as_a_small_one(
 ) -> None:
     eraser = SGrace.preset(preset, "object", {**SHORT, **PRESETS[preset]})
     small = StableDiffusion.from_pipeline(tiny_pipeline())
-    found, expected = (
-        eraser.erase(model, [target(words)]).recipe.cost.model_dump(exclude={"trained_parameters"})
-        for model in (full_size, small)
-    )
-    assert found == expected
-    assert found["denoiser_calls"] > 0
+    costs = [eraser.erase(model, [target(words)]).recipe.cost for model in (full_size, small)]
+    found = [cost.model_dump(exclude={"trained_parameters"}) for cost in costs]
+    assert found[0] == found[1]
+    assert costs[0].denoiser_calls

@@ -45,7 +45,8 @@ def edit(store: RemoteStore, cell: Cell, text: str) -> None:
 def test_a_manifest_names_no_file_outside_its_cell(
     every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    store, cell = at_url(tmp_path, monkeypatch), every[0]
+    cell = every[0]
+    store = at_url(tmp_path, monkeypatch)
     made(store, cell)
     record = store.manifest(cell)
     source = f"{store.place(cell)}/{record['files']}"
@@ -62,7 +63,8 @@ def test_a_manifest_names_no_file_outside_its_cell(
 def test_a_manifest_behind_a_url_that_is_none_is_told(
     file: Path, every: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    store, cell = at_url(tmp_path, monkeypatch), every[0]
+    cell = every[0]
+    store = at_url(tmp_path, monkeypatch)
     made(store, cell)
     edit(store, cell, text)
     found = CliRunner().invoke(main, ["study", "verify", str(file), "-o", store.url])
@@ -86,7 +88,8 @@ def test_a_manifest_behind_a_url_that_is_none_is_told(
 def test_a_manifest_that_is_none_costs_nothing(
     file: Path, every: list[Cell], tmp_path: Path, change: dict[str, Any] | list[Any]
 ) -> None:
-    store, cell = made(open_store(tmp_path / "out"), every[0]), every[0]
+    cell = every[0]
+    store = made(open_store(tmp_path / "out"), cell)
     record = store.path(cell) / MANIFEST
     known = json.loads(record.read_text())
     record.write_text(json.dumps({**known, **change} if isinstance(change, dict) else change))

@@ -16,7 +16,7 @@ from sgrace._util.errors import InputError
 from sgrace.attacks.prompt_files import read_prompts
 from sgrace.evaluation.suites import SUITES
 from sgrace.study import code, read_study
-from sgrace.study.cells import Cell, scores_of
+from sgrace.study.cells import Cell, model_sha256, scores_of
 from sgrace.study.estimate import estimate
 from sgrace.study.schema import json_schema
 from sgrace.testbeds.base import Testbed
@@ -352,3 +352,10 @@ def test_full_effort_meets_the_first_prompts_of_the_set_test() -> None:
         assert file is not None
         first = testbed.prompts(testbed.resolve(name, None), SUITES["standard"].n_prompts, "test")[:8]
         assert list(read_prompts(file)) == list(first)
+
+
+def test_a_model_in_one_file_counts_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:
+    for place, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / place).write_bytes(content)
+    digests = {place: model_sha256(str(tmp_path / place)) for place in "abc"}
+    assert digests["a"] == digests["b"] != digests["c"]

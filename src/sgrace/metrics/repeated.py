@@ -99,7 +99,8 @@ def relative_reduction(
     generator = torch.Generator().manual_seed(seed)
     n = mine.shape[1]
     prompts = torch.randint(n, (DRAWS, n), generator=generator)
-    own, other = (_means(each.double(), prompts, generator) for each in (mine, theirs))
+    own = _means(mine.double(), prompts, generator)
+    other = _means(theirs.double(), prompts, generator)
     some = other > 0
     drawn = 1 - own[some] / other[some]
     low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()

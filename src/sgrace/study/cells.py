@@ -125,7 +125,9 @@ def model_sha256(name: str) -> str:
     """Digest of the files of a model, which need not be loaded; of a hub id, its name alone."""
     testbed = testbed_of(name)
     folders = testbed.folders() if testbed else (Path(name),)
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    # a model in one file is no folder
+    places = [place for folder in folders for place in (folder, *folder.rglob("*"))]
+    files = [place for place in places if place.is_file()]
     return sha256_of_files(files) if files else name
 
 

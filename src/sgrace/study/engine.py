@@ -36,6 +36,11 @@ class Outcome:
     seconds: float = 0.0
 
 
+def in_words(error: Exception) -> str:
+    """What is told of an error: a sentence as it is, any other with its kind."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
+
+
 def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: bool = False) -> Outcome:
     """Make a cell if it is missing and all that it needs is there.
 
@@ -49,7 +54,7 @@ def attempt(cell: Cell, store: Store, options: LoadOptions, *, retry_failed: boo
         with store.making(cell) as folder:
             make(cell, store.path, folder, options)
     except Exception as error:  # noqa: BLE001  (one cell of many; whatever it is, it is reported)
-        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
+        why = in_words(error)
         if not is_disk_fault(error):  # no fault of the cell: the next run tries it again
             with suppress(Exception):  # the store itself may be what fails; the outcome tells why
                 store.fail(cell, why)
