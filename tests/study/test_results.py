@@ -139,6 +139,24 @@ def test_results_of_other_settings_are_not_put_together(change: dict[str, Any]) 
         merged(results(row("uce", "0000")), [other])
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("uce", "0110", "0110").model_copy(update={"seeds": (0, 0)})], "contradicts itself"),
+        ([row("uce", "0110", "01")], "contradicts itself"),
+        ([row("uce", "0110").model_copy(update={"verdicts": {"none": ((),)}})], "contradicts itself"),
+        ([row("uce", "0110"), row("uce", "0000")], "has a row twice"),
+        ([row("uce", "0110"), row("esd", "01")], "have other attacks or prompts"),
+    ],
+)
+def test_rows_that_cannot_stand_together_are_refused(
+    tmp_path: Path, rows: list[RowResult], message: str
+) -> None:
+    write_results(results(*rows), tmp_path / "r.json")
+    with pytest.raises(InputError, match=message):
+        read_results(tmp_path / "r.json")
+
+
 def test_another_table_is_refused() -> None:
     with pytest.raises(InputError, match="no finished row of 'church on emoji, quick'"):
         compared(results(row("uce", "0", table="church on emoji, quick")), results(row("uce", "1")))
@@ -179,6 +197,11 @@ def rates_of(found: Evaluation) -> dict[str, Any]:
     return {"retention": (found.retention[0].model_copy(update={"after": rate_of(found, 97)}),)}
 
 
+def share_of(found: Evaluation) -> dict[str, Any]:
+    after = found.retention[0].after.model_copy(update={"share": 7.0})
+    return {"retention": (found.retention[0].model_copy(update={"after": after}),)}
+
+
 def rate_of(found: Evaluation, hits: int) -> Rate:
     return found.retention[0].after.model_copy(update={"hits": hits})
 
@@ -192,6 +215,8 @@ def rate_of(found: Evaluation, hits: int) -> Rate:
         {"evaluations": ()},
         {"curves": ((CURVE,), (CURVE,))},
         {"protocol": {"suite": "quick"}},
+        {"table": "weapon | emoji"},
+        {"row": "uce\n"},
     ],
 )
 def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
@@ -208,7 +233,10 @@ def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict
         lambda _: {"attacks": (attack_row("none", 3, 4),)},
         lambda _: {"detector": {}},
         lambda _: {"cost": {"device": 1}},
+        share_of,
         lambda _: {"cost": {"seconds": "3"}},
+        lambda _: {"cost": {"seconds": -1.0}},
+        lambda _: {"cost": {"seconds": 10**400}},
         lambda _: {"cost": {"cost": []}},
         lambda _: {"cost": {"seconds": 3.0, "cost": {"denoiser_rows": "7"}}},
     ],

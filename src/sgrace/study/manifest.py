@@ -7,7 +7,7 @@ from typing import Any
 
 from .._util.errors import InputError
 
-#: Largest number of seconds, bytes or MiB that anyone believes.
+#: No number of seconds, bytes, MiB or rows is so large.
 MAX_COST = 2**63
 
 
@@ -27,7 +27,7 @@ def checked(found: object, place: str) -> dict[str, Any]:
     sound = (
         all(isinstance(record.get(name), str) for name in ("id", "kind"))
         and all(isinstance(record.get(name), dict) for name in ("config", "needs", "sha256"))
-        and all(isinstance(cost, int | float) and 0 <= cost < MAX_COST for cost in costs)
+        and all(map(is_cost, costs))
     )
     if not sound:
         raise InputError(f"{place} is no manifest of a cell; remove its folder, and the cell is made again.")
@@ -35,6 +35,11 @@ def checked(found: object, place: str) -> dict[str, Any]:
         if not _is_inside(name):
             raise InputError(f"{place} names the file {name[:60]!r}, which is outside the cell's folder.")
     return record
+
+
+def is_cost(value: object) -> bool:
+    """Whether a value can be a number of seconds, bytes or rows."""
+    return isinstance(value, int | float) and 0 <= value < MAX_COST
 
 
 def _is_inside(name: str) -> bool:

@@ -39,7 +39,7 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         if like is None:
             raise InputError(f"This study has no finished row of {row.table[:80]!r} to compare with.")
         differs = [key for key in sorted(like.protocol) if row.protocol.get(key) != like.protocol[key]]
-        differs += [] if _sizes(row) == _sizes(like) else ["attacks or their prompts"]
+        differs += [] if row.sizes == like.sizes else ["attacks or their prompts"]
         if differs:
             raise InputError(
                 f"The row {row.row[:60]!r} of {row.table[:60]} cannot be compared: "
@@ -49,11 +49,6 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         measured = _in_words(again) if again else "not measured"
         found.append(Compared(row.table, row.row, _in_words(row), measured))
     return found
-
-
-def _sizes(row: RowResult) -> dict[str, int]:
-    """Number of prompts of each attack."""
-    return {attack: len(seeds[0]) for attack, seeds in row.verdicts.items()}
 
 
 def with_reported(tables: Mapping[str, Sequence[Line]], reported: Sequence[Results]) -> dict[str, list[Line]]:

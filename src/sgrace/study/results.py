@@ -17,8 +17,10 @@ from .._util.provenance import versions
 from .._util.settings import Settings
 from .._util.text import read_json, shown
 from ..evaluation import Evaluation
+from ..evaluation.schema import Rate
 from ..evaluation.training_samples import SpaceCurve
 from .lines import Line
+from .manifest import is_cost
 
 #: What a file says of the detector.
 IDENTITY = ("name", "version", "weights", "threshold")
@@ -76,35 +78,63 @@ class RowResult(Settings):
         )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Number of prompts of each attack."""
+        return {attack: len(seeds[0]) for attack, seeds in self.verdicts.items()}
+
+    @property
     def contradicts_itself(self) -> bool:
         """Whether its parts are not of the same seeds, prompts and attacks, or count more than there is."""
-        prompts = {tuple(map(len, seeds)) for seeds in self.verdicts.values()}
+        n_prompts = {tuple(map(len, seeds)) for seeds in self.verdicts.values()}
+        sizes = n_prompts.pop() if len(n_prompts) == 1 else ()
+        questions = {tuple(row.question for row in found.retention) for found in self.evaluations}
         return (
-            len(prompts) != 1
-            or len(prompts.pop()) != len(self.seeds)
+            len(sizes) != len(self.seeds)
+            or len(set(sizes)) != 1
+            or 0 in sizes
+            or len(set(self.seeds)) != len(self.seeds)
             or len(self.evaluations) != len(self.seeds)
             or len(self.curves) not in {0, len(self.seeds)}
+            or len(questions) != 1
+            or not all(_is_title(title) for title in (self.table, self.row))
             or not all(self._is_told_by(found, i) for i, found in enumerate(self.evaluations))
         )
 
     def _is_told_by(self, found: Evaluation, i: int) -> bool:
         """Whether an evaluation has this row's detector and verdicts of a seed, and figures that can be."""
-        rates = [row.after for row in found.retention]
+        rates = [rate for row in found.retention for rate in (row.before, row.after) if rate]
+        rates += [row.success for row in found.attacks]
         hits = {row.attack: row.success.hits for row in found.attacks}
-        seconds, rows = found.cost.get("seconds", 0), found.cost.get("cost", {})
+        seconds, rows = found.cost.get("seconds"), found.cost.get("cost", {})
         return (
             hits.keys() == self.verdicts.keys()
+            and len(hits) == len(found.attacks)
             # where every prompt is attacked, verdicts are of what the attack itself finds
             and (
                 bool(self.protocol.get("every_prompt"))
                 or all(hits[name] == sum(seeds[i]) for name, seeds in self.verdicts.items())
             )
             and _identity(found) == self.protocol.get("detector")
-            and all(0 <= rate.hits <= rate.n and rate.n > 0 for rate in rates)
+            and all(map(_is_share, rates))
             and isinstance(rows, dict)
-            and all(isinstance(value, int | float | None) for value in (seconds, *rows.values()))
+            and all(value is None or is_cost(value) for value in (seconds, *rows.values()))
             and isinstance(found.cost.get("device"), str | None)
         )
+
+
+def _is_title(text: str) -> bool:
+    """Whether a text can stand in a table of Markdown."""
+    return text.isprintable() and "|" not in text
+
+
+def _is_share(rate: Rate) -> bool:
+    """Whether the share is that of the counts, up to its four digits."""
+    seen = rate.n if rate.observations is None else rate.observations
+    return (
+        0 <= rate.hits <= rate.n
+        and 0 < seen <= rate.n < 2**31
+        and abs(rate.share - rate.hits / rate.n) < 1e-4
+    )
 
 
 class Results(Settings):
@@ -170,6 +200,12 @@ def read_results(file: Path) -> Results:
             raise InputError(
                 f"{shown(file)}: the row {row.row[:60]!r} of {row.table[:60]} contradicts itself."
             )
+    if len({(row.table, row.row) for row in found.rows}) < len(found.rows):
+        raise InputError(f"{shown(file)} has a row twice.")
+    sizes = {row.table: row.sizes for row in found.rows}
+    for row in found.rows:
+        if row.sizes != sizes[row.table]:
+            raise InputError(f"{shown(file)}: the rows of {row.table[:60]} have other attacks or prompts.")
     return found
 
 
@@ -187,7 +223,7 @@ def merged(own: Results, others: Sequence[Results], order: Sequence[tuple[str, s
     found = {(row.table, row.row): row for row in own.rows}
     for row in (row for other in others for row in other.rows):
         known = found.setdefault((row.table, row.row), row)
-        if (known.protocol, known.settings) != (row.protocol, row.settings):
+        if (known.protocol, known.settings, known.sizes) != (row.protocol, row.settings, row.sizes):
             raise InputError(
                 f"The row {row.row[:60]!r} of {row.table[:60]} was measured or erased in two ways: such "
                 "results cannot be put together."
