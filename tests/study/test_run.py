@@ -15,7 +15,7 @@ from sgrace.attacks import AttackSet
 from sgrace.study import Cell, Store
 from sgrace.study.engine import Outcome, attempt, inline, sharded
 from sgrace.study.lines import lines_of
-from sgrace.study.make import ATTACK_SET, _verdicts
+from sgrace.study.make import ATTACK_SET, VERDICTS, _verdicts
 from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
 from sgrace.study.store import FAILURES, MANIFEST, PARTIAL, STUDY
@@ -223,6 +223,18 @@ def test_tables_show_what_is_finished(every: list[Cell], done: Store, tmp_path: 
     store = copied(done, tmp_path)
     shutil.rmtree(store.path(scores[1]))
     assert [line.title for line in lines_of(scores, store)[name]] == [lines[0].title, lines[2].title]
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"none": 1}', '{"none": []}', '{"none": [1]}', '{"eye": [true]}']
+)
+def test_verdicts_that_were_changed_are_told(
+    every: list[Cell], done: Store, tmp_path: Path, text: str
+) -> None:
+    store = copied(done, tmp_path)
+    (store.path(every[-1]) / VERDICTS).write_text(text)
+    with pytest.raises(InputError, match=r"verdicts\.json was changed"):
+        lines_of([cell for cell in every if cell.kind == "score"], store)
 
 
 def copied(store: Store, tmp_path: Path) -> Store:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._util import registry
-from .._util.text import read_json
+from .._util.errors import InputError
+from .._util.text import read_json, shown
 from ..evaluation import Evaluation
 from ..evaluation.schema import AttackRow
 from ..evaluation.training_samples import SpaceCurve
@@ -172,11 +174,38 @@ def lines_of(scores: Iterable[Cell], store: Store) -> dict[str, list[Line]]:
             line = found[table].setdefault(cell.config["row"], Line(cell.config["row"], protocol, settings))
             line.seeds.append(cell.config["erasing_seed"])
             line.evaluations.append(Evaluation.from_file(store.path(cell) / EVALUATION))
-            line.verdicts.append(read_json(store.path(cell) / VERDICTS))
+            line.verdicts.append(_verdicts(store.path(cell) / VERDICTS, cell.config["attacks"]))
             if "space" in cell.needs:
-                curves = read_json(store.path(cell.needs["space"]) / CURVES)
-                line.curves.append([SpaceCurve(**curve) for curve in curves])
+                line.curves.append(_curves(store.path(cell.needs["space"]) / CURVES))
     return {table: list(lines.values()) for table, lines in found.items()}
+
+
+def _verdicts(file: Path, attacks: Sequence[str]) -> dict[str, list[bool]]:
+    """The verdicts of each attack.
+
+    Raises:
+        InputError: someone has changed the file.
+    """
+    found = read_json(file)
+    values = list(found.values()) if isinstance(found, dict) and found.keys() == set(attacks) else [None]
+    sound = all(isinstance(each, list) and each and all(type(one) is bool for one in each) for each in values)
+    if not sound or len(set(map(len, values))) != 1:
+        raise InputError(
+            f"{shown(file)} was changed: it does not hold the same prompts' verdicts of each attack."
+        )
+    return dict(found)
+
+
+def _curves(file: Path) -> list[SpaceCurve]:
+    """Where the samples of an eraser lie.
+
+    Raises:
+        InputError: someone has changed the file.
+    """
+    try:
+        return [SpaceCurve(**curve) for curve in read_json(file)]
+    except TypeError as error:
+        raise InputError(f"{shown(file)} was changed: it holds no curves of a concept's space.") from error
 
 
 def tables_of(scores: Sequence[Cell]) -> list[tuple[Cell, str]]:
