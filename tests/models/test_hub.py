@@ -73,8 +73,9 @@ REQUESTS: dict[str, Any] = {
 
 
 class Answers(NamedTuple):
-    """What the program has written and printed."""
+    """What the program has fetched, written and printed."""
 
+    cache: Path
     folder: Path
     errors: dict[str, str]
     printed: str
@@ -143,7 +144,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    return Answers(out, json.loads((out / "errors.json").read_text()), done.stdout + done.stderr)
+    return Answers(
+        root / "cache", out, json.loads((out / "errors.json").read_text()), done.stdout + done.stderr
+    )
 
 
 def wanted(**parts: Any) -> torch.Tensor:
@@ -205,11 +208,10 @@ def test_settings_of_a_part_are_looked_at_before_they_are_followed(answers: Answ
     assert "holds an adapter beside a network" in answers.errors["encoder that follows another"]
     assert "asks for code of its own (attn_implementation)" in answers.errors["encoder of a kernel"]
     # the weights of neither were fetched
-    cache = answers.folder.parent / "hub0" / "cache"
     found = {
         path.name
         for name in ("adapter", "kernel")
-        for path in cache.rglob(f"models--owner--{name}/snapshots/*/*")
+        for path in answers.cache.rglob(f"models--owner--{name}/snapshots/*/*")
     }
     assert found == {"adapter_config.json", "config.json"}
 

@@ -37,7 +37,11 @@ def parameters(module: torch.nn.Module) -> torch.Tensor:
 
 def test_only_the_text_encoder_goes(model: DiffusionModel, other: DiffusionModel, tmp_path: Path) -> None:
     text = of_text(model, "church")
-    both = replace(text, tensors={**text.tensors, **of_denoiser(model, "church", 0, "text_kv").tensors})
+    denoiser = of_denoiser(model, "church", 0, "text_kv")
+    digests = {**text.recipe.base.sha256, **denoiser.recipe.base.sha256}
+    base = text.recipe.base.model_copy(update={"sha256": digests})
+    recipe = text.recipe.model_copy(update={"base": base})
+    both = replace(text, tensors={**text.tensors, **denoiser.tensors}, recipe=recipe)
     both.save_pretrained(tmp_path / "safe")
     found = load_target(tmp_path / "safe", into=other)
     assert found.transferred
