@@ -187,9 +187,9 @@ def _verdicts(file: Path, attacks: Sequence[str]) -> dict[str, list[bool]]:
         InputError: someone has changed the file.
     """
     found = read_json(file)
-    values = list(found.values()) if isinstance(found, dict) and found.keys() == set(attacks) else [None]
+    values = list(found.values()) if isinstance(found, dict) and found.keys() == set(attacks) else []
     sound = all(isinstance(each, list) and each and all(type(one) is bool for one in each) for each in values)
-    if not sound or len(set(map(len, values))) != 1:
+    if not sound or len({len(each) for each in values}) != 1:
         raise InputError(
             f"{shown(file)} was changed: it does not hold the same prompts' verdicts of each attack."
         )
