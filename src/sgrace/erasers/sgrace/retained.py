@@ -163,8 +163,7 @@ def words_around(
     main = job.model.text.main
     tokens = dict.fromkeys(main.random_tokens(SEARCHED, job.generator))
     words = [word for word in dict.fromkeys(main.decode([token]).strip() for token in tokens) if word]
-    others = [name for each in subjects if each is not subject for name in each.names]
-    names = [*subject.names, *others]
+    names = [*subject.names, *(name for each in subjects if each is not subject for name in each.names)]
     # (words, features) x (features, names)
     cosines = unit_features(job.model, words) @ unit_features(job.model, names).T
     nearest = cosines.topk(min(COMPARED, len(names)), dim=1).indices.tolist()
