@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sgrace._util.errors import InputError
@@ -206,7 +206,14 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from([*VERSION_1, *Recipe.model_fields]), st.booleans(), st.booleans())
+@given(
+    value=JSON,
+    field=st.sampled_from([*VERSION_1, *Recipe.model_fields]),
+    old=st.booleans(),
+    whole=st.booleans(),
+)
+@example(value="INFINITY", field="seconds", old=False, whole=False)
+@example(value="nan", field="peak_memory_mb", old=True, whole=False)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_loads_or_is_refused(
     tmp_path: Path, value: object, field: str, old: bool, whole: bool

@@ -53,7 +53,7 @@ Facts = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RecipeTarget(_Part):
