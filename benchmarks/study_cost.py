@@ -28,7 +28,7 @@ import transformers
 from sgrace.models.families.stable_diffusion import VERSION_1
 from sgrace.models.families.stable_diffusion_xl import BASE
 from sgrace.study import Cell, cells_of, read_study
-from sgrace.study.cells import testbed_of
+from sgrace.study.inputs import testbed_of
 from sgrace.study.lines import Line
 from sgrace.study.pace import method_of
 from sgrace.study.results import read_results

@@ -16,8 +16,9 @@ from sgrace._util.errors import InputError
 from sgrace.attacks.prompt_files import read_prompts
 from sgrace.evaluation.suites import SUITES
 from sgrace.study import code, read_study
-from sgrace.study.cells import Cell, model_sha256, scores_of
+from sgrace.study.cells import Cell, scores_of
 from sgrace.study.estimate import estimate
+from sgrace.study.inputs import model_sha256
 from sgrace.study.schema import json_schema
 from sgrace.testbeds.base import Testbed
 

@@ -5,32 +5,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from .._util import registry
 from .._util.errors import InputError
-from .._util.hashing import sha256, sha256_of_files, sha256_of_json
-from .._util.text import check_regular_file
+from .._util.hashing import sha256_of_json
 from ..concept import Concept
 from ..evaluation.suites import SUITES
-from ..testbeds.base import Testbed
 from ..testbeds.scenes import check_prompt_set
 from .code import code_sha256
+from .inputs import digest, gold_sha256, load, model_sha256, model_title, place_sha256, testbed_of
 from .schema import EraserRow, Matrix, Study, file_of
 
 CellKind = Literal["erasure", "attack", "images", "space", "score"]
-#: A plan asks for the same plug-ins again and again.
-load = functools.cache(registry.load)
 #: What every cell runs.
 COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes", "study.make")
 ID_LENGTH = 20
 #: Preset of settings that were chosen on the models that testbeds bring.
 CHOSEN = "emoji"
 #: Fields of a configuration that say where files lie; their digests stand beside them.
-PLACES = {"model", "prompts_file", "words_file"}
+PLACES = {"model", "prompts_file", "words_file", "detector_places"}
 #: Fields of a scoring that neither the title of its row nor the name of its table tells.
-UNTOLD = {"code", "words", "words_file", "prompts_file"}
+UNTOLD = {"code", "words", "words_file", "prompts_file", "detector_places"}
 
 
 @dataclass(frozen=True)
@@ -114,31 +110,6 @@ def _of_matrix(matrix: Matrix) -> Iterator[Cell]:
                 yield _Maker(matrix, concept, "erased", row, seed).score()
 
 
-@functools.cache
-def testbed_of(model: str) -> Testbed | None:
-    """The testbed that brings a model of this name, if any."""
-    return load("testbeds", model)() if model in registry.names("testbeds") else None
-
-
-@functools.cache
-def model_sha256(name: str) -> str:
-    """Digest of the files of a model, which need not be loaded; of a hub id, its name alone."""
-    testbed = testbed_of(name)
-    folders = testbed.folders() if testbed else (Path(name),)
-    # a model in one file is no folder
-    places = [place for folder in folders for place in (folder, *folder.rglob("*"))]
-    files = [place for place in places if place.is_file()]
-    return sha256_of_files(files) if files else name
-
-
-@functools.cache
-def gold_sha256(name: str, concept: Concept) -> str:
-    """Digest of the weights of a model that was trained without a concept."""
-    testbed = testbed_of(name)
-    gold = testbed.gold(concept) if testbed else None
-    return sha256_of_files(gold.rglob("*.safetensors")) if gold else ""
-
-
 @dataclass(frozen=True)
 class _Maker:
     """Makes the cells of one row of a table: of one target."""
@@ -189,7 +160,7 @@ class _Maker:
         for name in fields:
             file = self.matrix.file(name, self.concept.name)
             if file is not None:
-                found |= _digest(name, file)
+                found |= digest(name, file)
         return found
 
     @functools.cached_property
@@ -201,7 +172,7 @@ class _Maker:
         own_preset = self.own_preset if self.own_preset in plugin.presets else None
         preset = self.row.preset or own_preset or plugin.default_preset
         settings = plugin.preset(preset, self.concept.template_kind, self.row.settings).config
-        own = {} if self.row.words is None else _digest("words", file_of(self.row.words, self.concept.name))
+        own = {} if self.row.words is None else digest("words", file_of(self.row.words, self.concept.name))
         config = self.config(
             _module_of("erasers", self.row.eraser),
             ("words",),
@@ -240,7 +211,11 @@ class _Maker:
         return Cell("attack", f"{name}{where}: {self.title}", config, needs)
 
     def _detector(self) -> dict[str, Any]:
-        return {"detector": self.matrix.detector, "detector_settings": dict(self.matrix.detector_settings)}
+        """The detector; of what its settings name on this machine, the content counts and not the place."""
+        given = self.matrix.detector_settings
+        digests = {name: found for name, value in given.items() if (found := place_sha256(value))}
+        places = {"detector_places": {name: given[name] for name in digests}} if digests else {}
+        return {"detector": self.matrix.detector, "detector_settings": {**given, **digests}, **places}
 
     def images(self, *, before: bool = False) -> Cell:
         """Images of the retention questions, by the target or by the model before erasing."""
@@ -286,16 +261,10 @@ class _Maker:
             every_prompt=self.matrix.every_prompt,
             seed=self.matrix.attack_seed,
             row=self.row_title,
-            erased_on=self.matrix.erased_on,
+            erased_on=self.matrix.erased_on and model_title(self.matrix.erased_on),
             erasing_seed=self.seed,
         )
         return Cell("score", self.title, config, needs)
-
-
-def _digest(field: Literal["prompts", "words"], file: Path) -> dict[str, str]:
-    """The digest of a file and where it lies, as a configuration has them."""
-    check_regular_file(file, "a prompt table" if field == "prompts" else "a word file")
-    return {field: sha256(file), f"{field}_file": str(file)}
 
 
 @functools.cache

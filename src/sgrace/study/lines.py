@@ -20,6 +20,7 @@ from ..evaluation.training_samples import SpaceCurve
 from ..metrics import Share
 from ..metrics.repeated import Counts, Estimated, share_of
 from .cells import Cell
+from .inputs import model_title
 from .make import CURVES, EVALUATION, VERDICTS
 from .store import Store
 
@@ -228,7 +229,7 @@ def tables_of(scores: Sequence[Cell]) -> list[tuple[Cell, str]]:
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    parts = [f"{config['concept']['name']} on {config['model']}"]
+    parts = [f"{config['concept']['name']} on {model_title(config['model'])}"]
     parts += [f"erased on {config['erased_on']}"] if config["erased_on"] else []
     parts += [config["suite"]]
     parts += [config["prompt_set"]] if config["prompt_set"] != "test" else []

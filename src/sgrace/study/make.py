@@ -22,7 +22,8 @@ from ..knowledge import Knowledge, Target
 from ..testbeds.loading import Loaded, LoadOptions, load_model, load_target
 from ..testbeds.questions import draw
 from ..testbeds.scenes import prepare
-from .cells import Cell, testbed_of
+from .cells import Cell
+from .inputs import testbed_of
 
 Folders = Callable[[Cell], Path]
 #: Parts of a cell's folder.
@@ -163,7 +164,7 @@ def _given(cell: Cell) -> dict[str, Any]:
         "words": _words(cell),
         "prompts": _file(config, "prompts"),
         "detector": config["detector"],
-        "detector_options": config["detector_settings"] or None,
+        "detector_options": {**config["detector_settings"], **config.get("detector_places", {})} or None,
     }
 
 

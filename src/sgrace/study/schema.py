@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, mo
 from .._util import registry
 from .._util.errors import InputError, choices, unknown
 from .._util.settings import Settings
-from .._util.text import read_text, reason, shown
+from .._util.text import read_text, shown
 from ..concept import Kind
 from ..evaluation.suites import SUITES
 from ..testbeds.base import PromptSet
+from .paths import placed
 
 MAX_BYTES = 2**20
 #: Studies that a study may include, one in another.
@@ -207,29 +208,10 @@ def _raw(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         if not isinstance(name, str):
             raise InputError(f"{shown(path)}: include must list names of files.")
         included += _raw(path.parent / name, (*above, path.resolve()))["matrices"]
-    own = [_placed({**shared, **each}, path.parent) if isinstance(each, dict) else each for each in matrices]
+    own = [placed({**shared, **each}, path.parent) if isinstance(each, dict) else each for each in matrices]
     # a study that only includes has no matrix of its own
     own = [] if includes and own == [{}] else own
     return {**given, "matrices": [*included, *own]}
-
-
-def _placed(matrix: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A matrix whose files are found from anywhere: it and its rows name them from the study's own folder."""
-    rows = matrix.get("erasers")
-    if isinstance(rows, list):
-        matrix = {
-            **matrix,
-            "erasers": [_resolved(row, folder) if isinstance(row, dict) else row for row in rows],
-        }
-    return _resolved(matrix, folder)
-
-
-def _resolved(given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    files = {name: given[name] for name in ("prompts", "words") if isinstance(given.get(name), str)}
-    try:
-        return {**given, **{name: str((folder / file).resolve()) for name, file in files.items()}}
-    except (OSError, ValueError, RuntimeError) as error:  # a null character, or links in a circle
-        raise InputError(f"A study names a file that cannot be ({reason(error)}).") from error
 
 
 def json_schema() -> dict[str, Any]:
