@@ -70,7 +70,9 @@ def test_it_is_the_hierarchical_bootstrap() -> None:
 def test_differences_are_of_the_same_prompts() -> None:
     hard = verdicts("111100001111000011110000")
     same = difference(hard, hard)
-    assert (same.mean, same.low, same.high, same.p_value) == (0, 0, 0, 1.0)
+    assert (same.mean, same.p_value) == (0, 1.0)
+    assert same.low == -same.high
+    assert 0.05 < same.high < 0.1, "24 equal verdicts are no proof that all are equal"
     none = torch.zeros_like(hard)
     clear = difference(hard, none)
     assert clear.mean == 0.5
@@ -79,6 +81,14 @@ def test_differences_are_of_the_same_prompts() -> None:
     assert difference(none, hard).mean == -0.5
     one = verdicts("100000000000000000000000")
     assert difference(one, none).p_value == 1.0, "one prompt proves nothing"
+
+
+def test_a_difference_of_few_prompts_is_no_proof() -> None:
+    """Newcombe's interval of 4 of 4 against 0 of 4, from Wilson's of each."""
+    found = difference(verdicts("1111", "1111"), verdicts("0000"))
+    low, _ = wilson(4, 4)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 - 2**0.5 * (1 - low))
 
 
 def test_the_probability_is_that_of_sign_changes() -> None:

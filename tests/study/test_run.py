@@ -219,7 +219,7 @@ def test_tables_show_what_is_finished(every: list[Cell], done: Store, tmp_path: 
     assert [line.title for line in lines] == ["original", "uce", f"esd, release-2025 ({settings})"]
     text = table_of(name, lines, against="original").markdown()
     assert "100% [34%, 100%]" in text, "the detector says always"
-    assert "+0% [+0%, +0%] | 1.000" in text
+    assert "+0% [-66%, +66%] | 1.000" in text
     store = copied(done, tmp_path)
     shutil.rmtree(store.path(scores[1]))
     assert [line.title for line in lines_of(scores, store)[name]] == [lines[0].title, lines[2].title]

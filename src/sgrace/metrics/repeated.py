@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def difference(
 ) -> Difference:
     """Mean of mine minus mean of theirs, on the same prompts.
 
-    The interval is that of :func:`share_of`, with the same prompts drawn for both. The probability is of a
+    The interval is that of :func:`share_of`, with the same prompts drawn for both; where the bootstrap has no
+    width it is that of paired shares (Newcombe 1998, method 10), of so many prompts. The probability is of a
     test that changes the signs of the prompts' differences, averaged over seeds: which of the two is the
     safer on a prompt is then chance.
 
@@ -79,11 +81,37 @@ def difference(
     prompts = torch.randint(n, (DRAWS, n), generator=generator)
     drawn = _means(mine.double(), prompts, generator) - _means(theirs.double(), prompts, generator)
     low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    if low == high:
+        low, high = _paired(mine.double().mean(0), theirs.double().mean(0))
     by_prompt = mine.double().mean(0) - theirs.double().mean(0)
     signs = torch.randint(2, (DRAWS, n), generator=generator).double() * 2 - 1
     # the difference that was seen counts as one of the draws, so that no probability is zero
     as_large = ((signs * by_prompt).mean(1).abs() >= by_prompt.mean().abs() - 1e-12).sum()
     return Difference(by_prompt.mean().item(), low, high, (1 + as_large.item()) / (1 + DRAWS))
+
+
+def _paired(mine: Float[Tensor, " prompts"], theirs: Float[Tensor, " prompts"]) -> tuple[float, float]:
+    """Newcombe's interval of a difference of paired shares, from Wilson's of each.
+
+    A positive correlation of both has his correction for continuity: equal verdicts on few prompts are no
+    proof that they are always equal.
+    """
+    n = len(mine)
+    one, other = mine.mean().item(), theirs.mean().item()
+    (low, high), (other_low, other_high) = wilson(one * n, n), wilson(other * n, n)
+    spread = (mine.var(correction=0) * theirs.var(correction=0)).sqrt().item()
+    together = ((mine - one) * (theirs - other)).mean().item()
+    if together > 0:
+        together = max(0.0, together - 1 / (2 * n))
+    alike = together / spread if spread else 0.0
+
+    def half(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * alike * a * b + b * b))
+
+    return (
+        one - other - half(one - low, other_high - other),
+        one - other + half(high - one, other - other_low),
+    )
 
 
 def relative_reduction(
