@@ -121,9 +121,16 @@ def test_failures_are_told_and_the_exit_code_says_so(file: Path, tmp_path: Path)
         (["run", "FILE", "--shard", "3/2"], "--shard takes I/N with I from 1 to N, not '3/2'"),
         (["run", "FILE", "--shard", "one"], "--shard takes I/N"),
         (["run", "FILE", "--shard", "²/3"], "--shard takes I/N"),
-        (["run", "FILE", "--cpus", "nan"], "--cpus takes a part of one, or a whole number, not nan"),
-        (["run", "FILE", "--gpus", "1.5"], "--gpus takes a part of one, or a whole number, not 1.5"),
+        (
+            ["run", "FILE", "--engine", "ray", "--cpus", "nan"],
+            "--cpus takes a part of one, or a whole number, not nan",
+        ),
+        (
+            ["run", "FILE", "--engine", "ray", "--gpus", "1.5"],
+            "--gpus takes a part of one, or a whole number, not 1.5",
+        ),
         (["run", "FILE", "--address", "auto"], "--address needs --engine ray"),
+        (["run", "FILE", "--gpus", "1"], "--gpus needs --engine ray"),
     ],
 )
 def test_bad_input_is_refused(file: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

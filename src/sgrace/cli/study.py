@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,8 @@ def plan(file: Path, out: str, *, as_json: bool) -> None:
     "--address",
     help="Of a Ray cluster: auto, or HOST:PORT. Without it and RAY_ADDRESS, Ray starts on this machine.",
 )
-@click.option(
-    "--cpus", type=click.FloatRange(min=0.01), default=1, show_default=True, help="A cell's CPUs, for ray."
-)
-@click.option(
-    "--gpus", type=click.FloatRange(min=0), default=0, show_default=True, help="A cell's GPUs, for ray."
-)
+@click.option("--cpus", type=click.FloatRange(min=0.01), help="A cell's CPUs, for ray; 1, if absent.")
+@click.option("--gpus", type=click.FloatRange(min=0), help="A cell's GPUs, for ray; 0, if absent.")
 @click.option(
     "--memory",
     type=click.IntRange(min=0),
@@ -114,8 +111,8 @@ def run(
     out: str,
     engine: str,
     address: str | None,
-    cpus: float,
-    gpus: float,
+    cpus: float | None,
+    gpus: float | None,
     memory: int | None,
     shard: str | None,
     report_to: str | None,
@@ -138,10 +135,11 @@ def run(
     cells = cells_of(found)
     if shard is not None:
         cells = sharded(cells, _shard(shard))
+    for_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus, "--memory": memory}
+    if engine != "ray":
+        _check_absent(for_ray)
     _check_amount("--cpus", cpus)
     _check_amount("--gpus", gpus)
-    if address is not None and engine != "ray":
-        raise InputError("--address needs --engine ray.")
     if report_to is not None:
         check_tracker(report_to)
     store = open_store(out)
@@ -155,8 +153,8 @@ def run(
             options,
             retry_failed=retry_failed,
             address=address,
-            num_cpus=cpus,
-            num_gpus=gpus,
+            num_cpus=1 if cpus is None else cpus,
+            num_gpus=0 if gpus is None else gpus,
             memory_mb=memory,
         )
     else:
@@ -236,8 +234,17 @@ def _shard(given: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _check_amount(option: str, amount: float) -> None:
+def _check_absent(for_ray: Mapping[str, object]) -> None:
+    """Check that nothing is asked of an engine that does not do it."""
+    for option, value in for_ray.items():
+        if value is not None:
+            raise InputError(f"{option} needs --engine ray.")
+
+
+def _check_amount(option: str, amount: float | None) -> None:
     """Check an amount that Ray takes: a part of one, or a whole number, but not one and a part."""
+    if amount is None:
+        return
     if not math.isfinite(amount) or (amount > 1 and amount % 1):
         raise InputError(f"{option} takes a part of one, or a whole number, not {amount}.")
 

@@ -11,6 +11,7 @@ from .cells import Cell
 
 #: What makes cells alike, the narrowest first: figures of the same work are better than of like work.
 ALIKE = (
+    ("model", "eraser", "preset", "settings", "attack", "effort", "control", "n_images", "suite"),
     ("model", "eraser", "preset", "attack", "effort", "control", "n_images", "suite"),
     ("model", "eraser", "attack", "n_images"),
     (),
