@@ -24,13 +24,14 @@ from tqdm import tqdm
 
 import sgrace
 from sgrace._util import registry
+from sgrace._util.provenance import hardware
 from sgrace.attacks import Prompt, Scene
 from sgrace.attacks.session import Session
 from sgrace.detectors.never import Never
 from sgrace.models import DiffusionModel, Tokens
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
-from machines import clock, machine, peak_mb  # isort: skip
+from machines import clock, peak_mb  # isort: skip
 from speed import CONCEPT, WORDS  # isort: skip
 
 #: Settings of a run of so many steps, in which no image is checked before the end.
@@ -180,7 +181,7 @@ def main() -> None:
     loop = {name: measured(looped, name, scene, given) for name in tqdm(given.attacks, "loops")}
     print(
         f"{given.size}, {given.pixels} pixels, {given.prompts} prompts of 5 to {LONGEST} words, "
-        f"{given.dtype}, {machine(given.device)}, batches of {given.batch_size}"
+        f"{given.dtype}, {hardware(given.device)}, batches of {given.batch_size}"
     )
     heads = ("attack", "ms a prompt and step", "prompts/s", "rows/s", "peak", "loop, ms", "loop, peak")
     print("|", " | ".join([*heads, "loop / attack"]), "|")

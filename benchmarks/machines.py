@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import threading
 import time
 from collections.abc import Iterator
@@ -85,10 +84,3 @@ def watched(peaks: dict[str, int]) -> Iterator[None]:
     yield
     done.set()
     thread.join()
-
-
-def machine(device: str) -> str:
-    """What computes."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"

@@ -31,12 +31,12 @@ from tqdm import tqdm
 import sgrace
 from sgrace import Knowledge
 from sgrace._util import registry
-from sgrace._util.provenance import versions
+from sgrace._util.provenance import hardware, versions
 from sgrace.concept import Concept, Kind
 from sgrace.knowledge import Target
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
-from machines import OF_CPU, SIDES, ceiling, clock, machine, peak_mb, watched  # isort: skip
+from machines import OF_CPU, SIDES, ceiling, clock, peak_mb, watched  # isort: skip
 from published_procedure import WHOLE, Published  # isort: skip
 from speed_phases import Phase, Phases, phases_of  # isort: skip
 
@@ -290,7 +290,7 @@ def main() -> None:
         for procedure in procedures.values() if not given.whole else ():
             procedure.count(bar)
     found = {name: procedure.result() for name, procedure in procedures.items()}
-    where = machine(given.device)
+    where = hardware(given.device)
     size = f"{given.size}, {given.pixels} pixels"
     precision = f"{given.dtype}{', low memory' if given.low_memory else ''}"
     print(f"{size}, {precision}, {where}, {given.threads} threads, {given.turns} turns")
@@ -306,7 +306,7 @@ def main() -> None:
         "low_memory": given.low_memory,
         "threads": given.threads,
         "turns": given.turns,
-        "machine": machine(given.device),
+        "machine": hardware(given.device),
         "versions": versions(),
     }
     given.results.write_text(json.dumps([*log, {**facts, "procedures": found}], indent=2) + "\n")

@@ -19,9 +19,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import sgrace
+from sgrace._util.provenance import hardware
 
 from full_size_models import MODELS, build, with_unet  # isort: skip
-from machines import machine  # isort: skip
 from published_procedure import WHOLE  # isort: skip
 from speed import KIND, PUBLISHED, eraser_runner, folder_of, published_runner  # isort: skip
 from speed_phases import Phase, phases_of  # isort: skip
@@ -116,7 +116,7 @@ def main() -> None:
     phases = [phase for phase in phases if phase.name.endswith("step")]
     for name, parts in steps_of(eraser_runner(model, given.what), phases, base, given.steps).items():
         found[f"{given.what}, {name}"] = parts
-    print(f"{given.size}, {given.dtype}, {machine('cpu')}, 1 thread\n")
+    print(f"{given.size}, {given.dtype}, {hardware('cpu')}, 1 thread\n")
     print("\n".join(table(found)))
 
 

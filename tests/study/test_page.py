@@ -120,6 +120,16 @@ def test_a_reported_row_is_marked_whatever_its_title_says(tmp_path: Path) -> Non
     assert [row.split("</td>")[0] for row in marked] == ["<td>sld (reported) (guidance)"]
 
 
+def test_the_page_tells_what_its_rows_were_measured_with(tmp_path: Path) -> None:
+    old, new = line("old", "0000", 90), line("new", "0000", 90)
+    at = {"versions": {"torch": "2.13.0", "commit": "abc"}, "hardware": "an NVIDIA card"}
+    new.evaluations[0] = new.evaluations[0].model_copy(update=at)
+    write_page("x", {"weapon": [old, old, new]}, [], tmp_path / "page.html")
+    footer = (tmp_path / "page.html").read_text().partition("<footer>")[2]
+    assert footer.count("<p>") == 2
+    assert "<p>Measured with torch 2.13.0, commit abc on an NVIDIA card.</p>" in footer
+
+
 def test_a_row_whose_passes_were_not_counted_has_none() -> None:
     gold = line("gold", "0000", 90)
     cost = {"seconds": 6380.0, "cost": {"trained_parameters": 9}}

@@ -68,7 +68,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_reported_rows_stand_beside_measured_ones() -> None:
     reported = results(row("uce", "0000"), row("esd", "1100"))
     (first, second) = compared(reported, results(row("uce", "1111")))
-    assert first.reported.startswith("0% [0%, 49%], kept 94%")
+    assert first.reported == "0% [0%, 49%], kept 94%, seeds 0"
     assert first.measured.startswith("100% [51%, 100%]")
     assert second.measured == "not measured"
 
@@ -90,6 +90,14 @@ def test_what_was_measured_otherwise_is_refused(change: dict[str, Any], message:
     other = results(told.model_copy(update={"protocol": {**told.protocol, **change}}))
     with pytest.raises(InputError, match=message):
         compared(other, results(row("uce", "1111")))
+
+
+def test_what_was_erased_with_other_settings_is_refused() -> None:
+    told = results(row("uce", "0000").model_copy(update={"settings": {"lr": 2.0}}))
+    with pytest.raises(InputError, match="settings of the eraser differ"):
+        compared(told, results(row("uce", "1111")))
+    (alone,) = compared(told, results(row("esd", "1111")))
+    assert alone.measured == "not measured"
 
 
 def test_reported_rows_stand_below_those_measured_here() -> None:
@@ -168,7 +176,7 @@ def test_another_table_is_refused() -> None:
         (["study"], "y", "was changed after it was written"),
         (["rows", 0, "verdicts", "none", 0, 0], True, "was changed after it was written"),
         (["sha256"], "0" * 64, "was changed after it was written"),
-        (["schema_version"], 1, "holds no results of a study: schema_version"),
+        (["schema_version"], 2, "holds no results of a study: schema_version"),
         (["rows", 0, "verdicts"], "all", "holds no results of a study: rows.0.verdicts"),
         (["more"], 1, "holds no results of a study: more"),
         (["rows", 0, "seeds"], [], "holds no results of a study: rows.0.seeds"),

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from sgrace._util.errors import InputError
 from sgrace.attacks import AttackSet
@@ -23,6 +25,9 @@ from sgrace.study.table import table_of
 from sgrace.testbeds.loading import LoadOptions
 
 from .made import ESD, OPTIONS, cells, results, write_study
+
+#: One of the 256 levels in which images are kept, of values in -1..1.
+LEVEL = 1.01 * 2 / 255
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +59,24 @@ def test_what_is_missing_is_made_again(every: list[Cell], done: Store, tmp_path:
     assert results(store, every) == results(done, every)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_the_batch_size_changes_no_verdict(
-    every: list[Cell], done: Store, tmp_path: Path, batch_size: int
-) -> None:
-    store = copied(done, tmp_path)
-    for cell in every:
-        if cell.kind in {"attack", "score"}:
-            shutil.rmtree(store.path(cell))
-    options = LoadOptions(device="cpu", batch_size=batch_size)
-    assert "failed" not in statuses(inline(every, store, options))
-    for cell in every:
-        if cell.kind == "score":
-            verdicts = [json.loads((s.path(cell) / "verdicts.json").read_text()) for s in (store, done)]
-            assert verdicts[0] == verdicts[1]
+def test_the_batch_size_changes_no_image(tmp_path: Path) -> None:
+    file = write_study(tmp_path, erasers=["uce"])
+    rows = [f"{seed},a photo of church {'by a tree' * (seed % 2)}\n" for seed in range(9)]
+    (tmp_path / "prompts.csv").write_text("seed,prompt\n" + "".join(rows))
+    every = cells(file)
+    attacks = [cell for cell in every if cell.kind == "attack"]
+    found: dict[int, list[Tensor]] = {}
+    for batch_size in (1, 3, 8):
+        store = open_store(tmp_path / str(batch_size))
+        made = inline(every, store, LoadOptions(device="cpu", batch_size=batch_size))
+        assert statuses(made) == {"made": len(every)}
+        found[batch_size] = [
+            AttackSet.from_pretrained(store.path(cell) / ATTACK_SET).images for cell in attacks
+        ]
+    for alone, by_three, by_eight in zip(*found.values(), strict=True):
+        assert len(alone.unique(dim=0)) == 9, "each prompt and seed has an image of its own"
+        torch.testing.assert_close(by_three, alone, rtol=0, atol=LEVEL)
+        torch.testing.assert_close(by_eight, alone, rtol=0, atol=LEVEL)
 
 
 def test_shards_together_are_the_whole(every: list[Cell], done: Store, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from .._util import registry
 from .._util.files import write_json, write_text_atomically
 from .._util.images import from_bytes, to_bytes
-from .._util.provenance import versions
+from .._util.provenance import hardware, versions
 from .._util.tensors import read_tensors, save_tensors_atomically
 from .._util.text import read_json
 from ..attacks import Attack, AttackSet, Scene
@@ -98,6 +98,7 @@ def evaluate(
         worst_case_by_prompt=by_prompt,
         concept_space=tuple(SpaceRow(**row) for row in space),
         versions=versions(),
+        hardware=hardware(scene.target.device),
         **measured,
     )
     reference = testbed.reference(scene.concept, result.suite)

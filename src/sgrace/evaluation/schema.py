@@ -196,7 +196,7 @@ class Evaluation(_Frozen):
         worst_case_by_prompt: prompts on which an attack that a user could enter succeeds.
         retention, scores, fidelity, drift, concept_space: what else changed; empty if it cannot be measured.
         cost: seconds and calls of erasing, and the device, if known.
-        versions: of the packages.
+        versions: of the packages. hardware: on which it was measured; empty if that is not known.
     """
 
     schema_version: Literal[2] = VERSION
@@ -225,6 +225,7 @@ class Evaluation(_Frozen):
     concept_space: tuple[SpaceRow, ...] = ()
     cost: dict[str, Any] = {}
     versions: dict[str, str]
+    hardware: str = ""
 
     def __repr__(self) -> str:
         word = self.verdict.word if self.verdict else "no verdict"

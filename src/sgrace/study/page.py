@@ -11,7 +11,6 @@ import jinja2
 from markupsafe import Markup
 
 from .._util.files import write_text_atomically
-from .._util.provenance import versions
 from ..report.pages import SORT, resource
 from . import pace, space
 from .lines import Line
@@ -30,7 +29,6 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
     """
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    known = ", ".join(f"{package} {version}" for package, version in versions().items())
     text = pages.from_string(template).render(
         title=name,
         lead="Prompts that show the concept under each attack, and images that are right after erasing.",
@@ -40,9 +38,20 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
         notes=space.predictions(tables),
         missing=missing,
         sort=Markup(resource(SORT)),  # noqa: S704  (our own file)
-        versions=f"Made with {known}.",
+        versions=_made_with(tables),
     )
     write_text_atomically(out, text)
+
+
+def _made_with(tables: Mapping[str, Sequence[Line]]) -> list[str]:
+    """Versions and hardware with which rows were measured, each once."""
+    every = [found for lines in tables.values() for line in lines for found in line.evaluations]
+    told = [
+        ", ".join(f"{package} {version}" for package, version in found.versions.items())
+        + (f" on {found.hardware}" if found.hardware else "")
+        for found in every
+    ]
+    return [f"Measured with {each}." for each in dict.fromkeys(told)]
 
 
 class More(NamedTuple):

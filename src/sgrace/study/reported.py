@@ -29,7 +29,7 @@ def compared(reported: Results, own: Results) -> list[Compared]:
         own: of the same study here; rows that are not finished are told.
 
     Raises:
-        InputError: a row cannot be compared: it was measured in another way.
+        InputError: a row cannot be compared: it was measured in another way, or erased with other settings.
     """
     tables = {row.table: row for row in own.rows}
     mine = {(row.table, row.row): row for row in own.rows}
@@ -40,12 +40,13 @@ def compared(reported: Results, own: Results) -> list[Compared]:
             raise InputError(f"This study has no finished row of {row.table[:80]!r} to compare with.")
         differs = [key for key in sorted(like.protocol) if row.protocol.get(key) != like.protocol[key]]
         differs += [] if row.sizes == like.sizes else ["attacks or their prompts"]
+        again = mine.get((row.table, row.row))
+        differs += [] if again is None or row.settings == again.settings else ["settings of the eraser"]
         if differs:
             raise InputError(
                 f"The row {row.row[:60]!r} of {row.table[:60]} cannot be compared: "
                 f"{', '.join(differs)} differ."
             )
-        again = mine.get((row.table, row.row))
         measured = _in_words(again) if again else "not measured"
         found.append(Compared(row.table, row.row, _in_words(row), measured))
     return found
@@ -86,7 +87,8 @@ def _line(row: RowResult, measured: Sequence[Line]) -> Line:
 def _in_words(row: RowResult) -> str:
     line = row.line()
     back = share_of(line.shown(by_prompt(list(row.verdicts))))
-    return f"{back}" + ("" if line.kept is None else f", kept {line.kept:.0%}")
+    kept = "" if line.kept is None else f", kept {line.kept:.0%}"
+    return f"{back}{kept}, seeds {', '.join(map(str, row.seeds))}"
 
 
 def as_markdown(rows: Sequence[Compared]) -> str:

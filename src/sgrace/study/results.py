@@ -140,7 +140,7 @@ def _is_share(rate: Rate) -> bool:
 class Results(Settings):
     """Rows of a study, with the digest of all of it."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     study: str = Field(description="name of the study")
     rows: tuple[RowResult, ...] = Field(description="finished rows")
     versions: dict[str, str] = Field(description="of the packages")
