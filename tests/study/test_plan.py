@@ -241,6 +241,7 @@ def test_defaults_stand_above_every_matrix(tmp_path: Path) -> None:
         ),
         ("name: x\nconcepts: [church]\nerasers: [uce]\nprompt_set: train\n", "'validation' or 'test'"),
         ("name: x\nconcepts: [church]\nerasers: [uce]\ninclude: study\n", "must be lists"),
+        ("name: x\nconcepts: [church]\nerasers: [uce]\ndtype: auto\n", "'float32', 'bfloat16' or 'float16'"),
         ("name: x\ninclude: [bad.yaml]\n", "includes itself"),
         ("name: x\ninclude: [none.yaml]\n", "none.yaml"),
         ("name: !!python/object/apply:os.system [ls]\n", "is not YAML"),

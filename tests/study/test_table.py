@@ -44,7 +44,7 @@ def test_rows_of_one_protocol_share_a_table(tmp_path: Path) -> None:
     ("field", "first", "last"),
     [
         ("attacks: [none]", "attacks none + ring_a_bell_soft", "attacks none"),
-        ("dtype: bfloat16", "dtype auto", "dtype bfloat16"),
+        ("dtype: bfloat16", "dtype float32", "dtype bfloat16"),
         ("attack_seed: 4", "seed 0", "seed 4"),
         ("detector: always", "detector None", "detector always"),
     ],
@@ -95,6 +95,14 @@ def test_a_row_is_compared_in_robustness_in_what_is_kept_and_in_time() -> None:
     assert rows["alike"][1] == "1.000"
     ends = [float(end.strip("[,]%")) for end in rows["alike"][2].split()[1:]]
     assert ends[0] < 0 < ends[1]
+
+
+def test_a_precision_that_is_not_float32_is_told() -> None:
+    rows = [row(name, ["0" * 8], [90], 10) for name in ("one", "other")]
+    rows[0].protocol = {"dtype": "float32"}
+    for kind, start in (("float32", "8 prompts;"), ("bfloat16", "precision bfloat16 or float32; 8 prompts;")):
+        rows[1].protocol = {"dtype": kind}
+        assert table_of("x", rows).protocol.startswith(start)
 
 
 def test_seconds_of_another_device_are_told_and_not_compared() -> None:

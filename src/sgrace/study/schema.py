@@ -23,6 +23,7 @@ MAX_DEPTH = 8
 #: What stands for a concept's name in the names of files.
 CONCEPT = "{concept}"
 Reference = Literal["original", "gold"]
+Precision = Literal["float32", "bfloat16", "float16"]
 #: As every command takes it.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -76,7 +77,10 @@ class Matrix(Settings):
         None,
         description="another model, from which the erasers erase; `model` gets their text encoders alone",
     )
-    dtype: str = Field("auto", description="precision of the frozen networks")
+    dtype: Precision = Field(
+        "float32",
+        description="precision of the frozen networks, the same on every device",
+    )
     concepts: tuple[str, ...] = Field(min_length=1, description="names of concepts that the model knows")
     erasers: tuple[Row, ...] = Field((), description="NAME[:PRESET], or a mapping with settings")
     references: tuple[Reference, ...] = Field(

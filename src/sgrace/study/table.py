@@ -166,9 +166,11 @@ def _protocol(lines: Sequence[Line]) -> str:
     n = len(next(iter(lines[0].verdicts[0].values())))
     detector = one.detector
     weights = str(detector["weights"])[:8]
+    kinds = sorted({str(line.protocol["dtype"]) for line in lines if "dtype" in line.protocol})
+    precision = "" if kinds in ([], ["float32"]) else f"precision {' or '.join(kinds)}; "
     return (
-        f"{n} prompts; attacks' seed {one.seed}; detector {detector['name']}, weights {weights}, threshold "
-        f"{detector['threshold']}; 95 % intervals over seeds, and over prompts or "
+        f"{precision}{n} prompts; attacks' seed {one.seed}; detector {detector['name']}, weights {weights}, "
+        f"threshold {detector['threshold']}; 95 % intervals over seeds, and over prompts or "
         "images; in parentheses the prompts of each seed."
     )
 
