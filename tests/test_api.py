@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import sgrace
 from sgrace._util import registry
 from sgrace._util.errors import InputError, InputWarning
-from sgrace.api import refuse_settings_that_cannot_erase
+from sgrace.api.erasing import refuse_settings_that_cannot_erase
 from sgrace.concept import Concept
 from sgrace.knowledge import Knowledge, Target
 from sgrace.models import DiffusionModel
