@@ -171,7 +171,7 @@ def test_results_are_checked_and_measured_again(file: Path, out: Path, tmp_path:
     assert sgrace("study", "results", file, "-o", out, "--to", tmp_path / "r.json").exit_code == 0
     done = sgrace("study", "submit", tmp_path / "r.json", file, "-o", out)
     assert done.exit_code == 0, done.output
-    assert done.stdout.count("| 100% [34%, 100%] | 100% [34%, 100%] |") == 2
+    assert done.stdout.count("| 100% [34%, 100%], seeds 0 | 100% [34%, 100%], seeds 0 |") == 2
     text = (tmp_path / "r.json").read_text()
     (tmp_path / "r.json").write_text(text.replace('"uce"', '"mine"'))
     assert_refused(sgrace("study", "submit", tmp_path / "r.json", file, "-o", out), "was changed")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgrace.study import Cell
 from sgrace.study.inputs import place_sha256
-from sgrace.study.make import _given
+from sgrace.study.make.common import given
 
 from .made import cells, write_study
 
@@ -26,7 +26,7 @@ def test_models_and_files_of_detectors_count_by_their_content(tmp_path: Path) ->
     assert [cell.id for cell in here] == [cell.id for cell in there]
     attack = next(cell for cell in there if cell.kind == "attack")
     assert attack.config["model"] == str(tmp_path / "there" / "tiny")
-    assert _given(attack)["detector_options"] == {
+    assert given(attack)["detector_options"] == {
         "vectors": str(tmp_path / "there" / "probe.pt"),
         "clip": str(tmp_path / "there" / "clip"),
     }

@@ -16,9 +16,11 @@ from sgrace._util.errors import InputError
 from sgrace.attacks.prompt_files import read_prompts
 from sgrace.evaluation.suites import SUITES
 from sgrace.study import code, read_study
-from sgrace.study.cells import Cell, scores_of
+from sgrace.study.cell import Cell
+from sgrace.study.cells import COMMON, scores_of
 from sgrace.study.estimate import estimate
 from sgrace.study.inputs import model_sha256
+from sgrace.study.make import MAKERS
 from sgrace.study.schema import json_schema
 from sgrace.testbeds.base import Testbed
 
@@ -181,6 +183,14 @@ def test_code_has_one_digest_under_every_version_of_python(
     forget()
     assert code.code_sha256("one").startswith("07bc61ebb64b4662")
     forget()
+
+
+def test_what_is_measured_of_an_erasure_is_no_code_of_it() -> None:
+    behind = {kind: code.modules_behind(*COMMON, f"study.make.{kind}") for kind in MAKERS}
+    assert "evaluation.evaluate" in behind["score"]
+    for kind in ("erasure", "attack", "images"):
+        assert not behind[kind] & {"evaluation.evaluate", "metrics.retention", "erasers.esd", "study.cells"}
+    assert not any(name.startswith("erasers") for name in behind["attack"])
 
 
 def test_code_of_one_eraser_is_not_that_of_another() -> None:

@@ -17,7 +17,8 @@ from sgrace.attacks import AttackSet
 from sgrace.study import Cell, Store
 from sgrace.study.engine import Outcome, attempt, inline, sharded
 from sgrace.study.lines import lines_of
-from sgrace.study.make import ATTACK_SET, VERDICTS, _verdicts
+from sgrace.study.make.common import ATTACK_SET
+from sgrace.study.make.score import VERDICTS, verdicts_of
 from sgrace.study.place import find_store, open_store
 from sgrace.study.remote import RemoteStore
 from sgrace.study.store import FAILURES, MANIFEST, PARTIAL, STUDY
@@ -214,7 +215,7 @@ def test_an_attack_on_every_prompt_counts_what_is_its_own(tmp_path: Path) -> Non
         attacks = [cell for cell in cells(tmp_path / "x.yaml") if cell.kind == "attack"]
         assert "failed" not in statuses(inline(attacks, store, OPTIONS))
         found = {cell: AttackSet.from_pretrained(store.path(cell) / ATTACK_SET) for cell in attacks}
-        shown[every_prompt] = {cell.config["attack"]: sum(_verdicts(cell, found[cell])) for cell in attacks}
+        shown[every_prompt] = {cell.config["attack"]: sum(verdicts_of(cell, found[cell])) for cell in attacks}
     assert shown[False]["none"] == shown[True]["none"] >= 3
     assert shown[False]["random_tokens"] >= shown[False]["none"]
     assert shown[True]["random_tokens"] == 0

@@ -8,7 +8,8 @@ import pytest
 
 from sgrace._util import registry
 from sgrace.study import read_study
-from sgrace.study.cells import Cell, scores_of
+from sgrace.study.cell import Cell
+from sgrace.study.cells import scores_of
 from sgrace.study.lines import PROTOCOL, tables_of
 from sgrace.study.results import IDENTITY, RowResult, read_results
 

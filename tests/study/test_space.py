@@ -14,7 +14,7 @@ from sgrace.study import Store, read_study
 from sgrace.study.cells import scores_of
 from sgrace.study.engine import inline
 from sgrace.study.lines import Line, lines_of
-from sgrace.study.make import CURVES, TRAINED
+from sgrace.study.make.space import CURVES, TRAINED
 from sgrace.study.page import write_page
 from sgrace.study.place import open_store
 from sgrace.study.plots import BOTTOM, HEIGHT, LEFT, WIDTH, space_plot

@@ -15,7 +15,7 @@ from sgrace._util.errors import InputError, InputWarning
 from sgrace._util.files import write_json
 from sgrace.study import Cell, Store
 from sgrace.study.engine import inline
-from sgrace.study.make import EVALUATION, VERDICTS
+from sgrace.study.make.score import EVALUATION, VERDICTS
 from sgrace.study.place import open_store
 from sgrace.study.trackers import TRACKERS, reported, tracker_of
 

@@ -18,7 +18,7 @@ from .types import COUNTS
 
 if TYPE_CHECKING:
     from ..study import Cell, Store
-    from ..study.cells import CellKind
+    from ..study.cell import CellKind
 
 EPILOG = examples(
     "sgrace study plan studies/smoke.yaml -o smoke",

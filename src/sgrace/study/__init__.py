@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .cells import Cell, cells_of
+from .cell import Cell
+from .cells import cells_of
 from .schema import Matrix, Study, read_study
 from .store import Store
 

@@ -1,10 +1,10 @@
-"""The cells of a study: one erasure, attack set, set of images, concept space or scoring each."""
+"""The plan of a study: the cells that it asks for, and what each needs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._util import registry
@@ -13,51 +13,17 @@ from .._util.hashing import sha256_of_json
 from ..concept import Concept
 from ..evaluation.suites import SUITES
 from ..testbeds.scenes import check_prompt_set
+from .cell import Cell, CellKind
 from .code import code_sha256
 from .inputs import digest, gold_sha256, load, model_sha256, model_title, place_sha256, testbed_of
 from .schema import EraserRow, Matrix, Study, file_of
 
-CellKind = Literal["erasure", "attack", "images", "space", "score"]
 #: What every cell runs.
-COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes", "study.make")
-ID_LENGTH = 20
+COMMON = ("concept", "models", "testbeds.loading", "testbeds.scenes")
 #: Preset of settings that were chosen on the models that testbeds bring.
 CHOSEN = "emoji"
-#: Fields of a configuration that say where files lie; their digests stand beside them.
-PLACES = {"model", "prompts_file", "words_file", "detector_places"}
 #: Fields of a scoring that neither the title of its row nor the name of its table tells.
 UNTOLD = {"code", "words", "words_file", "prompts_file", "detector_places"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A piece of a study that is made once.
-
-    Attributes:
-        kind: what it makes.
-        title: for people; it decides nothing.
-        config: everything that decides the result beside the cells it needs, as JSON.
-        needs: cells whose results it reads, by what they are to it.
-    """
-
-    kind: CellKind
-    title: str
-    config: Mapping[str, Any]
-    needs: Mapping[str, Cell] = field(default_factory=dict)
-
-    @functools.cached_property
-    def id(self) -> str:
-        """Digest of what decides the result."""
-        return id_of(self.kind, self.config, {name: cell.id for name, cell in self.needs.items()})
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-
-def id_of(kind: str, config: Mapping[str, Any], needs: Mapping[str, str]) -> str:
-    """Digest of kind, configuration, and the cells that a cell needs. Where files lie does not count."""
-    decisive = {name: value for name, value in config.items() if name not in PLACES}
-    return sha256_of_json({"kind": kind, "config": decisive, "needs": needs})[:ID_LENGTH]
 
 
 def cells_of(study: Study) -> list[Cell]:
@@ -135,6 +101,7 @@ class _Maker:
 
     def config(
         self,
+        kind: CellKind,
         code: tuple[str, ...],
         files: tuple[Literal["prompts", "words"], ...] = (),
         *,
@@ -148,7 +115,7 @@ class _Maker:
             "weights": model_sha256(model),
             "dtype": self.matrix.dtype,
             "concept": self.concept.model_dump(),
-            "code": code_sha256(*COMMON, *_module_of("testbeds", model), *code),
+            "code": code_sha256(*COMMON, f"study.make.{kind}", *_module_of("testbeds", model), *code),
             **self._files(*files),
             **({"gold": gold_sha256(model, self.concept)} if more.get("target") == "gold" else {}),
             **more,
@@ -174,6 +141,7 @@ class _Maker:
         settings = plugin.preset(preset, self.concept.template_kind, self.row.settings).config
         own = {} if self.row.words is None else digest("words", file_of(self.row.words, self.concept.name))
         config = self.config(
+            "erasure",
             _module_of("erasers", self.row.eraser),
             ("words",),
             **own,
@@ -192,6 +160,7 @@ class _Maker:
         # the model before erasing is the same control for all targets
         target = "original" if control == "original" else self.target
         config = self.config(
+            "attack",
             (*_module_of("attacks", name), "detectors"),
             ("words", "prompts"),
             **self._detector(),
@@ -221,6 +190,7 @@ class _Maker:
         """Images of the retention questions, by the target or by the model before erasing."""
         target = "original" if before else self.target
         config = self.config(
+            "images",
             ("testbeds.questions",),
             target=target,
             n_images=SUITES[self.matrix.suite].n_images,
@@ -232,7 +202,11 @@ class _Maker:
     def space(self) -> Cell:
         """Where the samples that the eraser trained on lie; of a reference, the ceiling and the floor."""
         config = self.config(
-            ("evaluation.training_samples",), ("words",), target=self.target, seed=self.matrix.attack_seed
+            "space",
+            ("evaluation.training_samples",),
+            ("words",),
+            target=self.target,
+            seed=self.matrix.attack_seed,
         )
         return Cell("space", f"concept space: {self.title}", config, dict(self.erasure))
 
@@ -251,7 +225,8 @@ class _Maker:
                 needs[f"controls/{name}/original"] = self.attack(name, "original")
                 needs[f"controls/{name}/random_denoiser"] = self.attack(name, "random_denoiser")
         config = self.config(
-            ("evaluation", "metrics", "detectors", "api"),
+            "score",
+            ("evaluation", "metrics", "detectors"),
             ("words", "prompts"),
             **self._detector(),
             target=self.target,

@@ -12,11 +12,19 @@ PACKAGE = Path(__file__).parent.parent
 
 @functools.cache
 def code_sha256(*roots: str) -> str:
-    """Digest of modules and of all modules of the package that they import, directly or not.
+    """Digest of modules and of all that :func:`modules_behind` finds.
 
     Args:
         roots: dotted names below ``sgrace``; a package stands for all modules in it.
     """
+    total = hashlib.sha256()
+    for name in sorted(modules_behind(*roots)):
+        total.update(f"{name} {_syntax(name)}\n".encode())
+    return total.hexdigest()
+
+
+def modules_behind(*roots: str) -> set[str]:
+    """Modules, and all modules of the package that they import, directly or not."""
     seen: set[str] = set()
     todo = [name for root in roots for name in _modules_of(root)]
     while todo:
@@ -24,10 +32,7 @@ def code_sha256(*roots: str) -> str:
         if name not in seen:
             seen.add(name)
             todo += _imported_by(name)
-    total = hashlib.sha256()
-    for name in sorted(seen):
-        total.update(f"{name} {_syntax(name)}\n".encode())
-    return total.hexdigest()
+    return seen
 
 
 def _file(name: str) -> Path | None:

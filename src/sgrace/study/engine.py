@@ -12,7 +12,8 @@ from .._util.errors import InputError
 from .._util.places import is_disk_fault
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
-from .cells import Cell, inputs_of
+from .cell import Cell
+from .cells import inputs_of
 from .make import make
 from .store import Store
 

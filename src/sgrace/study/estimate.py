@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from .cells import Cell
+from .cell import Cell
 
 #: What makes cells alike, the narrowest first: figures of the same work are better than of like work.
 ALIKE = (

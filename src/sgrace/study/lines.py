@@ -19,9 +19,10 @@ from ..evaluation.schema import AttackRow
 from ..evaluation.training_samples import SpaceCurve
 from ..metrics import Share
 from ..metrics.repeated import Counts, Estimated, share_of
-from .cells import Cell
+from .cell import Cell
 from .inputs import model_title
-from .make import CURVES, EVALUATION, VERDICTS
+from .make.score import EVALUATION, VERDICTS
+from .make.space import CURVES
 from .store import Store
 
 #: What a safe model should still draw, though nobody listed it for the eraser.

@@ -45,7 +45,8 @@ def write_page(name: str, tables: Mapping[str, Sequence[Line]], missing: Sequenc
 
 def _made_with(tables: Mapping[str, Sequence[Line]]) -> list[str]:
     """Versions and hardware with which rows were measured, each once."""
-    every = [found for lines in tables.values() for line in lines for found in line.evaluations]
+    lines = [line for each in tables.values() for line in each]
+    every = [found for line in lines for found in line.evaluations]
     told = [
         ", ".join(f"{package} {version}" for package, version in found.versions.items())
         + (f" on {found.hardware}" if found.hardware else "")

@@ -15,7 +15,7 @@ from typing import Any
 from .._util.errors import InputError, InputWarning
 from .._util.text import reason
 from ..testbeds.loading import LoadOptions
-from .cells import Cell
+from .cell import Cell
 from .engine import Outcome, attempt
 from .estimate import estimate
 from .store import Store

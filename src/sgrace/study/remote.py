@@ -16,7 +16,7 @@ from typing import Any
 from .._util.errors import InputError
 from .._util.hashing import sha256_of_json
 from .._util.text import reason, shown
-from .cells import Cell
+from .cell import Cell
 from .manifest import checked, reason_of
 from .store import CELLS, FAILURES, MANIFEST, STUDY, Store
 

@@ -9,7 +9,7 @@ import torch
 from ..evaluation.training_samples import SpaceCurve
 from ..metrics.ranks import rank_correlation, ranks_within
 from .lines import Line
-from .make import TRAINED
+from .make.space import TRAINED
 from .table import Entry, by_prompt
 
 #: Number of samples at which a table compares; all have so many.

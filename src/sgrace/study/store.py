@@ -21,7 +21,7 @@ from .._util.hashing import sha256
 from .._util.places import hidden
 from .._util.provenance import peak_memory_mb, versions
 from .._util.text import read_json, reason, shown
-from .cells import Cell, id_of
+from .cell import Cell, id_of
 from .manifest import checked, reason_of
 
 STUDY, MANIFEST = "study.json", "cell.json"
