@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sgrace._util import registry
 from sgrace.study import read_study
 from sgrace.study.cells import scores_of
 from sgrace.study.lines import Line
@@ -57,9 +58,18 @@ def test_the_best_trial_is_that_of_all_concepts_and_its_effort_is_told() -> None
     assert "fish, fruit; prompt set validation, suite quick, seeds 0" in text
     found = [trial.score or 0 for trial in trials["uce"]]
     assert 0 < found[0] < found[1]
-    assert f"| uce | 2 of 3 | 12 | {found[0]:.3f} | {found[1]:.3f} | ridge=2 |" in text
+    assert f"| uce | 2 of 3 | 12 | {found[0]:.3f} |  | {found[1]:.3f} | ridge=2 |" in text
     assert "| sgrace, full | 1 | 5 | " in text
     assert text.endswith("| as in the preset |")
+
+
+def test_the_trial_with_the_settings_of_the_preset_is_told() -> None:
+    lines = [line("uce (ridge=1)", "fish", 0), line("uce (ridge=2)", "fish", 20)]
+    uce = registry.load("erasers", "uce")
+    lines[1].settings = uce.preset("emoji", "object").config.model_dump(mode="json")
+    trials = trials_of(lines)["uce"]
+    assert [trial.is_preset for trial in trials] == [False, True]
+    assert f" | {trials[1].score:.3f} | {trials[0].score:.3f} | ridge=1 |" in best_of(lines)
 
 
 def test_the_search_that_ships_gives_every_eraser_as_many_trials() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .._util import registry
+from ..concept import Concept
 from ..evaluation.schema import Retention
 from ..testbeds.questions import ERASED
+from .cells import CHOSEN
 from .lines import KEPT, REFERENCES, Line
 from .pace import method_of
 from .table import markdown
@@ -20,11 +24,13 @@ class Trial:
         settings: those that differ from the preset's, as text.
         score: see :func:`score_of`; None while cells are missing.
         seconds: of erasing, so far.
+        is_preset: these are the settings of today's preset.
     """
 
     settings: str
     score: float | None
     seconds: float
+    is_preset: bool = False
 
 
 def score_of(rows: Iterable[Retention]) -> float:
@@ -73,11 +79,24 @@ def _trial(title: str, lines: Sequence[Line], *, is_complete: bool) -> Trial:
         settings=title.removeprefix(method_of(title)).strip(" ()") or "as in the preset",
         score=score_of(rows) if is_complete else None,
         seconds=sum(found.cost.get("seconds", 0) for found in every),
+        is_preset=all(line.settings == _settings_of_preset(line) for line in lines),
     )
 
 
+def _settings_of_preset(line: Line) -> Mapping[str, Any] | None:
+    """All settings of the preset that a row starts from; None of an eraser that is not installed here."""
+    eraser, _, preset = method_of(line.title).partition(", ")
+    if eraser not in registry.names("erasers"):
+        return None
+    plugin = registry.load("erasers", eraser)
+    own = CHOSEN if CHOSEN in plugin.presets else plugin.default_preset
+    kind = Concept.model_validate(line.protocol["concept"]).template_kind
+    found: Mapping[str, Any] = plugin.preset(preset or own, kind).config.model_dump(mode="json")
+    return found
+
+
 def best_of(lines: Sequence[Line]) -> str:
-    """Markdown: the best trial of each eraser, and how many were made in which time on what."""
+    """Markdown: the first, the preset's and the best trial of each eraser, and the effort that they took."""
     on = {name: dict.fromkeys(str(line.protocol[name]) for line in lines) for name in ("suite", "prompt_set")}
     concepts = dict.fromkeys(line.protocol["concept"]["name"] for line in lines)
     seeds = dict.fromkeys(str(seed) for line in lines for seed in line.seeds)
@@ -86,17 +105,18 @@ def best_of(lines: Sequence[Line]) -> str:
         scored = [(trial.score, trial) for trial in trials if trial.score is not None]
         best = max(scored, key=lambda pair: pair[0], default=None)
         first = trials[0].score
+        preset = next((trial.score for trial in trials if trial.is_preset), None)
         rows.append(
             (
                 name,
                 str(len(trials)) if len(scored) == len(trials) else f"{len(scored)} of {len(trials)}",
                 f"{sum(trial.seconds for trial in trials):.0f}",
-                "" if first is None else f"{first:.3f}",
+                *("" if score is None else f"{score:.3f}" for score in (first, preset)),
                 f"{best[0]:.3f}" if best else "",
                 best[1].settings if best else "",
             )
         )
-    head = ("", "trials", "seconds of erasing", "first", "best", "at")
+    head = ("", "trials", "seconds of erasing", "first", "preset", "best", "at")
     return (
         f"On {', '.join(concepts)}; prompt set {', '.join(on['prompt_set'])}, "
         f"suite {', '.join(on['suite'])}, seeds {', '.join(seeds)}.\n\n{markdown(head, rows)}"
