@@ -24,6 +24,7 @@ def out(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     planned = sgrace("study", "plan", file, "-o", out)
     assert planned.exit_code == 0, planned.output
     assert "5 cells are missing: of 5 the like was never made" in planned.stdout
+    assert "score         2 cells, 0 finished; they read 1 erasure, 2 attack\n" in planned.stdout
     assert not out.exists(), "a plan writes nothing"
     made = sgrace("study", "run", file, "-o", out, "--device", "cpu")
     assert made.exit_code == 0, made.output

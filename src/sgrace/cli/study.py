@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,10 @@ def plan(file: Path, out: str, *, as_json: bool) -> None:
         )
         return
     for kind in KINDS:
-        click.echo(f"{kind:8s} {every[kind]:6d} cells, {every[kind] - missing[kind]} finished")
-    click.echo(f"{len(shared)} cells are made once and used by several rows, such as the original's images.")
+        count = f"{kind:8s} {every[kind]:6d} cells, {every[kind] - missing[kind]} finished"
+        needed = _needs_in_words([cell for cell in cells if cell.kind == kind])
+        click.echo(f"{count}{f'; they read {needed}' if needed else ''}")
+    click.echo(f"Made once and used by several rows, such as the original's images: {len(shared)}.")
     if not open_cells:
         click.echo("Nothing is missing.")
         return
@@ -225,6 +227,13 @@ def verify(file: Path, out: str) -> None:
     click.echo(f"{len(finished) - n} of {len(finished)} finished cells are as they were written.")
     if n:
         click.get_current_context().exit(1)
+
+
+def _needs_in_words(cells: Sequence[Cell]) -> str:
+    """How many cells of each kind these read."""
+    needed = {each.id: each.kind for cell in cells for each in cell.needs.values()}
+    counts = Counter(needed.values())
+    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
 
 
 def _shard(given: str) -> tuple[int, int]:
