@@ -143,7 +143,9 @@ class Results(Settings):
     schema_version: Literal[3] = 3
     study: str = Field(description="name of the study")
     rows: tuple[RowResult, ...] = Field(description="finished rows")
-    versions: dict[str, str] = Field(description="of the packages")
+    versions: dict[str, str] = Field(
+        description="of the packages that wrote the file; evaluations have those that measured"
+    )
     sha256: str = Field("", description="of everything else in the file")
 
     def digest(self) -> str:
