@@ -30,8 +30,9 @@ def placed(matrix: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _placed(matrix: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = {name: _whole(matrix[name], folder) for name in ("prompts", "words") if name in matrix}
     for name in ("model", "erased_on"):
-        if name in matrix and matrix[name] not in registry.names("testbeds"):
-            found[name] = _whole_if_there(matrix[name], folder)
+        given = matrix.get(name)
+        if isinstance(given, str) and given not in registry.names("testbeds"):
+            found[name] = _whole_if_there(given, folder)
     settings = matrix.get("detector_settings")
     if isinstance(settings, dict):
         found["detector_settings"] = {
