@@ -34,6 +34,8 @@ RESULTS = DOCS.parent / "studies" / "results"
 #: No results of all erasers.
 LEFT_OUT = ("guitar",)
 BACK = "brought back by any attack by prompt, %"
+#: Letters of a name: longer ones would leave the plot no width.
+LONGEST = 36
 
 
 def lines_of(study: str) -> dict[str, list[Line]]:
@@ -122,8 +124,9 @@ def label(axis: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "relpos": (0, 0.5)}
     for i, (name, (x, y)) in enumerate(sorted(places.items(), key=lambda place: (place[1][1], -place[1][0]))):
         beside = (1.04, i / max(1, len(places) - 1))
+        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
         axis.annotate(
-            name, (x, y), xytext=beside, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line
+            short, (x, y), xytext=beside, textcoords="axes fraction", fontsize=8, va="center", arrowprops=line
         )
 
 
