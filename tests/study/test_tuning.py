@@ -70,6 +70,8 @@ def test_the_trial_with_the_settings_of_the_preset_is_told() -> None:
     trials = trials_of(lines)["uce"]
     assert [trial.is_preset for trial in trials] == [False, True]
     assert f" | {trials[1].score:.3f} | {trials[0].score:.3f} | ridge=1 |" in best_of(lines)
+    unknown = trials_of([line("uce, of yesterday", "fish", 0), line("gone", "fish", 0)])
+    assert [trial.is_preset for (trial,) in unknown.values()] == [False, False]
 
 
 def test_the_search_that_ships_gives_every_eraser_as_many_trials() -> None:

@@ -84,14 +84,16 @@ def _trial(title: str, lines: Sequence[Line], *, is_complete: bool) -> Trial:
 
 
 def _settings_of_preset(line: Line) -> Mapping[str, Any] | None:
-    """All settings of the preset that a row starts from; None of an eraser that is not installed here."""
+    """All settings of the preset that a row starts from; None of an eraser or preset that is unknown here."""
     eraser, _, preset = method_of(line.title).partition(", ")
     if eraser not in registry.names("erasers"):
         return None
     plugin = registry.load("erasers", eraser)
-    own = CHOSEN if CHOSEN in plugin.presets else plugin.default_preset
+    preset = preset or (CHOSEN if CHOSEN in plugin.presets else plugin.default_preset)
+    if preset not in plugin.presets:
+        return None
     kind = Concept.model_validate(line.protocol["concept"]).template_kind
-    found: Mapping[str, Any] = plugin.preset(preset or own, kind).config.model_dump(mode="json")
+    found: Mapping[str, Any] = plugin.preset(preset, kind).config.model_dump(mode="json")
     return found
 
 
