@@ -12,11 +12,11 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt gold/pyproject.toml
 	$(PYTHON) -m venv .venv
 	# the CPU build is smaller by gigabytes where its index can be reached; elsewhere the second line takes what pip offers
 	-$(INSTALL) --retries 0 --timeout 15 -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch
-	$(INSTALL) -c constraints.txt torch -e '.[test]'
+	$(INSTALL) -c constraints.txt torch -e '.[test]' -e ./gold
 	touch $@
 
 demo: .venv/ready  ## erase `weapon` from the built-in model and show it

@@ -21,7 +21,7 @@ html_title = "sgrace"
 root_doc = "docs/index"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 #: All that is no page: without these every file of the repository would be looked at.
-exclude_patterns = [".*", "benchmarks", "build", "dist", "examples", "out", "src", "studies", "tests"]
+exclude_patterns = [".*", "benchmarks", "build", "dist", "examples", "gold", "out", "src", "studies", "tests"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]  # as GitHub takes it

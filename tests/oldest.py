@@ -13,8 +13,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: Extras without tests here, and one that tests do not install for its licence.
-LEFT_OUT = {"docs", "train-emoji", "nudenet"}
+#: Extras without tests here, one not installed for its licence, and one that is in this repository.
+LEFT_OUT = {"docs", "gold", "train-emoji", "nudenet"}
 
 
 def install(place: Path) -> None:
@@ -30,7 +30,7 @@ def install(place: Path) -> None:
     subprocess.run([*uv, "compile", "pyproject.toml", *chosen, *found], cwd=ROOT, check=True)
     into: list[str | Path] = ["--quiet", "--python", python]
     subprocess.run([*uv, "install", *into, "-r", lowest], check=True)
-    subprocess.run([*uv, "install", *into, "--no-deps", "-e", ROOT], check=True)
+    subprocess.run([*uv, "install", *into, "--no-deps", "-e", ROOT, "-e", ROOT / "gold"], check=True)
 
 
 def main(place: Path, arguments: list[str]) -> int:

@@ -50,6 +50,11 @@ class EmojiNarrow(EmojiTestbed):
         del concept
         return None
 
+    def reference(self, concept: Concept, suite: str) -> Path | None:
+        """None, as there is no such model."""
+        del concept, suite
+        return None
+
 
 def denoiser_path() -> Path:
     """Folder of the narrow denoiser: its configuration, and its weights in int8."""

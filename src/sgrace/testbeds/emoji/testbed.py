@@ -19,7 +19,7 @@ from .concepts import knowledge, path, resolve
 from .detector import BuiltInClip, EmojiJudge
 from .judge import Judge
 from .measure import GUIDANCE_SCALE, STEPS, probes
-from .retrained import gold_concepts, gold_path
+from .retrained import gold_concepts, gold_evaluation, gold_path
 
 #: Seed of the attacked prompts, which no retention question uses.
 PROMPT_SEED = 1
@@ -79,3 +79,7 @@ class EmojiTestbed(Testbed):
     def gold(self, concept: Concept) -> Path | None:
         """Of the concepts without which the model was trained anew."""
         return gold_path(concept.name) if concept.name in gold_concepts() else None
+
+    def reference(self, concept: Concept, suite: str) -> Path | None:
+        """Their evaluations, which are here without their weights."""
+        return gold_evaluation(concept.name, suite)
