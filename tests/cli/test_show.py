@@ -80,7 +80,10 @@ def test_info_explains_every_plug_in(group: str, name: str) -> None:
 
 def test_info_tells_what_a_preset_sets_by_the_kind_of_the_concept() -> None:
     found = json.loads(sgrace("info", "sgrace", "--json").stdout)
-    assert found["presets_by_kind"]["text"] == {"object": {"replacement_rule": "least_alike"}}
+    assert found["presets_by_kind"]["text"] == {
+        "object": {"replacement_rule": "least_alike"},
+        "style": {"soft_prompts": 4, "retain_weight": 15.0},
+    }
     assert "kind object: replacement_rule=least_alike" in sgrace("info", "sgrace").stdout
 
 

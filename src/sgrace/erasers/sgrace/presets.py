@@ -75,6 +75,10 @@ DEFAULT_PRESET = "text"
 VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "published": PUBLISHED_PRESET_BY_KIND,
     "corrected": PUBLISHED_PRESET_BY_KIND,
-    # it helped single objects; it gained nothing on a family of harmful ones, and nothing for a style
-    "text": {"object": {"replacement_rule": "least_alike"}},
+    "text": {
+        # it helped single objects; it gained nothing on a family of harmful ones, and nothing for a style
+        "object": {"replacement_rule": "least_alike"},
+        # prompts of free tokens brought styles back, and hardly anything else
+        "style": {"soft_prompts": 4, "retain_weight": 15.0},
+    },
 }
