@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from sgrace import Erasure, load_model
 from sgrace.models import DiffusionModel
 from sgrace.testbeds import emoji
 from sgrace.testbeds.emoji import vocabulary
+from sgrace.testbeds.emoji.judge import Verdict
 from sgrace.testbeds.emoji.measure import GUIDANCE_SCALE, STEPS, Probe, probes
 from sgrace.testbeds.questions import seeds_of
 
@@ -28,29 +30,22 @@ CLASSES = (*vocabulary.classes(), "no class")
 STYLES = tuple(vocabulary.STYLES)
 
 
-def seen(model: DiffusionModel, judge: emoji.Judge, asked: Probe, *, is_style: bool) -> list[str]:
-    """The class or the style that the judge sees in each image."""
-    prompts = list(asked.prompts)
+def judged(model: DiffusionModel, judge: emoji.Judge, asked: Probe) -> Verdict:
+    """What the judge sees in the model's images."""
     seeds = seeds_of(asked.prompts, 0)
-    images = model.generate(prompts, seeds, num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE)
-    verdict = judge.judge(images)
+    images = model.generate(
+        list(asked.prompts), seeds, num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE
+    )
+    return judge.judge(images)
+
+
+def tell(what: str, verdict: Verdict, wrong: Tensor, *, is_style: bool) -> None:
+    """Print how many images are wrong, and what is seen in them."""
     names = STYLES if is_style else CLASSES
     scores = verdict.styles if is_style else verdict.classes
-    return [names[i] for i in scores.argmax(1).tolist()]
-
-
-def tell(what: str, found: Counter[str]) -> None:
-    """Print how many images these are, and what is seen in them."""
+    found = Counter(names[i] for i in scores[wrong].argmax(1).tolist())
     shown = ", ".join(f"{name} {n}" for name, n in found.most_common())
     print(f"{what}: {found.total()}{f' ({shown})' if found else ''}")
-
-
-def became_wrong(
-    before: Sequence[str], after: Sequence[str], wanted: Sequence[tuple[str, ...]]
-) -> Counter[str]:
-    """What is seen after erasing where the wanted was seen before it, and is not any more."""
-    rows = zip(before, after, wanted, strict=True)
-    return Counter(new for old, new, names in rows if old in names and new not in names)
 
 
 def main() -> None:
@@ -69,17 +64,15 @@ def main() -> None:
     judge = emoji.Judge.from_pretrained(emoji.path())
     asked = probes(emoji.resolve(erasure.recipe.targets[0].concept.name), given.images, 0)
     for question in ("neighbours", "withheld neighbours", "unrelated", "withheld unrelated", "rest"):
-        is_style = question == "rest"
         probe = asked[question]
-        styles = [(style,) for style in probe.style]
-        wanted = styles if is_style else probe.classes
-        before = seen(original, judge, probe, is_style=is_style)
-        after = seen(erased, judge, probe, is_style=is_style)
-        tell(f"{question}, became wrong", became_wrong(before, after, wanted))
+        after = judged(erased, judge, probe)
+        wrong = probe.hits(judged(original, judge, probe)) & ~probe.hits(after)
+        tell(f"{question}, became wrong", after, wrong, is_style=question == "rest")
     replacement = erasure.recipe.details["replacements"][0]["name"]
-    prompts = tuple(f"a {style} picture of {replacement}" for (style,) in styles)
-    drawn = seen(original, judge, replace(asked["rest"], prompts=prompts), is_style=True)
-    tell(f"{replacement}, in another style", became_wrong(asked["rest"].style, drawn, styles))
+    rest = asked["rest"]
+    own = replace(rest, prompts=tuple(f"a {style} picture of {replacement}" for style in rest.style))
+    drawn = judged(original, judge, own)
+    tell(f"{replacement}, in another style", drawn, ~own.hits(drawn), is_style=True)
 
 
 if __name__ == "__main__":

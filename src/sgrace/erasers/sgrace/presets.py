@@ -78,7 +78,7 @@ VALUES_BY_KIND: Mapping[str, Mapping[Kind, Mapping[str, Any]]] = {
     "text": {
         # it helped single objects; it gained nothing on a family of harmful ones, and nothing for a style
         "object": {"replacement_rule": "least_alike"},
-        # prompts of free tokens brought styles back, and hardly anything else
+        # an attack that owns the whole prompt brought styles back far more often than other concepts
         "style": {"soft_prompts": 4, "retain_weight": 15.0},
     },
 }
